@@ -1,0 +1,5 @@
+.PHONY: run test
+run:
+	cargo run --release
+test:
+	cargo test --workspace

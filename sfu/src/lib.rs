@@ -1,0 +1,6 @@
+//! The media plane: RTP in, RTP out.
+
+pub mod media;
+pub mod peer;
+pub mod rtp;
+pub mod types;

@@ -1,0 +1,205 @@
+//! What a track is made of: its kind, its codec, and how a connection numbers them.
+//!
+//! SDP negotiation fills these tables once per m-line; the packet path only looks things up.
+
+use std::fmt;
+
+/// Audio or video.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Audio => "audio",
+            Kind::Video => "video",
+        })
+    }
+}
+
+/// A codec with the parameters that decide whether one client's stream can be decoded by another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Codec {
+    /// RFC 7587. 48 kHz, any receiver decodes any stream.
+    Opus,
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628, with its profile (0 to 3).
+    Vp9 {
+        /// `profile-id`, 0 when absent.
+        profile: u8,
+    },
+    /// RFC 6184.
+    H264 {
+        /// `profile_idc`, the first byte of `profile-level-id`.
+        profile_idc: u8,
+        /// The constraint flags that matter for matching: `profile-iop` masked as
+        /// RFC 6184 section 8.1 table 5 asks. Baseline and constrained baseline differ here.
+        profile_iop: u8,
+        /// `packetization-mode`, 0 or 1.
+        packetization_mode: u8,
+    },
+    /// The AV1 RTP payload specification, with its profile (0 to 2).
+    Av1 {
+        /// `profile`, 0 when absent.
+        profile: u8,
+    },
+}
+
+impl Codec {
+    /// The kind of media this codec carries.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Codec::Opus => Kind::Audio,
+            _ => Kind::Video,
+        }
+    }
+
+    /// The RTP clock rate in Hz.
+    #[must_use]
+    pub fn clock_rate(self) -> u32 {
+        match self {
+            Codec::Opus => 48_000,
+            _ => 90_000,
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Codec::Opus => "opus",
+            Codec::Vp8 => "VP8",
+            Codec::Vp9 { .. } => "VP9",
+            Codec::H264 { .. } => "H264",
+            Codec::Av1 { .. } => "AV1",
+        })
+    }
+}
+
+/// One codec as one m-line of one connection numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PayloadMap {
+    /// What it carries.
+    pub codec: Codec,
+    /// The payload type of the media, 0 to 127.
+    pub payload_type: u8,
+    /// The payload type of its retransmissions (RFC 4588), if negotiated.
+    pub rtx_payload_type: Option<u8>,
+    /// Generic NACK (RFC 4585 section 6.2.1) was negotiated.
+    pub nack: bool,
+    /// Transport-wide congestion control feedback was negotiated.
+    pub transport_cc: bool,
+}
+
+/// A header extension we understand.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Extension {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid` (RFC 9143).
+    Mid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id` (RFC 8852).
+    Rid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id` (RFC 8852).
+    RepairedRid,
+    /// Transport-wide sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    TransportSequence,
+    /// Absolute send time, 24 bits of 6.18 fixed-point seconds.
+    AbsSendTime,
+    /// Client-to-mixer audio level (RFC 6464).
+    AudioLevel,
+    /// Coordination of video orientation (3GPP TS 26.114).
+    VideoOrientation,
+    /// Playout delay limits.
+    PlayoutDelay,
+    /// AV1 dependency descriptor, used with every codec.
+    DependencyDescriptor,
+    /// Absolute capture time.
+    AbsCaptureTime,
+}
+
+impl Extension {
+    /// Every extension, in the order of their discriminants.
+    pub const ALL: [Extension; 10] = [
+        Extension::Mid,
+        Extension::Rid,
+        Extension::RepairedRid,
+        Extension::TransportSequence,
+        Extension::AbsSendTime,
+        Extension::AudioLevel,
+        Extension::VideoOrientation,
+        Extension::PlayoutDelay,
+        Extension::DependencyDescriptor,
+        Extension::AbsCaptureTime,
+    ];
+
+    /// The URI it is negotiated by.
+    #[must_use]
+    pub fn uri(self) -> &'static str {
+        match self {
+            Extension::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Extension::Rid => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            Extension::RepairedRid => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+            Extension::TransportSequence => {
+                "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+            }
+            Extension::AbsSendTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+            Extension::AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+            Extension::VideoOrientation => "urn:3gpp:video-orientation",
+            Extension::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+            Extension::DependencyDescriptor => {
+                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+            }
+            Extension::AbsCaptureTime => {
+                "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+            }
+        }
+    }
+
+    /// The extension that a URI names, if we know it.
+    #[must_use]
+    pub fn from_uri(uri: &str) -> Option<Extension> {
+        Extension::ALL.into_iter().find(|e| e.uri() == uri)
+    }
+}
+
+/// Which local identifier each extension has on one m-line (RFC 8285): 1 to 255, never 15 in the
+/// one-byte form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExtensionMap {
+    ids: [u8; Extension::ALL.len()],
+}
+
+impl ExtensionMap {
+    /// Binds an extension to an id; an id of 0 unbinds it.
+    pub fn set(&mut self, extension: Extension, id: u8) {
+        self.ids[extension as usize] = id;
+    }
+
+    /// The id of an extension, if it was negotiated.
+    #[must_use]
+    pub fn id(&self, extension: Extension) -> Option<u8> {
+        Some(self.ids[extension as usize]).filter(|&id| id != 0)
+    }
+
+    /// The extension that an id stands for, if any.
+    #[must_use]
+    pub fn extension(&self, id: u8) -> Option<Extension> {
+        Extension::ALL
+            .into_iter()
+            .find(|&e| id != 0 && self.ids[e as usize] == id)
+    }
+
+    /// Every negotiated extension with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (Extension, u8)> + '_ {
+        Extension::ALL
+            .into_iter()
+            .filter_map(|e| Some((e, self.id(e)?)))
+    }
+}

@@ -1,0 +1,6 @@
+//! One client's connection.
+
+pub mod dtls;
+pub mod ice;
+pub mod sdp;
+pub mod srtp;

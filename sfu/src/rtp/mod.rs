@@ -1,0 +1,7 @@
+//! RTP and RTCP on the wire: views, rewriting, and the codec headers a forwarder must read.
+
+pub mod codec;
+pub mod extension;
+pub mod packet;
+pub mod rtcp;
+pub mod sequence;
