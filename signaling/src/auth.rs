@@ -212,7 +212,7 @@ impl ApiKey {
         let expires = Duration::from_secs(claims.exp);
         let starts = Duration::from_secs(claims.nbf.unwrap_or(0));
         let valid = claims.iss == self.key
-            && now < expires + LEEWAY
+            && now < expires.saturating_add(LEEWAY)
             && expires <= now + MAX_TOKEN_LIFETIME + LEEWAY
             && starts <= now + LEEWAY
             && claims.name.as_deref().is_none_or(|n| check_name(n).is_ok());

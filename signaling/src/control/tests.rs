@@ -1,1 +1,763 @@
+//! Stories of several clients, without sockets and without media: the test plays the media plane.
 
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use confab_sfu::api::{Answer, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo};
+use confab_sfu::media::Kind;
+use confab_sfu::types::{Mid, PeerId, TrackId};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::auth::Auth;
+use crate::protocol::ClientMessage;
+
+struct House {
+    control: Control,
+    now: Instant,
+    /// Frames that sockets got and no test has looked at yet.
+    frames: HashMap<SocketId, Vec<Value>>,
+    closed: Vec<SocketId>,
+    commands: VecDeque<(CommandId, Command)>,
+    http: HashMap<TicketId, HttpAnswer>,
+    next_id: u64,
+}
+
+fn mid(text: &str) -> Mid {
+    Mid::new(text).unwrap()
+}
+
+fn answer(tracks: &[(&str, u64)], slots: &[(&str, Option<u64>)]) -> Answer {
+    Answer {
+        sdp: "answer".into(),
+        tracks: tracks
+            .iter()
+            .map(|&(name, track)| TrackInfo {
+                track: TrackId(track),
+                mid: mid(name),
+                kind: Kind::Video,
+            })
+            .collect(),
+        slots: slots
+            .iter()
+            .map(|&(name, track)| SlotInfo {
+                mid: mid(name),
+                kind: Kind::Video,
+                track: track.map(TrackId),
+            })
+            .collect(),
+    }
+}
+
+fn camera(name: &str) -> Value {
+    json!([{"mid": name, "source": "camera"}])
+}
+
+impl House {
+    fn new() -> House {
+        House::with(Config::default())
+    }
+
+    fn with(config: Config) -> House {
+        House {
+            control: Control::new(config),
+            now: Instant::now(),
+            frames: HashMap::new(),
+            closed: Vec::new(),
+            commands: VecDeque::new(),
+            http: HashMap::new(),
+            next_id: 0,
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.control.poll_output() {
+            match output {
+                Output::Frame(socket, text) => {
+                    let frame = serde_json::from_str(&text).unwrap();
+                    self.frames.entry(socket).or_default().push(frame);
+                }
+                Output::Close(socket) => self.closed.push(socket),
+                Output::Command(id, command) => self.commands.push_back((id, command)),
+                Output::Http(ticket, answer) => {
+                    self.http.insert(ticket, answer);
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, socket: u64, message: Value) {
+        let input = match ClientMessage::parse(&message.to_string()).unwrap() {
+            ClientMessage::Request(id, Request::Hello(hello)) => {
+                let access = Auth::open().check(None, std::time::SystemTime::now());
+                SocketInput::Hello(id, hello, access)
+            }
+            ClientMessage::Request(id, request) => SocketInput::Request(id, request),
+            ClientMessage::Ack(seq) => SocketInput::Ack(seq),
+        };
+        self.control
+            .handle_socket(self.now, SocketId(socket), input);
+        self.drain();
+    }
+
+    fn ask(&mut self, socket: u64, kind: &str, mut body: Value) -> u64 {
+        self.next_id += 1;
+        body["id"] = self.next_id.into();
+        body["type"] = kind.into();
+        self.say(socket, body);
+        self.next_id
+    }
+
+    fn heard(&mut self, socket: u64) -> Vec<Value> {
+        self.frames.remove(&SocketId(socket)).unwrap_or_default()
+    }
+
+    /// The types of what a socket heard, with the code of errors.
+    fn types(&mut self, socket: u64) -> Vec<String> {
+        self.heard(socket)
+            .iter()
+            .map(|frame| match frame["code"].as_str() {
+                Some(code) => format!("{} {code}", frame["type"].as_str().unwrap()),
+                None => frame["type"].as_str().unwrap().to_owned(),
+            })
+            .collect()
+    }
+
+    fn only(&mut self, socket: u64) -> Value {
+        let mut heard = self.heard(socket);
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        heard.remove(0)
+    }
+
+    fn hello(&mut self, socket: u64) -> String {
+        self.ask(socket, "hello", json!({"version": 1}));
+        self.only(socket)["session"].as_str().unwrap().to_owned()
+    }
+
+    fn command(&mut self) -> (CommandId, Command) {
+        self.commands.pop_front().expect("a media command")
+    }
+
+    fn offered_peer(&mut self) -> (CommandId, PeerId) {
+        match self.command() {
+            (id, Command::Offer { peer, .. }) => (id, peer),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn outcome(&mut self, id: CommandId, outcome: Outcome) {
+        self.control.handle_outcome(id, outcome);
+        self.drain();
+    }
+
+    fn report(&mut self, event: MediaEvent) {
+        self.control.handle_media_event(event);
+        self.drain();
+    }
+
+    fn close(&mut self, socket: u64, goodbye: bool) {
+        let input = SocketInput::Closed { goodbye };
+        self.control
+            .handle_socket(self.now, SocketId(socket), input);
+        self.drain();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.control.handle_timeout(self.now);
+        self.drain();
+    }
+
+    /// Says hello and joins the kitchen with an offer that the media plane answers.
+    fn join(&mut self, socket: u64, name: &str, answer: Answer) -> PeerId {
+        self.hello(socket);
+        let tracks: Vec<Value> = answer
+            .tracks
+            .iter()
+            .map(|t| json!({"mid": t.mid.as_str(), "source": "camera"}))
+            .collect();
+        self.ask(
+            socket,
+            "join",
+            json!({"room": "kitchen", "name": name, "offer": "offer", "tracks": tracks}),
+        );
+        let (id, peer) = self.offered_peer();
+        self.outcome(id, Outcome::Answered(answer));
+        peer
+    }
+}
+
+#[test]
+fn two_people_meet() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[("1", None)]));
+    let joined = house.only(1);
+    assert_eq!(joined["participants"], json!([]));
+    assert_eq!(
+        joined["tracks"],
+        json!([{"id": "t_7", "mid": "0", "kind": "video"}])
+    );
+    house.join(2, "Bob", answer(&[("0", 8)], &[("1", Some(7))]));
+    let joined = house.only(2);
+    assert_eq!(joined["answer"], "answer");
+    assert_eq!(
+        joined["slots"],
+        json!([{"mid": "1", "kind": "video", "track": "t_7"}])
+    );
+    assert_eq!(joined["participants"][0]["name"], "Alice");
+    assert_eq!(joined["participants"][0]["tracks"][0]["source"], "camera");
+    let event = house.only(1);
+    assert_eq!(event["type"], "participant_joined");
+    assert_eq!(event["seq"], 1);
+    assert_eq!(event["participant"]["tracks"][0]["id"], "t_8");
+    house.ask(2, "leave", json!({}));
+    assert_eq!(house.types(2), ["left"]);
+    let left = house.only(1);
+    assert_eq!(
+        (&left["type"], &left["reason"]),
+        (&json!("participant_left"), &json!("left"))
+    );
+    assert!(matches!(house.command(), (_, Command::Close { .. })));
+}
+
+#[test]
+fn what_happens_on_the_wrong_occasion_is_refused() {
+    let mut house = House::new();
+    house.ask(1, "join", json!({"room": "kitchen", "name": "Alice"}));
+    assert_eq!(house.types(1), ["error hello_first"]);
+    house.hello(1);
+    house.ask(1, "hello", json!({"version": 1}));
+    for (kind, body) in [
+        ("offer", json!({"sdp": "x"})),
+        ("publish", json!({"mid": "0", "source": "camera"})),
+        ("unpublish", json!({"track": "t_1"})),
+        ("subscribe", json!({"mid": "0", "auto": true})),
+        ("mute", json!({"track": "t_1", "muted": true})),
+        ("leave", json!({})),
+    ] {
+        house.ask(1, kind, body);
+        assert!(
+            house.types(1).ends_with(&["error not_joined".into()]),
+            "{kind}"
+        );
+    }
+    house.ask(1, "join", json!({"room": "a b", "name": "Alice"}));
+    house.ask(1, "join", json!({"room": "kitchen", "name": ""}));
+    let line = |n: u32| json!({"mid": n.to_string(), "source": "camera"});
+    let nine: Vec<Value> = (0..9).map(line).collect();
+    house.ask(
+        1,
+        "join",
+        json!({"room": "r", "name": "A", "offer": "x", "tracks": nine}),
+    );
+    house.ask(1, "join", json!({"room": "kitchen", "name": "Alice"}));
+    house.ask(1, "join", json!({"room": "kitchen", "name": "Alice"}));
+    assert_eq!(
+        house.types(1),
+        [
+            "error bad_room",
+            "error bad_name",
+            "error too_many_tracks",
+            "joined",
+            "error already_joined"
+        ]
+    );
+    for (kind, body) in [
+        ("publish", json!({"mid": "0", "source": "camera"})),
+        ("subscribe", json!({"mid": "0", "auto": true})),
+    ] {
+        house.ask(1, kind, body);
+        assert_eq!(house.types(1), ["error unknown_peer"], "{kind}");
+    }
+    house.ask(1, "subscribe", json!({"mid": "0"}));
+    house.ask(1, "mute", json!({"track": "t_1", "muted": true}));
+    assert_eq!(house.types(1), ["error bad_request", "error unknown_track"]);
+    assert!(house.commands.is_empty());
+}
+
+#[test]
+fn a_refused_offer_leaves_no_trace_of_the_join() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    house.hello(2);
+    house.heard(1);
+    let join = json!({"room": "kitchen", "name": "Bob", "offer": "nonsense"});
+    house.ask(2, "join", join.clone());
+    let (id, _) = house.offered_peer();
+    let refusal = Failure::new(ErrorCode::BadSdp, "The offer is nonsense.");
+    house.outcome(id, Outcome::Refused(refusal));
+    assert_eq!(house.types(2), ["error bad_sdp"]);
+    assert_eq!(house.types(1), Vec::<String>::new());
+    house.ask(2, "join", join);
+    assert!(
+        matches!(house.command(), (_, Command::Offer { .. })),
+        "it may try again"
+    );
+}
+
+#[test]
+fn requests_are_carried_out_in_order_and_ping_at_once() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.heard(1);
+    house.ask(1, "mute", json!({"track": "t_7", "muted": true}));
+    house.ask(1, "unpublish", json!({"track": "t_7"}));
+    house.ask(1, "leave", json!({}));
+    house.ask(1, "ping", json!({}));
+    assert_eq!(house.types(1), ["pong"]);
+    let (id, command) = house.command();
+    assert!(matches!(command, Command::Mute { muted: true, .. }));
+    assert!(house.commands.is_empty(), "one at a time");
+    house.outcome(id, Outcome::Done);
+    let (id, command) = house.command();
+    assert!(matches!(command, Command::Unpublish { .. }));
+    house.outcome(id, Outcome::Done);
+    assert_eq!(house.types(1), ["muted", "unpublished", "left"]);
+    assert!(matches!(house.command(), (_, Command::Close { .. })));
+}
+
+#[test]
+fn nobody_acts_on_what_is_another_rooms_or_anothers() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.join(2, "Bob", answer(&[], &[("0", None)]));
+    house.hello(3);
+    house.ask(
+        3,
+        "join",
+        json!({"room": "cellar", "name": "Eve", "offer": "x"}),
+    );
+    let (id, _) = house.offered_peer();
+    house.outcome(id, Outcome::Answered(answer(&[], &[("0", None)])));
+    for socket in [1, 2, 3] {
+        house.heard(socket);
+    }
+    house.ask(3, "subscribe", json!({"mid": "0", "track": "t_7"}));
+    house.ask(3, "mute", json!({"track": "t_7", "muted": true}));
+    house.ask(2, "mute", json!({"track": "t_7", "muted": true}));
+    house.ask(2, "unpublish", json!({"track": "t_7"}));
+    assert_eq!(house.types(3), ["error unknown_track"; 2]);
+    assert_eq!(house.types(2), ["error unknown_track"; 2]);
+    assert!(house.commands.is_empty());
+    house.ask(2, "subscribe", json!({"mid": "0", "track": "t_7"}));
+    let (id, _) = house.command();
+    house.outcome(id, Outcome::Shows(Some(TrackId(7))));
+    assert_eq!(house.only(2)["track"], "t_7");
+}
+
+#[test]
+fn a_slot_never_names_a_track_before_it_was_announced() {
+    let mut house = House::new();
+    let alice = house.join(1, "Alice", answer(&[], &[("0", None)]));
+    house.hello(2);
+    house.ask(
+        2,
+        "join",
+        json!({"room": "kitchen", "name": "Bob", "offer": "x", "tracks": camera("0")}),
+    );
+    house.heard(1);
+    let (id, _) = house.offered_peer();
+    // The media plane reports what Alice sees before Bob's answer has come.
+    house.report(MediaEvent::SlotChanged {
+        peer: alice,
+        mid: mid("0"),
+        track: Some(TrackId(8)),
+    });
+    assert_eq!(house.types(1), Vec::<String>::new());
+    house.outcome(id, Outcome::Answered(answer(&[("0", 8)], &[])));
+    assert_eq!(house.types(1), ["participant_joined", "slot"]);
+    // What is not kept back any more is not told twice.
+    house.ask(1, "ping", json!({}));
+    assert_eq!(house.types(1), ["pong"]);
+}
+
+#[test]
+fn a_change_is_told_after_the_reply_it_came_after() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    let bob = house.join(2, "Bob", answer(&[], &[("0", Some(7))]));
+    house.heard(2);
+    house.ask(2, "subscribe", json!({"mid": "0", "track": "t_7"}));
+    let (id, _) = house.command();
+    house.report(MediaEvent::SlotChanged {
+        peer: bob,
+        mid: mid("0"),
+        track: None,
+    });
+    assert_eq!(house.types(2), Vec::<String>::new());
+    house.outcome(id, Outcome::Shows(Some(TrackId(7))));
+    assert_eq!(house.types(2), ["subscribed", "slot"]);
+}
+
+#[test]
+fn a_lost_socket_is_resumed_and_media_runs_on() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    let secret = house.hello(2);
+    house.ask(2, "join", json!({"room": "kitchen", "name": "Bob"}));
+    house.heard(1);
+    house.heard(2);
+    house.close(2, false);
+    house.ask(1, "offer", json!({"sdp": "x", "tracks": camera("0")}));
+    let (id, _) = house.offered_peer();
+    house.outcome(id, Outcome::Answered(answer(&[("0", 7)], &[])));
+    assert_eq!(house.types(1), ["answer"], "Bob is still there");
+    house.pass(DEFAULT_GRACE / 2);
+    house.ask(
+        3,
+        "hello",
+        json!({"version": 1, "resume": {"session": secret, "seq": 0}}),
+    );
+    let heard = house.heard(3);
+    assert_eq!(heard[0]["resumed"], true);
+    assert_eq!(heard[0]["session"], secret);
+    assert_eq!(heard[1]["type"], "track_published");
+    assert_eq!(heard.len(), 2);
+    house.pass(2 * DEFAULT_GRACE);
+    house.ask(3, "ping", json!({}));
+    assert_eq!(house.types(3), ["pong"]);
+    assert_eq!(house.control.counters().resumed, 1);
+}
+
+#[test]
+fn a_session_resumed_twice_belongs_to_the_last_socket() {
+    let mut house = House::new();
+    let secret = house.hello(1);
+    let resume = json!({"version": 1, "resume": {"session": secret, "seq": 0}});
+    house.ask(2, "hello", resume);
+    assert_eq!(house.only(2)["resumed"], true);
+    assert_eq!(house.types(1), ["closing replaced"]);
+    assert_eq!(house.closed, [SocketId(1)]);
+    house.close(1, true);
+    house.ask(2, "ping", json!({}));
+    assert_eq!(
+        house.types(2),
+        ["pong"],
+        "the old socket's end changes nothing"
+    );
+}
+
+#[test]
+fn a_session_that_is_not_resumed_in_time_leaves_the_room() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    let bob = house.join(2, "Bob", answer(&[("0", 7)], &[]));
+    house.heard(1);
+    house.close(2, false);
+    assert_eq!(house.types(1), Vec::<String>::new());
+    house.pass(DEFAULT_GRACE);
+    let left = house.only(1);
+    assert_eq!(left["reason"], "connection_lost");
+    assert_eq!(house.command().1, Command::Close { peer: bob });
+    assert_eq!(house.control.counters().sessions, 1);
+}
+
+#[test]
+fn a_goodbye_needs_no_grace() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    house.join(2, "Bob", answer(&[], &[]));
+    house.heard(1);
+    house.close(2, true);
+    assert_eq!(house.types(1), ["participant_left"]);
+}
+
+#[test]
+fn an_unknown_session_begins_anew() {
+    let mut house = House::new();
+    let resume = json!({"version": 1, "resume": {"session": "guess", "seq": 3}});
+    house.ask(1, "hello", resume);
+    let welcome = house.only(1);
+    assert_eq!(welcome["resumed"], false);
+    assert_ne!(welcome["session"], "guess");
+    house.ask(2, "hello", json!({"version": 2}));
+    assert_eq!(house.types(2), ["error unsupported_version"]);
+    assert_eq!(house.closed, [SocketId(2)]);
+}
+
+#[test]
+fn a_client_that_never_acknowledges_is_let_go() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.join(2, "Bob", answer(&[], &[]));
+    house.heard(2);
+    for round in 0..10_000 {
+        house.ask(1, "mute", json!({"track": "t_7", "muted": round % 2 == 0}));
+        let (id, _) = house.command();
+        house.outcome(id, Outcome::Done);
+        if !house.closed.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(house.closed, [SocketId(2)]);
+    assert_eq!(house.types(2).last().unwrap(), "closing slow_client");
+    assert_eq!(house.types(1).last().unwrap(), "participant_left");
+}
+
+#[test]
+fn a_lost_media_connection_is_told_and_replaced() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.join(2, "Bob", answer(&[], &[]));
+    house.heard(1);
+    house.heard(2);
+    let peer = *house
+        .control
+        .peers
+        .iter()
+        .min_by_key(|(peer, _)| **peer)
+        .unwrap()
+        .0;
+    house.report(MediaEvent::PeerGone {
+        peer,
+        reason: GoneReason::WorkerFailed,
+    });
+    let reconnect = house.only(1);
+    assert_eq!(reconnect["type"], "reconnect");
+    assert_eq!(reconnect["reason"], "worker_failed");
+    assert_eq!(
+        house.types(2),
+        ["track_unpublished"],
+        "but Alice is still there"
+    );
+    house.ask(1, "offer", json!({"sdp": "x"}));
+    assert_eq!(house.types(1), ["error unknown_peer"]);
+    house.ask(
+        1,
+        "offer",
+        json!({"sdp": "x", "tracks": camera("0"), "new_connection": true}),
+    );
+    let (id, fresh) = house.offered_peer();
+    assert_ne!(fresh, peer);
+    house.outcome(id, Outcome::Answered(answer(&[("0", 9)], &[])));
+    assert_eq!(house.types(1), ["answer"]);
+    assert_eq!(house.types(2), ["track_published"]);
+    house.report(MediaEvent::PeerConnected { peer: fresh });
+    assert_eq!(house.only(1)["state"], "connected");
+}
+
+#[test]
+fn a_new_connection_ends_the_old_one_first() {
+    let mut house = House::new();
+    let old = house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.ask(1, "offer", json!({"sdp": "x", "new_connection": true}));
+    let (id, command) = house.command();
+    assert_eq!(command, Command::Close { peer: old });
+    assert!(house.commands.is_empty(), "the offer waits");
+    house.outcome(id, Outcome::Done);
+    let (_, fresh) = house.offered_peer();
+    assert_ne!(fresh, old);
+    house.heard(1);
+    house.report(MediaEvent::PeerGone {
+        peer: old,
+        reason: GoneReason::Closed,
+    });
+    assert_eq!(
+        house.types(1),
+        Vec::<String>::new(),
+        "the old one is nobody's"
+    );
+}
+
+#[test]
+fn a_later_offer_keeps_what_is_published() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.ask(1, "offer", json!({"sdp": "x", "tracks": camera("1")}));
+    let (_, Command::Offer { offer, .. }) = house.command() else {
+        panic!("an offer");
+    };
+    assert_eq!(offer.publish, Publish::Mids(vec![mid("1"), mid("0")]));
+}
+
+#[test]
+fn a_stopped_m_line_takes_its_track_along() {
+    let mut house = House::new();
+    let alice = house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.join(2, "Bob", answer(&[], &[]));
+    house.heard(2);
+    house.report(MediaEvent::TrackUnpublished {
+        peer: alice,
+        track: TrackId(7),
+    });
+    let event = house.only(2);
+    assert_eq!(
+        (&event["type"], &event["track"]),
+        (&json!("track_unpublished"), &json!("t_7"))
+    );
+}
+
+#[test]
+fn a_session_that_ends_while_its_offer_is_answered_leaves_no_peer() {
+    let mut house = House::new();
+    house.hello(1);
+    house.ask(
+        1,
+        "join",
+        json!({"room": "kitchen", "name": "Alice", "offer": "x"}),
+    );
+    let (id, peer) = house.offered_peer();
+    house.close(1, true);
+    assert!(house.commands.is_empty(), "the close waits for the offer");
+    house.outcome(id, Outcome::Answered(answer(&[("0", 7)], &[])));
+    assert_eq!(house.command().1, Command::Close { peer });
+    assert_eq!(house.control.counters().rooms, 0);
+}
+
+#[test]
+fn a_stopping_server_lets_calls_live_and_nobody_in() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    house.hello(2);
+    house.heard(1);
+    house.control.handle_shutdown(Duration::from_secs(5));
+    house.drain();
+    let closing = house.only(1);
+    assert_eq!(
+        (&closing["code"], &closing["in_ms"]),
+        (&json!("shutting_down"), &json!(5_000))
+    );
+    assert_eq!(closing.get("seq"), None);
+    house.heard(2);
+    house.ask(2, "join", json!({"room": "kitchen", "name": "Bob"}));
+    assert_eq!(house.types(2), ["error shutting_down"]);
+    house.ask(1, "ping", json!({}));
+    assert_eq!(house.types(1), ["pong"]);
+    assert!(!house.control.is_empty());
+    house.ask(1, "leave", json!({}));
+    assert!(house.control.is_empty());
+}
+
+#[test]
+fn sessions_are_bounded() {
+    let mut house = House::with(Config {
+        max_sessions: 1,
+        ..Config::default()
+    });
+    house.hello(1);
+    house.ask(2, "hello", json!({"version": 1}));
+    assert_eq!(house.types(2), ["error server_full"]);
+}
+
+fn open_access() -> Access {
+    Auth::open()
+        .check(None, std::time::SystemTime::now())
+        .unwrap()
+}
+
+impl House {
+    fn http(&mut self, request: HttpRequest) -> TicketId {
+        self.next_id += 1;
+        let ticket = TicketId(self.next_id);
+        self.control.handle_http(ticket, request);
+        self.drain();
+        ticket
+    }
+
+    fn publish_over_http(&mut self, answer: Answer) -> HttpAnswer {
+        let ticket = self.http(HttpRequest::Create {
+            endpoint: Endpoint::Whip,
+            room: "kitchen".parse().unwrap(),
+            name: Some("Encoder".into()),
+            access: open_access(),
+            sdp: "v=0\r\na=ice-ufrag:old\r\n".into(),
+        });
+        let (id, _) = self.offered_peer();
+        self.outcome(id, Outcome::Answered(answer));
+        self.http.remove(&ticket).unwrap()
+    }
+}
+
+fn address(secret: &str) -> Address {
+    Address {
+        endpoint: Endpoint::Whip,
+        room: "kitchen".parse().unwrap(),
+        secret: secret.to_owned(),
+        access: open_access(),
+    }
+}
+
+#[test]
+fn a_whip_client_is_a_participant_like_any_other() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    house.heard(1);
+    let created = house.publish_over_http(answer(&[("0", 7)], &[]));
+    let HttpAnswer::Created { secret, etag, .. } = created else {
+        panic!("{created:?}");
+    };
+    assert_eq!(etag, "\"1\"");
+    let joined = house.only(1);
+    assert_eq!(joined["participant"]["name"], "Encoder");
+    assert_eq!(joined["participant"]["tracks"][0]["source"], "camera");
+
+    let patch = |if_match: Option<&str>, ufrag: &str| HttpRequest::Patch {
+        address: address(&secret),
+        if_match: if_match.map(str::to_owned),
+        fragment: format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:x\r\n"),
+    };
+    for (request, expected) in [
+        (patch(None, "new"), HttpAnswer::PreconditionRequired),
+        (patch(Some("\"0\""), "new"), HttpAnswer::PreconditionFailed),
+        (patch(Some("\"1\""), "old"), HttpAnswer::Unchanged),
+    ] {
+        let ticket = house.http(request);
+        assert_eq!(house.http.remove(&ticket), Some(expected));
+    }
+    let ticket = house.http(patch(Some("*"), "new"));
+    let (id, command) = house.command();
+    assert!(matches!(command, Command::RestartIce { .. }));
+    house.outcome(id, Outcome::Restarted("fragment".into()));
+    let etag = "\"2\"".to_owned();
+    let fragment = "fragment".to_owned();
+    let restarted = HttpAnswer::Restarted { fragment, etag };
+    assert_eq!(house.http.remove(&ticket), Some(restarted));
+
+    let wrong = house.http(HttpRequest::Delete(Address {
+        endpoint: Endpoint::Whep,
+        ..address(&secret)
+    }));
+    let guessed = house.http(HttpRequest::Delete(address("guess")));
+    let right = house.http(HttpRequest::Delete(address(&secret)));
+    let again = house.http(HttpRequest::Delete(address(&secret)));
+    for (ticket, expected) in [
+        (wrong, HttpAnswer::NotFound),
+        (guessed, HttpAnswer::NotFound),
+        (right, HttpAnswer::Deleted),
+        (again, HttpAnswer::NotFound),
+    ] {
+        assert_eq!(house.http.remove(&ticket), Some(expected));
+    }
+    assert_eq!(house.types(1), ["participant_left"]);
+}
+
+#[test]
+fn a_whip_client_with_too_many_tracks_or_a_lost_connection_is_gone() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    house.heard(1);
+    let names: Vec<String> = (0..9).map(|n| n.to_string()).collect();
+    let nine: Vec<_> = names
+        .iter()
+        .zip(1..)
+        .map(|(n, t)| (n.as_str(), t))
+        .collect();
+    let refused = house.publish_over_http(answer(&nine, &[]));
+    assert!(matches!(refused, HttpAnswer::Refused(f) if f.code == ErrorCode::TooManyTracks));
+    assert!(matches!(house.command(), (_, Command::Close { .. })));
+    assert_eq!(house.types(1), Vec::<String>::new());
+
+    house.publish_over_http(answer(&[("0", 7)], &[]));
+    let peer = *house.control.peers.keys().max().unwrap();
+    let reason = GoneReason::ConsentLost;
+    house.report(MediaEvent::PeerGone { peer, reason });
+    assert_eq!(
+        house.types(1),
+        [
+            "participant_joined",
+            "track_unpublished",
+            "participant_left"
+        ]
+    );
+}
