@@ -1,0 +1,145 @@
+//! The settings: where they come from and what they may be.
+//!
+//! In, in rising precedence: the defaults, `confab.toml`, `CONFAB_*` variables, flags. Out: a
+//! [`Config`] in which every value has been checked, or one sentence that names the source, the
+//! key, the value and what is expected. [`SETTINGS`] is the one list of settings: the flags, the
+//! variables, `--help`, `confab.toml.example` and `docs/operations.md` follow it.
+
+mod sources;
+mod table;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use confab_signaling::auth::{ApiKey, ApiKeyError, Auth};
+use confab_signaling::control;
+
+pub use sources::{Sources, load};
+pub use table::{SETTINGS, Setting};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub http_listen: SocketAddr,
+    pub allowed_origins: Vec<String>,
+    pub drain: Duration,
+    pub media_listen: IpAddr,
+    pub media_port: u16,
+    /// 0 is one for each core.
+    pub media_workers: usize,
+    pub public_ips: Vec<IpAddr>,
+    pub api_key: Option<String>,
+    pub api_secret: Option<String>,
+    pub control: control::Config,
+    pub stun_listen: Option<SocketAddr>,
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            allowed_origins: Vec::new(),
+            drain: Duration::from_secs(10),
+            media_listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            media_port: confab_sfu::config::DEFAULT_PORT,
+            media_workers: 0,
+            public_ips: Vec::new(),
+            api_key: None,
+            api_secret: None,
+            control: control::Config::default(),
+            stun_listen: None,
+            log: "info".into(),
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named with `--config` cannot be read.
+    #[error("cannot read the settings from {}: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    /// It is not TOML.
+    #[error("{} is not valid TOML: {reason}", path.display())]
+    NotToml { path: PathBuf, reason: String },
+    /// Nothing has this name.
+    #[error("{source_name} sets {key}, which does not exist; the nearest setting is {nearest}")]
+    Unknown {
+        source_name: String,
+        key: String,
+        nearest: String,
+    },
+    /// The value is not one for this setting.
+    #[error("{source_name} sets {key} to {value}; expected is {expected}")]
+    Invalid {
+        source_name: String,
+        key: String,
+        value: String,
+        expected: &'static str,
+    },
+    /// Only one of the key and its secret is set.
+    #[error("auth.api_key and auth.api_secret belong together, but only {0} is set")]
+    HalfAKey(&'static str),
+    /// The key pair is too weak.
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
+    /// The rooms would be open to the network.
+    #[error(
+        "{listener} is {address}, which others can reach, so access tokens must be on: set \
+         CONFAB_AUTH_API_KEY to a name such as \"main\" and CONFAB_AUTH_API_SECRET to a secret of \
+         at least 32 characters (`openssl rand -hex 32` makes one), or auth.api_key and \
+         auth.api_secret in confab.toml"
+    )]
+    OpenToOthers {
+        listener: &'static str,
+        address: IpAddr,
+    },
+}
+
+impl Config {
+    /// The door of this server.
+    ///
+    /// # Errors
+    /// When others could enter without a token, or the key pair is not usable.
+    pub fn auth(&self) -> Result<Auth, ConfigError> {
+        match (&self.api_key, &self.api_secret) {
+            (Some(key), Some(secret)) => {
+                Ok(Auth::with_key(ApiKey::new(key.clone(), secret.clone())?))
+            }
+            (Some(_), None) => Err(ConfigError::HalfAKey("auth.api_key")),
+            (None, Some(_)) => Err(ConfigError::HalfAKey("auth.api_secret")),
+            (None, None) => {
+                let listeners = [
+                    ("http.listen", self.http_listen.ip()),
+                    ("media.listen", self.media_listen),
+                ];
+                match listeners.into_iter().find(|(_, ip)| !ip.is_loopback()) {
+                    Some((listener, address)) => {
+                        Err(ConfigError::OpenToOthers { listener, address })
+                    }
+                    None => Ok(Auth::open()),
+                }
+            }
+        }
+    }
+
+    /// The media plane's part.
+    pub fn sfu(&self) -> confab_sfu::config::Config {
+        let defaults = confab_sfu::config::Config::default();
+        confab_sfu::config::Config {
+            workers: match self.media_workers {
+                0 => defaults.workers,
+                workers => workers,
+            },
+            listen: self.media_listen,
+            port: self.media_port,
+            public_ips: self.public_ips.clone(),
+            ..defaults
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! The one list of settings.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::Config;
+
+/// One setting.
+pub struct Setting {
+    /// Its name in `confab.toml`: section and key.
+    pub key: &'static str,
+    /// What it is unless set, as it would be written in a variable.
+    pub default: &'static str,
+    /// What it may be; ends "expected is …".
+    pub expected: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+    /// Takes a value over; `None` if it is not one.
+    pub apply: fn(&mut Config, &[String]) -> Option<()>,
+}
+
+impl Setting {
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("CONFAB_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// Its flag, without the dashes.
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+}
+
+/// A setting with one value.
+fn one<T: FromStr>(values: &[String]) -> Option<T> {
+    match values {
+        [value] => value.parse().ok(),
+        _ => None,
+    }
+}
+
+fn at_least_one<T: FromStr + Default + PartialEq>(values: &[String]) -> Option<T> {
+    one(values).filter(|value| *value != T::default())
+}
+
+/// An empty value is none.
+fn optional<T: FromStr>(values: &[String]) -> Option<Option<T>> {
+    match values {
+        [value] if value.is_empty() => Some(None),
+        _ => one(values).map(Some),
+    }
+}
+
+fn all<T: FromStr>(values: &[String]) -> Option<Vec<T>> {
+    values.iter().map(|value| value.parse().ok()).collect()
+}
+
+/// `scheme://host[:port]`, as a browser sends it: without a path.
+fn origin(text: &str) -> Option<()> {
+    let (scheme, authority) = text.split_once("://")?;
+    let plain = !authority.is_empty() && !authority.contains(['/', '*', ' ']);
+    (["http", "https"].contains(&scheme) && plain).then_some(())
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "http.listen",
+        default: "127.0.0.1:8080",
+        expected: "an address and a port, such as 127.0.0.1:8080",
+        help: "Where the page, the signaling and the HTTP endpoints are served",
+        secret: false,
+        apply: |c, v| one(v).map(|v| c.http_listen = v),
+    },
+    Setting {
+        key: "http.allowed_origins",
+        default: "",
+        expected: "a list of origins, such as https://app.example.org",
+        help: "Origins of other servers' pages that may use this server",
+        secret: false,
+        apply: |c, v| {
+            v.iter().try_for_each(|v| origin(v))?;
+            c.allowed_origins = v.to_vec();
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.drain_seconds",
+        default: "10",
+        expected: "a number of seconds, 0 or more",
+        help: "How long calls live on after SIGTERM or Ctrl-C; a second one ends at once",
+        secret: false,
+        apply: |c, v| one(v).map(|v: u32| c.drain = Duration::from_secs(v.into())),
+    },
+    Setting {
+        key: "media.listen",
+        default: "127.0.0.1",
+        expected: "an IP address",
+        help: "The address on which media is received and sent",
+        secret: false,
+        apply: |c, v| one(v).map(|v: IpAddr| c.media_listen = v),
+    },
+    Setting {
+        key: "media.port",
+        default: "7000",
+        expected: "a port, 1 to 65535, or 0 for any that is free",
+        help: "The first worker's UDP port; each further worker has the next one",
+        secret: false,
+        apply: |c, v| one(v).map(|v| c.media_port = v),
+    },
+    Setting {
+        key: "media.workers",
+        default: "0",
+        expected: "a number of workers, or 0 for one on each core",
+        help: "How many threads carry media",
+        secret: false,
+        apply: |c, v| one(v).map(|v: u16| c.media_workers = v.into()),
+    },
+    Setting {
+        key: "media.public_ips",
+        default: "",
+        expected: "a list of IP addresses",
+        help: "The addresses clients are told to send media to, if not media.listen",
+        secret: false,
+        apply: |c, v| all(v).map(|v| c.public_ips = v),
+    },
+    Setting {
+        key: "auth.api_key",
+        default: "",
+        expected: "a name, such as main",
+        help: "The name of the key that signs access tokens; setting it turns tokens on",
+        secret: false,
+        apply: |c, v| optional(v).map(|v| c.api_key = v),
+    },
+    Setting {
+        key: "auth.api_secret",
+        default: "",
+        expected: "a secret of at least 32 characters",
+        help: "The secret that signs access tokens; better in the environment than in a flag",
+        secret: true,
+        apply: |c, v| {
+            let secret: Option<String> = optional(v)?;
+            let long_enough = |secret: &String| {
+                secret.chars().count() >= confab_signaling::auth::MIN_SECRET_LEN
+            };
+            if !secret.as_ref().is_none_or(long_enough) {
+                return None;
+            }
+            c.api_secret = secret;
+            Some(())
+        },
+    },
+    Setting {
+        key: "rooms.max_rooms",
+        default: "1000",
+        expected: "a number, 1 or more",
+        help: "Most rooms at once",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.control.limits.rooms = v),
+    },
+    Setting {
+        key: "rooms.max_participants",
+        default: "100",
+        expected: "a number, 1 or more",
+        help: "Most participants in a room",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.control.limits.participants = v),
+    },
+    Setting {
+        key: "rooms.max_tracks",
+        default: "8",
+        expected: "a number, 1 or more",
+        help: "Most tracks a participant publishes",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.control.limits.tracks = v),
+    },
+    Setting {
+        key: "signaling.grace_seconds",
+        default: "30",
+        expected: "a number of seconds, 0 or more",
+        help: "How long a participant stays whose socket is lost",
+        secret: false,
+        apply: |c, v| one(v).map(|v: u32| c.control.grace = Duration::from_secs(v.into())),
+    },
+    Setting {
+        key: "signaling.max_sessions",
+        default: "10000",
+        expected: "a number, 1 to 1000000",
+        help: "Most signaling sessions, and most sockets, at once",
+        secret: false,
+        apply: |c, v| {
+            let sessions = at_least_one(v).filter(|&v: &usize| v <= 1_000_000)?;
+            c.control.max_sessions = sessions;
+            Some(())
+        },
+    },
+    Setting {
+        key: "stun.listen",
+        default: "",
+        expected: "an address and a port, such as 0.0.0.0:3478, or nothing",
+        help: "Where STUN Binding requests are answered on UDP; off if empty",
+        secret: false,
+        apply: |c, v| optional::<SocketAddr>(v).map(|v| c.stun_listen = v),
+    },
+    Setting {
+        key: "log.filter",
+        default: "info",
+        expected: "a filter such as info or confab_sfu=debug,info",
+        help: "What is logged to the standard error",
+        secret: false,
+        apply: |c, v| {
+            let filter: String = one(v)?;
+            EnvFilter::try_new(&filter).ok()?;
+            c.log = filter;
+            Some(())
+        },
+    },
+];
