@@ -1,0 +1,7 @@
+//! Tracks as they are published: reception, gaps, history, key frames.
+
+pub mod encoding;
+pub mod history;
+pub mod keyframe;
+pub mod nack;
+pub mod publication;
