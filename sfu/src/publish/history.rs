@@ -181,8 +181,23 @@ impl History {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A VP8 packet that is a whole frame.
+    pub(crate) fn video(encoding: u8, epoch: u32, sequence: u64, key_frame: bool) -> PacketMeta {
+        PacketMeta {
+            encoding,
+            epoch,
+            codec: Codec::Vp8,
+            picture: Some(PictureInfo {
+                starts_frame: true,
+                key_frame,
+                ..PictureInfo::default()
+            }),
+            ..meta(sequence, 0, Instant::now())
+        }
+    }
 
     fn meta(sequence: u64, epoch: u32, arrival: Instant) -> PacketMeta {
         PacketMeta {
