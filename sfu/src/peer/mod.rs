@@ -4,3 +4,4 @@ pub mod dtls;
 pub mod ice;
 pub mod sdp;
 pub mod srtp;
+pub mod stun;
