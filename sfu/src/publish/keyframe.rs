@@ -17,13 +17,22 @@ const MAX_REQUESTS: u32 = 10;
 #[derive(Debug, Default)]
 pub struct KeyFrameRequester {
     last_sent: Option<Instant>,
-    wish: Option<u32>,
+    wish: Option<Wish>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    since: Instant,
+    requests: u32,
 }
 
 impl KeyFrameRequester {
     /// Someone needs a key frame.
-    pub fn wish(&mut self) {
-        self.wish = Some(0);
+    pub fn wish(&mut self, now: Instant) {
+        self.wish = Some(Wish {
+            since: now,
+            requests: 0,
+        });
     }
 
     /// A key frame has arrived: every wish made before it is granted.
@@ -34,30 +43,23 @@ impl KeyFrameRequester {
     /// When [`KeyFrameRequester::poll`] next has something to say.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wish?;
-        // A wish never made known is due at once, which any past instant says.
-        self.last_sent.map(|sent| sent + MIN_INTERVAL)
-    }
-
-    /// Whether a wish is waiting that may be sent without delay.
-    #[must_use]
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.wish.is_some() && self.last_sent.is_none_or(|sent| now >= sent + MIN_INTERVAL)
+        let wish = self.wish?;
+        Some(match self.last_sent {
+            Some(sent) => wish.since.max(sent + MIN_INTERVAL),
+            None => wish.since,
+        })
     }
 
     /// Whether a request is to be sent now; the caller sends it.
     pub fn poll(&mut self, now: Instant) -> bool {
-        if !self.is_due(now) {
+        if self.next_deadline().is_none_or(|due| now < due) {
             return false;
-        }
-        let Some(sent) = self.wish.as_mut() else {
-            return false;
-        };
-        *sent += 1;
-        if *sent >= MAX_REQUESTS {
-            self.wish = None;
         }
         self.last_sent = Some(now);
+        self.wish = self.wish.and_then(|wish| {
+            let requests = wish.requests + 1;
+            (requests < MAX_REQUESTS).then_some(Wish { requests, ..wish })
+        });
         true
     }
 }
@@ -74,7 +76,7 @@ mod tests {
         let mut requester = KeyFrameRequester::default();
         let mut sent = 0;
         for ms in 0..1000 {
-            requester.wish();
+            requester.wish(start + ms * MS);
             sent += u32::from(requester.poll(start + ms * MS));
         }
         assert_eq!(sent, 2);
@@ -85,7 +87,7 @@ mod tests {
         let start = Instant::now();
         let mut requester = KeyFrameRequester::default();
         assert!(!requester.poll(start), "nobody wishes");
-        requester.wish();
+        requester.wish(start);
         assert!(requester.poll(start));
         assert!(!requester.poll(start + 499 * MS));
         assert_eq!(requester.next_deadline(), Some(start + 500 * MS));
@@ -99,7 +101,7 @@ mod tests {
     fn a_deaf_publisher_is_not_asked_for_ever() {
         let start = Instant::now();
         let mut requester = KeyFrameRequester::default();
-        requester.wish();
+        requester.wish(start);
         let sent = (0..100).filter(|i| requester.poll(start + i * MIN_INTERVAL)).count();
         assert_eq!(sent, MAX_REQUESTS as usize);
     }
