@@ -120,12 +120,10 @@ pub enum OfferError {
     #[error("{0} is not in the first a=group:BUNDLE; the server needs all media on one transport")]
     NotBundled(LineName),
     /// Not audio or video, or not over DTLS-SRTP.
-    #[error("{line} is {media} over {proto}, which the server does not offer")]
+    #[error("{line} is over {proto}; the server has audio and video over UDP/TLS/RTP/SAVPF only")]
     UnsupportedMedia {
         /// The m-line.
         line: LineName,
-        /// `<media>`.
-        media: String,
         /// `<proto>`.
         proto: String,
     },

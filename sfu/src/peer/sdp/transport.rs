@@ -87,9 +87,10 @@ impl Fingerprint {
         let bytes = digest
             .trim()
             .split(':')
-            .map(|byte| match byte.len() {
-                2 => u8::from_str_radix(byte, 16).ok(),
-                _ => None,
+            .map(|byte| {
+                // `from_str_radix` alone would take a sign.
+                let is_byte = byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit());
+                is_byte.then(|| u8::from_str_radix(byte, 16).ok())?
             })
             .collect::<Option<Vec<u8>>>()?;
         (bytes.len() == len).then_some(Fingerprint { hash, bytes })
