@@ -1,34 +1,41 @@
 //! Transport-wide congestion control feedback for what a peer sends us
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 //!
-//! In: transport-wide sequence numbers and when they arrived. Out: every [`INTERVAL`], the arrivals
-//! since the last feedback. The sender estimates its bandwidth from them.
+//! In: transport-wide sequence numbers and when they arrived. Out: every [`INTERVAL`], RTCP packets
+//! that tell of the arrivals since the last ones. The sender estimates its bandwidth from them.
 
 use std::time::{Duration, Instant};
 
-/// Time between two feedbacks. libwebrtc's own default; the draft says 50 to 250 ms.
+use crate::rtp::rtcp::{ArrivalReport, Writer};
+use crate::types::Ssrc;
+
+/// Time between two feedbacks: libwebrtc's own default; the draft says 50 to 250 ms.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Most packets in one feedback. At 100 ms this is 10,000 packets a second; what is over it is
-/// reported lost, which is what a sender at such a rate needs to hear.
-const MAX_PACKETS: usize = 1000;
+/// Most arrivals between two feedbacks. At 100 ms this is 10,000 packets a second; what is over it
+/// is reported lost, which is what a sender at such a rate needs to hear.
+const MAX_ARRIVALS: usize = 1000;
 
 /// What one peer sends.
 #[derive(Debug, Default)]
 pub struct FeedbackRecorder {
-    arrivals: Vec<(u16, Instant)>,
+    /// With the time since `epoch`.
+    arrivals: Vec<(u16, Duration)>,
+    epoch: Option<Instant>,
     next: Option<Instant>,
+    next_sequence: Option<u16>,
+    count: u8,
 }
 
 impl FeedbackRecorder {
     /// Notes an arrival.
     pub fn handle_packet(&mut self, now: Instant, sequence: u16) {
-        if self.arrivals.len() < MAX_PACKETS {
-            self.arrivals.push((sequence, now));
+        let epoch = *self.epoch.get_or_insert(now);
+        if self.arrivals.len() < MAX_ARRIVALS {
+            self.arrivals
+                .push((sequence, now.saturating_duration_since(epoch)));
         }
-        if self.next.is_none() {
-            self.next = Some(now + INTERVAL);
-        }
+        self.next.get_or_insert(now + INTERVAL);
     }
 
     /// When the next feedback is due.
@@ -37,19 +44,46 @@ impl FeedbackRecorder {
         self.next
     }
 
-    /// The arrivals to report now, in the order of their sequence numbers, if any are due.
-    pub fn poll(&mut self, now: Instant) -> Option<&[(u16, Instant)]> {
-        self.next.take_if(|due| now >= *due)?;
-        let &(first, _) = self.arrivals.first()?;
+    /// Writes the feedback that is due, as many packets as it takes, and gives each to `send`.
+    /// `sender` is our SSRC, `media` one of the peer's.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        sender: Ssrc,
+        media: Ssrc,
+        buffer: &mut [u8],
+        mut send: impl FnMut(&[u8]),
+    ) {
+        if self.next.take_if(|due| now >= *due).is_none() {
+            return;
+        }
+        let Some(&(first, _)) = self.arrivals.first() else {
+            return;
+        };
         // Within one interval numbers are far less than half a cycle apart.
         self.arrivals
             .sort_by_key(|&(sequence, _)| sequence.wrapping_sub(first) as i16);
         self.arrivals.dedup_by_key(|&mut (sequence, _)| sequence);
-        Some(&self.arrivals)
-    }
-
-    /// The feedback is sent.
-    pub fn clear(&mut self) {
+        let mut rest = &self.arrivals[..];
+        while let Some(&(first, _)) = rest.first() {
+            let mut writer = Writer::new(buffer);
+            let written = writer.transport_feedback(ArrivalReport {
+                sender,
+                media,
+                feedback_count: self.count,
+                base_sequence: self.next_sequence.unwrap_or(first),
+                arrivals: rest,
+            });
+            let Ok(written @ 1..) = written else {
+                break;
+            };
+            let len = writer.len();
+            send(&buffer[..len]);
+            self.count = self.count.wrapping_add(1);
+            let (reported, more) = rest.split_at(written);
+            self.next_sequence = reported.last().map(|&(last, _)| last.wrapping_add(1));
+            rest = more;
+        }
         self.arrivals.clear();
     }
 }
@@ -57,25 +91,41 @@ impl FeedbackRecorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::rtcp::{Packet, PacketStatus, Packets};
+
+    fn poll(recorder: &mut FeedbackRecorder, now: Instant) -> Vec<(u16, bool)> {
+        let mut statuses = Vec::new();
+        let mut buffer = [0; 400];
+        recorder.poll(now, Ssrc(1), Ssrc(2), &mut buffer, |packet| {
+            for packet in Packets::new(packet) {
+                let Ok(Packet::TransportFeedback(feedback)) = packet else {
+                    panic!("not feedback: {packet:?}");
+                };
+                statuses.extend(
+                    feedback
+                        .statuses()
+                        .map(|(sequence, status)| (sequence, status != PacketStatus::Lost)),
+                );
+            }
+        });
+        statuses
+    }
 
     #[test]
-    fn arrivals_are_reported_in_order_over_the_wrap() {
+    fn every_number_is_reported_once_arrived_or_lost_over_the_wrap_and_between_reports() {
         let start = Instant::now();
         let mut recorder = FeedbackRecorder::default();
         assert_eq!(recorder.next_deadline(), None);
-        for sequence in [65_534, 0, 65_535, 0, 2] {
+        for sequence in [65_534, 0, 65_535, 0] {
             recorder.handle_packet(start, sequence);
         }
-        assert!(recorder.poll(start).is_none());
-        let sequences: Vec<u16> = recorder
-            .poll(start + INTERVAL)
-            .into_iter()
-            .flatten()
-            .map(|&(sequence, _)| sequence)
-            .collect();
-        assert_eq!(sequences, [65_534, 65_535, 0, 2]);
-        recorder.clear();
-        assert!(recorder.poll(start + 10 * INTERVAL).is_none());
+        assert_eq!(poll(&mut recorder, start), []);
+        let statuses = poll(&mut recorder, start + INTERVAL);
+        assert_eq!(statuses, [(65_534, true), (65_535, true), (0, true)]);
+        recorder.handle_packet(start + INTERVAL, 2);
+        let statuses = poll(&mut recorder, start + 2 * INTERVAL);
+        assert_eq!(statuses, [(1, false), (2, true)]);
+        assert_eq!(poll(&mut recorder, start + 20 * INTERVAL), []);
     }
 
     #[test]
@@ -85,6 +135,6 @@ mod tests {
         for sequence in 0..u16::MAX {
             recorder.handle_packet(start, sequence);
         }
-        assert_eq!(recorder.poll(start + INTERVAL).map(<[_]>::len), Some(MAX_PACKETS));
+        assert_eq!(poll(&mut recorder, start + INTERVAL).len(), MAX_ARRIVALS);
     }
 }

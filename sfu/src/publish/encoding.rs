@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::KeyFrameRequester;
 use super::nack::{Arrival, NackGenerator};
-use crate::rtp::rtcp::ReportBlock;
+use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
 
@@ -185,12 +185,13 @@ impl Encoding {
     /// The reception report block for the encoding, and the start of the next report's interval.
     pub fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
-        let (lsr, dlsr) = self.sender_report.map_or((0, 0), |sr| {
-            let delay = now.saturating_duration_since(sr.arrival).as_micros() * 65_536 / 1_000_000;
-            // The middle 32 bits of the NTP time (RFC 3550 section 6.4.1).
-            ((sr.ntp >> 16) as u32, u32::try_from(delay).unwrap_or(u32::MAX))
-        });
-        self.reception.block(ssrc, lsr, dlsr)
+        let mut block = self.reception.block(ssrc)?;
+        if let Some(report) = &self.sender_report {
+            let held = now.saturating_duration_since(report.arrival);
+            block.last_sender_report = compact_ntp(report.ntp);
+            block.delay_since_last = compact_delay(held);
+        }
+        Some(block)
     }
 }
 
@@ -246,7 +247,7 @@ impl Reception {
         self.expected() as i64 - self.received as i64
     }
 
-    fn block(&mut self, ssrc: Ssrc, lsr: u32, dlsr: u32) -> Option<ReportBlock> {
+    fn block(&mut self, ssrc: Ssrc) -> Option<ReportBlock> {
         self.first?;
         let expected = self.expected() - self.expected_before;
         let received = self.received - self.received_before;
@@ -261,8 +262,8 @@ impl Reception {
             cumulative_lost: cumulative,
             extended_highest: self.highest.0 as u32,
             jitter: self.jitter as u32,
-            lsr,
-            dlsr,
+            last_sender_report: 0,
+            delay_since_last: 0,
         })
     }
 }

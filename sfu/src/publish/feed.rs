@@ -118,6 +118,18 @@ impl Feed {
         self.stream(encoding).sender_report = Some(report);
     }
 
+    /// Whether nothing is pending.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The latest sender report of every encoding that has one.
+    pub fn sender_reports(&self) -> impl Iterator<Item = (u8, SenderReportSeen)> {
+        let reports = self.encodings.iter().enumerate();
+        reports.filter_map(|(index, stream)| Some((index as u8, stream.sender_report?)))
+    }
+
     /// The latest sender report of an encoding, its time by the server's clock.
     #[must_use]
     pub fn sender_report(&self, encoding: u8) -> Option<SenderReportSeen> {

@@ -4,7 +4,7 @@
 //! continuous RTP stream in the subscriber's own numbering, whatever it is pointed at, with
 //! retransmissions on the side.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::layer::{LayerSelector, Verdict};
 use super::retransmit::Retransmitter;
@@ -38,7 +38,7 @@ pub struct Slot {
     pub ssrc: Ssrc,
     /// The round trip to the subscriber, from its reports.
     pub round_trip: Option<Duration>,
-    /// The last extended highest sequence number and loss the subscriber reported.
+    /// The packets the subscriber says it has lost, as of its last report.
     pub lost: i64,
     rtx_ssrc: Option<Ssrc>,
     payloads: Vec<PayloadMap>,
@@ -50,7 +50,6 @@ pub struct Slot {
     rtx_sequence: SequenceNumber,
     packets: u64,
     bytes: u64,
-    last_timestamp: u32,
 }
 
 impl Slot {
@@ -74,7 +73,6 @@ impl Slot {
             rtx_sequence: SequenceNumber(u64::from(u16::from_be_bytes([c, d]) & 0x7fff)),
             packets: 0,
             bytes: 0,
-            last_timestamp: 0,
         };
         slot.renegotiate(section, send);
         slot
@@ -170,7 +168,6 @@ impl Slot {
         self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
-        self.last_timestamp = mapped.timestamp;
         true
     }
 
@@ -285,8 +282,7 @@ impl Slot {
     }
 
     /// Notes a reception report of the subscriber.
-    pub fn handle_report(&mut self, now: Instant, round_trip: Option<Duration>, lost: i32) {
-        let _ = now;
+    pub fn handle_report(&mut self, round_trip: Option<Duration>, lost: i32) {
         self.lost = i64::from(lost);
         if let Some(sample) = round_trip {
             // The smoothing of RFC 6298 section 2.
