@@ -3,7 +3,7 @@
 
 use rtc_sdp::description::common::Attribute;
 
-use super::offer::values;
+use super::offer::{integer, values};
 use crate::media::{Codec, Kind, PayloadMap};
 
 /// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).
@@ -62,7 +62,7 @@ impl OfferedPayload {
         // Attributes may be many: each finds its payload through this table.
         let mut places = [None; MAX_PAYLOAD_TYPE as usize + 1];
         for format in formats {
-            let Ok(payload_type) = format.parse::<u8>() else {
+            let Some(payload_type) = integer::<u8>(format) else {
                 continue;
             };
             if payload_type > MAX_PAYLOAD_TYPE || RTCP_CONFLICTS.contains(&payload_type) {
@@ -81,7 +81,7 @@ impl OfferedPayload {
                 });
             }
         }
-        let place = |number: &str| *places.get(number.parse::<usize>().ok()?)?;
+        let place = |number: &str| *places.get(integer::<usize>(number)?)?;
 
         for (payload, value) in lines(attributes, "rtpmap") {
             if let Some(at) = place(payload) {
@@ -111,8 +111,8 @@ impl OfferedPayload {
         let (Some(name), Some(clock_rate)) = (parts.next(), parts.next()) else {
             return;
         };
-        if let (Ok(clock_rate), Ok(channels)) =
-            (clock_rate.parse(), parts.next().unwrap_or("1").parse())
+        if let (Some(clock_rate), Some(channels)) =
+            (integer(clock_rate), integer(parts.next().unwrap_or("1")))
         {
             self.name = name.to_ascii_lowercase();
             self.clock_rate = clock_rate;
@@ -124,7 +124,7 @@ impl OfferedPayload {
     /// we can take them apart, a client that is not offered them sends plain media.
     fn codec(&self) -> Option<Codec> {
         let number = |name, default| match parameter(&self.fmtp, name) {
-            Some(value) => value.parse::<u8>().ok(),
+            Some(value) => integer(value),
             None => Some(default),
         };
         let codec = match self.name.as_str() {
@@ -164,7 +164,7 @@ impl OfferedPayload {
 
     /// The payload type whose packets this one retransmits (RFC 4588 section 8.6).
     fn retransmits(&self) -> Option<u8> {
-        (self.name == "rtx").then(|| parameter(&self.fmtp, "apt")?.parse().ok())?
+        (self.name == "rtx").then(|| integer(parameter(&self.fmtp, "apt")?))?
     }
 
     /// The parameters we answer with: the codec's configuration repeated, and nothing that would
@@ -172,7 +172,7 @@ impl OfferedPayload {
     fn answer_fmtp(&self, codec: Codec) -> String {
         let repeat = |names: &[&str]| {
             let numbers = names.iter().filter_map(|name| {
-                let value: u16 = parameter(&self.fmtp, name)?.parse().ok()?;
+                let value: u16 = integer(parameter(&self.fmtp, name)?)?;
                 Some(format!("{name}={value}"))
             });
             numbers.collect::<Vec<_>>().join(";")

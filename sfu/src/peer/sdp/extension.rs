@@ -1,6 +1,7 @@
 //! Which header extensions an m-line agrees on (RFC 8285): the client's ids, each direction apart,
 //! because a client may say that it only sends or only reads one.
 
+use super::offer::{integer, words};
 use crate::media::{Extension, ExtensionMap, Kind};
 
 /// Highest id of the one-byte form (RFC 8285 section 4.2).
@@ -32,10 +33,10 @@ impl OfferedExtension {
     /// From the value of `a=extmap`. `None` for an unknown extension or an id that no packet can
     /// have: 0, 15, or one of the range above 255 that only numbers alternatives.
     pub(super) fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_whitespace();
+        let mut words = words(value);
         let (number, uri) = (words.next()?, words.next()?);
         let (id, direction) = number.split_once('/').unwrap_or((number, "sendrecv"));
-        let id = id.parse().ok().filter(|&id| id != 0 && id != RESERVED_ID)?;
+        let id = integer(id).filter(|&id| id != 0 && id != RESERVED_ID)?;
         let (client_sends, client_reads) = match direction {
             "sendrecv" => (true, true),
             "sendonly" => (true, false),
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn useless_and_repeated_ids_are_dropped() {
-        for bad in ["0", "15", "256", "4096", "-1", "x", ""] {
+        for bad in ["0", "15", "256", "4096", "-1", "04", "x", ""] {
             assert_eq!(
                 OfferedExtension::parse(&format!("{bad} {MID}")),
                 None,

@@ -2,6 +2,7 @@
 //! merely unknown is left out. Nothing is decided yet.
 
 use std::io::Cursor;
+use std::str::FromStr;
 
 use rtc_sdp::SessionDescription;
 use rtc_sdp::description::common::Attribute;
@@ -127,7 +128,7 @@ impl Session {
     fn new(attributes: &[Attribute]) -> Self {
         let mut bundle = Vec::new();
         let group = values(attributes, "group").find_map(|group| group.strip_prefix("BUNDLE "));
-        for mid in group.unwrap_or_default().split_whitespace().take(MAX_LINES) {
+        for mid in words(group.unwrap_or_default()).take(MAX_LINES) {
             if let Ok(mid) = Mid::new(mid)
                 && !bundle.contains(&mid)
             {
@@ -241,6 +242,18 @@ pub(super) fn values<'a>(
         .map(str::trim)
 }
 
+/// The words of a value. Only spaces part them (RFC 8866 section 9).
+pub(super) fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split(' ').filter(|word| !word.is_empty())
+}
+
+/// A number as SDP writes it: no sign, no leading zeros (RFC 8866 section 9, `integer`).
+pub(super) fn integer<T: FromStr>(text: &str) -> Option<T> {
+    let canonical =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    canonical.then(|| text.parse().ok())?
+}
+
 fn has(attributes: &[Attribute], key: &str) -> bool {
     attributes.iter().any(|attribute| attribute.key == key)
 }
@@ -272,7 +285,7 @@ fn sources(attributes: &[Attribute]) -> (Vec<Ssrc>, Option<String>) {
     let mut cname = None;
     for value in values(attributes, "ssrc") {
         let (number, attribute) = value.split_once(' ').unwrap_or((value, ""));
-        let Ok(ssrc) = number.parse().map(Ssrc) else {
+        let Some(ssrc) = integer(number).map(Ssrc) else {
             continue;
         };
         if !ssrcs.contains(&ssrc) {
@@ -296,11 +309,11 @@ fn pair_repairs(ssrcs: &[Ssrc], attributes: &[Attribute]) -> Vec<(Ssrc, Option<S
     let groups: Vec<(&str, Ssrc, Ssrc)> = values(attributes, "ssrc-group")
         .take(MAX_SSRCS)
         .filter_map(|group| {
-            let mut words = group.split_whitespace();
+            let mut words = words(group);
             let semantics = words
                 .next()
                 .filter(|&s| s == "FID" || s.starts_with("FEC"))?;
-            let mut next = || words.next()?.parse().ok().map(Ssrc);
+            let mut next = || integer(words.next()?).map(Ssrc);
             Some((semantics, next()?, next()?))
         })
         .filter(|(_, media, repair)| media != repair)
@@ -373,6 +386,15 @@ mod tests {
         assert_eq!(media.setup.as_deref(), Some("actpass"));
         assert_eq!(media.fingerprints.len(), 1);
         assert_eq!(media.fingerprints[0].bytes, [0xbb; 32]);
+    }
+
+    #[test]
+    fn integers_are_written_one_way() {
+        assert_eq!(integer::<u8>("0"), Some(0));
+        assert_eq!(integer::<u8>("255"), Some(255));
+        for bad in ["", "+1", "-1", "01", "00", "256", "1 ", "x"] {
+            assert_eq!(integer::<u8>(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which simulcast encodings an m-line agrees on (RFC 8853, RFC 8851).
 
 use super::MAX_ENCODINGS;
+use super::offer::{integer, words};
 use crate::types::Rid;
 
 /// The restrictions of an `a=rid` that an answer may repeat (RFC 8851 section 5). A restriction
@@ -38,7 +39,7 @@ impl OfferedRid {
     /// From the value of `a=rid`. `None` for what the client does not send or we do not
     /// understand.
     pub(super) fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_whitespace();
+        let mut words = words(value);
         let rid = rid(words.next()?)?;
         words.next().filter(|&direction| direction == "send")?;
         let mut offered = OfferedRid {
@@ -52,7 +53,7 @@ impl OfferedRid {
             if key == "pt" {
                 offered.payload_types = value
                     .split(',')
-                    .map(|pt| pt.parse().ok())
+                    .map(|pt| integer(pt))
                     .collect::<Option<_>>()?;
             } else {
                 let is_number = value.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -122,7 +123,7 @@ impl Simulcast {
 /// The stream list of the `send` direction, if it is not in the spelling of old drafts,
 /// `send rid=a;b`.
 fn send_streams(simulcast: &str) -> Option<&str> {
-    let mut words = simulcast.split_whitespace();
+    let mut words = words(simulcast);
     while let (Some(direction), Some(streams)) = (words.next(), words.next()) {
         if direction == "send" {
             return Some(streams).filter(|streams| !streams.contains('='));
