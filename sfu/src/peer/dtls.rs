@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use dimpl::{Dtls, Output};
 
-/// The protection profiles that can be negotiated (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
-pub use dimpl::SrtpProfile;
+use super::srtp::{MasterKey, SrtpProfile};
 
 /// Time from the creation of an endpoint to the end of its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -236,55 +235,70 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// A master key and salt (RFC 3711 section 3.2.1).
-#[derive(Clone, Copy)]
-pub struct MasterKey<'a> {
-    /// 16 or 32 bytes.
-    pub key: &'a [u8],
-    /// 12 or 14 bytes.
-    pub salt: &'a [u8],
-}
-
 /// The SRTP keys of both directions.
 pub struct SrtpKeys {
     /// Which transform they are for.
     pub profile: SrtpProfile,
-    /// Client key, server key, client salt, server salt (RFC 5764 section 4.2).
-    material: Vec<u8>,
-    we_are_client: bool,
+    local: OwnedKey,
+    remote: OwnedKey,
+}
+
+struct OwnedKey {
+    key: Vec<u8>,
+    salt: Vec<u8>,
+}
+
+impl From<MasterKey<'_>> for OwnedKey {
+    fn from(key: MasterKey<'_>) -> Self {
+        OwnedKey {
+            key: key.key.to_vec(),
+            salt: key.salt.to_vec(),
+        }
+    }
 }
 
 impl SrtpKeys {
+    fn new(
+        profile: dimpl::SrtpProfile,
+        material: &[u8],
+        we_are_client: bool,
+    ) -> Result<Self, DtlsError> {
+        let profile = match profile {
+            dimpl::SrtpProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
+            dimpl::SrtpProfile::AEAD_AES_128_GCM => SrtpProfile::Aes128Gcm,
+            dimpl::SrtpProfile::AEAD_AES_256_GCM => SrtpProfile::Aes256Gcm,
+            _ => return Err(DtlsError::NoSrtpProfile),
+        };
+        let keys = profile
+            .split(material)
+            .map_err(|_| DtlsError::NoSrtpProfile)?;
+        let (local, remote) = if we_are_client {
+            (keys.client, keys.server)
+        } else {
+            (keys.server, keys.client)
+        };
+        Ok(SrtpKeys {
+            profile,
+            local: local.into(),
+            remote: remote.into(),
+        })
+    }
+
     /// Seals what we send.
     #[must_use]
     pub fn local(&self) -> MasterKey<'_> {
-        self.of(self.we_are_client)
+        MasterKey {
+            key: &self.local.key,
+            salt: &self.local.salt,
+        }
     }
 
     /// Opens what the peer sends.
     #[must_use]
     pub fn remote(&self) -> MasterKey<'_> {
-        self.of(!self.we_are_client)
-    }
-
-    fn of(&self, client: bool) -> MasterKey<'_> {
-        let salt_len = match self.profile {
-            SrtpProfile::AEAD_AES_128_GCM | SrtpProfile::AEAD_AES_256_GCM => 12,
-            _ => 14,
-        };
-        let (keys, salts) = self.material.split_at(self.material.len() - 2 * salt_len);
-        let (client_key, server_key) = keys.split_at(keys.len() / 2);
-        let (client_salt, server_salt) = salts.split_at(salt_len);
-        if client {
-            MasterKey {
-                key: client_key,
-                salt: client_salt,
-            }
-        } else {
-            MasterKey {
-                key: server_key,
-                salt: server_salt,
-            }
+        MasterKey {
+            key: &self.remote.key,
+            salt: &self.remote.salt,
         }
     }
 }
@@ -488,12 +502,9 @@ impl DtlsEndpoint {
                     let Phase::Handshake { verified: true, .. } = self.phase else {
                         return Err(DtlsError::FingerprintMismatch);
                     };
+                    let keys = SrtpKeys::new(profile, &material, self.engine.is_active())?;
                     self.phase = Phase::Connected;
-                    return Ok(Step::Connected(SrtpKeys {
-                        profile,
-                        material: material.to_vec(),
-                        we_are_client: self.engine.is_active(),
-                    }));
+                    return Ok(Step::Connected(keys));
                 }
                 // Nothing that an unverified peer says is for the application.
                 Output::ApplicationData(data) if matches!(self.phase, Phase::Connected) => {
@@ -725,7 +736,7 @@ mod tests {
         story.run(1, 0.0);
         story.assert_connected();
         let keys = story.server.keys.as_ref().unwrap();
-        assert_eq!(keys.profile, SrtpProfile::AEAD_AES_256_GCM);
+        assert_eq!(keys.profile, SrtpProfile::Aes256Gcm);
         assert_eq!((keys.local().key.len(), keys.local().salt.len()), (32, 12));
         assert!(story.server.endpoint.is_connected());
         assert_eq!(story.server.endpoint.next_deadline(), None);

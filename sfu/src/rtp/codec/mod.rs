@@ -8,9 +8,15 @@ pub mod vp9;
 
 /// TEMP
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PictureInfo { /// a
- pub starts_frame: bool, /// a
- pub key_frame: bool, /// a
- pub picture_id: Option<u16>, /// a
- pub tl0_pic_idx: Option<u8>, /// a
- pub frame_number: Option<u16> }
+pub struct PictureInfo {
+    /// a
+    pub starts_frame: bool,
+    /// a
+    pub key_frame: bool,
+    /// a
+    pub picture_id: Option<u16>,
+    /// a
+    pub tl0_pic_idx: Option<u8>,
+    /// a
+    pub frame_number: Option<u16>,
+}
