@@ -710,7 +710,13 @@ impl Control {
         }
     }
 
-    fn stats_without(&mut self, id: RequestId, mut waiting: Vec<usize>, mut stats: Stats, worker: usize) {
+    fn stats_without(
+        &mut self,
+        id: RequestId,
+        mut waiting: Vec<usize>,
+        mut stats: Stats,
+        worker: usize,
+    ) {
         waiting.retain(|&w| w != worker);
         if waiting.is_empty() {
             stats.workers.sort_by_key(|&(worker, _)| worker);

@@ -86,8 +86,8 @@ impl Rooms {
         let mut old = std::mem::take(own);
         *own = slots
             .iter()
-            .map(|&(mid, kind)| {
-                match old.iter().position(|s| s.mid == mid && s.kind == kind) {
+            .map(
+                |&(mid, kind)| match old.iter().position(|s| s.mid == mid && s.kind == kind) {
                     Some(index) => old.swap_remove(index),
                     None => Slot {
                         mid,
@@ -95,8 +95,8 @@ impl Rooms {
                         choice: SlotChoice::Auto,
                         shows: None,
                     },
-                }
-            })
+                },
+            )
             .collect();
         self.refill(room)
     }
@@ -196,13 +196,17 @@ impl Rooms {
         for (&peer, slots) in peers.iter_mut() {
             let before: Vec<Option<TrackId>> = slots.iter().map(|s| s.shows).collect();
             fill(peer, slots, tracks);
-            changed.extend(slots.iter().zip(before).filter(|(slot, before)| slot.shows != *before).map(
-                |(slot, _)| Assignment {
-                    peer,
-                    mid: slot.mid,
-                    track: slot.shows,
-                },
-            ));
+            changed.extend(
+                slots
+                    .iter()
+                    .zip(before)
+                    .filter(|(slot, before)| slot.shows != *before)
+                    .map(|(slot, _)| Assignment {
+                        peer,
+                        mid: slot.mid,
+                        track: slot.shows,
+                    }),
+            );
         }
         changed
     }
@@ -328,15 +332,29 @@ mod tests {
         let changed = rooms.publish(ROOM, BOB, TrackId(2), Kind::Video);
         assert_eq!(
             changed,
-            [Assignment { peer: ALICE, mid: mid(20), track: Some(TrackId(2)) }]
+            [Assignment {
+                peer: ALICE,
+                mid: mid(20),
+                track: Some(TrackId(2))
+            }]
         );
         rooms.publish(ROOM, CAROL, TrackId(3), Kind::Video);
-        assert_eq!(rooms.publish(ROOM, CAROL, TrackId(4), Kind::Video), [], "no slot is left");
-        assert_eq!((shows(&rooms, ALICE, 20), shows(&rooms, ALICE, 21)), (Some(2), Some(3)));
+        assert_eq!(
+            rooms.publish(ROOM, CAROL, TrackId(4), Kind::Video),
+            [],
+            "no slot is left"
+        );
+        assert_eq!(
+            (shows(&rooms, ALICE, 20), shows(&rooms, ALICE, 21)),
+            (Some(2), Some(3))
+        );
 
         let changed = rooms.unpublish(ROOM, TrackId(2));
         assert_eq!(changed.len(), 1, "the other slot is left alone");
-        assert_eq!((shows(&rooms, ALICE, 20), shows(&rooms, ALICE, 21)), (Some(4), Some(3)));
+        assert_eq!(
+            (shows(&rooms, ALICE, 20), shows(&rooms, ALICE, 21)),
+            (Some(4), Some(3))
+        );
     }
 
     #[test]
@@ -346,7 +364,9 @@ mod tests {
         rooms.publish(ROOM, BOB, TrackId(1), Kind::Video);
         rooms.publish(ROOM, CAROL, TrackId(2), Kind::Video);
         rooms.publish(ROOM, CAROL, TrackId(3), Kind::Audio);
-        rooms.choose(ROOM, ALICE, mid(20), SlotChoice::Pin(TrackId(2))).unwrap();
+        rooms
+            .choose(ROOM, ALICE, mid(20), SlotChoice::Pin(TrackId(2)))
+            .unwrap();
         assert_eq!(shows(&rooms, ALICE, 20), Some(2));
         rooms.unpublish(ROOM, TrackId(2));
         assert_eq!(shows(&rooms, ALICE, 20), Some(1));
@@ -386,7 +406,11 @@ mod tests {
         let changed = rooms.set_slots(ROOM, ALICE, &slots(0, 2));
         assert_eq!(
             changed,
-            [Assignment { peer: ALICE, mid: mid(21), track: Some(TrackId(2)) }]
+            [Assignment {
+                peer: ALICE,
+                mid: mid(21),
+                track: Some(TrackId(2))
+            }]
         );
         rooms.leave(ROOM, BOB);
         assert_eq!(shows(&rooms, ALICE, 20), None);

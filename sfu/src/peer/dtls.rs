@@ -99,7 +99,7 @@ impl From<dimpl::Error> for DtlsError {
 
 /// A hash function of `a=fingerprint` (RFC 8122 section 5) that we accept. SHA-1 and MD5 are not
 /// among them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Hash {
     Sha256,
     Sha384,
@@ -118,7 +118,7 @@ impl Hash {
 }
 
 /// The value of an `a=fingerprint` attribute: which certificate a peer will show.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Fingerprint {
     hash: Hash,
     digest: Vec<u8>,

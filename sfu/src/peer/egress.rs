@@ -37,7 +37,6 @@ pub struct Outgoing<'a> {
 }
 
 /// The way out to one peer.
-#[derive(Debug)]
 pub struct Egress<'a> {
     /// When it is sent.
     pub now: Instant,
@@ -56,7 +55,11 @@ pub struct Egress<'a> {
 impl Egress<'_> {
     /// Sends an RTP packet whose payload `patch` may change in place, and returns its size on the
     /// wire.
-    pub fn send_rtp(&mut self, packet: &Outgoing<'_>, patch: impl FnOnce(&mut [u8])) -> Option<usize> {
+    pub fn send_rtp(
+        &mut self,
+        packet: &Outgoing<'_>,
+        patch: impl FnOnce(&mut [u8]),
+    ) -> Option<usize> {
         let mut extensions = packet.extensions;
         extensions.transport_sequence = Some(*self.transport_sequence);
         extensions.abs_send_time = Some(extension::abs_send_time(

@@ -49,7 +49,6 @@ pub struct Context<'a> {
 }
 
 /// The keys, once DTLS is up.
-#[derive(Debug)]
 struct Secured {
     receiver: SrtpReceiver,
     sender: SrtpSender,
@@ -94,7 +93,9 @@ pub struct Peer {
 
 impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Peer")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +134,11 @@ impl Peer {
         let cname = format!("{:016x}", local.rng.next_u64());
         let mut negotiation = Negotiation::new(local.rng.next_u64(), cname.clone());
         let negotiated = answer(&mut negotiation, offer, policy, &mut local)?;
-        let ice = IceLite::new(now, negotiated.local_ice.clone(), &negotiated.remote_ice.ufrag);
+        let ice = IceLite::new(
+            now,
+            negotiated.local_ice.clone(),
+            &negotiated.remote_ice.ufrag,
+        );
         let dtls = DtlsEndpoint::server(now, local.certificate, negotiated.fingerprints.clone());
         let mut peer = Peer {
             id,
@@ -244,7 +249,9 @@ impl Peer {
 
     /// The publication of a track.
     pub fn publication_of(&mut self, track: TrackId) -> Option<&mut Publication> {
-        self.publications.iter_mut().find(|p| p.track == Some(track))
+        self.publications
+            .iter_mut()
+            .find(|p| p.track == Some(track))
     }
 
     /// Brings publications and slots in line with what is negotiated.
@@ -262,7 +269,11 @@ impl Peer {
         let mut extensions = ExtensionMap::default();
         for section in sections {
             if let Some(send) = &section.send {
-                let known = self.slots.iter_mut().flatten().find(|s| s.mid == section.mid);
+                let known = self
+                    .slots
+                    .iter_mut()
+                    .flatten()
+                    .find(|s| s.mid == section.mid);
                 match known {
                     Some(slot) => slot.renegotiate(section, send),
                     None => {

@@ -80,7 +80,11 @@ impl Peer {
         };
         let state = self.publications.get_mut(publication)?;
         let (_, is_rtx) = state.payload(payload_type)?;
-        let rid = if is_rtx { extensions.repaired_rid } else { extensions.rid };
+        let rid = if is_rtx {
+            extensions.repaired_rid
+        } else {
+            extensions.rid
+        };
         let encoding = state.encoding_named(rid)?;
         let stream = state.encodings.get_mut(usize::from(encoding))?;
         let former = if is_rtx {

@@ -9,7 +9,8 @@ use super::{Context, Peer};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Feed;
 use crate::rtp::rtcp::{
-    ExtendedBlock, DlrrReport, Packet, Packets, ReportBlock, SenderInfo, Writer, compact_ntp, round_trip,
+    DlrrReport, ExtendedBlock, Packet, Packets, ReportBlock, SenderInfo, Writer, compact_ntp,
+    round_trip,
 };
 use crate::types::{Ssrc, TrackId};
 
@@ -76,11 +77,16 @@ impl Peer {
         for packet in Packets::new(&datagram[..len]) {
             match packet.map_err(|_| "rtcp_malformed")? {
                 Packet::SenderReport(report) => {
-                    self.handle_sender_report(report.ssrc, report.ntp, report.rtp_timestamp, cx, actions);
-                    report.blocks().for_each(|block| self.handle_block(block, cx));
+                    let info = report.info;
+                    self.handle_sender_report(info, cx, actions);
+                    report
+                        .blocks()
+                        .for_each(|block| self.handle_block(block, cx));
                 }
                 Packet::ReceiverReport(report) => {
-                    report.blocks().for_each(|block| self.handle_block(block, cx));
+                    report
+                        .blocks()
+                        .for_each(|block| self.handle_block(block, cx));
                 }
                 Packet::Nack(nack) => {
                     if let Some(slot) = self.slot_of(nack.media) {
@@ -90,7 +96,10 @@ impl Peer {
                     }
                 }
                 Packet::PictureLoss(request) => {
-                    actions.extend(self.slot_of(request.media).map(|slot| Action::KeyFrame { slot }));
+                    actions.extend(
+                        self.slot_of(request.media)
+                            .map(|slot| Action::KeyFrame { slot }),
+                    );
                 }
                 Packet::FullIntraRequest(request) => {
                     let slots = request.entries().filter_map(|(ssrc, _)| self.slot_of(ssrc));
@@ -135,26 +144,24 @@ impl Peer {
 
     fn handle_sender_report(
         &mut self,
-        ssrc: Ssrc,
-        ntp: u64,
-        timestamp: u32,
+        info: SenderInfo,
         cx: &Context<'_>,
         actions: &mut Vec<Action>,
     ) {
-        let Some((publication, encoding)) = self.media_route(ssrc) else {
+        let Some((publication, encoding)) = self.media_route(info.ssrc) else {
             return;
         };
         let state = &mut self.publications[publication];
         let Some(stream) = state.encodings.get_mut(usize::from(encoding)) else {
             return;
         };
-        stream.handle_sender_report(cx.now, ntp, timestamp);
+        stream.handle_sender_report(cx.now, info.ntp, info.rtp_timestamp);
         let Some((track, seen)) = state.track.zip(stream.sender_report) else {
             return;
         };
         // All of a publisher's streams share one clock, so they share the offset too: whatever
         // error it has, sound and picture stay in step.
-        let sample = cx.clock.ntp(cx.now).wrapping_sub(ntp);
+        let sample = cx.clock.ntp(cx.now).wrapping_sub(info.ntp);
         let offset = match self.clock_offset {
             None => sample,
             Some(offset) => match sample.wrapping_sub(offset) as i64 {
@@ -299,7 +306,9 @@ impl Peer {
                 for &info in chunk {
                     writer.sender_report(info, &[])?;
                 }
-                chunk.iter().try_for_each(|info| writer.cname(info.ssrc, &cname))
+                chunk
+                    .iter()
+                    .try_for_each(|info| writer.cname(info.ssrc, &cname))
             });
         }
     }

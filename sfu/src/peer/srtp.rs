@@ -59,6 +59,16 @@ pub enum SrtpProfile {
 }
 
 impl SrtpProfile {
+    /// Its name in the registry of DTLS-SRTP protection profiles.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            SrtpProfile::Aes128CmSha1_80 => "SRTP_AES128_CM_HMAC_SHA1_80",
+            SrtpProfile::Aes128Gcm => "SRTP_AEAD_AES_128_GCM",
+            SrtpProfile::Aes256Gcm => "SRTP_AEAD_AES_256_GCM",
+        }
+    }
+
     /// Length of a master key, bytes.
     #[must_use]
     pub fn key_len(self) -> usize {

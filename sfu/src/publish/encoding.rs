@@ -121,7 +121,8 @@ impl Encoding {
             number = self.sequence.unwrap(sequence);
             self.nack.handle_packet(now, number);
         }
-        self.reception.handle_packet(now, number, timestamp, clock_rate);
+        self.reception
+            .handle_packet(now, number, timestamp, clock_rate);
         self.rate.add(now, bytes);
         self.last_packet = Some(now);
         Numbered {
@@ -133,7 +134,12 @@ impl Encoding {
     }
 
     /// Numbers a packet that was sent again over RTX. None when it was not missing.
-    pub fn handle_repaired(&mut self, now: Instant, sequence: u16, timestamp: u32) -> Option<Numbered> {
+    pub fn handle_repaired(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        timestamp: u32,
+    ) -> Option<Numbered> {
         let number = self.sequence.newest()?.nearest(sequence);
         if self.nack.handle_packet(now, number) != Arrival::Recovered {
             return None;
@@ -210,7 +216,13 @@ struct Reception {
 }
 
 impl Reception {
-    fn handle_packet(&mut self, now: Instant, number: SequenceNumber, timestamp: u32, clock_rate: u32) {
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        number: SequenceNumber,
+        timestamp: u32,
+        clock_rate: u32,
+    ) {
         self.received += 1;
         if self.first.is_none() {
             self.first = Some(number);
@@ -258,7 +270,11 @@ impl Reception {
         let cumulative = self.lost().clamp(-0x80_0000, 0x7f_ffff) as i32;
         Some(ReportBlock {
             ssrc,
-            fraction_lost: if expected == 0 { 0 } else { (lost * 256 / expected).min(255) as u8 },
+            fraction_lost: if expected == 0 {
+                0
+            } else {
+                (lost * 256 / expected).min(255) as u8
+            },
             cumulative_lost: cumulative,
             extended_highest: self.highest.0 as u32,
             jitter: self.jitter as u32,
@@ -282,7 +298,9 @@ impl Rate {
         let start = *self.window_start.get_or_insert(now);
         let elapsed = now.saturating_duration_since(start);
         if elapsed >= RATE_WINDOW {
-            let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).max(1);
+            let micros = u64::try_from(elapsed.as_micros())
+                .unwrap_or(u64::MAX)
+                .max(1);
             self.bits_per_second = self.window_bytes.saturating_mul(8_000_000) / micros;
             self.window_start = Some(now);
             self.window_bytes = 0;
@@ -314,18 +332,28 @@ mod tests {
         let mut encoding = encoding();
         assert_eq!(encoding.report_block(start), None);
         for sequence in (0..100).filter(|s| s % 4 != 3) {
-            receive(&mut encoding, start + u32::from(sequence) * 20 * MS, sequence);
+            receive(
+                &mut encoding,
+                start + u32::from(sequence) * 20 * MS,
+                sequence,
+            );
         }
         let now = start + 2000 * MS;
         let block = encoding.report_block(now).unwrap();
         // The last packet of the hundred is not missed before another one comes.
-        assert_eq!((block.cumulative_lost, block.fraction_lost), (24, (24 * 256 / 99) as u8));
+        assert_eq!(
+            (block.cumulative_lost, block.fraction_lost),
+            (24, (24 * 256 / 99) as u8)
+        );
         assert_eq!(block.jitter, 0);
         for sequence in 100..110 {
             receive(&mut encoding, now, sequence);
         }
         assert!(encoding.handle_repaired(now, 3, 3 * 960).is_some());
-        assert!(encoding.handle_repaired(now, 3, 3 * 960).is_none(), "only once");
+        assert!(
+            encoding.handle_repaired(now, 3, 3 * 960).is_none(),
+            "only once"
+        );
         let block = encoding.report_block(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (24, 0));
     }

@@ -95,7 +95,10 @@ impl Feed {
     /// The packets since the last flush, in the order they came.
     pub fn pending(&self) -> impl Iterator<Item = Kept<'_>> {
         self.pending.iter().filter_map(|&(encoding, sequence)| {
-            self.encodings.get(usize::from(encoding))?.history.get(sequence)
+            self.encodings
+                .get(usize::from(encoding))?
+                .history
+                .get(sequence)
         })
     }
 
@@ -106,7 +109,12 @@ impl Feed {
 
     /// A packet for sending again, if it is still of use.
     #[must_use]
-    pub fn get_fresh(&self, now: Instant, encoding: u8, sequence: SequenceNumber) -> Option<Kept<'_>> {
+    pub fn get_fresh(
+        &self,
+        now: Instant,
+        encoding: u8,
+        sequence: SequenceNumber,
+    ) -> Option<Kept<'_>> {
         self.encodings
             .get(usize::from(encoding))?
             .history

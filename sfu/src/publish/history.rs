@@ -231,7 +231,10 @@ pub(crate) mod tests {
             assert_eq!(bytes(&history, sequence), Some(&sequence.to_be_bytes()[..]));
         }
         assert!(!history.insert(meta(9, 0, now), b"late"), "out of reach");
-        assert!(!history.insert(meta(total - 1, 0, now), b"again"), "a duplicate");
+        assert!(
+            !history.insert(meta(total - 1, 0, now), b"again"),
+            "a duplicate"
+        );
         assert!(!history.insert(meta(total, 0, now), &[0; MAX_PACKET + 1]));
     }
 

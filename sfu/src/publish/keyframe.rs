@@ -102,7 +102,9 @@ mod tests {
         let start = Instant::now();
         let mut requester = KeyFrameRequester::default();
         requester.wish(start);
-        let sent = (0..100).filter(|i| requester.poll(start + i * MIN_INTERVAL)).count();
+        let sent = (0..100)
+            .filter(|i| requester.poll(start + i * MIN_INTERVAL))
+            .count();
         assert_eq!(sent, MAX_REQUESTS as usize);
     }
 }

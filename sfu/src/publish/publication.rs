@@ -126,7 +126,10 @@ impl Publication {
     /// The encoding that retransmissions on an SSRC belong to, from the SDP.
     #[must_use]
     pub fn encoding_of_rtx(&self, ssrc: Ssrc) -> Option<u8> {
-        let index = self.encodings.iter().position(|e| e.rtx_ssrc == Some(ssrc))?;
+        let index = self
+            .encodings
+            .iter()
+            .position(|e| e.rtx_ssrc == Some(ssrc))?;
         u8::try_from(index).ok()
     }
 
@@ -163,7 +166,13 @@ impl Publication {
                 .ok_or(Unusable::Unneeded)?
         } else {
             let clock_rate = map.codec.clock_rate();
-            stream.handle_packet(now, header.sequence, header.timestamp, clock_rate, packet.len())
+            stream.handle_packet(
+                now,
+                header.sequence,
+                header.timestamp,
+                clock_rate,
+                packet.len(),
+            )
         };
         if numbered.needs_key_frame {
             stream.key_frames.wish(now);
@@ -174,9 +183,9 @@ impl Publication {
             Kind::Audio => None,
             // Padding: it carries a number that receivers must see, but no picture.
             Kind::Video if bytes.is_empty() => None,
-            Kind::Video => Some(
-                codec::inspect(map.codec, bytes, descriptor).ok_or(Unusable::Malformed)?,
-            ),
+            Kind::Video => {
+                Some(codec::inspect(map.codec, bytes, descriptor).ok_or(Unusable::Malformed)?)
+            }
         };
         if picture.as_ref().is_some_and(|p| p.key_frame) {
             stream.key_frames.granted();

@@ -44,7 +44,8 @@ impl LayerSelector {
     /// Whether the wanted encoding waits for a key frame.
     #[must_use]
     pub fn needs_key_frame(&self) -> bool {
-        self.current.is_none_or(|(encoding, _)| encoding != self.target)
+        self.current
+            .is_none_or(|(encoding, _)| encoding != self.target)
     }
 
     /// Judges a packet.
@@ -55,7 +56,9 @@ impl LayerSelector {
         }
         // An encoding whose numbering starts anew is as good as another encoding.
         let wanted = meta.encoding == self.target
-            || self.current.is_some_and(|(encoding, _)| encoding == meta.encoding);
+            || self
+                .current
+                .is_some_and(|(encoding, _)| encoding == meta.encoding);
         let is_older = self
             .current
             .is_some_and(|(encoding, epoch)| encoding == meta.encoding && meta.epoch < epoch);

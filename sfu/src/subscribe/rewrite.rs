@@ -144,7 +144,10 @@ impl Rewriter {
                 let elapsed = now.saturating_duration_since(tail.sent).as_secs_f64();
                 let ticks = (elapsed * f64::from(meta.codec.clock_rate())) as u32;
                 // Two pictures never share a timestamp, however quickly sources change.
-                (tail.sequence.next(), tail.timestamp.wrapping_add(ticks.max(1)))
+                (
+                    tail.sequence.next(),
+                    tail.timestamp.wrapping_add(ticks.max(1)),
+                )
             }
         };
         let pictures = match (self.pictures, meta.picture.as_ref().map(PictureIds::of)) {
@@ -188,7 +191,10 @@ impl Rewriter {
             return None;
         }
         let stretch = self.stretches.iter().rev().find(|s| s.first_out <= out)?;
-        Some((stretch.source, stretch.first_in + (out.0 - stretch.first_out.0)))
+        Some((
+            stretch.source,
+            stretch.first_in + (out.0 - stretch.first_out.0),
+        ))
     }
 
     /// The numbers of a packet that [`Rewriter::find`] found, for sending it again.

@@ -189,7 +189,10 @@ impl Slot {
             return false;
         };
         let size = kept.packet.len();
-        if !self.retransmitter.allow(egress.now, sequence, size, self.round_trip) {
+        if !self
+            .retransmitter
+            .allow(egress.now, sequence, size, self.round_trip)
+        {
             return false;
         }
         let mut fields = HeaderFields {
@@ -205,11 +208,14 @@ impl Slot {
                 fields.payload_type = payload_type;
                 self.rtx_sequence = self.rtx_sequence.next();
                 let number = self.rtx_sequence;
-                self.send(kept, mapped, fields, number, Some(sequence), egress).is_some()
+                self.send(kept, mapped, fields, number, Some(sequence), egress)
+                    .is_some()
             }
             // Without RTX the packet itself is sent again. SRTP allows it, for the receiver's
             // replay window only has seen those that arrived.
-            _ => self.send(kept, mapped, fields, mapped.sequence, None, egress).is_some(),
+            _ => self
+                .send(kept, mapped, fields, mapped.sequence, None, egress)
+                .is_some(),
         }
     }
 
@@ -295,7 +301,9 @@ fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
     let ids = mapped.pictures;
     match meta.codec {
         Codec::Vp8 => codec::vp8::add_to_picture_ids(payload, ids.picture_id, ids.tl0_pic_idx),
-        Codec::Vp9 { .. } => codec::vp9::add_to_picture_ids(payload, ids.picture_id, ids.tl0_pic_idx),
+        Codec::Vp9 { .. } => {
+            codec::vp9::add_to_picture_ids(payload, ids.picture_id, ids.tl0_pic_idx)
+        }
         _ => {}
     }
 }

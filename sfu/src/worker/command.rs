@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Shared, Worker};
 use super::mailbox::Message;
+use super::{Shared, Worker};
 use crate::api::OfferError;
 use crate::control::{Command, Report, RequestId, SectionInfo};
 use crate::peer::sdp::Policy;
@@ -38,17 +38,7 @@ impl Worker {
             Command::Unpublish { peer, track } => self.unpublish(peer, track),
             Command::Mute { peer, track, muted } => self.mute(now, peer, track, muted),
             Command::SetSlot { peer, mid, source } => self.set_slot(now, peer, mid, source),
-            Command::Close { peer } => {
-                if let Some(state) = self.peers.get_mut(&peer) {
-                    state.close(&mut Context {
-                        now,
-                        clock: &self.shared.clock,
-                        outbox: &mut self.outbox,
-                        stats: &mut self.stats,
-                    });
-                }
-                self.remove_peer(peer);
-            }
+            Command::Close { peer } => self.close_peer(now, peer),
             Command::Stats { request, peer } => {
                 self.stats.peers = self.peers.len() as u64;
                 let peer = peer
@@ -285,6 +275,19 @@ impl Worker {
             let encoding = self.feeds.get(&track).map_or(encoding, |feed| feed.best);
             self.wish_key_frame(now, track, encoding);
         }
+    }
+
+    /// Says goodbye to a peer and forgets it.
+    pub(super) fn close_peer(&mut self, now: Instant, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.close(&mut Context {
+                now,
+                clock: &self.shared.clock,
+                outbox: &mut self.outbox,
+                stats: &mut self.stats,
+            });
+        }
+        self.remove_peer(id);
     }
 
     /// Forgets a peer, its feeds and its subscriptions.

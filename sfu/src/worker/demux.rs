@@ -158,7 +158,10 @@ impl Worker {
     fn act(&mut self, now: Instant, id: PeerId, action: Action) {
         match action {
             Action::KeyFrame { slot } => {
-                let slot = self.peers.get(&id).and_then(|p| p.slots.get(slot)?.as_ref());
+                let slot = self
+                    .peers
+                    .get(&id)
+                    .and_then(|p| p.slots.get(slot)?.as_ref());
                 let wanted = slot.and_then(|s| s.track().zip(s.wanted_encoding()));
                 if let Some((track, encoding)) = wanted {
                     self.wish_key_frame(now, track, encoding);
@@ -208,4 +211,3 @@ impl Worker {
         }
     }
 }
-

@@ -40,12 +40,12 @@ impl Worker {
                 for kept in feed.pending() {
                     forwarded += u64::from(slot.forward(kept, feed.best, &mut egress));
                 }
-                self.stats.packets_forwarded += forwarded;
                 // It may have begun to wait just now, for another encoding.
                 let waits = slot.needs_key_frame();
                 if waits.is_some() && waits != waited {
                     waiting.extend(waits.map(|encoding| (track, encoding)));
                 }
+                self.stats.packets_forwarded += forwarded;
             }
             feed.clear_pending();
         }

@@ -67,6 +67,8 @@ pub enum Message {
         /// What it says.
         report: SenderReportSeen,
     },
+    /// Say goodbye to every peer and end.
+    Stop,
 }
 
 impl Message {

@@ -29,6 +29,7 @@ mod forward;
 pub mod mailbox;
 pub mod outbox;
 pub mod run;
+pub mod udp;
 
 use mailbox::{Mail, MediaBatch, Message};
 use outbox::Outbox;
@@ -127,6 +128,16 @@ impl Worker {
                     feed.set_sender_report(encoding, report);
                 }
             }
+            Message::Stop => self.stop(now),
+        }
+    }
+
+    /// Says goodbye to every peer.
+    pub fn stop(&mut self, now: Instant) {
+        let mut peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        peers.sort_unstable();
+        for peer in peers {
+            self.close_peer(now, peer);
         }
     }
 

@@ -59,7 +59,9 @@ impl Outbox {
 
     /// The runs waiting, with their bytes.
     pub fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
-        self.runs.iter().map(|run| (run, &self.buffer[run.bytes.clone()]))
+        self.runs
+            .iter()
+            .map(|run| (run, &self.buffer[run.bytes.clone()]))
     }
 
     /// Whether nothing waits.
@@ -104,16 +106,35 @@ mod tests {
     #[test]
     fn equal_datagrams_to_one_destination_make_a_run() {
         let mut outbox = Outbox::default();
-        for (port, len) in [(1, 100), (1, 100), (1, 60), (1, 100), (1, 101), (2, 101), (1, 101)] {
+        for (port, len) in [
+            (1, 100),
+            (1, 100),
+            (1, 60),
+            (1, 100),
+            (1, 101),
+            (2, 101),
+            (1, 101),
+        ] {
             push(&mut outbox, port, len);
         }
         let runs: Vec<_> = outbox
             .runs()
             .map(|(run, bytes)| (run.destination.port(), run.segment_size, bytes.len()))
             .collect();
-        assert_eq!(runs, [(1, 100, 260), (1, 100, 100), (1, 101, 101), (2, 101, 101), (1, 101, 101)]);
+        assert_eq!(
+            runs,
+            [
+                (1, 100, 260),
+                (1, 100, 100),
+                (1, 101, 101),
+                (2, 101, 101),
+                (1, 101, 101)
+            ]
+        );
         assert!(outbox.runs().all(|(run, bytes)| {
-            bytes.iter().all(|&b| u16::from(b) == run.destination.port())
+            bytes
+                .iter()
+                .all(|&b| u16::from(b) == run.destination.port())
         }));
     }
 
@@ -128,9 +149,15 @@ mod tests {
         for _ in 0..65 {
             push(&mut outbox, 1, 10);
         }
-        assert_eq!(outbox.runs().map(|(_, b)| b.len()).collect::<Vec<_>>(), [640, 10]);
+        assert_eq!(
+            outbox.runs().map(|(_, b)| b.len()).collect::<Vec<_>>(),
+            [640, 10]
+        );
         outbox.clear();
-        assert_eq!(outbox.push(SocketAddr::from(([127, 0, 0, 1], 1)), 10, |_| None), None);
+        assert_eq!(
+            outbox.push(SocketAddr::from(([127, 0, 0, 1], 1)), 10, |_| None),
+            None
+        );
         assert!(outbox.is_empty());
     }
 }

@@ -10,7 +10,8 @@ use rtc_sdp::description::session::{Origin, TimeDescription};
 use super::accept::Accepted;
 use super::offer::OfferedLine;
 use super::section::Section;
-use super::transport::{IceCredentials, candidates};
+use super::transport::candidates;
+use crate::peer::ice::Credentials;
 use crate::types::Mid;
 
 /// The port of an m-line whose address is told by candidates alone (RFC 8840 section 4.1.1).
@@ -21,7 +22,7 @@ pub(super) struct Writer<'a> {
     pub(super) session_id: u64,
     pub(super) version: u64,
     pub(super) cname: &'a str,
-    pub(super) ice: &'a IceCredentials,
+    pub(super) ice: &'a Credentials,
     pub(super) fingerprint: &'a str,
     pub(super) candidates: &'a [SocketAddr],
     /// The accepted m-lines in the order of the offer's BUNDLE group: the first carries the

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use super::error::OfferError;
 use super::section::Section;
-use super::transport::{IceCredentials, candidates};
+use super::transport::{candidates, credentials};
+use crate::peer::ice::Credentials;
 
 /// Largest fragment that is read, in bytes: credentials and some hundred candidates.
 const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
 
 /// The credentials in a fragment; bundled m-lines all have the same, so the first count.
-pub(super) fn parse(fragment: &str) -> Result<IceCredentials, OfferError> {
+pub(super) fn parse(fragment: &str) -> Result<Credentials, OfferError> {
     if fragment.len() > MAX_FRAGMENT_BYTES {
         return Err(OfferError::TooLarge {
             bytes: fragment.len(),
@@ -24,15 +25,11 @@ pub(super) fn parse(fragment: &str) -> Result<IceCredentials, OfferError> {
             .filter_map(|line| line.strip_prefix(attribute));
         values.next().map(str::trim)
     };
-    IceCredentials::parse(value("a=ice-ufrag:"), value("a=ice-pwd:"))
+    credentials(value("a=ice-ufrag:"), value("a=ice-pwd:"))
 }
 
 /// The fragment to answer with.
-pub(super) fn write(
-    sections: &[Section],
-    ice: &IceCredentials,
-    addresses: &[SocketAddr],
-) -> String {
+pub(super) fn write(sections: &[Section], ice: &Credentials, addresses: &[SocketAddr]) -> String {
     let mids: Vec<_> = sections
         .iter()
         .map(|section| section.mid.as_str())

@@ -29,7 +29,10 @@ pub use codec::match_payload;
 pub use error::{LineName, OfferError};
 use offer::{Offer, OfferedLine};
 pub use section::{ReceiveSection, Section, SendSection};
-pub use transport::{Fingerprint, Hash, IceCredentials, Local};
+pub use transport::Local;
+
+use crate::peer::dtls::Fingerprint;
+use crate::peer::ice::Credentials;
 
 use crate::types::{Mid, Ssrc};
 
@@ -58,9 +61,9 @@ pub struct Negotiated {
     /// The first offer, or ICE has been restarted: both credentials are new.
     pub ice_restart: bool,
     /// Our credentials.
-    pub local_ice: IceCredentials,
+    pub local_ice: Credentials,
     /// The client's credentials.
-    pub remote_ice: IceCredentials,
+    pub remote_ice: Credentials,
     /// The client's certificate has one of these. Never empty, the same in every offer.
     pub fingerprints: Vec<Fingerprint>,
     /// The m-lines on which the client sent before this offer and no longer does.
@@ -78,9 +81,9 @@ pub struct Restarted {
     /// ICE-lite server has no use for.
     pub ice_restart: bool,
     /// Our credentials.
-    pub local_ice: IceCredentials,
+    pub local_ice: Credentials,
     /// The client's credentials.
-    pub remote_ice: IceCredentials,
+    pub remote_ice: Credentials,
 }
 
 /// The SDP side of one connection, kept between offers.
@@ -114,8 +117,8 @@ struct SlotSources {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Transport {
-    local: IceCredentials,
-    remote: IceCredentials,
+    local: Credentials,
+    remote: Credentials,
     fingerprints: Vec<Fingerprint>,
 }
 
@@ -320,7 +323,7 @@ impl Negotiation {
             return Err(OfferError::NoFingerprint(line.name.clone()));
         }
         let fingerprints = offered.fingerprints.clone();
-        let remote = IceCredentials::parse(offered.ufrag.as_deref(), offered.pwd.as_deref())?;
+        let remote = transport::credentials(offered.ufrag.as_deref(), offered.pwd.as_deref())?;
 
         let local = match &self.transport {
             Some(before) if before.fingerprints != fingerprints => {

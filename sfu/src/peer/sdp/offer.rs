@@ -12,9 +12,9 @@ use super::codec::OfferedPayload;
 use super::error::{LineName, OfferError, quote};
 use super::extension::OfferedExtension;
 use super::simulcast::OfferedRid;
-use super::transport::Fingerprint;
 use super::{MAX_LINES, MAX_SDP_BYTES};
 use crate::media::Kind;
+use crate::peer::dtls::Fingerprint;
 use crate::types::{Mid, Ssrc};
 
 /// Most payload types of one m-line: as many as there are.
@@ -153,7 +153,7 @@ impl OfferedTransport {
         };
         let mut fingerprints: Vec<_> = values(attributes, "fingerprint")
             .take(MAX_FINGERPRINTS)
-            .filter_map(Fingerprint::parse)
+            .filter_map(|value| value.parse::<Fingerprint>().ok())
             .collect();
         if !has(attributes, "fingerprint") {
             fingerprints.clone_from(&session.fingerprints);

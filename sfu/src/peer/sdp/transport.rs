@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use super::error::OfferError;
+use crate::peer::ice::Credentials;
 use crate::types::Ssrc;
 
 /// Lengths of `ice-ufrag` and `ice-pwd` (RFC 8839 section 5.4).
@@ -12,89 +13,31 @@ const PWD_LEN: std::ops::RangeInclusive<usize> = 22..=256;
 /// Type preference of a host candidate (RFC 8445 section 5.1.2.2).
 const HOST_PREFERENCE: u32 = 126;
 
-/// One side's ICE user name fragment and password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct IceCredentials {
-    /// `a=ice-ufrag`.
-    pub ufrag: String,
-    /// `a=ice-pwd`.
-    pub pwd: String,
-}
-
-impl std::fmt::Debug for IceCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The password stays out of logs.
-        write!(f, "IceCredentials({})", self.ufrag)
+/// The client's credentials, from its `a=ice-ufrag` and `a=ice-pwd`.
+pub(super) fn credentials(
+    ufrag: Option<&str>,
+    pwd: Option<&str>,
+) -> Result<Credentials, OfferError> {
+    let is_ice = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+    };
+    let ufrag = ufrag.ok_or(OfferError::Credentials("there is no a=ice-ufrag"))?;
+    let pwd = pwd.ok_or(OfferError::Credentials("there is no a=ice-pwd"))?;
+    if !UFRAG_LEN.contains(&ufrag.len()) || !is_ice(ufrag) {
+        return Err(OfferError::Credentials(
+            "the a=ice-ufrag is not 4 to 256 letters, digits, + or /",
+        ));
     }
-}
-
-impl IceCredentials {
-    pub(super) fn parse(ufrag: Option<&str>, pwd: Option<&str>) -> Result<Self, OfferError> {
-        let is_ice = |text: &str| {
-            text.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
-        };
-        let ufrag = ufrag.ok_or(OfferError::Credentials("there is no a=ice-ufrag"))?;
-        let pwd = pwd.ok_or(OfferError::Credentials("there is no a=ice-pwd"))?;
-        if !UFRAG_LEN.contains(&ufrag.len()) || !is_ice(ufrag) {
-            return Err(OfferError::Credentials(
-                "the a=ice-ufrag is not 4 to 256 letters, digits, + or /",
-            ));
-        }
-        if !PWD_LEN.contains(&pwd.len()) || !is_ice(pwd) {
-            return Err(OfferError::Credentials(
-                "the a=ice-pwd is not 22 to 256 letters, digits, + or /",
-            ));
-        }
-        Ok(IceCredentials {
-            ufrag: ufrag.to_owned(),
-            pwd: pwd.to_owned(),
-        })
+    if !PWD_LEN.contains(&pwd.len()) || !is_ice(pwd) {
+        return Err(OfferError::Credentials(
+            "the a=ice-pwd is not 22 to 256 letters, digits, + or /",
+        ));
     }
-}
-
-/// The hash of a certificate fingerprint. SHA-1 and older are not accepted (RFC 8122 section 5).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Hash {
-    /// `sha-256`.
-    Sha256,
-    /// `sha-384`.
-    Sha384,
-    /// `sha-512`.
-    Sha512,
-}
-
-/// The hash that a certificate of the client must have.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Fingerprint {
-    /// By which algorithm.
-    pub hash: Hash,
-    /// The digest, as long as the algorithm makes it.
-    pub bytes: Vec<u8>,
-}
-
-impl Fingerprint {
-    /// From the value of `a=fingerprint` (RFC 8122 section 5). `None` for an unknown algorithm
-    /// or a digest of the wrong form.
-    pub(super) fn parse(value: &str) -> Option<Self> {
-        let (algorithm, digest) = value.split_once(' ')?;
-        let (hash, len) = match algorithm.to_ascii_lowercase().as_str() {
-            "sha-256" => (Hash::Sha256, 32),
-            "sha-384" => (Hash::Sha384, 48),
-            "sha-512" => (Hash::Sha512, 64),
-            _ => return None,
-        };
-        let bytes = digest
-            .trim()
-            .split(':')
-            .map(|byte| {
-                // `from_str_radix` alone would take a sign.
-                let is_byte = byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit());
-                is_byte.then(|| u8::from_str_radix(byte, 16).ok())?
-            })
-            .collect::<Option<Vec<u8>>>()?;
-        (bytes.len() == len).then_some(Fingerprint { hash, bytes })
-    }
+    Ok(Credentials {
+        ufrag: ufrag.to_owned(),
+        pwd: pwd.to_owned(),
+    })
 }
 
 /// The server's side of the transport, and where fresh random values come from.
@@ -106,7 +49,7 @@ pub struct Local<'a> {
     /// Gives a random SSRC that the connection does not use yet.
     pub new_ssrc: &'a mut dyn FnMut() -> Ssrc,
     /// Gives new random credentials; called for the first offer and for each ICE restart.
-    pub new_credentials: &'a mut dyn FnMut() -> IceCredentials,
+    pub new_credentials: &'a mut dyn FnMut() -> Credentials,
 }
 
 /// The values of `a=candidate` for our addresses: host, UDP, component 1
@@ -132,7 +75,7 @@ mod tests {
     #[test]
     fn credentials_have_their_lengths_and_alphabet() {
         let pwd = "0123456789abcdefABCD+/";
-        assert!(IceCredentials::parse(Some("abcd"), Some(pwd)).is_ok());
+        assert!(Credentials::parse(Some("abcd"), Some(pwd)).is_ok());
         let long = "a".repeat(257);
         for (ufrag, pwd) in [
             (None, Some(pwd)),
@@ -144,10 +87,10 @@ mod tests {
             (Some(long.as_str()), Some(pwd)),
             (Some("abcd"), Some(long.as_str())),
         ] {
-            let error = IceCredentials::parse(ufrag, pwd).unwrap_err();
+            let error = Credentials::parse(ufrag, pwd).unwrap_err();
             assert_eq!(error.code(), "bad_sdp");
         }
-        let shown = format!("{:?}", IceCredentials::parse(Some("abcd"), Some(pwd)));
+        let shown = format!("{:?}", Credentials::parse(Some("abcd"), Some(pwd)));
         assert!(!shown.contains(pwd));
     }
 

@@ -20,3 +20,7 @@ pub struct PictureInfo {
     /// a
     pub frame_number: Option<u16>,
 }
+/// TEMP
+pub fn inspect(_c: crate::media::Codec, _p: &[u8], _d: Option<&[u8]>) -> Option<PictureInfo> {
+    None
+}
