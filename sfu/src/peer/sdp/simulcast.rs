@@ -51,10 +51,7 @@ impl OfferedRid {
         for parameter in parameters.filter(|parameter| !parameter.is_empty()) {
             let (key, value) = parameter.split_once('=')?;
             if key == "pt" {
-                offered.payload_types = value
-                    .split(',')
-                    .map(|pt| integer(pt))
-                    .collect::<Option<_>>()?;
+                offered.payload_types = value.split(',').map(integer).collect::<Option<_>>()?;
             } else {
                 let is_number = value.bytes().all(|b| b.is_ascii_digit() || b == b'.');
                 if !RESTRICTIONS.contains(&key) || value.is_empty() || !is_number {
