@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/need.sh
-need cargo cargo-deny npm
+need cargo cargo-deny cmake npm
 
 cargo fmt --all --check
 # The clippy of the pinned toolchain; every warning is an error.

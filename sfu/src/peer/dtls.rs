@@ -1011,6 +1011,30 @@ mod tests {
     }
 
     #[test]
+    fn nothing_unencrypted_touches_a_connected_association() {
+        let mut story = Story::new();
+        story.run(1, 0.0);
+        for (content_type, body) in [
+            (20, &[1][..]),    // change cipher spec
+            (21, &[1, 0]),     // close_notify
+            (21, &[2, 40]),    // fatal handshake_failure
+            (22, &[1, 0, 0]),  // handshake
+            (23, b"injected"), // application data
+        ] {
+            for sequence in 0..100u16 {
+                let mut packet = vec![content_type, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0];
+                packet.extend((1000 + sequence).to_be_bytes());
+                packet.extend((body.len() as u16).to_be_bytes());
+                packet.extend_from_slice(body);
+                story.server.handle(story.now, &packet);
+            }
+        }
+        story.assert_connected();
+        assert!(story.server.endpoint.is_connected() && !story.server.closed);
+        assert!(story.server.sent.is_empty());
+    }
+
+    #[test]
     fn noise_around_a_handshake_does_not_disturb_it() {
         let mut story = Story::new();
         let mut noise = StdRng::seed_from_u64(3);
