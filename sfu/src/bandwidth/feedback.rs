@@ -101,11 +101,10 @@ mod tests {
                 let Ok(Packet::TransportFeedback(feedback)) = packet else {
                     panic!("not feedback: {packet:?}");
                 };
-                statuses.extend(
-                    feedback
-                        .statuses()
-                        .map(|(sequence, status)| (sequence, status != PacketStatus::Lost)),
-                );
+                statuses.extend(feedback.statuses().map(|(offset, status)| {
+                    let sequence = feedback.base_sequence.wrapping_add(offset);
+                    (sequence, status != PacketStatus::Lost)
+                }));
             }
         });
         statuses

@@ -103,7 +103,7 @@ mod tests {
         let mut requester = KeyFrameRequester::default();
         requester.wish(start);
         let sent = (0..100)
-            .filter(|i| requester.poll(start + i * MIN_INTERVAL))
+            .filter(|i| requester.poll(start + *i * MIN_INTERVAL))
             .count();
         assert_eq!(sent, MAX_REQUESTS as usize);
     }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::io::Cursor;
 use std::net::SocketAddr;
 
+use confab_sfu::peer::ice::Credentials;
 use confab_sfu::peer::sdp::{
-    IceCredentials, Local, Negotiated, Negotiation, OfferError, Policy, Restarted, Section,
+    Local, Negotiated, Negotiation, OfferError, Policy, Restarted, Section,
 };
 use confab_sfu::types::Ssrc;
 use rtc_sdp::SessionDescription;
@@ -78,7 +79,7 @@ impl Server {
             },
             new_credentials: &mut || {
                 *next_credentials += 1;
-                IceCredentials {
+                Credentials {
                     ufrag: format!("ufrag{next_credentials}"),
                     pwd: format!("{next_credentials:022}"),
                 }
