@@ -177,11 +177,14 @@ fn names_and_goodbyes_agree_with_another_implementation() {
         sources: vec![US.0, THEM.0],
         reason: Default::default(),
     };
-    assert_eq!(bytes, written_by_other(&theirs));
-    let Packet::Goodbye(goodbye) = parsed(&bytes) else {
-        panic!("not a goodbye");
-    };
-    assert!(goodbye.ssrcs().eq([US, THEM]));
+    assert_eq!(parsed_by_other::<OtherGoodbye>(&bytes), theirs);
+    // Theirs adds an empty reason and padding.
+    for bytes in [bytes, written_by_other(&theirs)] {
+        let Packet::Goodbye(goodbye) = parsed(&bytes) else {
+            panic!("not a goodbye");
+        };
+        assert!(goodbye.ssrcs().eq([US, THEM]));
+    }
 }
 
 #[test]
@@ -268,7 +271,8 @@ fn remb_is_clamped_and_keeps_18_bits() {
         assert_eq!((remb.sender, remb.bitrate), (US, wanted));
         assert!(remb.ssrcs().eq([THEM]));
         let theirs: ReceiverEstimatedMaximumBitrate = parsed_by_other(&bytes);
-        assert_eq!(theirs.bitrate, wanted as f32);
+        // Theirs takes a bitrate of 0 for 2^23.
+        assert!(theirs.bitrate == wanted as f32 || wanted == 0);
         assert_eq!(theirs.ssrcs, [THEM.0]);
     }
     let mut bytes = written(|w| w.remb(US, u64::MAX, &[]));
@@ -445,6 +449,8 @@ fn other_symbols(feedback: &TransportLayerCc) -> Vec<SymbolTypeTcc> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn nacks_agree_with_another_implementation(
         start in any::<u16>(),
@@ -484,10 +490,10 @@ proptest! {
         base in any::<u16>(),
         epoch_ms in 0u64..1 << 40,
         steps in prop::collection::vec(
-            (prop_oneof![8 => Just(1u16), 3 => 1u16..12, 1 => 1u16..9000], prop_oneof![
-                8 => 0i64..2_000, 2 => -20_000i64..100_000, 1 => 0i64..20_000_000,
+            (prop_oneof![80 => Just(1u16), 30 => 1u16..12, 1 => 1u16..9000], prop_oneof![
+                80 => 0i64..2_000, 20 => -20_000i64..100_000, 1 => 0i64..20_000_000,
             ]),
-            1..300,
+            1..200,
         ),
         room in 60usize..1200,
     ) {
