@@ -7,6 +7,7 @@
 //!
 //! - `offer.rs` reads the text into types, `answer.rs` writes the reply
 //! - `accept.rs` decides on one m-line, with `codec.rs`, `extension.rs` and `simulcast.rs`
+//! - `matching.rs` finds the payload of a slot for a track
 //! - `section.rs` is what was agreed on, `error.rs` why nothing was
 //! - `transport.rs` has the ICE and DTLS attributes, `fragment.rs` restarts ICE without an offer
 
@@ -16,6 +17,7 @@ mod codec;
 mod error;
 mod extension;
 mod fragment;
+mod matching;
 mod offer;
 mod section;
 mod simulcast;
@@ -25,8 +27,8 @@ use std::collections::HashSet;
 
 use accept::{Accepted, accept};
 use answer::Writer;
-pub use codec::match_payload;
 pub use error::{LineName, OfferError};
+pub use matching::match_payload;
 use offer::{Offer, OfferedLine};
 pub use section::{ReceiveSection, Section, SendSection};
 pub use transport::Local;
