@@ -201,9 +201,9 @@ export class Signal extends Emitter {
     } catch {
       return;
     }
-    if (typeof message.re === "number") this.#handleReply(message);
-    else if (typeof message.seq === "number") this.#handleEvent(message);
-    else if (message.type === "closing") this.#handleClosing(message);
+    if (typeof message?.re === "number") this.#handleReply(message);
+    else if (typeof message?.seq === "number") this.#handleEvent(message);
+    else if (message?.type === "closing") this.#handleClosing(message);
   }
 
   /** @param {any} reply */

@@ -66,9 +66,12 @@ export async function openBoth() {
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: constraints("camera"), audio: constraints("microphone") });
     return { camera: stream.getVideoTracks()[0] ?? null, microphone: stream.getAudioTracks()[0] ?? null, problems: [] };
-  } catch {
+  } catch (error) {
     const camera = await openDevice("camera");
     const microphone = await openDevice("microphone");
+    if (!camera.track && !microphone.track && error instanceof DOMException && error.name === "NotAllowedError") {
+      return { camera: null, microphone: null, problems: [deviceProblem(error, "camera and microphone")] };
+    }
     const problems = [camera.problem, microphone.problem].filter((problem) => problem !== null);
     return { camera: camera.track, microphone: microphone.track, problems };
   }

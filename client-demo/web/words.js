@@ -6,7 +6,7 @@
 
 /**
  * @param {unknown} error What getUserMedia threw.
- * @param {Device} device
+ * @param {Device | "camera and microphone"} device
  */
 export function deviceProblem(error, device) {
   const name = error instanceof DOMException ? error.name : "";
