@@ -21,6 +21,8 @@ const DISCONNECTED_PATIENCE_MS = 2_000;
 const CONNECT_PATIENCE_MS = 10_000;
 /** Longest wait between two attempts, milliseconds. */
 const MAX_RETRY_MS = 8_000;
+/** Refusals that mean: the server no longer has this connection. */
+const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
 /** Three layers a factor of two apart, lowest first. @type {RTCRtpEncodingParameters[]} */
 const SIMULCAST_ENCODINGS = [
   { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
@@ -225,7 +227,9 @@ export class Media extends Emitter {
     } catch (error) {
       // Without this the next offer would be refused as one too many.
       if (pc.signalingState === "have-local-offer") await pc.setLocalDescription({ type: "rollback" });
-      throw asConfabError(error);
+      const reason = asConfabError(error);
+      if (LOST_CONNECTION.has(reason.code) && !newConnection) this.renew();
+      throw reason;
     }
   }
 
@@ -258,7 +262,9 @@ export class Media extends Emitter {
     for (const kind of /** @type {Kind[]} */ (["audio", "video"])) {
       const slots = this.#slots[kind];
       while (slots.length < this.#slotsWanted[kind]) {
-        slots.push(pc.addTransceiver(kind, { direction: "recvonly" }));
+        const slot = pc.addTransceiver(kind, { direction: "recvonly" });
+        slot.setCodecPreferences(slotCodecs(kind));
+        slots.push(slot);
       }
     }
   }
@@ -325,4 +331,31 @@ export class Media extends Emitter {
     this.#connected = connected;
     this.emit("connected", connected);
   }
+}
+
+/**
+ * What a slot needs to be able to show. Every codec a browser knows, times every slot, would make
+ * an offer of a large room several times as long.
+ * @param {Kind} kind
+ */
+function slotCodecs(kind) {
+  const codecs = RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [];
+  return codecs.filter(({ mimeType, sdpFmtpLine = "" }) => {
+    switch (mimeType.split("/")[1]?.toLowerCase()) {
+      case "vp9":
+        return !/profile-id=[1-3]/.test(sdpFmtpLine);
+      case "h264":
+        return sdpFmtpLine.includes("packetization-mode=1");
+      case "opus":
+      case "vp8":
+      case "av1":
+      case "rtx":
+      case "red":
+      case "ulpfec":
+      case "flexfec-03":
+        return true;
+      default:
+        return false;
+    }
+  });
 }

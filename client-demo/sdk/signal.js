@@ -22,10 +22,11 @@ const SILENT_INTERVALS = 2;
 const DEFAULT_PING_INTERVAL_MS = 15_000;
 /** Refusals, and reasons for closing, after which trying again makes sense. */
 export const PASSING_CODES = new Set([
-  "draining",
+  "hello_timeout",
   "idle",
   "internal",
   "overloaded",
+  "server_full",
   "session_lost",
   "shutting_down",
   "slow_client",

@@ -43,10 +43,11 @@ export function callProblem({ code, message }) {
         : "No sound and picture get through: a firewall may be blocking UDP. Still trying.";
     case "room_full":
       return "This room is full. Try again later, or pick another room.";
+    case "server_full":
+    case "overloaded":
+      return "The server has no room for another call right now. Try again in a moment.";
     case "unauthorized":
-    case "bad_token":
-    case "token_expired":
-    case "token_required":
+    case "wrong_room":
     case "not_allowed":
       return `The server did not let you in: ${message}`;
     default:
