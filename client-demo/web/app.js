@@ -61,6 +61,7 @@ async function join({ name, room, camera, microphone }) {
 function left(title, words) {
   view?.close();
   view = null;
+  byId("toasts").replaceChildren();
   byId("left-title").textContent = title;
   byId("left-words").textContent = words;
   show("left");

@@ -66,10 +66,14 @@ export function setToggle(button, on, iconName, label) {
 
 /** So long a toast stays, milliseconds. */
 const TOAST_MS = 4_000;
+/** When many come at once, the latest few are enough. */
+const MAX_TOASTS = 4;
 
 /** @param {string} words */
 export function toast(words) {
   const element = create("p", "toast", words);
-  byId("toasts").append(element);
+  const toasts = byId("toasts");
+  toasts.append(element);
+  if (toasts.children.length > MAX_TOASTS) toasts.firstElementChild?.remove();
   setTimeout(() => element.remove(), TOAST_MS);
 }

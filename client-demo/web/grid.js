@@ -28,6 +28,7 @@ export class Tile {
   constructor(key, name, { self = false, screen = false } = {}) {
     this.key = key;
     this.name = name;
+    this.self = self;
     this.screen = screen;
     this.video.playsInline = true;
     this.video.autoplay = true;
@@ -37,7 +38,7 @@ export class Tile {
     this.pinButton.type = "button";
     const avatar = create("span", "avatar", initials(name));
     avatar.ariaHidden = "true";
-    const label = create("span", "label", this.#microphone, create("span", "name", self ? `${name} (you)` : name));
+    const label = create("span", "label", this.#microphone, create("span", "name", self && !screen ? `${name} (you)` : name));
     this.element = create("article", "tile", avatar, this.video, this.#audio, this.#note, label, this.pinButton);
     this.element.role = "listitem";
     this.element.dataset.key = key;
@@ -115,7 +116,7 @@ export class Grid {
   }
 
   /**
-   * Screens come first, then people in the order they came.
+   * Screens come first, then people in the order they came. Another's screen takes the stage.
    * @param {Tile} tile
    */
   add(tile) {
@@ -123,7 +124,7 @@ export class Grid {
     const before = tile.screen ? [...this.#tiles.values()].find(({ screen }) => !screen) : undefined;
     this.#element.insertBefore(tile.element, before?.element ?? null);
     tile.pinButton.onclick = () => this.pin(this.#pinned === tile.key ? null : tile.key);
-    if (tile.screen && this.#pinned === null) this.pin(tile.key);
+    if (tile.screen && !tile.self && this.#pinned === null) this.pin(tile.key);
     this.#layOut();
   }
 
