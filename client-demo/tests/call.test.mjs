@@ -18,7 +18,7 @@ before(async () => {
   browser = await launchChromium();
 });
 afterEach(async () => {
-  for (const context of browser.contexts()) await context.close();
+  for (const context of browser?.contexts() ?? []) await context.close();
 });
 after(async () => {
   await browser?.close();

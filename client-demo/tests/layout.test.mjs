@@ -1,4 +1,4 @@
-/** The look of the page: lobby and grid in several sizes, and that the tiles use the room. */
+/** The grid in several sizes: tiles do not overlap and use the room. */
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -122,42 +122,5 @@ test("a 4k screen, and the light scheme", async () => {
   await screenshot(page, "grid-12-4k-light");
   const { share } = await measure(page);
   assert.ok(share > 0.75, `tiles cover ${share.toFixed(2)} of the grid`);
-  await context.close();
-});
-
-for (const [name, viewport, colorScheme] of [
-  ["desktop-light", { width: 1280, height: 800 }, "light"],
-  ["desktop-dark", { width: 1280, height: 800 }, "dark"],
-  ["phone", { width: 320, height: 700 }, "light"],
-]) {
-  test(`the lobby previews camera and microphone (${name})`, async () => {
-    const context = await browser.newContext({ viewport, colorScheme });
-    await serveFromDisk(context);
-    const page = await context.newPage();
-    await page.goto(`${NO_SERVER}/?name=Ada&video=640x360`);
-    await page.waitForFunction(() => document.getElementById("preview").videoWidth > 0);
-    await page.mouse.click(2, 2);
-    await page.waitForFunction(() => document.getElementById("level").value > 0.05);
-    await screenshot(page, `lobby-${name}`);
-    assert.match(await page.inputValue("#room"), /^[a-z]+-[a-z]+-\d+$/);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page scrolls sideways");
-    await context.close();
-  });
-}
-
-test("the lobby says what to do when permission is denied, and lets one join without", async () => {
-  const context = await browser.newContext({ viewport: SIZES.desktop });
-  await serveFromDisk(context);
-  const page = await context.newPage();
-  await page.addInitScript(() => {
-    navigator.mediaDevices.getUserMedia = async () => {
-      throw new DOMException("Permission denied", "NotAllowedError");
-    };
-  });
-  await page.goto(NO_SERVER);
-  await page.waitForSelector("#lobby-problem:not([hidden])");
-  await screenshot(page, "lobby-denied");
-  assert.match(await page.textContent("#lobby-problem-words"), /permission was denied.*try again, or join without/);
-  assert.ok(await page.isEnabled("#join"));
   await context.close();
 });

@@ -48,7 +48,7 @@ async function join({ name, room, camera, microphone }) {
     view = new CallView(call, grid, { name, room, simulcast });
     call.on("error", ({ error, fatal }) => fatal && left("The call has ended", callProblem(error)));
   } catch (error) {
-    lobby.say(callProblem(/** @type {any} */ (error)));
+    lobby.say(callProblem(/** @type {any} */ (error), { joining: true }));
   } finally {
     lobby.setBusy(false);
   }

@@ -32,11 +32,14 @@ export function insecureContext() {
 
 /**
  * @param {{code: string, message: string}} error
+ * @param {{joining?: boolean}} [when] Whether the call had not begun yet.
  */
-export function callProblem({ code, message }) {
+export function callProblem({ code, message }, { joining = false } = {}) {
   switch (code) {
     case "server_gone":
-      return "The server does not answer. Check your network; the call goes on trying to come back.";
+      return joining
+        ? "The server does not answer. Check your network and try again."
+        : "The server does not answer. Check your network; the call goes on trying to come back.";
     case "media_failed":
       return firefoxOnLoopback()
         ? "No media connection. Firefox does not connect to a server on its own machine unless media.peerconnection.ice.loopback is true in about:config. Chromium does."
