@@ -17,8 +17,8 @@ const EXECUTABLE = process.env.CONFAB_CHROMIUM ?? "/usr/bin/chromium";
 /** An address that the browser treats as secure; nothing listens there. */
 export const NO_SERVER = "http://localhost:1";
 const MIME = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
-/** As the server sends it. */
-const CSP = "default-src 'self'";
+/** As strict as the server's. */
+const CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'";
 
 /**
  * @param {string[]} [more] Further flags.
