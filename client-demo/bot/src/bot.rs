@@ -364,7 +364,7 @@ impl Call {
             connection.add_outgoing(SendCodec::Opus).await?;
         }
         if let Some(video) = &video {
-            let codec = SendCodec::Video(video.codec, video.profile_level_id());
+            let codec = SendCodec::Video(video.codec, video.h264_profile());
             connection.add_outgoing(codec).await?;
         }
         connection

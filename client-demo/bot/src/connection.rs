@@ -35,6 +35,11 @@ use crate::protocol::Kind;
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// Behind every interceptor that acts on RTCP, so that each has seen all of it.
 const LAST_INTERCEPTOR: usize = 14_000;
+/// The profile_idc of H.264's High profile.
+const HIGH_PROFILE: u8 = 100;
+const H264_HIGH: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032";
+const H264_CONSTRAINED_BASELINE: &str =
+    "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
 /// Tracks that may wait to be served; more slots than any test opens at once.
 const TRACK_QUEUE: usize = 256;
 
@@ -42,8 +47,8 @@ const TRACK_QUEUE: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SendCodec {
     Opus,
-    /// For H.264 with the profile-level-id of the stream, as six hexadecimal digits.
-    Video(VideoCodec, Option<String>),
+    /// For H.264 with the profile_idc of the stream (ITU-T H.264 section 7.4.2.1.1).
+    Video(VideoCodec, Option<u8>),
 }
 
 impl SendCodec {
@@ -54,24 +59,24 @@ impl SendCodec {
         }
     }
 
-    /// Whether packets of this codec may carry the payload type negotiated as `other`. For H.264
-    /// the profile must be the same, and packetization mode 1 is what the bot writes.
+    /// Whether packets of this codec may carry the payload type negotiated as `other`.
     fn matches(&self, other: &RTCRtpCodec) -> bool {
-        let fmtp = other.sdp_fmtp_line.to_ascii_lowercase();
-        match self {
-            SendCodec::Opus => other.mime_type.eq_ignore_ascii_case("audio/opus"),
-            SendCodec::Video(codec, profile) => {
-                let same_profile = profile.as_ref().is_none_or(|id| {
-                    fmtp.contains(&format!("profile-level-id={}", &id[..2]))
-                        && fmtp.contains("packetization-mode=1")
-                });
-                // VP9 files of the tests are of profile 0, which is also the default.
-                let same_vp9 = *codec != VideoCodec::Vp9
-                    || !fmtp.contains("profile-id=")
-                    || fmtp.contains("profile-id=0");
-                other.mime_type.eq_ignore_ascii_case(codec.mime_type()) && same_profile && same_vp9
-            }
-        }
+        let own = self.rtc();
+        // All but the level, which the answer may lower.
+        let h264 = |codec: &RTCRtpCodec| {
+            let profile = parameter(codec, "profile-level-id").and_then(|id| id.get(..4));
+            let mode = parameter(codec, "packetization-mode");
+            (
+                profile.map(str::to_ascii_lowercase),
+                mode.map(str::to_owned),
+            )
+        };
+        let same_parameters = match self {
+            SendCodec::Video(VideoCodec::H264, _) => h264(&own) == h264(other),
+            // The files are of VP9 profile 0 or AV1 profile 0, the default where none is named.
+            _ => matches!(parameter(other, "profile-id"), None | Some("0")),
+        };
+        own.mime_type.eq_ignore_ascii_case(&other.mime_type) && same_parameters
     }
 
     fn rtc(&self) -> RTCRtpCodec {
@@ -79,13 +84,28 @@ impl SendCodec {
             SendCodec::Opus => ("audio/opus", 48_000, 2),
             SendCodec::Video(codec, _) => (codec.mime_type(), 90_000, 0),
         };
+        // As the crate registers them; the payloader writes packetization mode 1.
+        let sdp_fmtp_line = match self {
+            SendCodec::Video(VideoCodec::H264, Some(HIGH_PROFILE)) => H264_HIGH,
+            SendCodec::Video(VideoCodec::H264, _) => H264_CONSTRAINED_BASELINE,
+            _ => "",
+        };
         RTCRtpCodec {
             mime_type: mime_type.to_owned(),
             clock_rate,
             channels,
+            sdp_fmtp_line: sdp_fmtp_line.to_owned(),
             ..Default::default()
         }
     }
+}
+
+/// A parameter of an `a=fmtp` line.
+fn parameter<'a>(codec: &'a RTCRtpCodec, name: &str) -> Option<&'a str> {
+    codec.sdp_fmtp_line.split(';').find_map(|parameter| {
+        let (key, value) = parameter.trim().split_once('=')?;
+        (key == name).then_some(value)
+    })
 }
 
 /// One m-line.
@@ -390,4 +410,110 @@ impl Interceptor for KeyFrameRequests {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
     fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
     fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use webrtc::media_stream::track_local::TrackLocal;
+    use webrtc::media_stream::track_remote::TrackRemoteEvent;
+
+    use super::*;
+    use crate::send::packetize::Packetizer;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// The far end: another PeerConnection of the same crate, which answers.
+    async fn answer(offer: String) -> (Connection, ConnectionEvents, String) {
+        let (far, events) = Connection::new("127.0.0.1:0").await.unwrap();
+        let offer = RTCSessionDescription::offer(offer).unwrap();
+        far.peer_connection
+            .set_remote_description(offer)
+            .await
+            .unwrap();
+        let answer = far.peer_connection.create_answer(None).await.unwrap();
+        far.peer_connection
+            .set_local_description(answer)
+            .await
+            .unwrap();
+        // Unlike the SFU this end must name its candidates in the answer.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let answer = far.peer_connection.local_description().await.unwrap().sdp;
+        (far, events, answer)
+    }
+
+    #[tokio::test]
+    async fn what_is_offered_is_sent_and_key_frames_can_be_asked_for() {
+        let (mut near, mut near_events) = Connection::new("127.0.0.1:0").await.unwrap();
+        near.add_outgoing(SendCodec::Opus).await.unwrap();
+        let h264 = SendCodec::Video(VideoCodec::H264, Some(66));
+        near.add_outgoing(h264).await.unwrap();
+        near.add_slots(Kind::Audio, 1).await.unwrap();
+        near.add_slots(Kind::Video, 2).await.unwrap();
+        let offer = near.offer().await.unwrap();
+        let mids: Vec<&str> = near.lines.iter().map(|line| line.mid.as_str()).collect();
+        assert_eq!(mids, ["0", "1", "2", "3", "4"]);
+        assert_eq!(offer.matches("a=sendonly").count(), 2);
+        assert_eq!(offer.matches("a=recvonly").count(), 3);
+        assert_eq!(offer.matches("a=ssrc-group:FID").count(), 1, "{offer}");
+        assert!(
+            offer.contains("m=video 9 UDP/TLS/RTP/SAVPF 125 105\r\n"),
+            "{offer}"
+        );
+
+        let (_far, mut far_events, answer) = answer(offer).await;
+        near.accept(answer).await.unwrap();
+        let connected =
+            |state: &RTCPeerConnectionState| *state == RTCPeerConnectionState::Connected;
+        tokio::time::timeout(PATIENCE, near_events.state.wait_for(connected))
+            .await
+            .unwrap()
+            .unwrap();
+
+        let video = &near.lines[1];
+        let payload_type = near.payload_type(video).await.unwrap();
+        let outgoing = video.outgoing.clone().unwrap();
+        let mut packetizer = Packetizer::video(VideoCodec::H264, outgoing.ssrc, payload_type);
+        let frame = [&[0, 0, 1, 0x65][..], &[0x55; 3000]].concat();
+        let (track, request) = tokio::time::timeout(PATIENCE, async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            let mut received = None;
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {
+                        for packet in packetizer.packetize(&frame.clone().into(), 3000).unwrap() {
+                            outgoing.track.write_rtp(packet).await.unwrap();
+                        }
+                    }
+                    track = far_events.tracks.recv() => {
+                        let track = track.unwrap();
+                        let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: outgoing.ssrc };
+                        track.write_rtcp(vec![Box::new(request)]).await.unwrap();
+                        received = Some(track);
+                    }
+                    event = outgoing.track.poll() => break (received.unwrap(), event.unwrap()),
+                }
+            }
+        })
+        .await
+        .unwrap();
+        let webrtc::media_stream::track_local::TrackLocalEvent::OnRtcpPacket(packets) = request
+        else {
+            panic!("no RTCP");
+        };
+        assert!(asks_for_key_frame(&packets));
+        loop {
+            let event = tokio::time::timeout(PATIENCE, track.poll())
+                .await
+                .unwrap()
+                .unwrap();
+            if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+                assert_eq!(packet.header.payload_type, payload_type);
+                assert!(VideoCodec::H264.starts_key_frame(&packet.payload));
+                break;
+            }
+        }
+    }
 }

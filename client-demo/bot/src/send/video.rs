@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::BotError;
-use crate::codec::{NAL_IDR, NAL_SLICE, NAL_TYPE, VideoCodec};
+use crate::codec::{NAL_IDR, NAL_SLICE, NAL_SPS, NAL_TYPE, VideoCodec};
 
 /// Bytes of the IVF file header, and of the header before each frame.
 const IVF_HEADER: usize = 32;
@@ -106,13 +106,12 @@ impl VideoFile {
         self.next = following.map_or(0, |distance| self.next + distance);
     }
 
-    /// The H.264 profile-level-id of the file's sequence parameter set, six hexadecimal digits.
-    pub(crate) fn profile_level_id(&self) -> Option<String> {
-        let sps = nal_units(&self.frames[0].data)
+    /// The profile_idc of the file's H.264 sequence parameter set.
+    pub(crate) fn h264_profile(&self) -> Option<u8> {
+        nal_units(&self.frames[0].data)
             .into_iter()
-            .find(|nal| nal[0] & NAL_TYPE == crate::codec::NAL_SPS)?;
-        let id = sps.get(1..4)?;
-        Some(format!("{:02x}{:02x}{:02x}", id[0], id[1], id[2]))
+            .find(|nal| nal[0] & NAL_TYPE == NAL_SPS)
+            .and_then(|sps| sps.get(1).copied())
     }
 }
 
@@ -334,7 +333,7 @@ mod tests {
             &[0, 0, 0, 1, 0x41, 0x9a, 8],
         ];
         let file = parse_annex_b(&stream.concat().into()).unwrap();
-        assert_eq!(file.profile_level_id().as_deref(), Some("42c01e"));
+        assert_eq!(file.h264_profile(), Some(0x42));
         let expected = [
             (stream[..4].concat(), true),
             (stream[4].to_vec(), false),
