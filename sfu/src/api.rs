@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::media::Kind;
+pub use crate::room::SlotChoice;
 use crate::types::{Mid, PeerId, TrackId};
 
 /// Which of an offer's sending m-lines are published with it.
@@ -58,17 +59,6 @@ pub struct SlotInfo {
     pub kind: Kind,
     /// What it shows.
     pub track: Option<TrackId>,
-}
-
-/// What a slot is to show.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SlotChoice {
-    /// Whatever the server puts there.
-    Auto,
-    /// This track and no other.
-    Pin(TrackId),
-    /// Nothing.
-    Off,
 }
 
 /// What happens without being asked for.
@@ -137,8 +127,8 @@ impl GoneReason {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OfferError {
     /// The SDP could not be served.
-    #[error("the offer cannot be served: {0}")]
-    Sdp(String),
+    #[error(transparent)]
+    Sdp(#[from] crate::peer::sdp::OfferError),
     /// No such peer.
     #[error("this connection is not known to the server any more; make a new one and offer again")]
     UnknownPeer,
@@ -158,7 +148,7 @@ impl OfferError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            OfferError::Sdp(_) => "unsupported_sdp",
+            OfferError::Sdp(error) => error.code(),
             OfferError::UnknownPeer => "unknown_peer",
             OfferError::OfferPending => "offer_pending",
             OfferError::Overloaded => "overloaded",
