@@ -99,29 +99,34 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The key pair, if tokens are on.
+    ///
+    /// # Errors
+    /// When only half of it is set, or it is not usable.
+    pub fn api_key(&self) -> Result<Option<ApiKey>, ConfigError> {
+        match (&self.api_key, &self.api_secret) {
+            (Some(key), Some(secret)) => Ok(Some(ApiKey::new(key.clone(), secret.clone())?)),
+            (Some(_), None) => Err(ConfigError::HalfAKey("auth.api_key")),
+            (None, Some(_)) => Err(ConfigError::HalfAKey("auth.api_secret")),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The door of this server.
     ///
     /// # Errors
     /// When others could enter without a token, or the key pair is not usable.
     pub fn auth(&self) -> Result<Auth, ConfigError> {
-        match (&self.api_key, &self.api_secret) {
-            (Some(key), Some(secret)) => {
-                Ok(Auth::with_key(ApiKey::new(key.clone(), secret.clone())?))
-            }
-            (Some(_), None) => Err(ConfigError::HalfAKey("auth.api_key")),
-            (None, Some(_)) => Err(ConfigError::HalfAKey("auth.api_secret")),
-            (None, None) => {
-                let listeners = [
-                    ("http.listen", self.http_listen.ip()),
-                    ("media.listen", self.media_listen),
-                ];
-                match listeners.into_iter().find(|(_, ip)| !ip.is_loopback()) {
-                    Some((listener, address)) => {
-                        Err(ConfigError::OpenToOthers { listener, address })
-                    }
-                    None => Ok(Auth::open()),
-                }
-            }
+        if let Some(key) = self.api_key()? {
+            return Ok(Auth::with_key(key));
+        }
+        let listeners = [
+            ("http.listen", self.http_listen.ip()),
+            ("media.listen", self.media_listen),
+        ];
+        match listeners.into_iter().find(|(_, ip)| !ip.is_loopback()) {
+            Some((listener, address)) => Err(ConfigError::OpenToOthers { listener, address }),
+            None => Ok(Auth::open()),
         }
     }
 

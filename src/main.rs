@@ -1,1 +1,138 @@
-fn main() {}
+//! Confab in one process: reads the settings, starts the parts, stops them in order.
+//!
+//! In: `confab.toml`, `CONFAB_*` variables, flags, signals. Out: a server that says where to open
+//! it; or, with `confab token`, an access token.
+
+mod cli;
+mod config;
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use confab_sfu::Sfu;
+use confab_signaling::auth::TokenRequest;
+use confab_signaling::{Server, Settings};
+use tokio::net::UdpSocket;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use cli::{Invocation, Task};
+use config::Config;
+
+/// Whatever ends the program with a sentence.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let invocation = cli::parse();
+    match run(invocation) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("confab: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(invocation: Invocation) -> Result<(), Failure> {
+    let config = config::load(&invocation.sources)?;
+    match invocation.task {
+        Task::Token(request) => print_token(&config, &request),
+        Task::Serve => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?;
+            // Dropping the runtime would wait for what still runs; a second signal must not.
+            let served = runtime.block_on(serve(&config));
+            runtime.shutdown_background();
+            served
+        }
+    }
+}
+
+fn print_token(config: &Config, request: &TokenRequest) -> Result<(), Failure> {
+    let Some(key) = config.api_key()? else {
+        return Err(
+            "a token needs auth.api_key and auth.api_secret: set CONFAB_AUTH_API_KEY and \
+             CONFAB_AUTH_API_SECRET to those of the server"
+                .into(),
+        );
+    };
+    println!("{}", key.mint(request, SystemTime::now())?);
+    Ok(())
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&config.log)?)
+        .with_writer(std::io::stderr)
+        .init();
+    let auth = config.auth()?;
+    let mut signals = Signals::new()?;
+    let server = Server::bind(Settings {
+        listen: config.http_listen,
+        allowed_origins: config.allowed_origins.clone(),
+        auth,
+        control: config.control,
+        drain: config.drain,
+    })
+    .await?;
+    let (sfu, events) = Sfu::start(&config.sfu())?;
+    if let Some(address) = config.stun_listen {
+        let socket = UdpSocket::bind(address).await.map_err(|error| {
+            format!("cannot listen for STUN on UDP {address}: {error}; choose another address with --stun-listen")
+        })?;
+        tokio::spawn(async move {
+            if let Err(error) = confab_turn::serve(socket).await {
+                tracing::error!(%error, "the STUN responder has stopped");
+            }
+        });
+    }
+    for address in sfu.addresses() {
+        tracing::info!(%address, "media worker listens");
+    }
+    println!(
+        "Confab is ready. Open http://{}/ in two tabs.",
+        server.address()
+    );
+    let mut asked_again = Signals::new()?;
+    let stop = async move {
+        signals.next().await;
+        tracing::info!("stopping once everybody has left; a second signal ends at once");
+    };
+    tokio::select! {
+        served = server.run(sfu.clone(), events, stop) => served?,
+        () = asked_again.second() => return Ok(()),
+    }
+    tokio::select! {
+        () = sfu.shutdown() => {}
+        () = asked_again.next() => {}
+    }
+    Ok(())
+}
+
+/// The signals that ask the process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn second(&mut self) {
+        self.next().await;
+        self.next().await;
+    }
+}

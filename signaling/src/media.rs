@@ -5,6 +5,7 @@
 
 use std::future::Future;
 
+use confab_sfu::Sfu;
 use confab_sfu::api::{Answer, CommandError, Offer, OfferError, SlotChoice, Stats, TrackInfo};
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 
@@ -56,6 +57,45 @@ pub trait MediaPlane: Clone + Send + Sync + 'static {
     fn close(&self, peer: PeerId) -> impl Future<Output = ()> + Send;
     /// Counters.
     fn stats(&self) -> impl Future<Output = Stats> + Send;
+}
+
+impl MediaPlane for Sfu {
+    async fn offer(&self, room: RoomId, peer: PeerId, offer: Offer) -> Result<Answer, OfferError> {
+        Sfu::offer(self, room, peer, offer).await
+    }
+
+    async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
+        Sfu::publish(self, peer, mid).await
+    }
+
+    async fn unpublish(&self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
+        Sfu::unpublish(self, peer, track).await
+    }
+
+    async fn mute(&self, peer: PeerId, track: TrackId, muted: bool) -> Result<(), CommandError> {
+        Sfu::mute(self, peer, track, muted).await
+    }
+
+    async fn subscribe(
+        &self,
+        peer: PeerId,
+        mid: Mid,
+        to: SlotChoice,
+    ) -> Result<Option<TrackId>, CommandError> {
+        Sfu::subscribe(self, peer, mid, to).await
+    }
+
+    async fn restart_ice(&self, peer: PeerId, fragment: String) -> Result<String, OfferError> {
+        Sfu::restart_ice(self, peer, fragment).await
+    }
+
+    async fn close(&self, peer: PeerId) {
+        Sfu::close(self, peer).await;
+    }
+
+    async fn stats(&self) -> Stats {
+        Sfu::stats(self).await
+    }
 }
 
 /// What the control plane wants done.

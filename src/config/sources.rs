@@ -84,7 +84,11 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 }
 
 fn file(sources: &Sources) -> Option<PathBuf> {
-    let default = || Path::new(DEFAULT_FILE).exists().then(|| DEFAULT_FILE.into());
+    let default = || {
+        Path::new(DEFAULT_FILE)
+            .exists()
+            .then(|| DEFAULT_FILE.into())
+    };
     sources.file.clone().or_else(default)
 }
 
@@ -95,7 +99,9 @@ fn read(path: &Path) -> Result<impl Provider + use<>, ConfigError> {
         reason: error.to_string(),
     })?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error
+            .span()
+            .map_or(1, |span| text[..span.start].lines().count().max(1));
         ConfigError::NotToml {
             path: path.to_owned(),
             reason: format!("line {line}: {}", error.message()),

@@ -145,9 +145,8 @@ pub const SETTINGS: &[Setting] = &[
         secret: true,
         apply: |c, v| {
             let secret: Option<String> = optional(v)?;
-            let long_enough = |secret: &String| {
-                secret.chars().count() >= confab_signaling::auth::MIN_SECRET_LEN
-            };
+            let long_enough =
+                |secret: &String| secret.chars().count() >= confab_signaling::auth::MIN_SECRET_LEN;
             if !secret.as_ref().is_none_or(long_enough) {
                 return None;
             }

@@ -1,0 +1,175 @@
+//! The command line: a flag for each setting, and `confab token`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use confab_signaling::auth::{Grants, MAX_TOKEN_LIFETIME, TokenRequest};
+use confab_signaling::room::{RoomName, check_name};
+
+use crate::config::{SETTINGS, Setting, Sources};
+
+/// What is to be done, with which settings.
+pub struct Invocation {
+    /// Where the settings come from.
+    pub sources: Sources,
+    /// What is to be done.
+    pub task: Task,
+}
+
+/// What the process is for.
+pub enum Task {
+    /// Run the server.
+    Serve,
+    /// Print an access token.
+    Token(TokenRequest),
+}
+
+/// Reads the command line and the environment; ends the process on `--help` and on mistakes.
+pub fn parse() -> Invocation {
+    let matches = command().get_matches();
+    let settings_from = |matches: &ArgMatches| {
+        SETTINGS
+            .iter()
+            .filter_map(|s| Some((s.key, matches.get_one::<String>(s.key)?.clone())))
+            .collect()
+    };
+    let task = match matches.subcommand() {
+        Some(("token", matches)) => Task::Token(token_request(matches)),
+        _ => Task::Serve,
+    };
+    Invocation {
+        sources: Sources {
+            file: matches.get_one::<PathBuf>("config").cloned(),
+            // A variable that is not UTF-8 is none of ours.
+            variables: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+            flags: settings_from(&matches),
+        },
+        task,
+    }
+}
+
+fn command() -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .global(true)
+        .help("The settings file, which must exist [default: confab.toml, if it exists]");
+    Command::new("confab")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A real-time audio/video calling server: signaling, SFU and TURN in one binary")
+        .after_help(
+            "Settings come from, in rising precedence: confab.toml, CONFAB_* variables, flags.\n\
+             docs/operations.md describes each.",
+        )
+        .arg(config)
+        .args(SETTINGS.iter().map(flag))
+        .subcommand(token_command())
+}
+
+fn flag(setting: &Setting) -> Arg {
+    let default = match setting.default {
+        "" => "none",
+        default => default,
+    };
+    let help = format!(
+        "{} [default: {default}] [env: {}]",
+        setting.help,
+        setting.variable()
+    );
+    Arg::new(setting.key)
+        .long(setting.flag())
+        .value_name("VALUE")
+        .global(true)
+        .help(help)
+}
+
+fn token_command() -> Command {
+    Command::new("token")
+        .about("Prints an access token, signed with auth.api_key and auth.api_secret")
+        .arg(
+            Arg::new("room")
+                .long("room")
+                .required(true)
+                .value_parser(|text: &str| text.parse::<RoomName>().map_err(|f| f.message))
+                .help("The room it is for"),
+        )
+        .arg(
+            Arg::new("identity")
+                .long("identity")
+                .required(true)
+                .help("Who its bearer is, for the logs"),
+        )
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_parser(|text: &str| {
+                    check_name(text).map_err(|f| f.message)?;
+                    Ok::<_, String>(text.to_owned())
+                })
+                .help("The name the others see, whatever the bearer says"),
+        )
+        .arg(
+            Arg::new("minutes")
+                .long("minutes")
+                .default_value("60")
+                .value_parser(value_parser!(u64).range(1..=MAX_TOKEN_LIFETIME.as_secs() / 60))
+                .help("How long it is valid"),
+        )
+        .arg(
+            Arg::new("no-publish")
+                .long("no-publish")
+                .action(ArgAction::SetTrue)
+                .help("Its bearer may not send"),
+        )
+        .arg(
+            Arg::new("no-subscribe")
+                .long("no-subscribe")
+                .action(ArgAction::SetTrue)
+                .help("Its bearer may not receive"),
+        )
+}
+
+fn token_request(matches: &ArgMatches) -> TokenRequest {
+    let (Some(room), Some(identity), Some(minutes)) = (
+        matches.get_one::<RoomName>("room"),
+        matches.get_one::<String>("identity"),
+        matches.get_one::<u64>("minutes"),
+    ) else {
+        unreachable!("these arguments are required or have a default");
+    };
+    TokenRequest {
+        room: room.clone(),
+        identity: identity.clone(),
+        name: matches.get_one::<String>("name").cloned(),
+        grants: Grants {
+            publish: !matches.get_flag("no-publish"),
+            subscribe: !matches.get_flag("no-subscribe"),
+        },
+        lifetime: Duration::from_secs(60 * minutes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_shows_every_setting_with_its_default_and_its_variable() {
+        let mut command = command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        for setting in SETTINGS {
+            assert!(
+                help.contains(&format!("--{} ", setting.flag())),
+                "{}",
+                setting.key
+            );
+            assert!(help.contains(&setting.variable()), "{}", setting.key);
+            assert!(help.contains(setting.default), "{}", setting.key);
+        }
+    }
+}
