@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::publish::history::PacketMeta;
-use crate::rtp::codec::PictureInfo;
+use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::TrackId;
 
@@ -42,8 +42,8 @@ pub struct PictureIds {
 impl PictureIds {
     fn of(picture: &PictureInfo) -> Self {
         PictureIds {
-            picture_id: picture.picture_id.unwrap_or_default(),
-            tl0_pic_idx: picture.tl0_pic_idx.unwrap_or_default(),
+            picture_id: picture.picture_id.map_or(0, PictureId::value),
+            tl0_pic_idx: picture.tl0.unwrap_or_default(),
             frame_number: picture.frame_number.unwrap_or_default(),
         }
     }

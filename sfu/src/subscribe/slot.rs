@@ -15,7 +15,7 @@ use crate::peer::egress::{Egress, Outgoing};
 use crate::peer::sdp::{Section, SendSection, match_payload};
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, PacketMeta};
-use crate::rtp::codec;
+use crate::rtp::codec::{PictureId, vp8, vp9};
 use crate::rtp::packet::HeaderFields;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Ssrc, TrackId};
@@ -260,7 +260,12 @@ impl Slot {
             return &[];
         };
         copy.copy_from_slice(original);
-        codec::av1::add_to_frame_number(copy, mapped.pictures.frame_number);
+        // After the first byte come the 16 bits of the frame number.
+        if let (Some(place), Some(picture)) = (copy.get_mut(1..3), &kept.meta.picture) {
+            let frame = picture.frame_number.unwrap_or_default();
+            let frame = frame.wrapping_add(mapped.pictures.frame_number);
+            place.copy_from_slice(&frame.to_be_bytes());
+        }
         copy
     }
 
@@ -297,13 +302,30 @@ impl Slot {
     }
 }
 
+/// Puts the subscriber's picture numbers into a payload that carries some.
 fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
-    let ids = mapped.pictures;
+    let offset = mapped.pictures;
+    let ids = |picture: Option<PictureId>, tl0: Option<u8>| {
+        (
+            picture
+                .map_or(0, PictureId::value)
+                .wrapping_add(offset.picture_id),
+            tl0.unwrap_or_default().wrapping_add(offset.tl0_pic_idx),
+        )
+    };
     match meta.codec {
-        Codec::Vp8 => codec::vp8::add_to_picture_ids(payload, ids.picture_id, ids.tl0_pic_idx),
-        Codec::Vp9 { .. } => {
-            codec::vp9::add_to_picture_ids(payload, ids.picture_id, ids.tl0_pic_idx)
+        Codec::Vp8 => {
+            if let Some(descriptor) = vp8::Descriptor::parse(payload) {
+                let (id, tl0) = ids(descriptor.picture_id, descriptor.tl0_picture_index);
+                vp8::rewrite(payload, &descriptor, id, tl0);
+            }
         }
-        _ => {}
+        Codec::Vp9 { .. } => {
+            if let Some(descriptor) = vp9::Descriptor::parse(payload) {
+                let (id, tl0) = ids(descriptor.picture_id, descriptor.tl0_picture_index);
+                vp9::rewrite(payload, &descriptor, id, tl0);
+            }
+        }
+        Codec::Opus | Codec::H264 { .. } | Codec::Av1 { .. } => {}
     }
 }

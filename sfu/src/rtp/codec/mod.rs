@@ -28,6 +28,8 @@ pub struct PictureInfo {
     pub temporal_id: Option<u8>,
     /// The spatial layer, if the payload says.
     pub spatial_id: Option<u8>,
+    /// The counter of frames in the dependency descriptor.
+    pub frame_number: Option<u16>,
 }
 
 /// Reads the start of a payload. `None` when it is malformed or empty; a packet of padding alone
@@ -39,7 +41,7 @@ pub fn inspect(
     dependency_descriptor: Option<&[u8]>,
 ) -> Option<PictureInfo> {
     let descriptor = dependency_descriptor.and_then(DependencyDescriptor::parse);
-    Some(match codec {
+    let info = match codec {
         Codec::Opus => {
             opus::duration(payload)?;
             PictureInfo {
@@ -56,7 +58,7 @@ pub fn inspect(
                 picture_id: vp8.picture_id,
                 tl0: vp8.tl0_picture_index,
                 temporal_id: vp8.temporal_id,
-                spatial_id: None,
+                ..PictureInfo::default()
             }
         }
         Codec::Vp9 { .. } => {
@@ -68,6 +70,7 @@ pub fn inspect(
                 tl0: vp9.tl0_picture_index,
                 temporal_id: vp9.layers.map(|layers| layers.temporal_id),
                 spatial_id: vp9.layers.map(|layers| layers.spatial_id),
+                ..PictureInfo::default()
             }
         }
         Codec::H264 { .. } => {
@@ -89,6 +92,10 @@ pub fn inspect(
                 ..PictureInfo::default()
             }
         }
+    };
+    Some(PictureInfo {
+        frame_number: descriptor.map(|d| d.frame_number),
+        ..info
     })
 }
 
