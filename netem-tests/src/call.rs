@@ -81,6 +81,7 @@ pub struct Call {
     rng: StdRng,
     /// The last datagrams that each client sent, for those who want to send them again.
     overheard: HashMap<usize, Vec<Vec<u8>>>,
+    strays: u64,
 }
 
 impl std::fmt::Debug for Call {
@@ -120,6 +121,7 @@ impl Call {
             sent: 0,
             rng,
             overheard: HashMap::new(),
+            strays: 0,
         }
     }
 
@@ -294,6 +296,12 @@ impl Call {
     #[must_use]
     pub fn overheard(&self, person: Person) -> &[Vec<u8>] {
         self.overheard.get(&person.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many datagrams the server has sent to where nobody is.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.strays
     }
 
     /// The link of a person towards the server.
@@ -473,6 +481,7 @@ impl Call {
         }
         while let Some(datagram) = self.plane.poll_datagram() {
             let Some(&index) = self.addresses.get(&datagram.to) else {
+                self.strays += 1;
                 continue;
             };
             let participant = &mut self.people[index];

@@ -13,13 +13,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use confab_sfu::clock::Clock;
-use confab_sfu::media::{ExtensionMap, Kind};
+use confab_sfu::media::Kind;
 use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN, SrtpKeys};
-use confab_sfu::peer::srtp::{SrtpReceiver, SrtpSender};
+use confab_sfu::peer::srtp::{MAX_SRTP_TRAILER, SrtpReceiver, SrtpSender};
 use confab_sfu::rtp::packet::{PacketClass, RtpHeader};
 use confab_sfu::rtp::rtcp::{NoRoom, Packet, PacketStatus, Packets, SenderInfo, Writer};
 use confab_sfu::types::{Mid, PeerId, Rid, Ssrc};
-use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 pub mod decode;
 pub mod ice;
@@ -58,6 +58,8 @@ pub struct Setup {
     audio_slots: usize,
     video_slots: usize,
     beginning: Option<Beginning>,
+    frame_len: u32,
+    is_tolerant: bool,
 }
 
 /// A client that publishes nothing yet and has two slots of each kind.
@@ -71,6 +73,8 @@ pub fn publish() -> Setup {
         audio_slots: 2,
         video_slots: 2,
         beginning: None,
+        frame_len: FRAME_LEN,
+        is_tolerant: false,
     }
 }
 
@@ -130,6 +134,21 @@ impl Setup {
             ..self
         }
     }
+
+    /// With so many bytes in an inter frame of its camera.
+    #[must_use]
+    pub fn frame_len(self, frame_len: u32) -> Self {
+        Setup { frame_len, ..self }
+    }
+
+    /// Puts up with media that is not as negotiated or not as sent: it watches an attacker.
+    #[must_use]
+    pub fn tolerant(self) -> Self {
+        Setup {
+            is_tolerant: true,
+            ..self
+        }
+    }
 }
 
 struct Secured {
@@ -150,7 +169,7 @@ pub struct Client {
     pub sources: Vec<Source>,
     /// What it receives.
     pub slots: Vec<Slot>,
-    /// Time from joining to the end of the DTLS handshake.
+    /// How it was set up.
     pub setup: Setup,
     /// RTP packets that it sent.
     pub packets_sent: u64,
@@ -265,11 +284,8 @@ impl Client {
             timestamp: self.rng.random(),
             picture_id: self.rng.random::<u16>() & 0x7fff,
         });
-        let lens: &[u32] = match (kind, simulcast) {
-            (Kind::Audio, _) => &[0],
-            (Kind::Video, false) => &[FRAME_LEN],
-            (Kind::Video, true) => &SIMULCAST_FRAME_LENS,
-        };
+        let one = [self.setup.frame_len];
+        let lens: &[u32] = if simulcast { &SIMULCAST_FRAME_LENS } else { &one };
         let id = (self.peer.0 as u32) << 8 | self.sources.len() as u32;
         let source = Source::new(id, mid, kind, &streams, &rids, lens, beginning);
         self.sources.push(source);
@@ -509,9 +525,11 @@ impl Client {
         };
         let call_begins = Clock::new(self.epoch, SystemTime::UNIX_EPOCH + crate::plane::CALL_BEGINS)
             .ntp(self.epoch);
-        let extensions = slot
-            .handle_rtp(now, &header, packet, call_begins)
-            .map_err(|fault| format!("slot {}: {fault}", slot.mid))?;
+        let extensions = match slot.handle_rtp(now, &header, packet, call_begins) {
+            Ok(extensions) => extensions,
+            Err(_) if self.setup.is_tolerant => return Ok(()),
+            Err(fault) => return Err(format!("slot {}: {fault}", slot.mid)),
+        };
         if let Some(number) = extensions.transport_sequence {
             if let Some(expected) = self.next_transport {
                 self.transport_lost += u64::from(number.wrapping_sub(expected));
@@ -685,15 +703,41 @@ impl Client {
         });
     }
 
-    /// A random number of the client's own.
-    pub fn random(&mut self) -> u64 {
-        self.rng.next_u64()
+    /// Sends a datagram as it is.
+    pub fn send_raw(&mut self, bytes: Vec<u8>) {
+        self.outbox.push_back(bytes);
     }
 
-    /// The ids that the client may use towards the server on one of its sources.
+    /// Encrypts and sends whatever this is, as RTP if it can be sealed as such.
+    pub fn send_plain_rtp(&mut self, plain: &[u8], rollover: u32) {
+        let mut buffer = plain.to_vec();
+        buffer.resize(plain.len() + MAX_SRTP_TRAILER, 0);
+        if let Some(secured) = &mut self.secured
+            && let Ok(len) = secured.sender.seal_rtp(&mut buffer, plain.len(), rollover)
+        {
+            self.outbox.push_back(buffer[..len].to_vec());
+        }
+    }
+
+    /// Encrypts and sends whatever this is, as RTCP if it can be sealed as such.
+    pub fn send_plain_rtcp(&mut self, plain: &[u8]) {
+        let mut buffer = plain.to_vec();
+        buffer.resize(plain.len() + MAX_SRTP_TRAILER, 0);
+        if let Some(secured) = &mut self.secured
+            && let Ok(len) = secured.sender.seal_rtcp(&mut buffer, plain.len())
+        {
+            self.outbox.push_back(buffer[..len].to_vec());
+        }
+    }
+
+    /// Whether the server has answered a check with the latest ICE credentials.
     #[must_use]
-    pub fn map_of(&self, mid: Mid) -> ExtensionMap {
-        let source = self.sources.iter().find(|source| source.mid == mid);
-        source.map(|source| source.map).unwrap_or_default()
+    pub fn has_proved_ice(&self) -> bool {
+        self.ice.is_proved()
+    }
+
+    /// A check as the client would make it now.
+    pub fn check(&mut self) -> Option<Vec<u8>> {
+        self.ice.check(&mut self.rng)
     }
 }

@@ -19,8 +19,8 @@ use super::media::{self, Stamp};
 /// How long a gap may be reordering before it is asked for.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// Time between two requests for a packet.
-const RETRY: Duration = Duration::from_millis(100);
+/// Time between two requests for a packet: a little over the usual round trip here.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// After this a packet is of no use.
 const MAX_WAIT: Duration = Duration::from_secs(1);
