@@ -22,13 +22,19 @@ use crate::room::RoomName;
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
-/// A request that may be looked at: its room is a name, its token valid, its body text of the
-/// right type.
+/// What the query may say.
+#[derive(Deserialize)]
+struct Options {
+    /// What the participant is to be called.
+    name: Option<String>,
+}
+
+/// A request whose token is valid.
 pub(super) struct Admitted<Params> {
     app: App,
     params: Params,
     access: Access,
-    query: Option<String>,
+    name: Option<String>,
     headers: HeaderMap,
     request: Request,
 }
@@ -44,12 +50,20 @@ impl<Params: for<'de> Deserialize<'de> + Send> FromRequest<App> for Admitted<Par
             .map_err(|failure| problem::failure(&failure))?;
         let Path(params) = Path::<Params>::from_request_parts(&mut parts, app)
             .await
-            .map_err(IntoResponse::into_response)?;
+            .map_err(|rejection| {
+                let text = format!("The path is not valid: {}.", rejection.body_text());
+                problem::failure(&Failure::new(ErrorCode::BadRequest, text))
+            })?;
+        let Query(Options { name }) =
+            Query::<Options>::try_from_uri(&parts.uri).map_err(|rejection| {
+                let text = format!("The query is not valid: {}.", rejection.body_text());
+                problem::failure(&Failure::new(ErrorCode::BadRequest, text))
+            })?;
         Ok(Admitted {
             app: app.clone(),
             params,
             access,
-            query: parts.uri.query().map(str::to_owned),
+            name,
             headers: parts.headers.clone(),
             request: Request::from_parts(parts, body),
         })
@@ -75,7 +89,8 @@ impl<Params> Admitted<Params> {
         let bytes = Bytes::from_request(self.request, &self.app)
             .await
             .map_err(|rejection| {
-                let failure = Failure::new(ErrorCode::TooLarge, rejection.body_text());
+                let text = format!("The body cannot be read: {}.", rejection.body_text());
+                let failure = Failure::new(ErrorCode::TooLarge, text);
                 problem::response(rejection.status(), &failure)
             })?;
         String::from_utf8(bytes.into()).map_err(|_| {
@@ -84,23 +99,13 @@ impl<Params> Admitted<Params> {
     }
 }
 
-#[derive(Deserialize)]
-struct Options {
-    name: Option<String>,
-}
-
 /// `POST /whip/{room}`, `POST /whep/{room}`.
 pub(super) async fn create(
     endpoint: Endpoint,
     admitted: Admitted<String>,
 ) -> Result<Response, Response> {
     let room = room_name(&admitted.params)?;
-    let uri = format!("?{}", admitted.query.as_deref().unwrap_or_default());
-    let name = uri
-        .parse()
-        .ok()
-        .and_then(|uri| Query::<Options>::try_from_uri(&uri).ok())
-        .and_then(|Query(options)| options.name);
+    let name = admitted.name.clone();
     let service = admitted.app.service.clone();
     let access = admitted.access.clone();
     let location = format!("/{}/{}", endpoint.path(), room.as_str());
