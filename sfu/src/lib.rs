@@ -1,6 +1,46 @@
-//! The media plane: RTP in, RTP out.
+//! The media plane: RTP in, RTP out. It knows rooms, tracks and slots, but nothing of signaling.
+//!
+//! ```text
+//! socket ─ demux ─ peer: ICE │ DTLS │ SRTP open ─ publication ─ feed ─ slot ─ SRTP seal ─ socket
+//! ```
+//!
+//! How a packet travels, and where to read of it:
+//!
+//! 1. [`worker::udp`] receives a batch of datagrams; `worker/demux.rs` finds the peer each is from.
+//! 2. [`peer`] is one client's connection: [`peer::ice`] proves where it is, [`peer::dtls`] agrees on
+//!    keys, [`peer::srtp`] opens the packet, [`peer::receive`] finds out which stream it belongs to.
+//! 3. [`publish`] is a track as it is published: [`publish::encoding`] numbers its packets,
+//!    [`publish::nack`] and [`publish::keyframe`] ask for what is missing, [`publish::feed`] keeps
+//!    them for every subscriber on the worker, and the mailbox ([`worker::mailbox`]) hands them to
+//!    workers that have more.
+//! 4. [`subscribe`] is a track as one subscriber gets it: [`subscribe::slot`] is a receive m-line,
+//!    [`subscribe::layer`] picks the encoding, [`subscribe::rewrite`] renumbers, and
+//!    [`subscribe::retransmit`] answers NACKs.
+//! 5. [`peer::egress`] writes and seals the packet into [`worker::outbox`], whose runs leave in few
+//!    system calls.
+//!
+//! [`control`] is the head that sees no packet: it puts peers on workers and, with [`room`], tracks
+//! into slots. [`Sfu`] is the handle to all of it. Everything but [`worker::run`], [`worker::udp`]
+//! and [`sfu`] is sans-I/O: input and time go in, output and the next deadline come out.
 
+pub mod api;
+pub mod bandwidth;
+pub mod clock;
+pub mod config;
+pub mod control;
 pub mod media;
 pub mod peer;
+pub mod publish;
+pub mod room;
 pub mod rtp;
+pub mod sfu;
+pub mod subscribe;
 pub mod types;
+pub mod worker;
+
+pub use api::{
+    Answer, CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Publish, SlotChoice,
+    SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
+};
+pub use config::Config;
+pub use sfu::{Sfu, StartError};

@@ -1,1 +1,20 @@
-//! To come.
+//! The control plane: WebSocket, HTTP, rooms, tokens.
+//!
+//! From the rim inwards: [`server`] listens, `ws` and `http` are the doors, `service` is the one
+//! task behind them, and it drives [`control`], which is sans-I/O like everything it is made of:
+//! [`session`], [`room`], [`connection`]. What goes over the wire is in [`protocol`], the way to
+//! the SFU in [`media`].
+
+pub mod auth;
+pub mod connection;
+pub mod control;
+mod http;
+pub mod media;
+pub mod protocol;
+pub mod room;
+pub mod server;
+mod service;
+pub mod session;
+mod ws;
+
+pub use server::{BindError, Server, Settings};

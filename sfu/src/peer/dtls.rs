@@ -1,1 +1,1086 @@
-//! To come.
+//! One DTLS 1.2 association, and the SRTP keys it yields (RFC 5764): our face of `dimpl`.
+//!
+//! In: datagrams from addresses that ICE has validated, and the time. Out: datagrams, and once the
+//! peer has proven to own the certificate that its SDP fingerprint names, the SRTP keys. A server
+//! is a server here; the client role exists for simulated clients.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use dimpl::{Dtls, Output};
+
+use super::srtp::{MasterKey, SrtpProfile};
+
+/// Time from the creation of an endpoint to the end of its handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most different handshake fragments of one handshake. Retransmissions do not count. A browser
+/// sends seven.
+pub const MAX_FRAGMENTS: usize = 64;
+
+/// Most bytes in those fragments. A browser sends about 3 kB.
+pub const MAX_HANDSHAKE_BYTES: usize = 64 * 1024;
+
+/// Bytes that the buffer given to [`DtlsEndpoint::poll`] needs to have: the plaintext of the
+/// largest record (RFC 6347 section 4.1.1), and more than any certificate of a browser.
+pub const POLL_BUFFER_LEN: usize = 16 * 1024;
+
+/// Largest datagram taken during the handshake, in bytes. The engine queues at most
+/// [`ENGINE_QUEUE_LEN`] of them, which together stay below [`MAX_HANDSHAKE_BYTES`].
+const MAX_HANDSHAKE_DATAGRAM: usize = 2048;
+
+/// Datagrams that the engine queues for reassembly before it gives up.
+const ENGINE_QUEUE_LEN: usize = 30;
+
+/// First retransmission of a flight; each later one waits twice as long. RFC 6347 section 4.2.4.1
+/// allows less than its second where the use asks for it, and someone waits for this call.
+const FLIGHT_RTO: Duration = Duration::from_millis(200);
+
+/// Retransmissions of a flight: with [`FLIGHT_RTO`] they fill [`HANDSHAKE_TIMEOUT`].
+const FLIGHT_RETRIES: usize = 7;
+
+/// Bytes of our largest datagram: what any path carries, with room for IPv6, UDP and TURN.
+const MTU: usize = 1150;
+
+/// The engine says "idle" by a deadline years away.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why an association is over. All are final.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DtlsError {
+    /// The peer's certificate is not the one its SDP promised, or it has none.
+    #[error("the DTLS certificate matches no a=fingerprint of the peer's SDP")]
+    FingerprintMismatch,
+    /// The peer did not offer a profile of [`SrtpProfile`].
+    #[error("the DTLS handshake offered none of the SRTP profiles that this server knows")]
+    NoSrtpProfile,
+    /// Too slow, or gone.
+    #[error("the DTLS handshake did not finish within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    HandshakeTimeout,
+    /// More reassembly than any client needs.
+    #[error(
+        "the DTLS handshake came in more than {MAX_FRAGMENTS} fragments or \
+         {MAX_HANDSHAKE_BYTES} bytes"
+    )]
+    HandshakeTooLarge,
+    /// A datagram that no client sends.
+    #[error(
+        "a DTLS handshake datagram of {0} bytes is over the limit of {MAX_HANDSHAKE_DATAGRAM} bytes"
+    )]
+    DatagramTooLarge(usize),
+    /// The caller's buffer, or the peer's certificate, has the wrong size.
+    #[error("a DTLS output of {needed} bytes does not fit the buffer of {given} bytes")]
+    OutputTooLarge {
+        /// Bytes of the output.
+        needed: usize,
+        /// Bytes of the buffer.
+        given: usize,
+    },
+    /// We could not make a certificate.
+    #[error("cannot generate a DTLS certificate: {0}")]
+    Certificate(String),
+    /// What the protocol engine says.
+    #[error("DTLS failed: {0}")]
+    Engine(dimpl::Error),
+}
+
+impl From<dimpl::Error> for DtlsError {
+    fn from(error: dimpl::Error) -> Self {
+        match error {
+            dimpl::Error::Timeout(_) => DtlsError::HandshakeTimeout,
+            other => DtlsError::Engine(other),
+        }
+    }
+}
+
+/// A hash function of `a=fingerprint` (RFC 8122 section 5) that we accept. SHA-1 and MD5 are not
+/// among them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl Hash {
+    fn digest(self, der: &[u8]) -> digest::Digest {
+        let algorithm = match self {
+            Hash::Sha256 => &digest::SHA256,
+            Hash::Sha384 => &digest::SHA384,
+            Hash::Sha512 => &digest::SHA512,
+        };
+        digest::digest(algorithm, der)
+    }
+}
+
+/// The value of an `a=fingerprint` attribute: which certificate a peer will show.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Fingerprint {
+    hash: Hash,
+    digest: Vec<u8>,
+}
+
+impl Fingerprint {
+    fn matches(&self, der: &[u8]) -> bool {
+        self.hash.digest(der).as_ref() == self.digest
+    }
+}
+
+/// The text is not a fingerprint that we can check.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the fingerprint is not `sha-256`, `sha-384` or `sha-512` and its colon-separated digest")]
+pub struct InvalidFingerprint;
+
+impl FromStr for Fingerprint {
+    type Err = InvalidFingerprint;
+
+    /// From `sha-256 4A:AD:…`, as it stands behind `a=fingerprint:`.
+    fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
+        let (name, digest) = text.trim().split_once(' ').ok_or(InvalidFingerprint)?;
+        let (hash, len) = match name.to_ascii_lowercase().as_str() {
+            "sha-256" => (Hash::Sha256, 32),
+            "sha-384" => (Hash::Sha384, 48),
+            "sha-512" => (Hash::Sha512, 64),
+            _ => return Err(InvalidFingerprint),
+        };
+        let digest: Vec<u8> = digest
+            .trim()
+            .split(':')
+            .map(|octet| match octet.as_bytes() {
+                [a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {
+                    u8::from_str_radix(octet, 16).map_err(|_| InvalidFingerprint)
+                }
+                _ => Err(InvalidFingerprint),
+            })
+            .collect::<Result<_, _>>()?;
+        if digest.len() != len {
+            return Err(InvalidFingerprint);
+        }
+        Ok(Fingerprint { hash, digest })
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.hash {
+            Hash::Sha256 => "sha-256",
+            Hash::Sha384 => "sha-384",
+            Hash::Sha512 => "sha-512",
+        })?;
+        for (i, octet) in self.digest.iter().enumerate() {
+            write!(f, "{}{octet:02X}", if i == 0 { ' ' } else { ':' })?;
+        }
+        Ok(())
+    }
+}
+
+/// Our self-signed ECDSA P-256 certificate with its key: one for all peers of a process. Cheap to
+/// clone.
+#[derive(Clone)]
+pub struct Certificate(Arc<Identity>);
+
+struct Identity {
+    certificate: dimpl::DtlsCertificate,
+    config: Arc<dimpl::Config>,
+    fingerprint: Fingerprint,
+}
+
+impl Certificate {
+    /// A fresh certificate, valid for a year.
+    ///
+    /// # Errors
+    /// When the cryptographic library cannot make one.
+    pub fn generate() -> Result<Self, DtlsError> {
+        let certificate = dimpl::certificate::generate_self_signed_certificate()
+            .map_err(|e| DtlsError::Certificate(e.to_string()))?;
+        let config = dimpl::Config::builder()
+            .mtu(MTU)
+            .max_queue_rx(ENGINE_QUEUE_LEN)
+            .flight_start_rto(FLIGHT_RTO)
+            .flight_retries(FLIGHT_RETRIES)
+            .handshake_timeout(HANDSHAKE_TIMEOUT)
+            .require_client_certificate(true)
+            // ICE has authenticated the client's address already; a cookie would only add a round
+            // trip to every join.
+            .use_server_cookie(false)
+            .build()?;
+        let fingerprint = Fingerprint {
+            hash: Hash::Sha256,
+            digest: Hash::Sha256
+                .digest(&certificate.certificate)
+                .as_ref()
+                .to_vec(),
+        };
+        Ok(Certificate(Arc::new(Identity {
+            certificate,
+            config: Arc::new(config),
+            fingerprint,
+        })))
+    }
+
+    /// What our SDP says behind `a=fingerprint:`; displays as `sha-256` and the digest.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.0.fingerprint
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({})", self.fingerprint())
+    }
+}
+
+/// The SRTP keys of both directions.
+pub struct SrtpKeys {
+    /// Which transform they are for.
+    pub profile: SrtpProfile,
+    local: OwnedKey,
+    remote: OwnedKey,
+}
+
+struct OwnedKey {
+    key: Vec<u8>,
+    salt: Vec<u8>,
+}
+
+impl From<MasterKey<'_>> for OwnedKey {
+    fn from(key: MasterKey<'_>) -> Self {
+        OwnedKey {
+            key: key.key.to_vec(),
+            salt: key.salt.to_vec(),
+        }
+    }
+}
+
+impl SrtpKeys {
+    fn new(
+        profile: dimpl::SrtpProfile,
+        material: &[u8],
+        we_are_client: bool,
+    ) -> Result<Self, DtlsError> {
+        let profile = match profile {
+            dimpl::SrtpProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
+            dimpl::SrtpProfile::AEAD_AES_128_GCM => SrtpProfile::Aes128Gcm,
+            dimpl::SrtpProfile::AEAD_AES_256_GCM => SrtpProfile::Aes256Gcm,
+            _ => return Err(DtlsError::NoSrtpProfile),
+        };
+        let keys = profile
+            .split(material)
+            .map_err(|_| DtlsError::NoSrtpProfile)?;
+        let (local, remote) = if we_are_client {
+            (keys.client, keys.server)
+        } else {
+            (keys.server, keys.client)
+        };
+        Ok(SrtpKeys {
+            profile,
+            local: local.into(),
+            remote: remote.into(),
+        })
+    }
+
+    /// Seals what we send.
+    #[must_use]
+    pub fn local(&self) -> MasterKey<'_> {
+        MasterKey {
+            key: &self.local.key,
+            salt: &self.local.salt,
+        }
+    }
+
+    /// Opens what the peer sends.
+    #[must_use]
+    pub fn remote(&self) -> MasterKey<'_> {
+        MasterKey {
+            key: &self.remote.key,
+            salt: &self.remote.salt,
+        }
+    }
+}
+
+impl fmt::Debug for SrtpKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SrtpKeys")
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an endpoint wants done or known.
+#[derive(Debug)]
+pub enum DtlsOutput<'a> {
+    /// To be sent to the selected address.
+    Packet(&'a [u8]),
+    /// The handshake is complete and the peer is who its SDP says. Comes once.
+    Connected(SrtpKeys),
+    /// Decrypted data: SCTP, once there are data channels.
+    ApplicationData(&'a [u8]),
+    /// The peer has closed the association.
+    Closed,
+}
+
+/// One side of one association.
+pub struct DtlsEndpoint {
+    engine: Dtls,
+    peer_fingerprints: Vec<Fingerprint>,
+    phase: Phase,
+    /// When `engine` wants to be called, as it said last.
+    engine_deadline: Option<Instant>,
+}
+
+enum Phase {
+    Handshake {
+        until: Instant,
+        fragments: Fragments,
+        /// The peer's certificate is the promised one.
+        verified: bool,
+        /// The engine has reported the end of the handshake; the keys are its next output.
+        finished: bool,
+    },
+    Connected,
+    Over,
+}
+
+impl DtlsEndpoint {
+    /// The server's side, waiting for a ClientHello. `peer_fingerprints` are all that the peer's
+    /// SDP names (RFC 8122 section 5: one match suffices).
+    #[must_use]
+    pub fn server(now: Instant, ours: &Certificate, peer_fingerprints: Vec<Fingerprint>) -> Self {
+        Self::new(now, ours, peer_fingerprints)
+    }
+
+    /// The client's side. Its first packet comes out of [`DtlsEndpoint::poll`] after the first
+    /// [`DtlsEndpoint::handle_timeout`].
+    #[must_use]
+    pub fn client(now: Instant, ours: &Certificate, peer_fingerprints: Vec<Fingerprint>) -> Self {
+        let mut endpoint = Self::new(now, ours, peer_fingerprints);
+        endpoint.engine.set_active(true);
+        endpoint.engine_deadline = Some(now);
+        endpoint
+    }
+
+    fn new(now: Instant, ours: &Certificate, peer_fingerprints: Vec<Fingerprint>) -> Self {
+        DtlsEndpoint {
+            engine: Dtls::new_12(Arc::clone(&ours.0.config), ours.0.certificate.clone(), now),
+            peer_fingerprints,
+            phase: Phase::Handshake {
+                until: now + HANDSHAKE_TIMEOUT,
+                fragments: Fragments::default(),
+                verified: false,
+                finished: false,
+            },
+            engine_deadline: None,
+        }
+    }
+
+    /// Whether the handshake is complete and the association open.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected)
+    }
+
+    /// Takes a datagram from a validated address. Poll afterwards. Datagrams that are not DTLS,
+    /// altered or replayed are dropped without an error.
+    ///
+    /// # Errors
+    /// When the association is over. Later calls do nothing.
+    pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) -> Result<(), DtlsError> {
+        let admitted = match &mut self.phase {
+            Phase::Over => return Ok(()),
+            Phase::Connected => Ok(()),
+            Phase::Handshake { fragments, .. } => fragments.admit(packet),
+        };
+        let result = admitted.and_then(|()| {
+            // The engine's clock is set by its timeouts.
+            self.engine.handle_timeout(now)?;
+            self.engine.handle_packet(packet)?;
+            Ok(())
+        });
+        self.over_if_failed(result)
+    }
+
+    /// The next thing to do; `None` when there is nothing until the next input. `buffer` should
+    /// have [`POLL_BUFFER_LEN`] bytes and may be shared with other endpoints.
+    ///
+    /// # Errors
+    /// When the association is over. Later calls return `None`.
+    pub fn poll<'b>(
+        &mut self,
+        now: Instant,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<DtlsOutput<'b>>, DtlsError> {
+        if matches!(self.phase, Phase::Over) {
+            return Ok(None);
+        }
+        let step = self.advance(now, buffer);
+        Ok(match self.over_if_failed(step)? {
+            Step::Packet(len) => Some(DtlsOutput::Packet(&buffer[..len])),
+            Step::ApplicationData(len) => Some(DtlsOutput::ApplicationData(&buffer[..len])),
+            Step::Connected(keys) => Some(DtlsOutput::Connected(keys)),
+            Step::Closed => Some(DtlsOutput::Closed),
+            Step::Idle => None,
+        })
+    }
+
+    /// When [`DtlsEndpoint::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Handshake { until, .. } => Some(
+                self.engine_deadline
+                    .map_or(until, |engine| engine.min(until)),
+            ),
+            Phase::Connected => self.engine_deadline,
+            Phase::Over => None,
+        }
+    }
+
+    /// Retransmits what is due. Poll afterwards.
+    ///
+    /// # Errors
+    /// When the handshake has taken too long.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
+        let result = match self.phase {
+            Phase::Over => return Ok(()),
+            Phase::Handshake { until, .. } if now >= until => Err(DtlsError::HandshakeTimeout),
+            _ => self.engine.handle_timeout(now).map_err(DtlsError::from),
+        };
+        self.over_if_failed(result)
+    }
+
+    /// Tells the peer that this is the end, if there is an association to end. Poll once more for
+    /// the packet that does.
+    ///
+    /// # Errors
+    /// When the engine cannot write it.
+    pub fn close(&mut self) -> Result<(), DtlsError> {
+        if !self.is_connected() {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
+        let result = self.engine.close().map_err(DtlsError::from);
+        self.over_if_failed(result)
+    }
+
+    fn over_if_failed<T>(&mut self, result: Result<T, DtlsError>) -> Result<T, DtlsError> {
+        if result.is_err() {
+            self.phase = Phase::Over;
+        }
+        result
+    }
+
+    fn advance(&mut self, now: Instant, buffer: &mut [u8]) -> Result<Step, DtlsError> {
+        loop {
+            let given = buffer.len();
+            let output = self.engine.poll_output(buffer);
+            if let Phase::Handshake { finished: true, .. } = self.phase
+                && !matches!(output, Output::KeyingMaterial(..))
+            {
+                return Err(DtlsError::NoSrtpProfile);
+            }
+            match output {
+                Output::Packet(packet) => return Ok(Step::Packet(packet.len())),
+                Output::PeerCert(der) => {
+                    if !self.peer_fingerprints.iter().any(|f| f.matches(der)) {
+                        return Err(DtlsError::FingerprintMismatch);
+                    }
+                    if let Phase::Handshake { verified, .. } = &mut self.phase {
+                        *verified = true;
+                    }
+                }
+                Output::Connected => {
+                    if let Phase::Handshake { finished, .. } = &mut self.phase {
+                        *finished = true;
+                    }
+                }
+                Output::KeyingMaterial(material, profile) => {
+                    let Phase::Handshake { verified: true, .. } = self.phase else {
+                        return Err(DtlsError::FingerprintMismatch);
+                    };
+                    let keys = SrtpKeys::new(profile, &material, self.engine.is_active())?;
+                    self.phase = Phase::Connected;
+                    return Ok(Step::Connected(keys));
+                }
+                // Nothing that an unverified peer says is for the application.
+                Output::ApplicationData(data) if matches!(self.phase, Phase::Connected) => {
+                    return Ok(Step::ApplicationData(data.len()));
+                }
+                Output::CloseNotify => {
+                    self.phase = Phase::Over;
+                    return Ok(Step::Closed);
+                }
+                Output::Timeout(deadline) => {
+                    self.engine_deadline = Some(deadline).filter(|&at| at < now + IDLE);
+                    return Ok(Step::Idle);
+                }
+                Output::BufferTooSmall { needed } => {
+                    return Err(DtlsError::OutputTooLarge { needed, given });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// [`DtlsOutput`] while the buffer is still borrowed: lengths instead of slices.
+enum Step {
+    Packet(usize),
+    Connected(SrtpKeys),
+    ApplicationData(usize),
+    Closed,
+    Idle,
+}
+
+/// Counts what a handshake makes the engine hold.
+#[derive(Default)]
+struct Fragments {
+    /// Message number and offset of each fragment seen, at most [`MAX_FRAGMENTS`].
+    seen: Vec<(u16, u32)>,
+    bytes: usize,
+}
+
+/// Bytes of a record header (RFC 6347 section 4.1).
+const RECORD_HEADER_LEN: usize = 13;
+/// Bytes of a handshake header (RFC 6347 section 4.2.2).
+const HANDSHAKE_HEADER_LEN: usize = 12;
+/// Content type of handshake records (RFC 5246 section 6.2.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+impl Fragments {
+    /// Whether a datagram stays within the limits; malformed ones do, the engine drops them.
+    fn admit(&mut self, datagram: &[u8]) -> Result<(), DtlsError> {
+        if datagram.len() > MAX_HANDSHAKE_DATAGRAM {
+            return Err(DtlsError::DatagramTooLarge(datagram.len()));
+        }
+        let mut rest = datagram;
+        while let Some((header, body)) = rest.split_at_checked(RECORD_HEADER_LEN) {
+            let len = usize::from(u16::from_be_bytes([header[11], header[12]]));
+            let Some((record, next)) = body.split_at_checked(len) else {
+                break;
+            };
+            // Later epochs are encrypted, and hold only the Finished message.
+            if header[0] == HANDSHAKE_RECORD && header[3..5] == [0, 0] {
+                self.count(record)?;
+            }
+            rest = next;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, mut record: &[u8]) -> Result<(), DtlsError> {
+        while let Some((header, body)) = record.split_at_checked(HANDSHAKE_HEADER_LEN) {
+            let message = u16::from_be_bytes([header[4], header[5]]);
+            let offset = u32::from_be_bytes([0, header[6], header[7], header[8]]);
+            let len = u32::from_be_bytes([0, header[9], header[10], header[11]]) as usize;
+            if !self.seen.contains(&(message, offset)) {
+                self.seen.push((message, offset));
+                self.bytes += len;
+                if self.seen.len() > MAX_FRAGMENTS || self.bytes > MAX_HANDSHAKE_BYTES {
+                    return Err(DtlsError::HandshakeTooLarge);
+                }
+            }
+            let Some((_, next)) = body.split_at_checked(len) else {
+                break;
+            };
+            record = next;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::{Rng, RngCore, SeedableRng};
+
+    use super::*;
+
+    /// An endpoint with what it has said so far.
+    struct Side {
+        endpoint: DtlsEndpoint,
+        sent: VecDeque<Vec<u8>>,
+        keys: Option<SrtpKeys>,
+        closed: bool,
+        error: Option<DtlsError>,
+    }
+
+    impl Side {
+        fn new(endpoint: DtlsEndpoint) -> Self {
+            Side {
+                endpoint,
+                sent: VecDeque::new(),
+                keys: None,
+                closed: false,
+                error: None,
+            }
+        }
+
+        fn poll(&mut self, now: Instant) {
+            let mut buffer = vec![0; POLL_BUFFER_LEN];
+            loop {
+                match self.endpoint.poll(now, &mut buffer) {
+                    Ok(None) => return,
+                    Ok(Some(DtlsOutput::Packet(packet))) => self.sent.push_back(packet.to_vec()),
+                    Ok(Some(DtlsOutput::Connected(keys))) => {
+                        assert!(self.keys.replace(keys).is_none(), "connected once");
+                    }
+                    Ok(Some(DtlsOutput::Closed)) => self.closed = true,
+                    Ok(Some(DtlsOutput::ApplicationData(_))) => panic!("nobody sent any"),
+                    Err(error) => self.error = Some(error),
+                }
+            }
+        }
+
+        fn handle(&mut self, now: Instant, packet: &[u8]) {
+            if let Err(error) = self.endpoint.handle_packet(now, packet) {
+                self.error = Some(error);
+            }
+            self.poll(now);
+        }
+
+        fn timeout(&mut self, now: Instant) {
+            if self.endpoint.next_deadline().is_some_and(|at| at <= now) {
+                if let Err(error) = self.endpoint.handle_timeout(now) {
+                    self.error = Some(error);
+                }
+                self.poll(now);
+            }
+        }
+    }
+
+    /// A client and a server in virtual time, 10 ms apart.
+    struct Story {
+        now: Instant,
+        client: Side,
+        server: Side,
+        rng: StdRng,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let (ours, theirs) = (certificate(), certificate());
+            let promised = vec![theirs.fingerprint().clone()];
+            Self::with(&ours, &theirs, promised)
+        }
+
+        fn with(ours: &Certificate, theirs: &Certificate, promised: Vec<Fingerprint>) -> Self {
+            let now = Instant::now();
+            let expected = vec![ours.fingerprint().clone()];
+            Story {
+                now,
+                client: Side::new(DtlsEndpoint::client(now, theirs, expected)),
+                server: Side::new(DtlsEndpoint::server(now, ours, promised)),
+                rng: StdRng::seed_from_u64(1),
+            }
+        }
+
+        /// The client's first flight.
+        fn client_hello(&mut self) -> Vec<u8> {
+            self.client.timeout(self.now);
+            assert_eq!(self.client.sent.len(), 1);
+            self.client.sent.pop_front().unwrap()
+        }
+
+        fn run(&mut self, seconds: u64, loss: f64) {
+            let end = self.now + Duration::from_secs(seconds);
+            while self.now < end {
+                self.client.timeout(self.now);
+                self.server.timeout(self.now);
+                self.now += Duration::from_millis(10);
+                for packet in std::mem::take(&mut self.client.sent) {
+                    if !self.rng.random_bool(loss) {
+                        self.server.handle(self.now, &packet);
+                    }
+                }
+                for packet in std::mem::take(&mut self.server.sent) {
+                    if !self.rng.random_bool(loss) {
+                        self.client.handle(self.now, &packet);
+                    }
+                }
+            }
+        }
+
+        fn assert_connected(&self) {
+            assert!(self.client.error.is_none(), "{:?}", self.client.error);
+            assert!(self.server.error.is_none(), "{:?}", self.server.error);
+            let client = self.client.keys.as_ref().unwrap();
+            let server = self.server.keys.as_ref().unwrap();
+            assert_eq!(client.profile, server.profile);
+            for (a, b) in [
+                (client.local(), server.remote()),
+                (client.remote(), server.local()),
+            ] {
+                assert_eq!((a.key, a.salt), (b.key, b.salt));
+            }
+            assert_ne!(client.local().key, client.remote().key);
+        }
+    }
+
+    fn certificate() -> Certificate {
+        Certificate::generate().unwrap()
+    }
+
+    #[test]
+    fn a_handshake_yields_the_same_keys_on_both_sides() {
+        let mut story = Story::new();
+        story.run(1, 0.0);
+        story.assert_connected();
+        let keys = story.server.keys.as_ref().unwrap();
+        assert_eq!(keys.profile, SrtpProfile::Aes256Gcm);
+        assert_eq!((keys.local().key.len(), keys.local().salt.len()), (32, 12));
+        assert!(story.server.endpoint.is_connected());
+        assert_eq!(story.server.endpoint.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_handshake_takes_two_round_trips() {
+        let mut story = Story::new();
+        let start = story.now;
+        while story.server.keys.is_none() {
+            story.client.timeout(story.now);
+            story.now += Duration::from_millis(10);
+            for packet in std::mem::take(&mut story.client.sent) {
+                story.server.handle(story.now, &packet);
+            }
+            story.now += Duration::from_millis(10);
+            for packet in std::mem::take(&mut story.server.sent) {
+                story.client.handle(story.now, &packet);
+            }
+        }
+        assert_eq!(story.now - start, Duration::from_millis(40));
+    }
+
+    #[test]
+    fn handshakes_survive_loss() {
+        for seed in 0..20 {
+            let mut story = Story::new();
+            story.rng = StdRng::seed_from_u64(seed);
+            story.run(29, 0.3);
+            story.assert_connected();
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_the_sdp_did_not_promise_ends_it() {
+        let (ours, theirs) = (certificate(), certificate());
+        let other = certificate().fingerprint().clone();
+        for promised in [vec![], vec![other.clone()]] {
+            let mut story = Story::with(&ours, &theirs, promised);
+            story.run(5, 0.0);
+            assert!(matches!(
+                story.server.error,
+                Some(DtlsError::FingerprintMismatch)
+            ));
+            assert!(story.server.keys.is_none() && story.client.keys.is_none());
+            assert!(!story.server.endpoint.is_connected());
+            assert_eq!(story.server.endpoint.next_deadline(), None);
+        }
+        let promised = vec![other, theirs.fingerprint().clone()];
+        let mut story = Story::with(&ours, &theirs, promised);
+        story.run(5, 0.0);
+        story.assert_connected();
+    }
+
+    #[test]
+    fn every_accepted_hash_function_verifies() {
+        let (ours, theirs) = (certificate(), certificate());
+        for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
+            let digest = hash.digest(&theirs.0.certificate.certificate);
+            let fingerprint = Fingerprint {
+                hash,
+                digest: digest.as_ref().to_vec(),
+            };
+            assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint.clone()));
+            let mut story = Story::with(&ours, &theirs, vec![fingerprint]);
+            story.run(1, 0.0);
+            story.assert_connected();
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_parsed_strictly() {
+        let good = certificate().fingerprint().to_string();
+        assert!(good.starts_with("sha-256 ") && good.len() == 8 + 32 * 3 - 1);
+        assert!(good.to_lowercase().parse::<Fingerprint>().is_ok());
+        for bad in [
+            "".to_owned(),
+            "sha-256".to_owned(),
+            good.replace("sha-256", "sha-1"),
+            good.replace("sha-256", "sha-512"),
+            good.replace(':', ""),
+            format!("{good}:00"),
+            good[..good.len() - 3].to_owned(),
+            good.replacen(':', ":+", 1),
+        ] {
+            assert_eq!(bad.parse::<Fingerprint>(), Err(InvalidFingerprint), "{bad}");
+        }
+    }
+
+    /// The profiles a ClientHello offers, by their numbers, in place of the engine's own three.
+    fn offer(mut hello: Vec<u8>, profiles: [u16; 3]) -> Vec<u8> {
+        // use_srtp (14), 9 bytes: a list of 6 bytes, no MKI.
+        let start = hello
+            .windows(6)
+            .position(|bytes| bytes == [0, 14, 0, 9, 0, 6])
+            .unwrap()
+            + 6;
+        for (slot, profile) in hello[start..].chunks_exact_mut(2).zip(profiles) {
+            slot.copy_from_slice(&profile.to_be_bytes());
+        }
+        hello
+    }
+
+    #[test]
+    fn gcm_is_chosen_whatever_the_clients_order() {
+        const CM80: u16 = 1;
+        const GCM128: u16 = 7;
+        const GCM256: u16 = 8;
+        const UNKNOWN: u16 = 0x55;
+        for (offered, chosen) in [
+            ([CM80, GCM256, GCM128], GCM256), // Chromium
+            ([GCM256, GCM128, CM80], GCM256),
+            ([CM80, GCM128, UNKNOWN], GCM128),
+            ([UNKNOWN, CM80, UNKNOWN], CM80),
+        ] {
+            let mut story = Story::new();
+            let hello = offer(story.client_hello(), offered);
+            story.server.handle(story.now, &hello);
+            let server_hello = story.server.sent.front().unwrap();
+            // use_srtp with one profile.
+            let start = server_hello
+                .windows(6)
+                .position(|bytes| bytes == [0, 14, 0, 5, 0, 2])
+                .unwrap()
+                + 6;
+            assert_eq!(
+                server_hello[start..start + 2],
+                chosen.to_be_bytes(),
+                "{offered:?}"
+            );
+        }
+    }
+
+    /// The same ClientHello in two records, as Chromium's is since it carries a post-quantum key.
+    fn in_two(hello: &[u8]) -> [Vec<u8>; 2] {
+        let (record, message) = hello.split_at(RECORD_HEADER_LEN);
+        let (header, body) = message.split_at(HANDSHAKE_HEADER_LEN);
+        let middle = body.len() / 2;
+        [(0, &body[..middle]), (middle, &body[middle..])].map(|(offset, part)| {
+            let mut out = record.to_vec();
+            out[10] = offset.min(1) as u8; // record sequence number
+            let record_len = (HANDSHAKE_HEADER_LEN + part.len()) as u16;
+            out[11..13].copy_from_slice(&record_len.to_be_bytes());
+            out.extend_from_slice(&header[..6]);
+            out.extend_from_slice(&(offset as u32).to_be_bytes()[1..]);
+            out.extend_from_slice(&(part.len() as u32).to_be_bytes()[1..]);
+            out.extend_from_slice(part);
+            out
+        })
+    }
+
+    #[test]
+    fn a_fragmented_client_hello_is_put_together_in_any_order() {
+        for order in [[0, 1], [1, 0]] {
+            let mut story = Story::new();
+            let fragments = in_two(&story.client_hello());
+            for i in order {
+                assert!(story.server.sent.is_empty());
+                story.server.handle(story.now, &fragments[i]);
+            }
+            story.run(1, 0.0);
+            story.assert_connected();
+        }
+    }
+
+    /// A handshake fragment that is a header and claims the rest.
+    fn header_only(sequence: u16, offset: u32) -> Vec<u8> {
+        let mut packet = vec![HANDSHAKE_RECORD, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0];
+        packet.extend(sequence.to_be_bytes());
+        packet.extend((HANDSHAKE_HEADER_LEN as u16).to_be_bytes());
+        packet.push(1); // ClientHello
+        packet.extend([0xff, 0xff, 0xff]); // of 16 MB
+        packet.extend([0, 0]);
+        packet.extend(&offset.to_be_bytes()[1..]);
+        packet.extend([0, 0, 0]);
+        packet
+    }
+
+    #[test]
+    fn six_hundred_header_only_fragments_end_only_their_own_handshake() {
+        let mut story = Story::new();
+        for i in 0..600u16 {
+            story
+                .server
+                .handle(story.now, &header_only(i, u32::from(i) + 1));
+        }
+        assert!(story.server.error.is_some());
+        assert!(story.server.sent.is_empty(), "no answer, no amplification");
+        assert_eq!(story.server.endpoint.next_deadline(), None);
+    }
+
+    #[test]
+    fn fragments_and_bytes_are_bounded_but_retransmissions_are_free() {
+        let mut fragments = Fragments::default();
+        for i in 0..MAX_FRAGMENTS as u32 {
+            for _ in 0..10 {
+                fragments.admit(&header_only(0, i)).unwrap();
+            }
+        }
+        assert!(matches!(
+            fragments.admit(&header_only(0, MAX_FRAGMENTS as u32)),
+            Err(DtlsError::HandshakeTooLarge)
+        ));
+
+        let mut fragments = Fragments::default();
+        let mut large = header_only(0, 0);
+        large[22..25].copy_from_slice(&[1, 0, 0]); // 64 kB
+        fragments.admit(&large).unwrap();
+        assert!(matches!(
+            fragments.admit(&{
+                let mut more = header_only(0, 0x10000);
+                more[24] = 1;
+                more
+            }),
+            Err(DtlsError::HandshakeTooLarge)
+        ));
+    }
+
+    #[test]
+    fn an_oversized_datagram_is_refused_during_the_handshake() {
+        let mut story = Story::new();
+        let error = story
+            .server
+            .endpoint
+            .handle_packet(story.now, &[HANDSHAKE_RECORD; 65_507])
+            .unwrap_err();
+        assert!(error.to_string().contains("65507 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_replayed_client_hello_is_not_amplified() {
+        let mut story = Story::new();
+        let hello = story.client_hello();
+        story.server.handle(story.now, &hello);
+        let flight: usize = story.server.sent.drain(..).map(|p| p.len()).sum();
+        for _ in 0..1000 {
+            story.server.handle(story.now, &hello);
+        }
+        let replays: usize = story.server.sent.iter().map(Vec::len).sum();
+        assert!(replays <= flight, "{replays} bytes for a thousand replays");
+        story.run(1, 0.0);
+        story.assert_connected();
+
+        for _ in 0..1000 {
+            story.server.handle(story.now, &hello);
+        }
+        assert!(story.server.error.is_none() && story.server.endpoint.is_connected());
+    }
+
+    #[test]
+    fn silence_ends_after_thirty_seconds() {
+        let mut story = Story::new();
+        story.run(29, 1.0);
+        assert!(story.server.error.is_none());
+        story.run(2, 1.0);
+        assert!(matches!(
+            story.server.error,
+            Some(DtlsError::HandshakeTimeout)
+        ));
+        assert!(story.server.sent.is_empty());
+    }
+
+    #[test]
+    fn closing_tells_the_peer() {
+        let mut story = Story::new();
+        story.run(1, 0.0);
+        story.server.endpoint.close().unwrap();
+        story.server.poll(story.now);
+        story.run(1, 0.0);
+        assert!(story.client.closed);
+        assert!(!story.client.endpoint.is_connected());
+    }
+
+    #[test]
+    fn nothing_unencrypted_touches_a_connected_association() {
+        let mut story = Story::new();
+        story.run(1, 0.0);
+        for (content_type, body) in [
+            (20, &[1][..]),    // change cipher spec
+            (21, &[1, 0]),     // close_notify
+            (21, &[2, 40]),    // fatal handshake_failure
+            (22, &[1, 0, 0]),  // handshake
+            (23, b"injected"), // application data
+        ] {
+            for sequence in 0..100u16 {
+                let mut packet = vec![content_type, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0];
+                packet.extend((1000 + sequence).to_be_bytes());
+                packet.extend((body.len() as u16).to_be_bytes());
+                packet.extend_from_slice(body);
+                story.server.handle(story.now, &packet);
+            }
+        }
+        story.assert_connected();
+        assert!(story.server.endpoint.is_connected() && !story.server.closed);
+        assert!(story.server.sent.is_empty());
+    }
+
+    #[test]
+    fn noise_around_a_handshake_does_not_disturb_it() {
+        let mut story = Story::new();
+        let mut noise = StdRng::seed_from_u64(3);
+        for round in 0..100 {
+            for _ in 0..10 {
+                let mut packet = vec![0; noise.random_range(1..200)];
+                noise.fill_bytes(&mut packet);
+                packet[0] = noise.random_range(20..64); // what the demultiplexer takes for DTLS
+                story.server.handle(story.now, &packet);
+            }
+            if round == 50 {
+                story.run(1, 0.0);
+            }
+        }
+        story.assert_connected();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn an_altered_handshake_never_connects_with_different_keys(
+            which in 0usize..8,
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut story = Story::new();
+            let mut count = 0;
+            for _ in 0..40 {
+                story.client.timeout(story.now);
+                story.now += Duration::from_millis(10);
+                for mut packet in std::mem::take(&mut story.client.sent) {
+                    if count == which {
+                        let at = at.index(packet.len());
+                        packet[at] = byte;
+                    }
+                    count += 1;
+                    story.server.handle(story.now, &packet);
+                }
+                for packet in std::mem::take(&mut story.server.sent) {
+                    story.client.handle(story.now, &packet);
+                }
+            }
+            if let (Some(a), Some(b)) = (&story.client.keys, &story.server.keys) {
+                prop_assert_eq!(a.local().key, b.remote().key);
+            }
+        }
+    }
+}

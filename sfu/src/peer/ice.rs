@@ -1,1 +1,730 @@
-//! To come.
+//! An ICE-lite agent (RFC 8445 section 2.5): answers checks, makes none, is always controlled.
+//!
+//! In: STUN packets and the time. Out: answers, and the two facts the rest of a peer needs: which
+//! addresses have proven to be the client's ([`IceLite::is_validated`]), and which of them to send
+//! to ([`IceLite::selected`]). Only an authenticated check ever changes either.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::{CryptoRng, Rng};
+use stun_types::message::IntegrityKey;
+
+use super::stun::{self, CheckRequest};
+
+pub use super::stun::{BindingRequest, StunDrop, local_ufrag_of, parse_binding_success};
+
+/// Silence after which the client has withdrawn its consent to be sent to (RFC 7675 section 5.1),
+/// and the time it has for its first check.
+pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most addresses that count as one client's at a time: every interface of a laptop, twice.
+pub const MAX_VALIDATED: usize = 16;
+
+/// Silence of the selected address after which a check from another one moves the selection even
+/// without USE-CANDIDATE: some clients nominate once and never again, not even when a NAT gives
+/// them a new address. Two of the keepalives such clients send every 2 s.
+const SELECTION_SILENCE: Duration = Duration::from_secs(4);
+
+/// Characters of a ufrag we make: 48 bits, where RFC 8445 section 5.3 asks for 24. Ufrags of
+/// thousands of peers must differ, because packets are told apart by them.
+const UFRAG_LEN: usize = 8;
+
+/// Characters of a password we make: 144 bits, where RFC 8445 section 5.3 asks for 128.
+const PWD_LEN: usize = 24;
+
+/// The 64 characters of `ice-char` (RFC 8445 section 5.3).
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What one side proves its checks with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The username fragment: 4 to 256 `ice-char`.
+    pub ufrag: String,
+    /// The password: 22 to 256 `ice-char`.
+    pub pwd: String,
+}
+
+impl Credentials {
+    /// Fresh random credentials.
+    #[must_use]
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut text = |len| -> String {
+            (0..len)
+                .map(|_| char::from(ICE_CHARS[rng.random_range(0..ICE_CHARS.len())]))
+                .collect()
+        };
+        Credentials {
+            ufrag: text(UFRAG_LEN),
+            pwd: text(PWD_LEN),
+        }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("ufrag", &self.ufrag)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an authenticated check changed. The default is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Checked {
+    /// The sender's address is validated, and was not before.
+    pub new_address: bool,
+    /// The address that had to make room for it.
+    pub forgotten: Option<SocketAddr>,
+    /// The address to send to from now on, when it is another than before.
+    pub selected: Option<SocketAddr>,
+    /// The first check since an ICE restart: the former credentials are void, so
+    /// [`IceLite::local_ufrags`] is shorter.
+    pub restarted: bool,
+}
+
+/// The client must be sent nothing more: its last check, or the creation of the agent, is
+/// [`CONSENT_TIMEOUT`] ago.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConsentLost;
+
+/// The credentials between two ICE restarts.
+struct Generation {
+    local: Credentials,
+    /// `ours:theirs`, as the client's checks must have it.
+    username: String,
+    key: IntegrityKey,
+}
+
+impl Generation {
+    fn new(local: Credentials, remote_ufrag: &str) -> Self {
+        Generation {
+            username: format!("{}:{remote_ufrag}", local.ufrag),
+            key: stun::integrity_key(&local.pwd),
+            local,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Validated {
+    address: SocketAddr,
+    last_check: Instant,
+}
+
+/// One client's ICE, from its first offer to its end.
+pub struct IceLite {
+    current: Generation,
+    /// Serves until `current` has had its first check (RFC 8445 section 9).
+    previous: Option<Generation>,
+    /// At most [`MAX_VALIDATED`].
+    validated: Vec<Validated>,
+    selected: Option<SocketAddr>,
+    consent_until: Option<Instant>,
+}
+
+impl IceLite {
+    /// An agent that waits for the first check of the client whose ufrag this is.
+    #[must_use]
+    pub fn new(now: Instant, local: Credentials, remote_ufrag: &str) -> Self {
+        IceLite {
+            current: Generation::new(local, remote_ufrag),
+            previous: None,
+            validated: Vec::new(),
+            selected: None,
+            consent_until: Some(now + CONSENT_TIMEOUT),
+        }
+    }
+
+    /// Takes new credentials (RFC 8445 section 9). The former ones, and the selected address,
+    /// serve until the first check with the new ones; that check gets a full
+    /// [`CONSENT_TIMEOUT`] to arrive.
+    pub fn restart(&mut self, now: Instant, local: Credentials, remote_ufrag: &str) {
+        let former = std::mem::replace(&mut self.current, Generation::new(local, remote_ufrag));
+        // Of two restarts in a row, the first one's credentials have never been in use.
+        self.previous.get_or_insert(former);
+        self.consent_until = Some(now + CONSENT_TIMEOUT);
+    }
+
+    /// Our credentials, as the last answer told them.
+    #[must_use]
+    pub fn local(&self) -> &Credentials {
+        &self.current.local
+    }
+
+    /// The ufrags whose packets belong here: one, or two during an ICE restart.
+    pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|generation| generation.local.ufrag.as_str())
+    }
+
+    /// Whether a client that knows our password has sent a check from there.
+    #[must_use]
+    pub fn is_validated(&self, address: SocketAddr) -> bool {
+        self.validated.iter().any(|v| v.address == address)
+    }
+
+    /// Every validated address.
+    pub fn validated(&self) -> impl Iterator<Item = SocketAddr> {
+        self.validated.iter().map(|v| v.address)
+    }
+
+    /// Where to send. `None` before the first check and after consent is lost.
+    #[must_use]
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.selected
+    }
+
+    /// Takes a STUN packet. Whatever is in `reply` afterwards goes back to `from`, also when the
+    /// packet was dropped: errors that RFC 8489 wants answered are, in fewer bytes than the
+    /// request had.
+    ///
+    /// # Errors
+    /// When the packet is not an authenticated check of this client; nothing has changed then.
+    pub fn handle_stun(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Checked, StunDrop> {
+        reply.clear();
+        let request = CheckRequest::parse(packet)?;
+        let is_current = request.username() == self.current.username;
+        let generation = if is_current {
+            &self.current
+        } else {
+            self.previous
+                .as_ref()
+                .filter(|previous| request.username() == previous.username)
+                .ok_or(StunDrop::UnknownUsername)?
+        };
+
+        let algorithm = request
+            .authenticate(&generation.key)
+            .inspect_err(|&drop| request.write_error(drop, None, reply))?;
+        let integrity = Some((&generation.key, algorithm));
+        request
+            .acceptable()
+            .inspect_err(|&drop| request.write_error(drop, integrity, reply))?;
+        request.write_success(from, &generation.key, algorithm, reply);
+
+        let restarted = is_current && self.previous.take().is_some();
+        let select = request.use_candidate() || self.may_select_unnominated(now);
+        let (new_address, forgotten) = self.validate(now, from);
+        let selected = (select && self.selected != Some(from)).then_some(from);
+        self.selected = selected.or(self.selected);
+        self.consent_until = Some(now + CONSENT_TIMEOUT);
+        Ok(Checked {
+            new_address,
+            forgotten,
+            selected,
+            restarted,
+        })
+    }
+
+    /// When [`IceLite::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.consent_until
+    }
+
+    /// Tells, once, that the client's consent is lost.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<ConsentLost> {
+        self.consent_until.take_if(|until| now >= *until)?;
+        self.selected = None;
+        Some(ConsentLost)
+    }
+
+    /// Whether a check without USE-CANDIDATE may select its address: before any nomination, and
+    /// when the selected address has gone silent.
+    fn may_select_unnominated(&self, now: Instant) -> bool {
+        let Some(selected) = self.selected else {
+            return true;
+        };
+        self.validated
+            .iter()
+            .find(|v| v.address == selected)
+            .is_none_or(|v| now.saturating_duration_since(v.last_check) >= SELECTION_SILENCE)
+    }
+
+    /// Notes a check from `address`: whether it is new, and which one gave way to it.
+    fn validate(&mut self, now: Instant, address: SocketAddr) -> (bool, Option<SocketAddr>) {
+        if let Some(known) = self.validated.iter_mut().find(|v| v.address == address) {
+            known.last_check = now;
+            return (false, None);
+        }
+        let forgotten = if self.validated.len() < MAX_VALIDATED {
+            None
+        } else {
+            self.validated
+                .iter()
+                .enumerate()
+                .filter(|(_, v)| Some(v.address) != self.selected)
+                .min_by_key(|(_, v)| v.last_check)
+                .map(|(index, _)| index)
+                .map(|index| self.validated.swap_remove(index).address)
+        };
+        self.validated.push(Validated {
+            address,
+            last_check: now,
+        });
+        (true, forgotten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    const CLIENT: &str = "CLNT";
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    /// An agent and the client it talks to.
+    struct Story {
+        ice: IceLite,
+        now: Instant,
+        /// What the client believes the server's credentials to be.
+        server: Credentials,
+        reply: Vec<u8>,
+        transaction: u128,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let now = Instant::now();
+            let server = Credentials::generate(&mut StdRng::seed_from_u64(1));
+            Story {
+                ice: IceLite::new(now, server.clone(), CLIENT),
+                now,
+                server,
+                reply: Vec::new(),
+                transaction: 0,
+            }
+        }
+
+        fn wait(&mut self, seconds: u64) -> &mut Self {
+            self.now += Duration::from_secs(seconds);
+            self
+        }
+
+        fn request(&mut self, use_candidate: bool) -> Vec<u8> {
+            self.transaction += 1;
+            BindingRequest {
+                username: &format!("{}:{CLIENT}", self.server.ufrag),
+                password: &self.server.pwd,
+                transaction: self.transaction,
+                priority: 0x6e7f_00ff,
+                use_candidate,
+                tie_breaker: 7,
+            }
+            .to_bytes()
+            .unwrap()
+        }
+
+        fn handle(&mut self, port: u16, packet: &[u8]) -> Result<Checked, StunDrop> {
+            self.ice
+                .handle_stun(self.now, addr(port), packet, &mut self.reply)
+        }
+
+        fn check(&mut self, port: u16, use_candidate: bool) -> Checked {
+            let packet = self.request(use_candidate);
+            let checked = self.handle(port, &packet).unwrap();
+            assert_eq!(
+                parse_binding_success(&self.reply, &self.server.pwd),
+                Some(addr(port)),
+                "a valid check is answered with the address it came from"
+            );
+            assert!(self.ice.is_validated(addr(port)));
+            checked
+        }
+
+        fn ping(&mut self, port: u16) -> Checked {
+            self.check(port, false)
+        }
+
+        fn nominate(&mut self, port: u16) -> Checked {
+            self.check(port, true)
+        }
+
+        fn restart(&mut self, seed: u64) {
+            self.server = Credentials::generate(&mut StdRng::seed_from_u64(seed));
+            self.ice.restart(self.now, self.server.clone(), CLIENT);
+        }
+
+        /// The error code of the answer, if there is an answer.
+        fn answered_error(&self) -> Option<u16> {
+            let message = stun_types::message::Message::from_bytes(&self.reply).ok()?;
+            let code = message
+                .attribute::<stun_types::attribute::ErrorCode>()
+                .ok()?;
+            Some(code.code())
+        }
+    }
+
+    #[test]
+    fn the_first_check_connects_and_a_nomination_decides() {
+        let mut story = Story::new();
+        assert_eq!(story.ice.selected(), None);
+        let first = story.ping(1000);
+        assert_eq!(
+            (first.new_address, first.selected),
+            (true, Some(addr(1000)))
+        );
+        assert_eq!(
+            story.ping(2000).selected,
+            None,
+            "not nominated, so the first stays"
+        );
+        assert_eq!(story.nominate(2000).selected, Some(addr(2000)));
+        assert_eq!(story.nominate(2000), Checked::default());
+        assert_eq!(
+            story.nominate(1000).selected,
+            Some(addr(1000)),
+            "the latest nomination counts"
+        );
+    }
+
+    #[test]
+    fn a_rebound_client_is_followed_at_its_next_nominating_check() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        story.wait(2);
+        assert!(!story.ice.is_validated(addr(6666)));
+        let moved = story.nominate(6666);
+        assert_eq!(
+            (moved.new_address, moved.selected),
+            (true, Some(addr(6666)))
+        );
+    }
+
+    #[test]
+    fn a_client_that_nominates_once_is_followed_when_its_old_address_is_silent() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        story.wait(2);
+        story.ping(1000);
+        story.wait(2);
+        assert_eq!(story.ping(6666).selected, None, "1000 was heard 2 s ago");
+        story.wait(2);
+        assert_eq!(story.ping(6666).selected, Some(addr(6666)));
+    }
+
+    #[test]
+    fn a_forged_check_moves_nothing() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        let mut forged = story.request(true);
+        let last = forged.len() - 9;
+        forged[last] ^= 1;
+        let fingerprint = forged.len() - 8;
+        let crc = stun_types::attribute::Fingerprint::compute(&[&forged[..fingerprint]]);
+        for (i, (byte, mask)) in crc.iter().zip(0x5354_554e_u32.to_be_bytes()).enumerate() {
+            forged[fingerprint + 4 + i] = byte ^ mask;
+        }
+        assert_eq!(story.handle(6666, &forged), Err(StunDrop::BadIntegrity));
+        assert_eq!(story.answered_error(), Some(401));
+        assert!(story.reply.len() < forged.len(), "no amplification");
+        assert!(!story.ice.is_validated(addr(6666)));
+        assert_eq!(story.ice.selected(), Some(addr(1000)));
+    }
+
+    /// A request by hand, so that it can be wrong in one way at a time.
+    fn request_with(
+        story: &Story,
+        username: &str,
+        attribute: Option<(u16, &[u8])>,
+        integrity: bool,
+        fingerprint: bool,
+    ) -> Vec<u8> {
+        use stun_types::attribute::{RawAttribute, Username};
+        use stun_types::message::*;
+        let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+        message
+            .add_attribute(&Username::new(username).unwrap())
+            .unwrap();
+        if let Some((kind, value)) = attribute {
+            message
+                .add_attribute(&RawAttribute::new(kind.into(), value))
+                .unwrap();
+        }
+        if integrity {
+            let key = stun::integrity_key(&story.server.pwd);
+            message
+                .add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1)
+                .unwrap();
+        }
+        if fingerprint {
+            message.add_fingerprint().unwrap();
+        }
+        message.finish()
+    }
+
+    #[test]
+    fn each_defect_has_its_reason_and_its_answer() {
+        let mut story = Story::new();
+        let username = format!("{}:{CLIENT}", story.server.ufrag);
+        let of_another = format!("{}:OTHR", story.server.ufrag);
+        let good = story.request(false);
+        let mut indication = good.clone();
+        indication[1] = 0x11;
+        let mut success = good.clone();
+        success[0] = 1;
+        let mut trailing = good.clone();
+        trailing.extend([0; 4]);
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let mut long = good.clone();
+        long.resize(2000, 0);
+        long[2..4].copy_from_slice(&1980u16.to_be_bytes());
+        let tie = 9u64.to_be_bytes();
+
+        use StunDrop::*;
+        let table = [
+            (vec![], Malformed, None),
+            (vec![0; 20], Malformed, None),
+            (good[..good.len() - 4].to_vec(), Malformed, None),
+            (trailing, Malformed, None),
+            (long, Malformed, None),
+            (indication, NotBindingRequest, None),
+            (success, NotBindingRequest, None),
+            (flipped, BadFingerprint, None),
+            (
+                request_with(&story, &username, None, true, false),
+                BadFingerprint,
+                None,
+            ),
+            (
+                request_with(&story, &of_another, None, true, true),
+                UnknownUsername,
+                None,
+            ),
+            (
+                request_with(&story, &username, None, false, true),
+                NoIntegrity,
+                Some(400),
+            ),
+            (
+                request_with(&story, &username, Some((0x7777, &[1])), true, true),
+                UnknownAttribute,
+                Some(420),
+            ),
+            (
+                request_with(&story, &username, Some((0x8029, &tie)), true, true),
+                RoleConflict,
+                Some(487),
+            ),
+        ];
+        for (packet, drop, answer) in table {
+            assert_eq!(story.handle(1000, &packet), Err(drop), "{packet:02x?}");
+            assert_eq!(story.answered_error(), answer, "{drop:?}");
+            assert_eq!(story.reply.is_empty(), answer.is_none(), "{drop:?}");
+            assert_eq!(story.ice.selected(), None, "{drop:?}");
+            assert!(!story.ice.is_validated(addr(1000)), "{drop:?}");
+        }
+        // An unknown attribute that is optional to comprehend is no defect.
+        let optional = request_with(&story, &username, Some((0xc057, &[0; 4])), true, true);
+        assert!(story.handle(1000, &optional).is_ok());
+    }
+
+    #[test]
+    fn many_unknown_attributes_still_fit_the_answer() {
+        use stun_types::attribute::{RawAttribute, UnknownAttributes, Username};
+        use stun_types::message::*;
+        let mut story = Story::new();
+        for algorithm in [IntegrityAlgorithm::Sha1, IntegrityAlgorithm::Sha256] {
+            let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+            let username = format!("{}:{CLIENT}", story.server.ufrag);
+            message
+                .add_attribute(&Username::new(&username).unwrap())
+                .unwrap();
+            for kind in 0x7000..0x7020u16 {
+                message
+                    .add_attribute(&RawAttribute::new(kind.into(), &[]))
+                    .unwrap();
+            }
+            let key = stun::integrity_key(&story.server.pwd);
+            message
+                .add_message_integrity_with_key(&key, algorithm)
+                .unwrap();
+            message.add_fingerprint().unwrap();
+            let packet = message.finish();
+            assert_eq!(story.handle(1000, &packet), Err(StunDrop::UnknownAttribute));
+            let reply = Message::from_bytes(&story.reply).unwrap();
+            assert_eq!(reply.validate_integrity_with_key(&key).unwrap(), algorithm);
+            let unknown = reply.attribute::<UnknownAttributes>().unwrap();
+            assert!(unknown.has_attribute(0x7000.into()) && unknown.has_attribute(0x7007.into()));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_client_gets_its_address_back() {
+        let mut story = Story::new();
+        let from: SocketAddr = "[2001:db8::7]:4000".parse().unwrap();
+        let packet = story.request(true);
+        let checked = story
+            .ice
+            .handle_stun(story.now, from, &packet, &mut story.reply)
+            .unwrap();
+        assert_eq!(checked.selected, Some(from));
+        assert_eq!(
+            parse_binding_success(&story.reply, &story.server.pwd),
+            Some(from)
+        );
+    }
+
+    #[test]
+    fn consent_is_lost_after_thirty_silent_seconds_and_told_once() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        story.wait(29);
+        assert_eq!(story.ice.handle_timeout(story.now), None);
+        story.ping(1000);
+        let deadline = story.ice.next_deadline().unwrap();
+        assert_eq!(deadline, story.now + CONSENT_TIMEOUT);
+        assert_eq!(story.ice.handle_timeout(deadline), Some(ConsentLost));
+        assert_eq!(story.ice.selected(), None);
+        assert_eq!(story.ice.next_deadline(), None);
+        assert_eq!(story.ice.handle_timeout(deadline), None);
+    }
+
+    #[test]
+    fn a_client_that_never_comes_is_lost_too() {
+        let mut story = Story::new();
+        story.wait(30);
+        assert_eq!(story.ice.handle_timeout(story.now), Some(ConsentLost));
+    }
+
+    #[test]
+    fn an_unauthenticated_packet_does_not_prolong_consent() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        story.wait(29);
+        let username = format!("{}:{CLIENT}", story.server.ufrag);
+        let packet = request_with(&story, &username, None, false, true);
+        assert_eq!(story.handle(1000, &packet), Err(StunDrop::NoIntegrity));
+        story.wait(1);
+        assert_eq!(story.ice.handle_timeout(story.now), Some(ConsentLost));
+    }
+
+    #[test]
+    fn after_a_restart_both_credentials_serve_until_the_new_ones_are_used() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        let old = story.server.clone();
+        story.wait(1);
+        story.restart(2);
+        let new = story.server.clone();
+        assert_eq!(
+            story.ice.local_ufrags().collect::<Vec<_>>(),
+            [&new.ufrag, &old.ufrag]
+        );
+
+        story.server = old;
+        assert!(!story.ping(1000).restarted, "the old pair is still served");
+        assert_eq!(story.ice.selected(), Some(addr(1000)));
+
+        story.server = new;
+        let first = story.nominate(3000);
+        assert!(first.restarted);
+        assert_eq!(first.selected, Some(addr(3000)));
+        assert_eq!(
+            story.ice.local_ufrags().collect::<Vec<_>>(),
+            [&story.server.ufrag]
+        );
+        assert!(!story.nominate(3000).restarted);
+
+        story.server = Credentials::generate(&mut StdRng::seed_from_u64(1));
+        let late = story.request(true);
+        assert_eq!(story.handle(1000, &late), Err(StunDrop::UnknownUsername));
+    }
+
+    #[test]
+    fn two_restarts_in_a_row_keep_the_credentials_that_were_in_use() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        let used = story.server.clone();
+        story.restart(2);
+        story.restart(3);
+        story.server = used;
+        story.ping(1000);
+        assert_eq!(story.ice.local_ufrags().count(), 2);
+    }
+
+    #[test]
+    fn validated_addresses_are_bounded_and_the_selected_one_stays() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        for i in 0..MAX_VALIDATED as u16 - 1 {
+            story.wait(1);
+            story.nominate(1000);
+            assert_eq!(story.ping(2000 + i).forgotten, None);
+        }
+        let next = story.ping(3000);
+        assert_eq!(next.forgotten, Some(addr(2000)), "the longest silent one");
+        assert!(!story.ice.is_validated(addr(2000)));
+        assert_eq!(story.ice.validated().count(), MAX_VALIDATED);
+
+        for port in 4000..4100 {
+            story.ping(port);
+        }
+        assert_eq!(story.ice.validated().count(), MAX_VALIDATED);
+        assert!(story.ice.is_validated(addr(1000)));
+        assert_eq!(story.ice.selected(), Some(addr(1000)));
+    }
+
+    #[test]
+    fn generated_credentials_are_ice_chars_and_differ() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let a = Credentials::generate(&mut rng);
+        let b = Credentials::generate(&mut rng);
+        assert_ne!(a, b);
+        assert_eq!((a.ufrag.len(), a.pwd.len()), (UFRAG_LEN, PWD_LEN));
+        assert!(a.pwd.bytes().all(|c| ICE_CHARS.contains(&c)));
+        assert!(
+            !format!("{a:?}").contains(&a.pwd),
+            "passwords stay out of logs"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_dropped(packet in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut story = Story::new();
+            prop_assert!(story.handle(1000, &packet).is_err());
+            let _ = local_ufrag_of(&packet);
+            let _ = parse_binding_success(&packet, "password");
+        }
+
+        #[test]
+        fn mutated_checks_never_pass(
+            edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in proptest::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut story = Story::new();
+            let original = story.request(true);
+            let mut packet = original.clone();
+            for (index, byte) in edits {
+                let index = index.index(packet.len());
+                packet[index] = byte;
+            }
+            if let Some(cut) = cut {
+                packet.truncate(cut.index(packet.len()));
+            }
+            prop_assume!(packet != original);
+            prop_assert!(story.handle(1000, &packet).is_err());
+            prop_assert_eq!(story.ice.selected(), None);
+        }
+    }
+}

@@ -1,6 +1,504 @@
-//! One client's connection.
+//! One client's connection: ICE, DTLS, SRTP, and the tracks and slots that its offers negotiated.
+//!
+//! Sans-I/O. In: datagrams that a worker has found to be this client's, offers, and time. Out:
+//! datagrams into the worker's outbox, packets of publications for their feeds, and wishes of its
+//! slots. What is received is authenticated before anything is made of it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, RngCore, rngs::StdRng};
+
+use crate::api::{GoneReason, PeerStats, StreamStats, WorkerStats};
+use crate::bandwidth::feedback::FeedbackRecorder;
+use crate::clock::Clock;
+use crate::control::SectionInfo;
+use crate::media::ExtensionMap;
+use crate::publish::publication::Publication;
+use crate::subscribe::slot::Slot;
+use crate::types::{Mid, PeerId, Ssrc, TrackId};
+use crate::worker::outbox::Outbox;
 
 pub mod dtls;
+pub mod egress;
 pub mod ice;
+pub mod receive;
+pub mod report;
 pub mod sdp;
 pub mod srtp;
+pub mod stun;
+
+use dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN};
+use egress::Egress;
+use ice::{Checked, IceLite, StunDrop};
+use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
+use srtp::{SrtpReceiver, SrtpSender};
+
+/// What a peer borrows from its worker for the length of a call.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The time of the call.
+    pub now: Instant,
+    /// Wall-clock time.
+    pub clock: &'a Clock,
+    /// Where datagrams go.
+    pub outbox: &'a mut Outbox,
+    /// What is counted.
+    pub stats: &'a mut WorkerStats,
+}
+
+/// The keys, once DTLS is up.
+struct Secured {
+    receiver: SrtpReceiver,
+    sender: SrtpSender,
+    profile: &'static str,
+}
+
+/// Which stream an SSRC is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Route {
+    publication: usize,
+    encoding: u8,
+    is_rtx: bool,
+}
+
+/// One client.
+pub struct Peer {
+    /// Its name.
+    pub id: PeerId,
+    /// Its tracks, by m-line.
+    pub publications: Vec<Publication>,
+    /// Its slots. A place that is empty is that of an m-line that was stopped.
+    pub slots: Vec<Option<Slot>>,
+    ice: IceLite,
+    dtls: DtlsEndpoint,
+    negotiation: Negotiation,
+    secured: Option<Secured>,
+    /// What each SSRC is; at most two for each encoding.
+    routes: HashMap<Ssrc, Route>,
+    /// The ids that the client's packets may carry. Within a BUNDLE group an id means the same on
+    /// every m-line (RFC 8843 section 9.2), so one map serves all.
+    extensions: ExtensionMap,
+    feedback: FeedbackRecorder,
+    transport_sequence: u16,
+    /// The SSRC that our RTCP comes from.
+    rtcp_ssrc: Ssrc,
+    cname: String,
+    next_report: Option<Instant>,
+    round_trip: Option<Duration>,
+    clock_offset: Option<u64>,
+    rng: StdRng,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new connection is told of the server.
+#[derive(Debug)]
+pub struct LocalSide<'a> {
+    /// Our certificate.
+    pub certificate: &'a Certificate,
+    /// Our addresses.
+    pub candidates: &'a [SocketAddr],
+    /// Who the peer is on its room's canonical name.
+    pub rng: StdRng,
+}
+
+/// What has happened to a peer.
+#[derive(Debug)]
+pub enum Change {
+    /// Media can flow.
+    Connected,
+    /// It is over.
+    Gone(GoneReason),
+}
+
+impl Peer {
+    /// Makes a peer of its first offer, and answers that.
+    ///
+    /// # Errors
+    /// When the offer cannot be served.
+    pub fn new(
+        now: Instant,
+        id: PeerId,
+        offer: &str,
+        policy: Policy,
+        mut local: LocalSide<'_>,
+    ) -> Result<(Peer, Negotiated), OfferError> {
+        let cname = format!("{:016x}", local.rng.next_u64());
+        let mut negotiation = Negotiation::new(local.rng.next_u64(), cname.clone());
+        let negotiated = answer(&mut negotiation, offer, policy, &mut local)?;
+        let ice = IceLite::new(
+            now,
+            negotiated.local_ice.clone(),
+            &negotiated.remote_ice.ufrag,
+        );
+        let dtls = DtlsEndpoint::server(now, local.certificate, negotiated.fingerprints.clone());
+        let mut peer = Peer {
+            id,
+            publications: Vec::new(),
+            slots: Vec::new(),
+            ice,
+            dtls,
+            negotiation,
+            secured: None,
+            routes: HashMap::new(),
+            extensions: ExtensionMap::default(),
+            feedback: FeedbackRecorder::default(),
+            transport_sequence: 0,
+            rtcp_ssrc: Ssrc(local.rng.random()),
+            cname,
+            next_report: None,
+            round_trip: None,
+            clock_offset: None,
+            rng: local.rng,
+        };
+        peer.apply_sections();
+        Ok((peer, negotiated))
+    }
+
+    /// Answers a later offer.
+    ///
+    /// # Errors
+    /// When the offer cannot be served; nothing has changed then.
+    pub fn renegotiate(
+        &mut self,
+        now: Instant,
+        offer: &str,
+        policy: Policy,
+        certificate: &Certificate,
+        candidates: &[SocketAddr],
+    ) -> Result<Negotiated, OfferError> {
+        let mut local = LocalSide {
+            certificate,
+            candidates,
+            rng: self.rng.clone(),
+        };
+        let negotiated = answer(&mut self.negotiation, offer, policy, &mut local)?;
+        self.rng = local.rng;
+        if negotiated.ice_restart {
+            let ufrag = &negotiated.remote_ice.ufrag;
+            self.ice.restart(now, negotiated.local_ice.clone(), ufrag);
+        }
+        self.apply_sections();
+        Ok(negotiated)
+    }
+
+    /// Restarts ICE without an offer, and returns the fragment to answer with.
+    ///
+    /// # Errors
+    /// When the fragment has no valid credentials.
+    pub fn restart_ice(
+        &mut self,
+        now: Instant,
+        fragment: &str,
+        certificate: &Certificate,
+        candidates: &[SocketAddr],
+    ) -> Result<String, OfferError> {
+        let fingerprint = certificate.fingerprint().to_string();
+        let rng = std::cell::RefCell::new(&mut self.rng);
+        let restarted = self.negotiation.restart_ice(
+            fragment,
+            &mut Local {
+                fingerprint: &fingerprint,
+                candidates,
+                new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
+                new_credentials: &mut || ice::Credentials::generate(&mut **rng.borrow_mut()),
+            },
+        )?;
+        if restarted.ice_restart {
+            self.ice
+                .restart(now, restarted.local_ice, &restarted.remote_ice.ufrag);
+        }
+        Ok(restarted.fragment)
+    }
+
+    /// The live m-lines.
+    pub fn sections(&self) -> impl Iterator<Item = SectionInfo> {
+        self.negotiation.sections().iter().map(|s| SectionInfo {
+            mid: s.mid,
+            kind: s.kind,
+            publishes: s.receive.is_some(),
+            is_slot: s.send.is_some(),
+        })
+    }
+
+    /// The ufrags that packets for this peer may name.
+    pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
+        self.ice.local_ufrags()
+    }
+
+    /// The addresses that the client has proved to be at.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ice.validated()
+    }
+
+    /// The index of a slot.
+    #[must_use]
+    pub fn slot_named(&self, mid: Mid) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|s| s.mid == mid))
+    }
+
+    /// The publication of a track.
+    pub fn publication_of(&mut self, track: TrackId) -> Option<&mut Publication> {
+        self.publications
+            .iter_mut()
+            .find(|p| p.track == Some(track))
+    }
+
+    /// Brings publications and slots in line with what is negotiated.
+    fn apply_sections(&mut self) {
+        let sections = self.negotiation.sections();
+        let find = |mid| sections.iter().find(|s| s.mid == mid);
+        for slot in &mut self.slots {
+            let mid = slot.as_ref().map(|s| s.mid);
+            if mid.and_then(find).is_none_or(|s| s.send.is_none()) {
+                *slot = None;
+            }
+        }
+        self.publications
+            .retain(|p| find(p.mid).is_some_and(|s| s.receive.is_some()));
+        let mut extensions = ExtensionMap::default();
+        for section in sections {
+            if let Some(send) = &section.send {
+                let known = self
+                    .slots
+                    .iter_mut()
+                    .flatten()
+                    .find(|s| s.mid == section.mid);
+                match known {
+                    Some(slot) => slot.renegotiate(section, send),
+                    None => {
+                        let slot = Slot::new(section, send, self.rng.random());
+                        match self.slots.iter_mut().find(|s| s.is_none()) {
+                            Some(place) => *place = Some(slot),
+                            None => self.slots.push(Some(slot)),
+                        }
+                    }
+                }
+            }
+            if let Some(receive) = &section.receive {
+                for (extension, id) in receive.extensions.iter() {
+                    extensions.set(extension, id);
+                }
+                match self.publications.iter_mut().find(|p| p.mid == section.mid) {
+                    Some(publication) => publication.renegotiate(section, receive),
+                    None => self.publications.push(Publication::new(section, receive)),
+                }
+            }
+        }
+        self.extensions = extensions;
+        self.rebuild_routes();
+    }
+
+    /// Takes a connectivity check; the answer goes into the outbox.
+    ///
+    /// # Errors
+    /// When it is not an authenticated check of this client.
+    pub fn handle_stun(
+        &mut self,
+        from: SocketAddr,
+        packet: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Checked, StunDrop> {
+        let mut reply = Vec::with_capacity(packet.len());
+        let checked = self.ice.handle_stun(cx.now, from, packet, &mut reply);
+        if !reply.is_empty() {
+            cx.outbox.push(from, reply.len(), |buffer| {
+                buffer.copy_from_slice(&reply);
+                Some(reply.len())
+            });
+        }
+        checked
+    }
+
+    /// Takes a DTLS datagram from a validated address.
+    pub fn handle_dtls(&mut self, packet: &[u8], cx: &mut Context<'_>) -> Option<Change> {
+        let result = self.dtls.handle_packet(cx.now, packet);
+        self.drive_dtls(result, cx)
+    }
+
+    fn drive_dtls(
+        &mut self,
+        result: Result<(), dtls::DtlsError>,
+        cx: &mut Context<'_>,
+    ) -> Option<Change> {
+        let mut change = None;
+        if let Err(error) = result {
+            tracing::debug!(peer = self.id.0, %error, "DTLS failed");
+            change = Some(Change::Gone(GoneReason::DtlsFailed));
+        }
+        // Handshakes are rare; this is not the packet path.
+        let mut buffer = vec![0; POLL_BUFFER_LEN];
+        loop {
+            match self.dtls.poll(cx.now, &mut buffer) {
+                Ok(Some(DtlsOutput::Packet(packet))) => {
+                    if let Some(to) = self.ice.selected() {
+                        cx.outbox.push(to, packet.len(), |out| {
+                            out.copy_from_slice(packet);
+                            Some(packet.len())
+                        });
+                    }
+                }
+                Ok(Some(DtlsOutput::Connected(keys))) => {
+                    change = Some(match secure(&keys) {
+                        Ok(secured) => {
+                            *cx.stats.srtp_profiles.entry(secured.profile).or_default() += 1;
+                            self.secured = Some(secured);
+                            self.next_report = Some(cx.now + report::FIRST_INTERVAL);
+                            Change::Connected
+                        }
+                        Err(error) => {
+                            tracing::warn!(peer = self.id.0, %error, "SRTP keys are unusable");
+                            Change::Gone(GoneReason::DtlsFailed)
+                        }
+                    });
+                }
+                Ok(Some(DtlsOutput::ApplicationData(_))) => cx.stats.drop("dtls_application_data"),
+                Ok(Some(DtlsOutput::Closed)) => change = Some(Change::Gone(GoneReason::Closed)),
+                Ok(None) => return change,
+                Err(error) => {
+                    tracing::debug!(peer = self.id.0, %error, "DTLS failed");
+                    return Some(Change::Gone(GoneReason::DtlsFailed));
+                }
+            }
+        }
+    }
+
+    /// The way out to the client, once there is one.
+    pub fn egress<'a>(
+        &'a mut self,
+        cx: &'a mut Context<'_>,
+    ) -> Option<(Egress<'a>, &'a mut Vec<Option<Slot>>)> {
+        let destination = self.ice.selected()?;
+        let secured = self.secured.as_mut()?;
+        let egress = Egress {
+            now: cx.now,
+            clock: cx.clock,
+            destination,
+            srtp: &mut secured.sender,
+            transport_sequence: &mut self.transport_sequence,
+            outbox: cx.outbox,
+        };
+        Some((egress, &mut self.slots))
+    }
+
+    /// When [`Peer::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let media = self.secured.as_ref().and_then(|_| {
+            self.publications
+                .iter()
+                .filter_map(Publication::next_deadline)
+                .chain(self.next_report)
+                .chain(self.feedback.next_deadline())
+                .min()
+        });
+        [self.ice.next_deadline(), self.dtls.next_deadline(), media]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due, reports aside.
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Change> {
+        if self.ice.handle_timeout(cx.now).is_some() {
+            let reason = if self.secured.is_some() {
+                GoneReason::ConsentLost
+            } else {
+                GoneReason::NeverConnected
+            };
+            return Some(Change::Gone(reason));
+        }
+        if self.dtls.next_deadline().is_some_and(|due| cx.now >= due) {
+            let result = self.dtls.handle_timeout(cx.now);
+            if let Some(change) = self.drive_dtls(result, cx) {
+                return Some(change);
+            }
+        }
+        if self.secured.is_some() {
+            self.send_requests(cx);
+            self.send_feedback(cx);
+        }
+        None
+    }
+
+    /// Says goodbye on the wire.
+    pub fn close(&mut self, cx: &mut Context<'_>) {
+        let result = self.dtls.close();
+        self.drive_dtls(result, cx);
+    }
+
+    /// What is known of the connection.
+    #[must_use]
+    pub fn stats(&self) -> PeerStats {
+        let received = self.publications.iter().flat_map(|p| {
+            p.encodings.iter().enumerate().map(|(index, e)| {
+                let (packets, bytes, lost) = e.totals();
+                StreamStats {
+                    mid: p.mid,
+                    track: p.track,
+                    encoding: index as u8,
+                    packets,
+                    bytes,
+                    lost,
+                }
+            })
+        });
+        let sent = self.slots.iter().flatten().map(|s| {
+            let (packets, bytes) = s.totals();
+            StreamStats {
+                mid: s.mid,
+                track: s.track(),
+                encoding: s.wanted_encoding().unwrap_or_default(),
+                packets,
+                bytes,
+                lost: s.lost,
+            }
+        });
+        PeerStats {
+            connected: self.secured.is_some(),
+            remote_address: self.ice.selected(),
+            srtp_profile: self.secured.as_ref().map(|s| s.profile),
+            received: received.collect(),
+            sent: sent.collect(),
+        }
+    }
+}
+
+fn secure(keys: &dtls::SrtpKeys) -> Result<Secured, srtp::SrtpError> {
+    let (remote, local) = (keys.remote(), keys.local());
+    Ok(Secured {
+        receiver: SrtpReceiver::new(keys.profile, remote.key, remote.salt)?,
+        sender: SrtpSender::new(keys.profile, local.key, local.salt)?,
+        profile: keys.profile.name(),
+    })
+}
+
+fn answer(
+    negotiation: &mut Negotiation,
+    offer: &str,
+    policy: Policy,
+    side: &mut LocalSide<'_>,
+) -> Result<Negotiated, OfferError> {
+    let fingerprint = side.certificate.fingerprint().to_string();
+    let rng = std::cell::RefCell::new(&mut side.rng);
+    negotiation.answer(
+        offer,
+        policy,
+        &mut Local {
+            fingerprint: &fingerprint,
+            candidates: side.candidates,
+            new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
+            new_credentials: &mut || ice::Credentials::generate(&mut **rng.borrow_mut()),
+        },
+    )
+}

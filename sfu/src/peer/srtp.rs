@@ -1,1 +1,429 @@
-//! To come.
+//! SRTP and SRTCP: opening what a peer sent, sealing what we send (RFC 3711, RFC 7714).
+//!
+//! In: a datagram in a mutable buffer. Out: its length after opening or sealing it in place, and for
+//! RTP the 48-bit packet index. Nothing allocates per packet. State of a stream is made only after
+//! one of its packets was authentic, and for at most [`MAX_SSRCS`] streams.
+
+mod cipher;
+mod replay;
+
+use crate::rtp::packet::{MalformedRtp, RtpHeader};
+use crate::rtp::sequence::SequenceNumber;
+use crate::types::Ssrc;
+use cipher::{Cipher, Framing, SessionKeys};
+use replay::ReplayWindow;
+
+/// Most streams one peer may send. A bound on memory and on the linear search for a stream.
+pub const MAX_SSRCS: usize = 50;
+
+/// Most bytes that sealing adds: a GCM tag and the SRTCP index (RFC 7714 section 9.2).
+pub const MAX_SRTP_TRAILER: usize = GCM_TAG_LEN + SRTCP_INDEX_LEN;
+
+/// Tag of AES-GCM, bytes (RFC 7714 section 13).
+const GCM_TAG_LEN: usize = 16;
+
+/// Salt of AES-GCM and its nonce, bytes (RFC 7714 section 12.1).
+const GCM_SALT_LEN: usize = 12;
+
+/// Tag of HMAC-SHA1-80, bytes (RFC 3711 section 4.2.1).
+const HMAC_TAG_LEN: usize = 10;
+
+/// Salt of AES counter mode, bytes (RFC 3711 section 4.1.1).
+const CM_SALT_LEN: usize = 14;
+
+/// The E bit and the index that follow an SRTCP packet, bytes (RFC 3711 section 3.4).
+const SRTCP_INDEX_LEN: usize = 4;
+
+/// What of an SRTCP packet is not encrypted, bytes: the first header and SSRC.
+const RTCP_PREFIX_LEN: usize = 8;
+
+/// The E bit: the packet is encrypted (RFC 3711 section 3.4).
+const ENCRYPTED: u32 = 1 << 31;
+
+/// Replay window of SRTP in 64-packet words. RFC 3711 section 3.3.2 asks for 64 packets; 1024 is
+/// half a second of reordering on a 20 Mbit/s stream.
+const RTP_WINDOW_WORDS: usize = 16;
+
+/// Replay window of SRTCP in 64-packet words.
+const RTCP_WINDOW_WORDS: usize = 2;
+
+/// How the packets of a connection are protected, as DTLS negotiates it (RFC 5764, RFC 7714).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SrtpProfile {
+    /// `SRTP_AES128_CM_HMAC_SHA1_80`.
+    Aes128CmSha1_80,
+    /// `SRTP_AEAD_AES_128_GCM`.
+    Aes128Gcm,
+    /// `SRTP_AEAD_AES_256_GCM`.
+    Aes256Gcm,
+}
+
+impl SrtpProfile {
+    /// Its name in the registry of DTLS-SRTP protection profiles.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            SrtpProfile::Aes128CmSha1_80 => "SRTP_AES128_CM_HMAC_SHA1_80",
+            SrtpProfile::Aes128Gcm => "SRTP_AEAD_AES_128_GCM",
+            SrtpProfile::Aes256Gcm => "SRTP_AEAD_AES_256_GCM",
+        }
+    }
+
+    /// Length of a master key, bytes.
+    #[must_use]
+    pub fn key_len(self) -> usize {
+        match self {
+            SrtpProfile::Aes128CmSha1_80 | SrtpProfile::Aes128Gcm => 16,
+            SrtpProfile::Aes256Gcm => 32,
+        }
+    }
+
+    /// Length of a master salt, bytes.
+    #[must_use]
+    pub fn salt_len(self) -> usize {
+        match self {
+            SrtpProfile::Aes128CmSha1_80 => CM_SALT_LEN,
+            SrtpProfile::Aes128Gcm | SrtpProfile::Aes256Gcm => GCM_SALT_LEN,
+        }
+    }
+
+    /// How many bytes to export from DTLS (RFC 5764 section 4.2).
+    #[must_use]
+    pub fn keying_material_len(self) -> usize {
+        2 * (self.key_len() + self.salt_len())
+    }
+
+    /// What sealing adds to an RTP packet, bytes.
+    #[must_use]
+    pub fn rtp_overhead(self) -> usize {
+        match self {
+            SrtpProfile::Aes128CmSha1_80 => HMAC_TAG_LEN,
+            SrtpProfile::Aes128Gcm | SrtpProfile::Aes256Gcm => GCM_TAG_LEN,
+        }
+    }
+
+    /// Splits what DTLS exported into the keys of each side (RFC 5764 section 4.2).
+    ///
+    /// # Errors
+    /// When `material` is shorter than [`SrtpProfile::keying_material_len`].
+    pub fn split(self, material: &[u8]) -> Result<WriteKeys<'_>, SrtpError> {
+        let (key, salt) = (self.key_len(), self.salt_len());
+        let piece = |from, len| material.get(from..from + len).ok_or(SrtpError::BadKey);
+        Ok(WriteKeys {
+            client: MasterKey {
+                key: piece(0, key)?,
+                salt: piece(2 * key, salt)?,
+            },
+            server: MasterKey {
+                key: piece(key, key)?,
+                salt: piece(2 * key + salt, salt)?,
+            },
+        })
+    }
+}
+
+/// What the DTLS client and the DTLS server each seal with.
+#[derive(Clone, Copy)]
+pub struct WriteKeys<'a> {
+    /// The DTLS client's.
+    pub client: MasterKey<'a>,
+    /// The DTLS server's.
+    pub server: MasterKey<'a>,
+}
+
+/// A master key and its salt, borrowed from the keying material.
+#[derive(Clone, Copy)]
+pub struct MasterKey<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The salt.
+    pub salt: &'a [u8],
+}
+
+/// Why a packet was neither opened nor sealed, or keys were refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum SrtpError {
+    /// Too short or not RTP or RTCP.
+    #[error("the packet is too short or its header is malformed")]
+    Malformed,
+    /// The tag is wrong.
+    #[error("the packet is not authentic")]
+    NotAuthentic,
+    /// The packet was opened before, or is too old to know.
+    #[error("the packet is a replay or older than the replay window")]
+    Replayed,
+    /// An SRTCP packet without the E bit, which no WebRTC client sends.
+    #[error("the SRTCP packet is not encrypted")]
+    NotEncrypted,
+    /// The packet is authentic but would start one stream too many.
+    #[error("the peer sends more than {MAX_SSRCS} streams")]
+    TooManySsrcs,
+    /// The buffer does not hold what sealing adds.
+    #[error("the buffer does not hold the packet and its trailer")]
+    NoRoom,
+    /// 2^31 SRTCP packets were sealed with one key (RFC 3711 section 9.2).
+    #[error("the SRTCP index is used up; the connection must be made anew")]
+    IndexExhausted,
+    /// A key or salt does not have the profile's length.
+    #[error("the SRTP key or salt has the wrong length for its profile")]
+    BadKey,
+}
+
+impl SrtpError {
+    /// A stable label for counters.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            SrtpError::Malformed => "malformed",
+            SrtpError::NotAuthentic => "not_authentic",
+            SrtpError::Replayed => "replayed",
+            SrtpError::NotEncrypted => "not_encrypted",
+            SrtpError::TooManySsrcs => "too_many_ssrcs",
+            SrtpError::NoRoom => "no_room",
+            SrtpError::IndexExhausted => "index_exhausted",
+            SrtpError::BadKey => "bad_key",
+        }
+    }
+}
+
+impl From<MalformedRtp> for SrtpError {
+    fn from(_: MalformedRtp) -> Self {
+        SrtpError::Malformed
+    }
+}
+
+/// An opened RTP packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Bytes of the packet without its tag.
+    pub plain_len: usize,
+    /// The rollover counter above, the sequence number below: 48 bits.
+    pub index: u64,
+}
+
+/// Opens what one peer sends.
+pub struct SrtpReceiver {
+    keys: SessionKeys,
+    streams: Vec<Stream>,
+}
+
+/// What is remembered of one stream that proved authentic.
+struct Stream {
+    ssrc: Ssrc,
+    rtp: ReplayWindow<RTP_WINDOW_WORDS>,
+    rtcp: ReplayWindow<RTCP_WINDOW_WORDS>,
+}
+
+impl SrtpReceiver {
+    /// With the master key of the other side.
+    ///
+    /// # Errors
+    /// [`SrtpError::BadKey`] when a length is not the profile's.
+    pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
+        Ok(SrtpReceiver {
+            keys: SessionKeys::derive(profile, MasterKey { key, salt })?,
+            streams: Vec::with_capacity(MAX_SSRCS),
+        })
+    }
+
+    /// Opens an SRTP packet in place.
+    ///
+    /// # Errors
+    /// When it is malformed, replayed, not authentic, or of one stream too many. The contents of
+    /// `packet` are then unspecified.
+    pub fn open_rtp(&mut self, packet: &mut [u8]) -> Result<Opened, SrtpError> {
+        let header = RtpHeader::parse_encrypted(packet)?;
+        let stream = self.find(header.ssrc)?;
+        let window = stream.map(|at| &self.streams[at].rtp);
+        let index = match window.and_then(ReplayWindow::highest) {
+            Some(highest) => SequenceNumber(highest).nearest(header.sequence).0,
+            None => u64::from(header.sequence),
+        };
+        if window.is_some_and(|window| !window.is_fresh(index)) {
+            return Err(SrtpError::Replayed);
+        }
+
+        let (head, rest) = packet.split_at_mut(header.header_len);
+        let body_len = rest.len().checked_sub(self.keys.rtp.tag_len());
+        let (body, tag) = rest.split_at_mut(body_len.ok_or(SrtpError::Malformed)?);
+        let framing = Framing::Rtp {
+            header: head,
+            index,
+        };
+        self.keys.rtp.open(header.ssrc, framing, body, tag)?;
+
+        let plain_len = header.header_len + body.len();
+        self.stream(stream, header.ssrc).rtp.accept(index);
+        Ok(Opened { plain_len, index })
+    }
+
+    /// Opens an SRTCP packet in place and returns its length in the clear.
+    ///
+    /// # Errors
+    /// When it is malformed, not encrypted, replayed, not authentic, or of one stream too many. The
+    /// contents of `packet` are then unspecified.
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let (prefix, ssrc, rest) = split_rtcp(packet)?;
+        let trailer_len = self.keys.rtcp.tag_len() + SRTCP_INDEX_LEN;
+        let body_len = rest.len().checked_sub(trailer_len);
+        let (body, trailer) = rest.split_at_mut(body_len.ok_or(SrtpError::Malformed)?);
+        let (tag, word) = split_trailer(&self.keys.rtcp, trailer)?;
+        let index_word = u32::from_be_bytes(*word);
+        if index_word & ENCRYPTED == 0 {
+            return Err(SrtpError::NotEncrypted);
+        }
+        let index = u64::from(index_word & !ENCRYPTED);
+        let stream = self.find(ssrc)?;
+        if stream.is_some_and(|at| !self.streams[at].rtcp.is_fresh(index)) {
+            return Err(SrtpError::Replayed);
+        }
+
+        let framing = Framing::Rtcp { prefix, index_word };
+        self.keys.rtcp.open(ssrc, framing, body, tag)?;
+
+        let plain_len = RTCP_PREFIX_LEN + body.len();
+        self.stream(stream, ssrc).rtcp.accept(index);
+        Ok(plain_len)
+    }
+
+    /// Gives a stream's place to another, once nothing is received from it any more. Its packets
+    /// could be replayed from then on, so only forget a stream that no track is mapped to.
+    pub fn forget(&mut self, ssrc: Ssrc) {
+        self.streams.retain(|stream| stream.ssrc != ssrc);
+    }
+
+    /// Where the stream is, if it is known. Refuses an unknown one when there is no place left,
+    /// before any cryptography is spent on it.
+    fn find(&self, ssrc: Ssrc) -> Result<Option<usize>, SrtpError> {
+        let at = self.streams.iter().position(|stream| stream.ssrc == ssrc);
+        if at.is_none() && self.streams.len() >= MAX_SSRCS {
+            return Err(SrtpError::TooManySsrcs);
+        }
+        Ok(at)
+    }
+
+    /// The stream that [`SrtpReceiver::find`] found, or a new one.
+    fn stream(&mut self, at: Option<usize>, ssrc: Ssrc) -> &mut Stream {
+        let at = at.unwrap_or_else(|| {
+            self.streams.push(Stream {
+                ssrc,
+                rtp: ReplayWindow::default(),
+                rtcp: ReplayWindow::default(),
+            });
+            self.streams.len() - 1
+        });
+        &mut self.streams[at]
+    }
+}
+
+/// Seals what we send to one peer.
+pub struct SrtpSender {
+    keys: SessionKeys,
+    /// One count for all streams: the index must be unique per SSRC and may have gaps, so sharing
+    /// it saves a table.
+    next_rtcp_index: u32,
+}
+
+impl SrtpSender {
+    /// With our own master key.
+    ///
+    /// # Errors
+    /// [`SrtpError::BadKey`] when a length is not the profile's.
+    pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
+        Ok(SrtpSender {
+            keys: SessionKeys::derive(profile, MasterKey { key, salt })?,
+            next_rtcp_index: 0,
+        })
+    }
+
+    /// Seals the RTP packet in `buffer[..plain_len]` in place and returns its new length.
+    ///
+    /// `roc` is how often the stream's sequence number has wrapped: 0 for the first 65,536 numbers
+    /// of an SSRC, since that is what the receiver assumes (RFC 3711 section 3.3.1). Never seal two
+    /// different packets with the same SSRC, `roc` and sequence number: that gives the key away.
+    ///
+    /// # Errors
+    /// When the packet is malformed or the buffer has no room for the tag.
+    pub fn seal_rtp(
+        &mut self,
+        buffer: &mut [u8],
+        plain_len: usize,
+        roc: u32,
+    ) -> Result<usize, SrtpError> {
+        let tag_len = self.keys.rtp.tag_len();
+        let (plain, tag) = split_room(buffer, plain_len, tag_len)?;
+        let header = RtpHeader::parse_encrypted(plain)?;
+        let (head, body) = plain.split_at_mut(header.header_len);
+        let framing = Framing::Rtp {
+            header: head,
+            index: u64::from(roc) << 16 | u64::from(header.sequence),
+        };
+        self.keys.rtp.seal(header.ssrc, framing, body, tag)?;
+        Ok(plain_len + tag_len)
+    }
+
+    /// Seals the compound RTCP packet in `buffer[..plain_len]` in place and returns its new length.
+    ///
+    /// # Errors
+    /// When the packet is malformed, the buffer has no room for the trailer, or 2^31 packets were
+    /// sealed already.
+    pub fn seal_rtcp(&mut self, buffer: &mut [u8], plain_len: usize) -> Result<usize, SrtpError> {
+        if self.next_rtcp_index & ENCRYPTED != 0 {
+            return Err(SrtpError::IndexExhausted);
+        }
+        let index_word = self.next_rtcp_index | ENCRYPTED;
+        let trailer_len = self.keys.rtcp.tag_len() + SRTCP_INDEX_LEN;
+        let (plain, trailer) = split_room(buffer, plain_len, trailer_len)?;
+        let (prefix, ssrc, body) = split_rtcp(plain)?;
+        let (tag, word) = split_trailer(&self.keys.rtcp, trailer)?;
+        *word = index_word.to_be_bytes();
+        let framing = Framing::Rtcp { prefix, index_word };
+        self.keys.rtcp.seal(ssrc, framing, body, tag)?;
+        self.next_rtcp_index += 1;
+        Ok(plain_len + trailer_len)
+    }
+}
+
+fn split_room(
+    buffer: &mut [u8],
+    plain_len: usize,
+    trailer_len: usize,
+) -> Result<(&mut [u8], &mut [u8]), SrtpError> {
+    let (plain, room) = buffer
+        .split_at_mut_checked(plain_len)
+        .ok_or(SrtpError::NoRoom)?;
+    let trailer = room.get_mut(..trailer_len).ok_or(SrtpError::NoRoom)?;
+    Ok((plain, trailer))
+}
+
+type RtcpPrefix = [u8; RTCP_PREFIX_LEN];
+
+/// The part in the clear, the sender's SSRC, and the rest.
+fn split_rtcp(packet: &mut [u8]) -> Result<(&RtcpPrefix, Ssrc, &mut [u8]), SrtpError> {
+    let (prefix, rest) = packet
+        .split_first_chunk_mut::<RTCP_PREFIX_LEN>()
+        .ok_or(SrtpError::Malformed)?;
+    let [first, _, _, _, ssrc @ ..] = *prefix;
+    if first >> 6 != 2 {
+        return Err(SrtpError::Malformed);
+    }
+    Ok((prefix, Ssrc(u32::from_be_bytes(ssrc)), rest))
+}
+
+/// The tag and the index word of an SRTCP trailer. GCM puts the tag first (RFC 7714 section 9.2),
+/// HMAC-SHA1 the word (RFC 3711 section 3.4). `trailer` must be as long as both.
+fn split_trailer<'a>(
+    cipher: &Cipher,
+    trailer: &'a mut [u8],
+) -> Result<(&'a mut [u8], &'a mut [u8; SRTCP_INDEX_LEN]), SrtpError> {
+    match cipher {
+        Cipher::Gcm { .. } => trailer.split_last_chunk_mut(),
+        Cipher::CounterMode { .. } => trailer
+            .split_first_chunk_mut()
+            .map(|(word, tag)| (tag, word)),
+    }
+    .ok_or(SrtpError::Malformed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,572 @@
+/**
+ * Confab's web SDK: join a room, publish tracks, receive the others'.
+ *
+ *     import { Confab } from "/sdk/confab.js";
+ *     const capture = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
+ *     const call = await Confab.join({ room: "kitchen", name: "Ada", tracks: capture.getTracks() });
+ *     call.on("track", ({ track }) => show(track.mediaStreamTrack));
+ *
+ * No dependency, no build step. The call mends itself: a lost socket is resumed, a lost media
+ * connection is restarted, a restarted server is joined again.
+ */
+
+import { asConfabError, ConfabError, Emitter } from "./events.js";
+import { FRESH, Media } from "./media.js";
+import { PASSING_CODES, Signal } from "./signal.js";
+import { StatsReader } from "./stats.js";
+
+/** @import { Answered, Joined, Kind, ParticipantInfo, PublishedLine, ServerEvent, Source, TrackInfo } from "./types.js" */
+/** @import { Offer, Publication } from "./media.js" */
+/** @import { CallStats } from "./stats.js" */
+
+export { ConfabError };
+
+/** So long without the server, milliseconds, and the user is told. */
+const SERVER_GONE_MS = 10_000;
+/** How long `leave` waits for the server's reply, milliseconds. */
+const LEAVE_PATIENCE_MS = 1_000;
+
+/**
+ * @typedef {object} JoinOptions
+ * @property {string} room
+ * @property {string} name How the others see you.
+ * @property {string} [url] The signaling address; by default that of the page's server.
+ * @property {string} [token]
+ * @property {MediaStreamTrack[]} [tracks] Published from the start: audio as `microphone`, video
+ *   as `camera`.
+ * @property {boolean} [simulcast] Whether those video tracks are sent in three sizes.
+ * @property {RTCConfiguration} [rtcConfiguration]
+ */
+
+/**
+ * A track of another participant.
+ * @typedef {TrackInfo & {participant: string, mediaStreamTrack: MediaStreamTrack | null}} RemoteTrack
+ */
+
+/**
+ * Another participant.
+ * @typedef {{id: string, name: string, tracks: Map<string, RemoteTrack>}} Participant
+ */
+
+/** @typedef {"connecting" | "connected" | "reconnecting" | "closed"} CallState */
+
+/**
+ * @typedef {object} CallEvents
+ * @property {{participant: Participant}} participant Somebody came.
+ * @property {{participant: Participant, reason: string}} participantleft
+ * @property {{participant: Participant, track: RemoteTrack}} track A remote track can be shown:
+ *   its `mediaStreamTrack` is set, or is another one than before.
+ * @property {{participant: Participant, track: RemoteTrack}} trackended It is gone, or has lost
+ *   its slot to another track.
+ * @property {{participant: Participant, track: RemoteTrack}} mute
+ * @property {{state: CallState, signaling: boolean, media: boolean}} state
+ * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;
+ *   otherwise it goes on trying.
+ */
+
+/** @extends {Emitter<CallEvents>} */
+export class Call extends Emitter {
+  /** The others, by id. @type {Map<string, Participant>} */
+  participants = new Map();
+  /** The own participant id. */
+  id = "";
+  /** @type {CallState} */
+  state = "connecting";
+  #options;
+  #signal;
+  #media;
+  #statsReader = new StatsReader();
+  #joined = false;
+  #wasConnected = false;
+  /** What the server says each slot shows. @type {Map<string, string | null>} */
+  #slots = new Map();
+  /** Remote tracks that are surfaced, and where. @type {Map<string, {mid: string, media: MediaStreamTrack}>} */
+  #shown = new Map();
+  #startedAt = performance.now();
+  /** @type {number | null} */
+  #firstFrameMs = null;
+  #firstFrameAwaited = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #goneTimer;
+  #onPageHide = () => void this.leave();
+
+  /**
+   * Use `Confab.join`.
+   * @param {JoinOptions} options
+   */
+  constructor(options) {
+    super();
+    this.#options = options;
+    this.#signal = new Signal({ url: options.url ?? defaultUrl(), token: options.token });
+    this.#media = new Media(
+      {
+        offer: (offer) => this.#sendOffer(offer),
+        publish: (line) => this.#signal.request("publish", line),
+      },
+      options.rtcConfiguration,
+    );
+    for (const track of options.tracks ?? []) {
+      const video = track.kind === "video";
+      this.#media.publications.add(
+        newPublication(track, {
+          source: video ? "camera" : "microphone",
+          simulcast: video && options.simulcast,
+        }),
+      );
+    }
+    this.#signal.on("open", ({ resumed }) => this.#handleOpen(resumed));
+    this.#signal.on("lost", () => this.#handleLost());
+    this.#signal.on("closed", (reason) => this.#end(reason));
+    this.#signal.on("event", (event) => this.#handleEvent(event));
+    this.#media.on("negotiated", () => this.#showTracks());
+    this.#media.on("connected", () => this.#updateState());
+    this.#media.on("error", (error) => this.emit("error", { error, fatal: false }));
+  }
+
+  /** The own tracks. @returns {Publication[]} */
+  get publications() {
+    return [...this.#media.publications];
+  }
+
+  /** For diagnosis; replaced when the connection is. */
+  get peerConnection() {
+    return this.#media.peerConnection;
+  }
+
+  /**
+   * Connects and joins; `Confab.join` calls it.
+   * @returns {Promise<void>} Rejects, and ends the call, when the server refuses or is not there.
+   */
+  async start() {
+    globalThis.addEventListener?.("pagehide", this.#onPageHide);
+    this.#handleLost();
+    const ended = new Promise((_, reject) => this.on("error", ({ error }) => reject(error)));
+    try {
+      this.#signal.start();
+      await Promise.race([this.#media.negotiate(FRESH), ended]);
+    } catch (error) {
+      const reason = asConfabError(error);
+      this.#end(reason);
+      throw reason;
+    }
+  }
+
+  /**
+   * Publishes a track.
+   * @param {MediaStreamTrack} track
+   * @param {{source: Source, name?: string, simulcast?: boolean}} options
+   * @returns {Promise<Publication>}
+   */
+  async publish(track, options) {
+    const publication = newPublication(track, options);
+    await this.#media.publish(publication);
+    if (publication.muted) await this.setMuted(publication, true);
+    return publication;
+  }
+
+  /**
+   * Withdraws a track. The MediaStreamTrack itself is not stopped.
+   * @param {Publication} publication
+   */
+  async unpublish(publication) {
+    const { id } = publication;
+    this.#media.withdraw(publication);
+    if (id !== null) await this.#signal.request("unpublish", { track: id });
+  }
+
+  /**
+   * Sends another track of the same kind in its place, or, with null, nothing for now.
+   * @param {Publication} publication
+   * @param {MediaStreamTrack | null} track
+   */
+  async replaceTrack(publication, track) {
+    publication.track = track;
+    if (track) track.enabled = !publication.muted;
+    await publication.transceiver?.sender.replaceTrack(track);
+  }
+
+  /**
+   * Silences or blanks an own track at once, and tells the others. The device stays open: to turn
+   * a camera's light off, stop the track and replace it with null.
+   * @param {Publication} publication
+   * @param {boolean} muted
+   */
+  async setMuted(publication, muted) {
+    publication.muted = muted;
+    if (publication.track) publication.track.enabled = !muted;
+    if (publication.id !== null) await this.#signal.request("mute", { track: publication.id, muted });
+  }
+
+  /**
+   * Makes sure that a remote track has a slot and keeps it.
+   * @param {string} trackId
+   */
+  async pin(trackId) {
+    const track = this.#remoteTrack(trackId);
+    if (!track) throw new ConfabError("unknown_track", `There is no remote track ${trackId}.`);
+    const mid = this.#slotOf(trackId) ?? this.#lastSlot(track.kind);
+    if (mid === undefined) throw new ConfabError("no_slot", "There is no slot to pin this track to yet.");
+    const reply = await this.#signal.request("subscribe", { mid, track: trackId });
+    this.#assign(mid, reply.track);
+  }
+
+  /**
+   * Lets the server use a pinned track's slot as it sees fit.
+   * @param {string} trackId
+   */
+  async unpin(trackId) {
+    const mid = this.#slotOf(trackId);
+    if (mid === undefined) return;
+    const reply = await this.#signal.request("subscribe", { mid, auto: true });
+    this.#assign(mid, reply.track);
+  }
+
+  /** Ends the call. Own tracks are not stopped. */
+  async leave() {
+    if (this.state === "closed") return;
+    if (this.#signal.isOpen) {
+      const left = this.#signal.request("leave", {}).catch(() => {});
+      await Promise.race([left, new Promise((done) => setTimeout(done, LEAVE_PATIENCE_MS))]);
+    }
+    this.#end(null);
+  }
+
+  /** @returns {Promise<CallStats>} */
+  async stats() {
+    const pc = this.#media.peerConnection;
+    const report = pc ? await pc.getStats() : /** @type {RTCStatsReport} */ (new Map());
+    const sent = new Map();
+    for (const { id, transceiver } of this.#media.publications) {
+      if (id !== null && transceiver?.mid) sent.set(transceiver.mid, id);
+    }
+    const received = new Map([...this.#shown].map(([track, { mid }]) => [mid, track]));
+    return { ...this.#statsReader.read(report, { sent, received }), firstFrameMs: this.#firstFrameMs };
+  }
+
+  /**
+   * How loud a remote audio track is right now, 0 to 1; cheap enough to ask ten times a second.
+   * @param {string} trackId
+   */
+  audioLevel(trackId) {
+    const shown = this.#shown.get(trackId);
+    const receiver = shown && this.#media.receivers().get(shown.mid);
+    return receiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
+  }
+
+  /**
+   * @param {Offer} offer
+   * @returns {Promise<Answered>}
+   */
+  async #sendOffer({ sdp, tracks, newConnection }) {
+    if (newConnection) this.#slots.clear();
+    const answer = this.#joined
+      ? await this.#signal.request("offer", { sdp, tracks, new_connection: newConnection })
+      : await this.#sendJoin(sdp, tracks);
+    // At once, so that a slot event right behind this answer is not overruled by it.
+    for (const { mid, track } of answer.slots) this.#slots.set(mid, track);
+    if (newConnection) this.#repeatMutes(answer);
+    return answer;
+  }
+
+  /**
+   * @param {string} offer
+   * @param {PublishedLine[]} tracks
+   * @returns {Promise<Answered>}
+   */
+  async #sendJoin(offer, tracks) {
+    const { room, name } = this.#options;
+    try {
+      const joined = await this.#signal.request("join", { room, name, offer, tracks });
+      this.#handleJoined(joined);
+      return { sdp: joined.answer ?? "", tracks: joined.tracks, slots: joined.slots };
+    } catch (error) {
+      const reason = asConfabError(error);
+      if (!PASSING_CODES.has(reason.code)) this.#end(reason);
+      throw reason;
+    }
+  }
+
+  /**
+   * Tracks published anew start unmuted at the server.
+   * @param {Pick<Answered, "tracks">} answer
+   */
+  #repeatMutes({ tracks }) {
+    for (const { transceiver, muted } of this.#media.publications) {
+      const own = tracks.find(({ mid }) => mid === transceiver?.mid);
+      if (own && muted) this.#signal.request("mute", { track: own.id, muted }).catch(() => {});
+    }
+  }
+
+  /** @param {Joined} joined */
+  #handleJoined({ participant: id, participants }) {
+    this.#joined = true;
+    this.id = id;
+    const present = new Set(participants.map((info) => info.id));
+    for (const gone of [...this.participants.keys()]) {
+      if (!present.has(gone)) this.#removeParticipant(gone, "gone");
+    }
+    for (const info of participants) {
+      const known = this.participants.get(info.id);
+      if (!known) this.#addParticipant(info);
+      else this.#replaceTracks(known, info.tracks);
+    }
+    this.#reserveSlots();
+    this.#updateState();
+  }
+
+  /** @param {boolean} resumed */
+  #handleOpen(resumed) {
+    clearTimeout(this.#goneTimer);
+    if (!resumed && this.#joined) {
+      this.#joined = false;
+      this.#media.renew();
+    }
+    this.#updateState();
+  }
+
+  #handleLost() {
+    clearTimeout(this.#goneTimer);
+    this.#goneTimer = setTimeout(() => {
+      const error = new ConfabError("server_gone", "The server does not answer.");
+      this.emit("error", { error, fatal: false });
+    }, SERVER_GONE_MS);
+    this.#updateState();
+  }
+
+  /** @param {ServerEvent} event */
+  #handleEvent(event) {
+    switch (event.type) {
+      case "participant_joined":
+        this.#addParticipant(event.participant);
+        break;
+      case "participant_left":
+        this.#removeParticipant(event.participant, event.reason);
+        break;
+      case "track_published":
+        this.#addTrack(event.participant, event.track);
+        break;
+      case "track_unpublished":
+        this.#removeTrack(event.participant, event.track);
+        break;
+      case "track_muted":
+        this.#muteTrack(event.participant, event.track, event.muted);
+        break;
+      case "slot":
+        this.#assign(event.mid, event.track);
+        return;
+      case "reconnect":
+        this.#media.renew();
+        return;
+    }
+    this.#reserveSlots();
+    this.#showTracks();
+  }
+
+  /** @param {ParticipantInfo} info */
+  #addParticipant({ id, name, tracks }) {
+    if (id === this.id || this.participants.has(id)) return;
+    /** @type {Participant} */
+    const participant = { id, name, tracks: new Map() };
+    for (const track of tracks) {
+      participant.tracks.set(track.id, { ...track, participant: id, mediaStreamTrack: null });
+    }
+    this.participants.set(id, participant);
+    this.emit("participant", { participant });
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} reason
+   */
+  #removeParticipant(id, reason) {
+    const participant = this.participants.get(id);
+    if (!participant) return;
+    for (const trackId of [...participant.tracks.keys()]) this.#removeTrack(id, trackId);
+    this.participants.delete(id);
+    this.emit("participantleft", { participant, reason });
+  }
+
+  /**
+   * @param {Participant} participant
+   * @param {TrackInfo[]} tracks
+   */
+  #replaceTracks(participant, tracks) {
+    const present = new Set(tracks.map(({ id }) => id));
+    for (const id of [...participant.tracks.keys()]) {
+      if (!present.has(id)) this.#removeTrack(participant.id, id);
+    }
+    for (const track of tracks) this.#addTrack(participant.id, track);
+  }
+
+  /**
+   * @param {string} participantId
+   * @param {TrackInfo} info
+   */
+  #addTrack(participantId, info) {
+    const participant = this.participants.get(participantId);
+    if (!participant) return;
+    const known = participant.tracks.get(info.id);
+    if (known) this.#muteTrack(participantId, info.id, info.muted);
+    else participant.tracks.set(info.id, { ...info, participant: participantId, mediaStreamTrack: null });
+  }
+
+  /**
+   * @param {string} participantId
+   * @param {string} trackId
+   */
+  #removeTrack(participantId, trackId) {
+    const participant = this.participants.get(participantId);
+    this.#hide(trackId);
+    participant?.tracks.delete(trackId);
+  }
+
+  /**
+   * @param {string} participantId
+   * @param {string} trackId
+   * @param {boolean} muted
+   */
+  #muteTrack(participantId, trackId, muted) {
+    const participant = this.participants.get(participantId);
+    const track = participant?.tracks.get(trackId);
+    if (!participant || !track || track.muted === muted) return;
+    track.muted = muted;
+    this.emit("mute", { participant, track });
+  }
+
+  #reserveSlots() {
+    const count = { audio: 0, video: 0 };
+    for (const { tracks } of this.participants.values()) {
+      for (const { kind } of tracks.values()) count[kind] += 1;
+    }
+    for (const kind of /** @type {Kind[]} */ (["audio", "video"])) {
+      this.#media.reserve(kind, count[kind]).catch((error) => {
+        // A lost session is joined anew, with as many slots as are wanted by then.
+        if (error.code !== "session_lost" && error.code !== "closed") this.emit("error", { error, fatal: false });
+      });
+    }
+  }
+
+  /**
+   * @param {string} mid
+   * @param {string | null} track
+   */
+  #assign(mid, track) {
+    this.#slots.set(mid, track);
+    this.#showTracks();
+  }
+
+  /** Brings what is surfaced in line with what the slots show. */
+  #showTracks() {
+    const receivers = this.#media.receivers();
+    for (const [id, { mid, media }] of [...this.#shown]) {
+      if (this.#slots.get(mid) !== id || receivers.get(mid)?.track !== media) this.#hide(id);
+    }
+    for (const [mid, id] of this.#slots) {
+      const track = id === null ? null : this.#remoteTrack(id);
+      const media = receivers.get(mid)?.track;
+      if (!track || !media || this.#shown.has(track.id)) continue;
+      const participant = /** @type {Participant} */ (this.participants.get(track.participant));
+      this.#shown.set(track.id, { mid, media });
+      track.mediaStreamTrack = media;
+      if (track.kind === "video") this.#awaitFirstFrame(media);
+      this.emit("track", { participant, track });
+    }
+  }
+
+  /** @param {string} trackId */
+  #hide(trackId) {
+    const track = this.#remoteTrack(trackId);
+    if (!this.#shown.delete(trackId) || !track) return;
+    track.mediaStreamTrack = null;
+    const participant = this.participants.get(track.participant);
+    if (participant) this.emit("trackended", { participant, track });
+  }
+
+  /** @param {MediaStreamTrack} media */
+  #awaitFirstFrame(media) {
+    if (this.#firstFrameAwaited) return;
+    this.#firstFrameAwaited = true;
+    const video = document.createElement("video");
+    video.muted = true;
+    video.srcObject = new MediaStream([media]);
+    video.onloadeddata = () => {
+      this.#firstFrameMs = performance.now() - this.#startedAt;
+      video.srcObject = null;
+    };
+    video.play().catch(() => {});
+  }
+
+  /**
+   * @param {string} id
+   * @returns {RemoteTrack | undefined}
+   */
+  #remoteTrack(id) {
+    for (const { tracks } of this.participants.values()) {
+      const track = tracks.get(id);
+      if (track) return track;
+    }
+    return undefined;
+  }
+
+  /** @param {string} trackId */
+  #slotOf(trackId) {
+    return [...this.#slots].find(([, track]) => track === trackId)?.[0];
+  }
+
+  /** @param {Kind} kind */
+  #lastSlot(kind) {
+    return [...this.#media.receivers()].filter(([, { track }]) => track.kind === kind).at(-1)?.[0];
+  }
+
+  #updateState() {
+    if (this.state === "closed") return;
+    const signaling = this.#signal.isOpen && this.#joined;
+    const media = this.#media.isConnected;
+    if (signaling && media) this.#wasConnected = true;
+    const broken = this.#wasConnected ? "reconnecting" : "connecting";
+    this.state = signaling && media ? "connected" : broken;
+    this.emit("state", { state: this.state, signaling, media });
+  }
+
+  /** @param {ConfabError | null} error */
+  #end(error) {
+    if (this.state === "closed") return;
+    this.state = "closed";
+    globalThis.removeEventListener?.("pagehide", this.#onPageHide);
+    clearTimeout(this.#goneTimer);
+    this.#media.close();
+    this.#signal.close();
+    if (error) this.emit("error", { error, fatal: true });
+    this.emit("state", { state: "closed", signaling: false, media: false });
+  }
+}
+
+export const Confab = {
+  /**
+   * Joins a room. When this is fulfilled, `participants` is filled and tracks that already have a
+   * slot carry their `mediaStreamTrack`; what comes later is told by events.
+   * @param {JoinOptions} options
+   * @returns {Promise<Call>} Rejects with a `ConfabError`.
+   */
+  async join(options) {
+    const call = new Call(options);
+    await call.start();
+    return call;
+  },
+};
+
+/**
+ * @param {MediaStreamTrack} track
+ * @param {{source: Source, name?: string, simulcast?: boolean}} options
+ * @returns {Publication}
+ */
+function newPublication(track, { source, name, simulcast = false }) {
+  const kind = /** @type {Kind} */ (track.kind);
+  return { id: null, kind, source, name, simulcast, muted: !track.enabled, track, transceiver: null };
+}
+
+function defaultUrl() {
+  const url = new URL("/v1/ws", location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url.href;
+}

@@ -1,0 +1,361 @@
+/**
+ * The media connection: one RTCPeerConnection, sendonly m-lines for what is published, recvonly
+ * m-lines as slots for what is received. It makes offers, one at a time, hands each to `control`,
+ * applies the answer, and mends the connection when it breaks: first an ICE restart, then a new
+ * connection. Which remote track a slot shows is not known here.
+ */
+
+import { asConfabError, ConfabError, Emitter } from "./events.js";
+
+/** @import { Answered, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
+
+/** Slots of each kind in the first offer, so that joining a small call takes one round trip. */
+const FIRST_SLOTS = 4;
+/** Slots are added in steps, so that a filling room costs few offers. */
+const SLOT_STEP = 4;
+/** Most slots of a kind: the server takes at most 64 m-lines. */
+const MAX_SLOTS = 28;
+/** `disconnected` often heals by itself; after this it is helped, milliseconds. */
+const DISCONNECTED_PATIENCE_MS = 2_000;
+/** An attempt that has not connected by then has failed, milliseconds. */
+const CONNECT_PATIENCE_MS = 10_000;
+/** Longest wait between two attempts, milliseconds. */
+const MAX_RETRY_MS = 8_000;
+/** Refusals that mean: the server no longer has this connection. */
+const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
+/** Three layers a factor of two apart, lowest first. @type {RTCRtpEncodingParameters[]} */
+const SIMULCAST_ENCODINGS = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
+];
+
+/**
+ * One own track, published or about to be.
+ * @typedef {object} Publication
+ * @property {string | null} id The server's id; a new one after a new connection.
+ * @property {Kind} kind
+ * @property {Source} source
+ * @property {string} [name]
+ * @property {boolean} simulcast
+ * @property {boolean} muted
+ * @property {MediaStreamTrack | null} track Null while nothing is captured (camera off).
+ * @property {RTCRtpTransceiver | null} transceiver
+ */
+
+/**
+ * How to reach the server.
+ * @typedef {object} Control
+ * @property {(offer: Offer) => Promise<Answered>} offer
+ * @property {(line: PublishedLine) => Promise<{track: string}>} publish
+ */
+
+/** @typedef {{sdp: string, tracks: PublishedLine[], newConnection: boolean}} Offer */
+
+/**
+ * What a negotiation is for, weakest first: new m-lines, an ICE restart, a new connection.
+ * @typedef {0 | 1 | 2} Purpose
+ */
+export const UPDATE = 0;
+export const RESTART = 1;
+export const FRESH = 2;
+
+/**
+ * @typedef {object} MediaEvents
+ * @property {undefined} negotiated An answer has been applied; there may be new slots.
+ * @property {boolean} connected Whether media can flow.
+ * @property {ConfabError} error
+ */
+
+/** @extends {Emitter<MediaEvents>} */
+export class Media extends Emitter {
+  #control;
+  #configuration;
+  /** @type {RTCPeerConnection | null} */
+  #pc = null;
+  /** @type {Set<Publication>} */
+  publications = new Set();
+  /** Negotiated sending m-lines that publish nothing now. @type {RTCRtpTransceiver[]} */
+  #idle = [];
+  /** @type {Record<Kind, RTCRtpTransceiver[]>} */
+  #slots = { audio: [], video: [] };
+  /** @type {Record<Kind, number>} */
+  #slotsWanted = { audio: FIRST_SLOTS, video: FIRST_SLOTS };
+  /** @type {Promise<void>} */
+  #last = Promise.resolve();
+  /** The negotiation that has not begun yet, if any. @type {{purpose: Purpose, done: Promise<void>} | null} */
+  #next = null;
+  /** Whether the server knows the present RTCPeerConnection. */
+  #answered = false;
+  #connected = false;
+  #attempts = 0;
+  #closed = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #watchdog;
+
+  /**
+   * @param {Control} control
+   * @param {RTCConfiguration} [configuration]
+   */
+  constructor(control, configuration = {}) {
+    super();
+    this.#control = control;
+    /** @type {RTCConfiguration} */
+    this.#configuration = { bundlePolicy: "max-bundle", ...configuration };
+  }
+
+  get isConnected() {
+    return this.#connected;
+  }
+
+  get peerConnection() {
+    return this.#pc;
+  }
+
+  /** The slots that have been negotiated, by mid. */
+  receivers() {
+    /** @type {Map<string, RTCRtpReceiver>} */
+    const receivers = new Map();
+    for (const { mid, receiver } of [...this.#slots.audio, ...this.#slots.video]) {
+      if (mid !== null) receivers.set(mid, receiver);
+    }
+    return receivers;
+  }
+
+  /**
+   * Makes an offer when those before it are done. Calls that come meanwhile share one offer.
+   * @param {Purpose} purpose
+   * @returns {Promise<void>} Fulfilled when the answer is applied.
+   */
+  negotiate(purpose) {
+    if (this.#next) {
+      if (purpose > this.#next.purpose) this.#next.purpose = purpose;
+      return this.#next.done;
+    }
+    const next = { purpose, done: Promise.resolve() };
+    const begin = () => {
+      this.#next = null;
+      return this.#exchange(next.purpose);
+    };
+    next.done = this.#last.then(begin, begin);
+    this.#next = next;
+    this.#last = next.done;
+    return next.done;
+  }
+
+  /**
+   * Sees to it that there are slots for so many remote tracks.
+   * @param {Kind} kind
+   * @param {number} tracks
+   */
+  async reserve(kind, tracks) {
+    const wanted = Math.min(MAX_SLOTS, Math.ceil(tracks / SLOT_STEP) * SLOT_STEP);
+    if (wanted <= this.#slotsWanted[kind]) return;
+    this.#slotsWanted[kind] = wanted;
+    await this.negotiate(UPDATE);
+  }
+
+  /**
+   * Publishes a track on an idle m-line if there is one, else on a new one.
+   * @param {Publication} publication
+   */
+  async publish(publication) {
+    this.publications.add(publication);
+    try {
+      const idle = this.#takeIdle(publication);
+      if (!idle) return await this.negotiate(UPDATE);
+      publication.transceiver = idle;
+      await idle.sender.replaceTrack(publication.track);
+      const line = { mid: /** @type {string} */ (idle.mid), source: publication.source, name: publication.name };
+      const { track } = await this.#control.publish(line);
+      if (publication.transceiver === idle) publication.id = track;
+    } catch (error) {
+      this.withdraw(publication);
+      throw asConfabError(error);
+    }
+  }
+
+  /**
+   * Stops sending; the m-line stays negotiated for the next publication.
+   * @param {Publication} publication
+   */
+  withdraw(publication) {
+    this.publications.delete(publication);
+    const { transceiver } = publication;
+    publication.transceiver = null;
+    if (!transceiver) return;
+    transceiver.sender.replaceTrack(null).catch(() => {});
+    this.#idle.push(transceiver);
+  }
+
+  /** The server has lost the connection, or the network has: begin anew. */
+  renew() {
+    this.#setConnected(false);
+    this.#recover(FRESH);
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#watchdog);
+    this.#pc?.close();
+    this.#setConnected(false);
+  }
+
+  /** @param {Publication} publication */
+  #takeIdle({ kind, simulcast }) {
+    const index = this.#idle.findIndex(({ mid, receiver, sender }) =>
+      mid !== null && receiver.track.kind === kind && sender.getParameters().encodings.length > 1 === simulcast);
+    return index < 0 ? null : this.#idle.splice(index, 1)[0] ?? null;
+  }
+
+  /** @param {Purpose} purpose */
+  async #exchange(purpose) {
+    if (this.#closed) return;
+    const newConnection = purpose === FRESH || !this.#answered;
+    const pc = newConnection ? this.#open() : /** @type {RTCPeerConnection} */ (this.#pc);
+    this.#addLines(pc);
+    await pc.setLocalDescription(await pc.createOffer({ iceRestart: purpose === RESTART }));
+    const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;
+    try {
+      const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection });
+      if (this.#closed) return;
+      await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+      this.#answered = true;
+      this.#nameOwnTracks(answer.tracks);
+      this.emit("negotiated", undefined);
+      if (!this.#connected) this.#watch(CONNECT_PATIENCE_MS);
+    } catch (error) {
+      // Without this the next offer would be refused as one too many.
+      if (pc.signalingState === "have-local-offer") await pc.setLocalDescription({ type: "rollback" });
+      const reason = asConfabError(error);
+      if (LOST_CONNECTION.has(reason.code) && !newConnection) this.renew();
+      throw reason;
+    }
+  }
+
+  #open() {
+    const old = this.#pc;
+    const pc = new RTCPeerConnection(this.#configuration);
+    this.#pc = pc;
+    this.#answered = false;
+    this.#idle = [];
+    this.#slots = { audio: [], video: [] };
+    for (const publication of this.publications) {
+      publication.transceiver = null;
+      publication.id = null;
+    }
+    old?.close();
+    pc.onconnectionstatechange = () => {
+      if (pc === this.#pc) this.#handleConnectionState(pc.connectionState);
+    };
+    return pc;
+  }
+
+  /** @param {RTCPeerConnection} pc */
+  #addLines(pc) {
+    for (const publication of this.publications) {
+      publication.transceiver ??= pc.addTransceiver(publication.track ?? publication.kind, {
+        direction: "sendonly",
+        ...(publication.simulcast && { sendEncodings: SIMULCAST_ENCODINGS }),
+      });
+    }
+    for (const kind of /** @type {Kind[]} */ (["audio", "video"])) {
+      const slots = this.#slots[kind];
+      while (slots.length < this.#slotsWanted[kind]) {
+        const slot = pc.addTransceiver(kind, { direction: "recvonly" });
+        slot.setCodecPreferences(slotCodecs(kind));
+        slots.push(slot);
+      }
+    }
+  }
+
+  /** @returns {PublishedLine[]} */
+  #lines() {
+    return [...this.publications].flatMap(({ transceiver, source, name }) =>
+      transceiver?.mid ? [{ mid: transceiver.mid, source, name }] : []);
+  }
+
+  /** @param {OwnTrack[]} tracks */
+  #nameOwnTracks(tracks) {
+    for (const publication of this.publications) {
+      const own = tracks.find(({ mid }) => mid === publication.transceiver?.mid);
+      if (own) publication.id = own.id;
+    }
+  }
+
+  /** @param {RTCPeerConnectionState} state */
+  #handleConnectionState(state) {
+    if (this.#closed) return;
+    if (state === "connected") {
+      clearTimeout(this.#watchdog);
+      this.#attempts = 0;
+      this.#setConnected(true);
+    } else if (state === "disconnected") {
+      this.#setConnected(false);
+      this.#watch(DISCONNECTED_PATIENCE_MS);
+    } else if (state === "failed") {
+      this.#handleFailure();
+    }
+  }
+
+  /** @param {number} patienceMs */
+  #watch(patienceMs) {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => this.#handleFailure(), patienceMs);
+  }
+
+  #handleFailure() {
+    if (this.#closed) return;
+    this.#setConnected(false);
+    if (this.#attempts > 0) {
+      this.emit("error", new ConfabError("media_failed",
+        "No media connection to the server: a firewall may be blocking UDP. Still trying."));
+    }
+    this.#recover(this.#attempts === 0 ? RESTART : FRESH);
+  }
+
+  /** @param {Purpose} purpose */
+  #recover(purpose) {
+    clearTimeout(this.#watchdog);
+    this.#attempts += 1;
+    this.negotiate(purpose).catch((error) => {
+      // While signaling is down its own recovery comes first, and then starts this one again.
+      if (this.#closed || this.#connected || error.code === "session_lost") return;
+      this.#watch(Math.min(MAX_RETRY_MS, 500 * 2 ** this.#attempts));
+    });
+  }
+
+  /** @param {boolean} connected */
+  #setConnected(connected) {
+    if (connected === this.#connected) return;
+    this.#connected = connected;
+    this.emit("connected", connected);
+  }
+}
+
+/**
+ * What a slot needs to be able to show. Every codec a browser knows, times every slot, would make
+ * an offer of a large room several times as long.
+ * @param {Kind} kind
+ */
+function slotCodecs(kind) {
+  const codecs = RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [];
+  return codecs.filter(({ mimeType, sdpFmtpLine = "" }) => {
+    switch (mimeType.split("/")[1]?.toLowerCase()) {
+      case "vp9":
+        return !/profile-id=[1-3]/.test(sdpFmtpLine);
+      case "h264":
+        return sdpFmtpLine.includes("packetization-mode=1");
+      case "opus":
+      case "vp8":
+      case "av1":
+      case "rtx":
+      case "red":
+      case "ulpfec":
+      case "flexfec-03":
+        return true;
+      default:
+        return false;
+    }
+  });
+}

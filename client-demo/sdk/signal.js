@@ -1,0 +1,278 @@
+/**
+ * The signaling session: requests go out and get their one reply, server events come in once and
+ * in order, whatever happens to the socket underneath. After a lost socket the session is resumed
+ * with the last event seen, and requests without a reply are sent again under their old id.
+ */
+
+import { ConfabError, Emitter } from "./events.js";
+
+/** @import { Requests, Replies, ServerEvent, Welcome } from "./types.js" */
+
+const PROTOCOL_VERSION = 1;
+/** Waits before the next attempt, milliseconds: the first, and where doubling ends. */
+const FIRST_RETRY_MS = 250;
+const MAX_RETRY_MS = 5_000;
+/** A socket that has not said welcome by then is given up, milliseconds. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Events are acknowledged together when this has passed, milliseconds. */
+const ACK_DELAY_MS = 50;
+/** Ping intervals of silence after which the socket counts as dead. */
+const SILENT_INTERVALS = 2;
+/** Until the server has named its interval, milliseconds. */
+const DEFAULT_PING_INTERVAL_MS = 15_000;
+/** Refusals, and reasons for closing, after which trying again makes sense. */
+export const PASSING_CODES = new Set([
+  "hello_timeout",
+  "idle",
+  "internal",
+  "overloaded",
+  "server_full",
+  "session_lost",
+  "shutting_down",
+  "slow_client",
+  "worker_failed",
+]);
+
+/**
+ * @typedef {object} Waiting
+ * @property {number} id
+ * @property {keyof Requests} type
+ * @property {string} text
+ * @property {(reply: any) => void} resolve
+ * @property {(error: ConfabError) => void} reject
+ */
+
+/**
+ * @typedef {object} SignalEvents
+ * @property {ServerEvent} event
+ * @property {{resumed: boolean}} open A session is up. If it is not a resumed one, the server
+ *   knows nothing of what was said in an earlier session.
+ * @property {undefined} lost The socket is gone, and is being reconnected.
+ * @property {ConfabError} closed The session is over for good.
+ */
+
+/** @extends {Emitter<SignalEvents>} */
+export class Signal extends Emitter {
+  #url;
+  #token;
+  #socketClass;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {string | null} */
+  #session = null;
+  #welcomed = false;
+  #closed = false;
+  #nextId = 1;
+  #lastSeq = 0;
+  #ackedSeq = 0;
+  #attempts = 0;
+  #heardAt = 0;
+  #pingIntervalMs = DEFAULT_PING_INTERVAL_MS;
+  /** Requests without a reply, in the order of their ids. @type {Map<number, Waiting>} */
+  #waiting = new Map();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retryTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #connectTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #ackTimer;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #pingTimer;
+  #onOnline = () => this.#reconnectNow();
+
+  /**
+   * @param {object} options
+   * @param {string} options.url `ws://…/v1/ws`
+   * @param {string} [options.token]
+   * @param {typeof WebSocket} [options.socketClass] Another implementation, for tests.
+   */
+  constructor({ url, token, socketClass = WebSocket }) {
+    super();
+    this.#url = url;
+    this.#token = token;
+    this.#socketClass = socketClass;
+  }
+
+  /** Opens the socket, and keeps one open until `close`. */
+  start() {
+    globalThis.addEventListener?.("online", this.#onOnline);
+    this.#connect();
+  }
+
+  /** Whether requests reach the server right now. */
+  get isOpen() {
+    return this.#welcomed;
+  }
+
+  /**
+   * Sends a request now, or as soon as there is a socket.
+   * @template {keyof Requests} Type
+   * @param {Type} type
+   * @param {Requests[Type]} body
+   * @returns {Promise<Replies[Type]>} Rejects with the server's `ConfabError`, or with
+   *   `session_lost` when the server forgot the session in which the request was made.
+   */
+  request(type, body) {
+    if (this.#closed) return Promise.reject(new ConfabError("closed", "The call has ended."));
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      const text = JSON.stringify({ id, type, ...body });
+      this.#waiting.set(id, { id, type, text, resolve, reject });
+      if (this.#welcomed) this.#socket?.send(text);
+    });
+  }
+
+  /**
+   * Ends the session; what waits for a reply is rejected.
+   * @param {ConfabError} [reason]
+   */
+  close(reason = new ConfabError("closed", "The call has ended.")) {
+    if (this.#closed) return;
+    this.#closed = true;
+    globalThis.removeEventListener?.("online", this.#onOnline);
+    this.#dropSocket();
+    clearTimeout(this.#retryTimer);
+    this.#rejectWaiting(reason);
+    this.emit("closed", reason);
+  }
+
+  #connect() {
+    const socket = new this.#socketClass(this.#url);
+    this.#socket = socket;
+    socket.onopen = () => this.#hello(socket);
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) this.#handleFrame(data);
+    };
+    socket.onclose = () => {
+      if (socket === this.#socket) this.#handleLoss();
+    };
+    this.#connectTimer = setTimeout(() => this.#handleLoss(), CONNECT_TIMEOUT_MS);
+  }
+
+  /** @param {WebSocket} socket */
+  #hello(socket) {
+    const id = this.#nextId++;
+    const resume = this.#session === null ? undefined : { session: this.#session, seq: this.#lastSeq };
+    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token, resume };
+    this.#waiting.set(id, {
+      id,
+      type: "hello",
+      text: "",
+      resolve: (welcome) => this.#handleWelcome(welcome),
+      reject: (error) => {
+        if (this.#closed) return;
+        if (PASSING_CODES.has(error.code)) this.#handleLoss();
+        else this.close(error);
+      },
+    });
+    socket.send(JSON.stringify(hello));
+  }
+
+  /** @param {Welcome} welcome */
+  #handleWelcome(welcome) {
+    clearTimeout(this.#connectTimer);
+    this.#attempts = 0;
+    const hadSession = this.#session !== null;
+    this.#session = welcome.session;
+    if (!welcome.resumed) {
+      this.#lastSeq = 0;
+      this.#ackedSeq = 0;
+      if (hadSession) {
+        this.#rejectWaiting(new ConfabError("session_lost", "The server has forgotten this session."));
+      }
+    }
+    this.#welcomed = true;
+    for (const waiting of this.#waiting.values()) this.#socket?.send(waiting.text);
+    this.#pingIntervalMs = welcome.ping_interval_ms || DEFAULT_PING_INTERVAL_MS;
+    this.#pingTimer = setInterval(() => this.#ping(), this.#pingIntervalMs);
+    this.emit("open", { resumed: welcome.resumed });
+  }
+
+  #ping() {
+    if (Date.now() - this.#heardAt > SILENT_INTERVALS * this.#pingIntervalMs) this.#handleLoss();
+    else this.request("ping", {}).catch(() => {});
+  }
+
+  /** @param {unknown} data */
+  #handleFrame(data) {
+    this.#heardAt = Date.now();
+    let message;
+    try {
+      message = JSON.parse(String(data));
+    } catch {
+      return;
+    }
+    if (typeof message?.re === "number") this.#handleReply(message);
+    else if (typeof message?.seq === "number") this.#handleEvent(message);
+    else if (message?.type === "closing") this.#handleClosing(message);
+  }
+
+  /** @param {any} reply */
+  #handleReply(reply) {
+    const waiting = this.#waiting.get(reply.re);
+    if (!waiting) return;
+    this.#waiting.delete(reply.re);
+    if (reply.type === "error") waiting.reject(new ConfabError(reply.code, reply.message));
+    else waiting.resolve(reply);
+  }
+
+  /** @param {ServerEvent & {seq: number}} event */
+  #handleEvent(event) {
+    if (event.seq <= this.#lastSeq) return;
+    this.#lastSeq = event.seq;
+    this.#ackTimer ??= setTimeout(() => this.#acknowledge(), ACK_DELAY_MS);
+    if (event.type === "closing") this.#handleClosing(event);
+    else this.emit("event", event);
+  }
+
+  /** @param {{code: string, message: string}} closing */
+  #handleClosing({ code, message }) {
+    if (!PASSING_CODES.has(code)) this.close(new ConfabError(code, message));
+  }
+
+  #acknowledge() {
+    this.#ackTimer = undefined;
+    if (!this.#welcomed || this.#ackedSeq === this.#lastSeq) return;
+    this.#ackedSeq = this.#lastSeq;
+    this.#socket?.send(JSON.stringify({ type: "ack", seq: this.#lastSeq }));
+  }
+
+  #handleLoss() {
+    const wasOpen = this.#welcomed;
+    this.#dropSocket();
+    if (this.#closed) return;
+    const ceiling = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#attempts);
+    this.#attempts += 1;
+    // Half of the wait is random, so that a restarted server is not met by everybody at once.
+    this.#retryTimer = setTimeout(() => this.#connect(), (ceiling * (1 + Math.random())) / 2);
+    if (wasOpen) this.emit("lost", undefined);
+  }
+
+  #reconnectNow() {
+    if (this.#socket || this.#closed) return;
+    clearTimeout(this.#retryTimer);
+    this.#connect();
+  }
+
+  #dropSocket() {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#welcomed = false;
+    clearTimeout(this.#connectTimer);
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
+    clearInterval(this.#pingTimer);
+    // A hello or ping belongs to its socket; every other request outlives it.
+    for (const [id, { type }] of this.#waiting) {
+      if (type === "hello" || type === "ping") this.#waiting.delete(id);
+    }
+    socket?.close();
+  }
+
+  /** @param {ConfabError} error */
+  #rejectWaiting(error) {
+    const all = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const waiting of all) waiting.reject(error);
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The wire types of Confab's WebSocket protocol, version 1, as JSDoc typedefs. Nothing runs here.
+ *
+ * A request carries an `id` and gets exactly one reply, which carries it back as `re`. An event of
+ * the server carries a sequence number `seq`, which the client acknowledges.
+ */
+
+/** @typedef {"audio" | "video"} Kind */
+/** @typedef {"camera" | "microphone" | "screen" | "screen_audio" | "other"} Source */
+
+/**
+ * A track as other participants see it.
+ * @typedef {object} TrackInfo
+ * @property {string} id `t_…`
+ * @property {Kind} kind
+ * @property {Source} source
+ * @property {string} [name]
+ * @property {boolean} muted
+ */
+
+/**
+ * @typedef {object} ParticipantInfo
+ * @property {string} id `p_…`
+ * @property {string} name
+ * @property {TrackInfo[]} tracks
+ */
+
+/**
+ * A sending m-line to publish.
+ * @typedef {object} PublishedLine
+ * @property {string} mid
+ * @property {Source} source
+ * @property {string} [name]
+ */
+
+/**
+ * A sending m-line that the server published.
+ * @typedef {{id: string, mid: string, kind: Kind}} OwnTrack
+ */
+
+/**
+ * A receiving m-line and the track it shows.
+ * @typedef {{mid: string, kind: Kind, track: string | null}} SlotInfo
+ */
+
+/**
+ * Requests by type: what goes out, and what the reply carries.
+ * @typedef {object} Requests
+ * @property {{version: 1, token?: string, resume?: {session: string, seq: number}}} hello
+ * @property {{room: string, name: string, offer?: string, tracks?: PublishedLine[]}} join
+ * @property {{sdp: string, tracks?: PublishedLine[], new_connection?: boolean}} offer
+ * @property {PublishedLine} publish
+ * @property {{track: string}} unpublish
+ * @property {{mid: string, track?: string | null, auto?: true}} subscribe
+ * @property {{track: string, muted: boolean}} mute
+ * @property {{}} leave
+ * @property {{}} ping
+ */
+
+/**
+ * @typedef {object} Welcome
+ * @property {string} session
+ * @property {boolean} resumed Whether the session named in `resume` goes on.
+ * @property {number} grace_ms How long the session outlives its socket, in milliseconds.
+ * @property {number} ping_interval_ms
+ * @property {number} max_message_bytes
+ */
+
+/**
+ * @typedef {object} Joined
+ * @property {string} participant The caller's own id.
+ * @property {string} room
+ * @property {ParticipantInfo[]} participants The others.
+ * @property {string} [answer]
+ * @property {OwnTrack[]} tracks
+ * @property {SlotInfo[]} slots
+ */
+
+/** @typedef {{sdp: string, tracks: OwnTrack[], slots: SlotInfo[]}} Answered */
+
+/**
+ * Replies by the type of their request.
+ * @typedef {object} Replies
+ * @property {Welcome} hello
+ * @property {Joined} join
+ * @property {Answered} offer
+ * @property {{track: string, mid: string, kind: Kind}} publish
+ * @property {{track: string}} unpublish
+ * @property {{mid: string, track: string | null}} subscribe
+ * @property {{track: string, muted: boolean}} mute
+ * @property {{}} leave
+ * @property {{}} ping
+ */
+
+/**
+ * Events of the server.
+ * @typedef {{type: "participant_joined", participant: ParticipantInfo}
+ *   | {type: "participant_left", participant: string, reason: string}
+ *   | {type: "track_published", participant: string, track: TrackInfo}
+ *   | {type: "track_unpublished", participant: string, track: string}
+ *   | {type: "track_muted", participant: string, track: string, muted: boolean}
+ *   | {type: "slot", mid: string, track: string | null}
+ *   | {type: "media", state: string}
+ *   | {type: "reconnect", reason: string, message: string}
+ *   | {type: "closing", code: string, message: string}} ServerEvent
+ */
+
+export {};

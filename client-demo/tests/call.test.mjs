@@ -1,0 +1,198 @@
+/** Calls between Chromium tabs through the real page and the real server. */
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+import { launchChromium, screenshot } from "./chromium.mjs";
+import { connected, join, moving, newRoom, readStats, seesAndHears, tile, watch } from "./participant.mjs";
+import { Server } from "./server.mjs";
+
+const FIRST_FRAME_RUNS = 10;
+/** The server is told gone after ten seconds; the rest is slack for a busy machine. */
+const GONE_TIMEOUT_MS = 16_000;
+const RECOVERY_TIMEOUT_MS = 30_000;
+
+let browser;
+let server;
+before(async () => {
+  server = await Server.start();
+  browser = await launchChromium();
+});
+afterEach(async () => {
+  for (const context of browser?.contexts() ?? []) await context.close();
+});
+after(async () => {
+  await browser?.close();
+  await server?.kill();
+});
+
+test("three tabs see and hear each other, under AES-GCM", async () => {
+  const room = newRoom();
+  const names = ["Ada", "Grace", "Linus"];
+  const pages = [];
+  for (const name of names) pages.push(await join(browser, server.url, { name, room }));
+  for (const [index, page] of pages.entries()) {
+    for (const other of names.filter((_, which) => which !== index)) await moving(page, other);
+  }
+  await screenshot(pages[0], "call");
+  for (const [index, page] of pages.entries()) {
+    await seesAndHears(page, 2, names[index]);
+    const { cipher } = await watch(page, 100);
+    assert.match(cipher, /GCM/, `${names[index]} has ${cipher}`);
+  }
+  await pages[1].click("#toggle-stats");
+  await pages[1].waitForTimeout(2_500);
+  await screenshot(pages[1], "call-statistics");
+  assert.match(await pages[1].textContent("#stats"), /GCM/);
+});
+
+test("the first frame comes soon after join is pressed", async (context) => {
+  const room = newRoom();
+  await join(browser, server.url, { name: "Ada", room });
+  const page = await join(browser, server.url, { name: "Grace", room });
+  const times = [];
+  for (let run = 0; run < FIRST_FRAME_RUNS; run += 1) {
+    await page.click("#leave");
+    await page.click("#to-lobby");
+    await page.waitForFunction(() => document.getElementById("preview").videoWidth > 0);
+    await page.click("#join");
+    const handle = await page.waitForFunction(async () => {
+      const call = window.confab.call;
+      return call?.state === "connected" && (await call.stats()).firstFrameMs;
+    });
+    times.push(await handle.jsonValue());
+  }
+  times.sort((a, b) => a - b);
+  const median = (times[FIRST_FRAME_RUNS / 2 - 1] + times[FIRST_FRAME_RUNS / 2]) / 2;
+  context.diagnostic(`first frame after join: median ${median.toFixed(0)} ms (${times.map((ms) => ms.toFixed(0)).join(", ")})`);
+  assert.ok(times.every((ms) => ms > 0));
+});
+
+test("a shared screen appears, takes the stage and goes", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  await moving(grace, "Ada");
+  for (let round = 0; round < 2; round += 1) {
+    await ada.click("#toggle-screen");
+    await moving(grace, "Ada's screen");
+    const { pictures } = await watch(grace, 2_000);
+    assert.equal(pictures.length, 2, "camera and screen both move");
+    if (round === 0) await screenshot(grace, "screen-share");
+    const sizes = await Promise.all([tile(grace, "Ada's screen").boundingBox(), tile(grace, "Ada").boundingBox()]);
+    assert.ok(sizes[0].width > 2 * sizes[1].width, "the screen is the largest tile");
+    await ada.click("#toggle-screen");
+    await tile(grace, "Ada's screen").waitFor({ state: "detached" });
+  }
+});
+
+test("mute silences, camera off blanks and frees the camera, and both come back", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  await moving(grace, "Ada");
+  await seesAndHears(grace, 1, "Grace");
+
+  await ada.click("#toggle-mic");
+  await grace.waitForSelector('.tile[aria-label="Ada, muted"]');
+  await grace.waitForTimeout(1_000);
+  assert.equal((await watch(grace, 2_000)).voices.length, 0, "a muted voice is heard");
+
+  const camera = await ada.evaluateHandle(() => window.confab.call.publications.find(({ source }) => source === "camera").track);
+  await ada.click("#toggle-camera");
+  await grace.waitForSelector('.tile.blank[aria-label="Ada, muted"]');
+  assert.equal(await camera.evaluate((track) => track.readyState), "ended", "the camera's light stays on");
+  await grace.waitForTimeout(500);
+  await screenshot(grace, "muted");
+  assert.equal((await watch(grace, 2_000)).pictures.length, 0, "a picture moves though the camera is off");
+
+  await ada.click("#toggle-mic");
+  await ada.click("#toggle-camera");
+  await grace.waitForSelector('.tile:not(.blank)[aria-label="Ada"]');
+  await grace.waitForTimeout(1_500);
+  await seesAndHears(grace, 1, "Grace");
+});
+
+test("leaving removes the tile, rejoining brings it back", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  await moving(ada, "Grace");
+  await grace.click("#leave");
+  await grace.waitForSelector("#left-title:visible");
+  await tile(ada, "Grace").waitFor({ state: "detached", timeout: 3_000 });
+  await grace.click("#rejoin");
+  await connected(grace);
+  await moving(ada, "Grace");
+  await moving(grace, "Ada");
+  await seesAndHears(ada, 1, "Ada");
+  await seesAndHears(grace, 1, "Grace");
+
+  await grace.close();
+  await tile(ada, "Grace").waitFor({ state: "detached", timeout: 3_000 });
+});
+
+test("one may join without camera and microphone, and turn them on later", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const context = await browser.newContext();
+  const guest = await context.newPage();
+  await guest.goto(`${server.url}/?${new URLSearchParams({ name: "Guest", room, video: "640x360" })}`);
+  await guest.waitForFunction(() => document.getElementById("preview").videoWidth > 0);
+  await guest.click("#lobby-mic");
+  await guest.click("#lobby-camera");
+  await guest.click("#join");
+  await connected(guest);
+  await moving(guest, "Ada");
+  await ada.waitForSelector('.tile.blank[aria-label="Guest, muted"]');
+  await guest.click("#toggle-camera");
+  await guest.click("#toggle-mic");
+  await moving(ada, "Guest");
+  await ada.waitForTimeout(1_000);
+  await seesAndHears(ada, 1, "Ada");
+});
+
+test("a camera sent in three sizes is seen", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room, simulcast: "1", video: "960x540" });
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  await moving(grace, "Ada");
+  await grace.waitForTimeout(2_000);
+  await seesAndHears(grace, 1, "Grace");
+  const accepted = await ada.evaluate(() => {
+    const { transceiver } = window.confab.call.publications.find(({ source }) => source === "camera");
+    return transceiver.sender.getParameters().encodings.map(({ rid }) => rid);
+  });
+  assert.deepEqual(accepted, ["q", "h", "f"]);
+  const { outbound } = await readStats(ada);
+  const alive = outbound.filter(({ kind, framesEncoded }) => kind === "video" && framesEncoded > 0);
+  assert.ok(alive.length >= 2, `${alive.length} sizes are sent`);
+});
+
+test("a room with more people than the first offer had slots for", async () => {
+  const room = newRoom();
+  const names = ["Ada", "Grace", "Linus", "Margaret", "Barbara", "Alan"];
+  const pages = [];
+  for (const name of names) pages.push(await join(browser, server.url, { name, room, video: "160x90" }));
+  for (const other of names.slice(1)) await moving(pages[0], other);
+  for (const other of names.slice(0, -1)) await moving(pages.at(-1), other);
+  await screenshot(pages[0], "call-6");
+});
+
+test("a server that goes is told in clear words, and its return brings the call back", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  await moving(ada, "Grace");
+  await server.kill();
+  await ada.waitForFunction(() => document.getElementById("call-state").textContent === "Reconnecting…", null, { timeout: 3_000 });
+  await ada.waitForSelector("#call-problem:visible", { timeout: GONE_TIMEOUT_MS });
+  assert.match(await ada.textContent("#call-problem"), /The server does not answer/);
+  await screenshot(ada, "server-gone");
+  await server.restart();
+  for (const page of [ada, grace]) await connected(page, RECOVERY_TIMEOUT_MS);
+  await moving(ada, "Grace");
+  await moving(grace, "Ada");
+  assert.ok(await ada.isHidden("#call-problem"));
+  await seesAndHears(ada, 1, "Ada");
+  await seesAndHears(grace, 1, "Grace");
+});

@@ -1,0 +1,126 @@
+/** The grid in several sizes: tiles do not overlap and use the room. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launchChromium, NO_SERVER, screenshot, serveFromDisk } from "./chromium.mjs";
+
+const NAMES = [
+  "Ada", "Grace Hopper", "Linus", "Margaret Hamilton", "Barbara", "Alan", "Radia Perlman", "Ken", "Frances Allen",
+  "Dennis", "Karen Spärck Jones", "Edsger", "Hedy", "Claude", "Katherine Johnson", "Tim", "Jean", "Donald", "Sophie Wilson",
+  "Vint", "Annie Easley", "John", "Shafi", "Leslie", "An extraordinarily long name that cannot possibly fit",
+];
+
+let browser;
+before(async () => {
+  browser = await launchChromium();
+});
+after(() => browser?.close());
+
+/** Opens the page with so many tiles, every third one without a camera. */
+async function gridOf(count, viewport, colorScheme = "dark") {
+  const context = await browser.newContext({ viewport, colorScheme });
+  await serveFromDisk(context);
+  const page = await context.newPage();
+  await page.goto(NO_SERVER);
+  await page.evaluate(
+    async ([names, count]) => {
+      const { Grid, Tile } = await import("/grid.js");
+      document.body.dataset.view = "call";
+      document.getElementById("room-name").textContent = "quiet-otter-42";
+      document.getElementById("head-count").textContent = `${count} people`;
+      document.getElementById("alone").hidden = count > 1;
+      const grid = new Grid(document.getElementById("grid"));
+      window.testGrid = grid;
+      for (let index = 0; index < count; index += 1) {
+        const tile = new Tile(`p_${index}`, names[index], { self: index === 0 });
+        grid.add(tile);
+        tile.setMicrophone(index % 4 !== 2);
+        tile.setLevel(index === 1 ? 1 : 0);
+        if (index % 3 !== 2) tile.setVideo(portrait(index));
+      }
+
+      function portrait(index) {
+        const canvas = document.createElement("canvas");
+        Object.assign(canvas, { width: 640, height: 360 });
+        const paint = canvas.getContext("2d");
+        const draw = () => {
+          const sky = paint.createLinearGradient(0, 0, 640, 360);
+          sky.addColorStop(0, `hsl(${index * 47} 40% 62%)`);
+          sky.addColorStop(1, `hsl(${index * 47 + 40} 45% 38%)`);
+          paint.fillStyle = sky;
+          paint.fillRect(0, 0, 640, 360);
+          paint.fillStyle = `hsl(${index * 83} 45% 30%)`;
+          paint.beginPath();
+          paint.ellipse(320, 390, 165, 150, 0, 0, 7);
+          paint.fill();
+          paint.fillStyle = `hsl(${20 + (index * 13) % 25} ${35 + (index * 7) % 30}% ${45 + (index * 11) % 35}%)`;
+          paint.beginPath();
+          paint.ellipse(320, 165, 72, 90, 0, 0, 7);
+          paint.fill();
+        };
+        draw();
+        setInterval(draw, 500);
+        return canvas.captureStream(2).getVideoTracks()[0];
+      }
+    },
+    [NAMES, count],
+  );
+  await page.waitForTimeout(1500);
+  return { page, context };
+}
+
+/** Tile rectangles, and the share of the grid that they cover. */
+async function measure(page) {
+  return page.evaluate(() => {
+    const grid = document.getElementById("grid");
+    const rects = [...grid.children].map((tile) => {
+      const { left, top, right, bottom, width, height } = tile.getBoundingClientRect();
+      return { left, top, right, bottom, width, height };
+    });
+    const covered = rects.reduce((sum, { width, height }) => sum + width * height, 0);
+    return { rects, share: covered / (grid.clientWidth * grid.clientHeight), sideways: document.documentElement.scrollWidth > innerWidth };
+  });
+}
+
+const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 320, height: 640 } };
+/** The least share of the grid covered; 16:9 tiles cannot do better in some of these numbers. */
+const LEAST_SHARE = { 1: 0.75, 2: 0.45, 5: 0.55, 12: 0.75, 25: 0.75 };
+
+for (const count of [1, 2, 5, 12, 25]) {
+  for (const [size, viewport] of Object.entries(SIZES)) {
+    test(`${count} tiles on a ${size} do not overlap and fill the room`, async () => {
+      const { page, context } = await gridOf(count, viewport);
+      await screenshot(page, `grid-${count}-${size}`);
+      const { rects, share, sideways } = await measure(page);
+      assert.equal(rects.length, count);
+      assert.ok(!sideways, "the page scrolls sideways");
+      rects.forEach((a, index) => {
+        assert.ok(Math.abs(a.width / a.height - 16 / 9) < 0.02, `tile ${index} is ${a.width} by ${a.height}`);
+        for (const b of rects.slice(index + 1)) {
+          assert.ok(a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top, "tiles overlap");
+        }
+      });
+      if (size === "desktop") assert.ok(share > LEAST_SHARE[count], `tiles cover ${share.toFixed(2)} of the grid`);
+      await context.close();
+    });
+  }
+}
+
+test("a pinned tile takes the stage", async () => {
+  const { page, context } = await gridOf(7, SIZES.desktop);
+  await page.evaluate(() => window.testGrid.pin("p_3"));
+  await page.waitForTimeout(500);
+  await screenshot(page, "grid-pinned");
+  const { rects } = await measure(page);
+  const others = rects.filter((_, index) => index !== 3);
+  assert.ok(others.every(({ width }) => rects[3].width > 3 * width), "the pinned tile is the largest by far");
+  await context.close();
+});
+
+test("a 4k screen, and the light scheme", async () => {
+  const { page, context } = await gridOf(12, { width: 3840, height: 2160 }, "light");
+  await screenshot(page, "grid-12-4k-light");
+  const { share } = await measure(page);
+  assert.ok(share > 0.75, `tiles cover ${share.toFixed(2)} of the grid`);
+  await context.close();
+});

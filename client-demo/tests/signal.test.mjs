@@ -1,0 +1,189 @@
+/** The signaling session against a scripted socket: what is sent, what is heard, what is repeated. */
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock, test } from "node:test";
+import { Signal } from "../sdk/signal.js";
+
+/** Stands in for WebSocket; the test plays the server. */
+class FakeSocket {
+  static all = [];
+  sent = [];
+  constructor(url) {
+    this.url = url;
+    FakeSocket.all.push(this);
+  }
+  static get last() {
+    return FakeSocket.all.at(-1);
+  }
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+  close() {
+    this.closed = true;
+  }
+  accept() {
+    this.onopen();
+    return this;
+  }
+  say(message) {
+    this.onmessage({ data: JSON.stringify(message) });
+  }
+  welcome(more = {}) {
+    const { id } = this.sent.find(({ type }) => type === "hello");
+    this.say({ re: id, type: "welcome", session: "s_1", resumed: false, grace_ms: 30_000, ping_interval_ms: 10_000, max_message_bytes: 65_536, ...more });
+    return this;
+  }
+  lose() {
+    this.onclose();
+  }
+  sentOf(type) {
+    return this.sent.filter((message) => message.type === type);
+  }
+}
+
+let signal;
+let heard;
+beforeEach(() => {
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+  FakeSocket.all = [];
+  signal = new Signal({ url: "ws://test/v1/ws", token: "secret", socketClass: FakeSocket });
+  heard = [];
+  for (const type of ["event", "open", "lost", "closed"]) signal.on(type, (detail) => heard.push([type, detail]));
+  signal.start();
+});
+afterEach(() => {
+  signal.close();
+  mock.timers.reset();
+});
+
+/** Lets promises settle and, if asked, time pass. */
+async function pass(ms = 0) {
+  if (ms) mock.timers.tick(ms);
+  await Promise.resolve();
+  await Promise.resolve();
+}
+
+const of = (type) => heard.filter(([name]) => name === type).map(([, detail]) => detail);
+
+test("hello comes first, requests made before wait for the welcome", async () => {
+  const reply = signal.request("join", { room: "kitchen", name: "Ada" });
+  FakeSocket.last.accept();
+  assert.deepEqual(FakeSocket.last.sent.map(({ type }) => type), ["hello"]);
+  assert.equal(FakeSocket.last.sent[0].token, "secret");
+  FakeSocket.last.welcome();
+  const [join] = FakeSocket.last.sentOf("join");
+  assert.equal(join.room, "kitchen");
+  FakeSocket.last.say({ re: join.id, type: "joined", participant: "p_1" });
+  assert.equal((await reply).participant, "p_1");
+});
+
+test("an error reply rejects with its code and sentence", async () => {
+  FakeSocket.last.accept().welcome();
+  const reply = signal.request("join", { room: "kitchen", name: "Ada" });
+  FakeSocket.last.say({ re: FakeSocket.last.sentOf("join")[0].id, type: "error", code: "room_full", message: "The room is full." });
+  await assert.rejects(reply, { code: "room_full", message: "The room is full." });
+});
+
+test("each event is heard once, and acknowledged together with its neighbours", async () => {
+  const socket = FakeSocket.last.accept().welcome();
+  for (const seq of [1, 2, 2, 1, 3]) socket.say({ seq, type: "slot", mid: String(seq), track: null });
+  assert.deepEqual(of("event").map(({ seq }) => seq), [1, 2, 3]);
+  await pass(60);
+  assert.deepEqual(socket.sentOf("ack"), [{ type: "ack", seq: 3 }]);
+});
+
+test("a lost socket is resumed where it broke, and only the unanswered is sent again", async () => {
+  const first = FakeSocket.last.accept().welcome();
+  first.say({ seq: 1, type: "slot", mid: "0", track: null });
+  const answered = signal.request("mute", { track: "t_1", muted: true });
+  first.say({ re: first.sentOf("mute")[0].id, type: "muted", track: "t_1", muted: true });
+  await answered;
+  const open = signal.request("publish", { mid: "3", source: "screen" });
+  const { id } = first.sentOf("publish")[0];
+  first.lose();
+  assert.equal(of("lost").length, 1);
+  const whileDown = signal.request("unpublish", { track: "t_2" });
+  await pass(300);
+
+  const second = FakeSocket.last.accept();
+  assert.notEqual(second, first);
+  assert.deepEqual(second.sent[0].resume, { session: "s_1", seq: 1 });
+  second.welcome({ resumed: true });
+  assert.deepEqual(second.sentOf("publish").map((message) => message.id), [id]);
+  assert.equal(second.sentOf("mute").length, 0);
+  second.say({ seq: 1, type: "slot", mid: "0", track: null });
+  second.say({ seq: 2, type: "slot", mid: "1", track: null });
+  assert.deepEqual(of("event").map(({ seq }) => seq), [1, 2]);
+  second.say({ re: id, type: "published", track: "t_3", mid: "3", kind: "video" });
+  second.say({ re: id, type: "published", track: "t_9", mid: "3", kind: "video" });
+  assert.equal((await open).track, "t_3");
+  second.say({ re: second.sentOf("unpublish")[0].id, type: "unpublished", track: "t_2" });
+  await whileDown;
+  assert.deepEqual(of("open"), [{ resumed: false }, { resumed: true }]);
+});
+
+test("a server that has forgotten the session gets no old requests", async () => {
+  const first = FakeSocket.last.accept().welcome();
+  first.say({ seq: 7, type: "slot", mid: "0", track: null });
+  const open = signal.request("publish", { mid: "3", source: "screen" });
+  first.lose();
+  await pass(300);
+  const second = FakeSocket.last.accept().welcome({ session: "s_2", resumed: false });
+  await assert.rejects(open, { code: "session_lost" });
+  assert.equal(second.sentOf("publish").length, 0);
+  second.say({ seq: 1, type: "slot", mid: "5", track: null });
+  assert.equal(of("event").at(-1).mid, "5");
+});
+
+test("attempts come less and less often, and without end", async () => {
+  const waits = [];
+  for (let attempt = 0; attempt < 12; attempt += 1) {
+    const before = FakeSocket.all.length;
+    FakeSocket.last.lose();
+    let waited = 0;
+    while (FakeSocket.all.length === before && waited < 60_000) {
+      await pass(50);
+      waited += 50;
+    }
+    waits.push(waited);
+  }
+  assert.ok(waits[0] <= 300, `first wait ${waits[0]} ms`);
+  assert.ok(waits.every((wait) => wait <= 5_050), `waits ${waits}`);
+  assert.ok(waits.at(-1) >= 2_500, `last wait ${waits.at(-1)} ms`);
+});
+
+test("silence for two ping intervals counts as a lost socket", async () => {
+  const first = FakeSocket.last.accept().welcome();
+  for (let beat = 0; beat < 5; beat += 1) {
+    await pass(10_000);
+    first.say({ re: first.sentOf("ping").at(-1).id, type: "pong" });
+  }
+  assert.equal(of("lost").length, 0);
+  for (let beat = 0; beat < 3; beat += 1) await pass(10_000);
+  assert.equal(of("lost").length, 1);
+  assert.ok(first.closed);
+});
+
+test("a wrong token ends the session, an overloaded server is asked again", async () => {
+  const first = FakeSocket.last.accept();
+  first.say({ re: first.sent[0].id, type: "error", code: "overloaded", message: "Later." });
+  assert.equal(of("closed").length, 0);
+  await pass(300);
+  const second = FakeSocket.last.accept();
+  assert.notEqual(second, first);
+  const waiting = signal.request("join", { room: "kitchen", name: "Ada" });
+  second.say({ re: second.sent[0].id, type: "error", code: "unauthorized", message: "The token has expired." });
+  await assert.rejects(waiting, { code: "unauthorized" });
+  assert.equal(of("closed")[0].message, "The token has expired.");
+  await pass(60_000);
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test("frames that are no protocol are ignored", () => {
+  const socket = FakeSocket.last.accept().welcome();
+  for (const data of ["", "{", "null", "[]", "7", '{"re":99,"type":"pong"}', '{"type":"error","code":"bad_message"}']) {
+    socket.onmessage({ data });
+  }
+  assert.equal(of("event").length, 0);
+  assert.equal(of("lost").length, 0);
+});

@@ -1,0 +1,90 @@
+/** WHIP and WHEP as a script without the SDK would use them. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launchChromium } from "./chromium.mjs";
+import { join, moving, newRoom } from "./participant.mjs";
+import { Server } from "./server.mjs";
+
+let browser;
+let server;
+before(async () => {
+  server = await Server.start();
+  browser = await launchChromium();
+});
+after(async () => {
+  await browser?.close();
+  await server?.kill();
+});
+
+/** A page of the server's origin that runs nothing of its own. */
+async function blankPage() {
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(`${server.url}/health/live`);
+  return page;
+}
+
+test("a WHEP viewer sees the room, and ends by DELETE", async () => {
+  const room = newRoom();
+  await join(browser, server.url, { name: "Ada", room });
+  const page = await blankPage();
+  const result = await page.evaluate(async (room) => {
+    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const { receiver } = pc.addTransceiver("video", { direction: "recvonly" });
+    pc.addTransceiver("audio", { direction: "recvonly" });
+    await pc.setLocalDescription();
+    const answer = await fetch(`/whep/${room}`, {
+      method: "POST",
+      headers: { "content-type": "application/sdp" },
+      body: pc.localDescription.sdp,
+    });
+    const location = answer.headers.get("location");
+    const created = { status: answer.status, type: answer.headers.get("content-type"), etag: answer.headers.get("etag"), location };
+    await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    const video = document.createElement("video");
+    video.muted = true;
+    video.srcObject = new MediaStream([receiver.track]);
+    void video.play();
+    await new Promise((done) => (video.onloadeddata = done));
+    const before = [...(await receiver.getStats()).values()].find(({ type }) => type === "inbound-rtp").framesDecoded;
+    await new Promise((done) => setTimeout(done, 2_000));
+    const after = [...(await receiver.getStats()).values()].find(({ type }) => type === "inbound-rtp").framesDecoded;
+    const ended = await fetch(location, { method: "DELETE" });
+    const again = await fetch(location, { method: "DELETE" });
+    pc.close();
+    return { created, width: video.videoWidth, frames: after - before, ended: ended.status, again: again.status };
+  }, room);
+  assert.equal(result.created.status, 201);
+  assert.match(result.created.type, /^application\/sdp/);
+  assert.ok(result.created.etag);
+  assert.equal(result.width, 640);
+  assert.ok(result.frames >= 20, `${result.frames} frames in two seconds`);
+  assert.equal(result.ended, 200);
+  assert.equal(result.again, 404);
+});
+
+test("a WHIP publisher is seen in the call page", async () => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const page = await blankPage();
+  await page.evaluate(async (room) => {
+    const capture = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360 }, audio: true });
+    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    for (const track of capture.getTracks()) pc.addTransceiver(track, { direction: "sendonly" });
+    await pc.setLocalDescription();
+    const answer = await fetch(`/whip/${room}`, {
+      method: "POST",
+      headers: { "content-type": "application/sdp" },
+      body: pc.localDescription.sdp,
+    });
+    if (answer.status !== 201) throw new Error(`${answer.status}: ${await answer.text()}`);
+    await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    window.location_ = answer.headers.get("location");
+    window.pc = pc;
+  }, room);
+  await ada.waitForFunction(() => window.confab.call.participants.size === 1);
+  const name = await ada.evaluate(() => [...window.confab.call.participants.values()][0].name);
+  await moving(ada, name);
+  assert.equal(await page.evaluate(async () => (await fetch(window.location_, { method: "DELETE" })).status), 200);
+  await ada.waitForFunction(() => window.confab.call.participants.size === 0);
+});

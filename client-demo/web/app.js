@@ -1,0 +1,98 @@
+/**
+ * The call page: lobby, call, and the screen after it.
+ *
+ * The address may say `?room=…&name=…`, `&autojoin=1` to skip the lobby, `&video=640x360` for
+ * another camera size and `&simulcast=1` to send it in three. A token goes behind the hash
+ * (`#token=…`), where no server log sees it.
+ */
+
+import { Confab } from "./sdk/confab.js";
+import { CallView } from "./call-view.js";
+import { byId } from "./dom.js";
+import { Grid } from "./grid.js";
+import { Lobby } from "./lobby.js";
+import { callProblem } from "./words.js";
+
+/** @import { Call } from "./sdk/confab.js" */
+/** @import { Choice } from "./lobby.js" */
+
+const query = new URLSearchParams(location.search);
+const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
+const simulcast = query.has("simulcast");
+
+/** For the console and the browser tests. */
+const handle = { call: /** @type {Call | null} */ (null) };
+Object.assign(window, { confab: handle });
+
+/** @type {CallView | null} */
+let view = null;
+const grid = new Grid(byId("grid"), (key, pinned) => view?.pin(key, pinned));
+const lobby = new Lobby((choice) => void join(choice));
+
+/** @param {"lobby" | "call" | "left"} name */
+function show(name) {
+  document.body.dataset.view = name;
+}
+
+/** @param {Choice} choice */
+async function join({ name, room, camera, microphone }) {
+  lobby.say(null);
+  lobby.setBusy(true);
+  try {
+    const tracks = [microphone, camera].filter((track) => track !== null);
+    const call = await Confab.join({ room, name, token, tracks, simulcast });
+    lobby.handOver();
+    handle.call = call;
+    rememberRoom(room);
+    show("call");
+    view = new CallView(call, grid, { name, room, simulcast });
+    call.on("error", ({ error, fatal }) => fatal && left("The call has ended", callProblem(error)));
+  } catch (error) {
+    lobby.say(callProblem(/** @type {any} */ (error), { joining: true }));
+  } finally {
+    lobby.setBusy(false);
+  }
+}
+
+/**
+ * @param {string} title
+ * @param {string} words
+ */
+function left(title, words) {
+  view?.close();
+  view = null;
+  byId("toasts").replaceChildren();
+  byId("left-title").textContent = title;
+  byId("left-words").textContent = words;
+  show("left");
+  byId("left-title").focus();
+}
+
+/**
+ * So that reloading, and the address bar, lead back into the room.
+ * @param {string} room
+ */
+function rememberRoom(room) {
+  const url = new URL(location.href);
+  url.searchParams.set("room", room);
+  history.replaceState(null, "", url);
+}
+
+byId("leave").addEventListener("click", () => {
+  const { call } = handle;
+  left("You left the call", "");
+  void call?.leave();
+});
+byId("rejoin").addEventListener("click", async () => {
+  show("lobby");
+  await lobby.open();
+  void join(lobby.choice());
+});
+byId("to-lobby").addEventListener("click", () => {
+  show("lobby");
+  void lobby.open();
+});
+
+show("lobby");
+await lobby.open();
+if (query.has("autojoin")) void join(lobby.choice());

@@ -1,0 +1,378 @@
+/**
+ * One call on the screen: tiles follow the call's events, buttons act on the own tracks.
+ */
+
+import { LevelMeter, openDevice } from "./devices.js";
+import { byId, setToggle, toast } from "./dom.js";
+import { Tile } from "./grid.js";
+import { brief, showStatistics } from "./statistics.js";
+import { callProblem } from "./words.js";
+
+/** @import { Call, Participant, RemoteTrack } from "./sdk/confab.js" */
+/** @import { Publication } from "./sdk/media.js" */
+/** @import { Source } from "./sdk/types.js" */
+/** @import { Grid } from "./grid.js" */
+
+/** Between two looks at who is speaking, milliseconds. */
+const LEVEL_INTERVAL_MS = 150;
+/** Between two readings of the statistics, milliseconds. */
+const STATS_INTERVAL_MS = 1_000;
+const SELF = "self";
+const OWN_SCREEN = "self-screen";
+
+export class CallView {
+  #call;
+  #grid;
+  #simulcast;
+  #self;
+  /** @type {(() => void)[]} */
+  #undo = [];
+  /** @type {LevelMeter | null} */
+  #meter = null;
+  #statsShown = false;
+
+  /**
+   * @param {Call} call A joined one.
+   * @param {Grid} grid
+   * @param {{name: string, room: string, simulcast: boolean}} options
+   */
+  constructor(call, grid, { name, room, simulcast }) {
+    this.#call = call;
+    this.#grid = grid;
+    this.#simulcast = simulcast;
+    this.#self = new Tile(SELF, name, { self: true });
+    grid.add(this.#self);
+    byId("room-name").textContent = room;
+    this.#followCall();
+    this.#bindControls();
+    for (const publication of call.publications) this.#watchDevice(publication);
+    for (const participant of call.participants.values()) {
+      this.#addParticipant(participant);
+      for (const track of participant.tracks.values()) this.#showTrack(participant, track);
+    }
+    this.#every(LEVEL_INTERVAL_MS, () => this.#showLevels());
+    this.#every(STATS_INTERVAL_MS, () => void this.#showStats());
+    this.#setStats(false);
+    this.#showProblem(null);
+    this.#refreshSelf();
+    this.#refreshCount();
+    this.#showState();
+  }
+
+  /** Stops the own devices and takes the tiles away; the call itself is left alone. */
+  close() {
+    for (const undo of this.#undo) undo();
+    for (const { track } of this.#call.publications) track?.stop();
+    this.#meter?.close();
+    this.#grid.clear();
+  }
+
+  /**
+   * A pinned tile's tracks must keep their slots.
+   * @param {string} key
+   * @param {boolean} pinned
+   */
+  pin(key, pinned) {
+    for (const { id, tracks } of this.#call.participants.values()) {
+      for (const track of tracks.values()) {
+        if (track.kind !== "video" || tileKey(id, track) !== key) continue;
+        (pinned ? this.#call.pin(track.id) : this.#call.unpin(track.id)).catch((error) => toast(callProblem(error)));
+      }
+    }
+  }
+
+  #followCall() {
+    const call = this.#call;
+    this.#undo.push(
+      call.on("participant", ({ participant }) => {
+        this.#addParticipant(participant);
+        toast(`${participant.name} joined`);
+      }),
+      call.on("participantleft", ({ participant }) => {
+        this.#grid.remove(participant.id);
+        toast(`${participant.name} left`);
+        this.#refreshCount();
+      }),
+      call.on("track", ({ participant, track }) => this.#showTrack(participant, track)),
+      call.on("trackended", ({ participant, track }) => this.#showTrack(participant, track)),
+      call.on("mute", ({ participant, track }) => this.#showTrack(participant, track)),
+      call.on("state", () => this.#showState()),
+      call.on("error", ({ error }) => this.#showProblem(callProblem(error))),
+    );
+  }
+
+  #bindControls() {
+    this.#click("toggle-mic", () => this.#toggle("microphone"));
+    this.#click("toggle-camera", () => this.#toggle("camera"));
+    this.#click("toggle-screen", () => this.#toggleScreen());
+    this.#click("copy-link", () => this.#copyLink());
+    this.#click("toggle-stats", () => this.#setStats(!this.#statsShown));
+    this.#click("stats-close", () => this.#setStats(false));
+  }
+
+  /** @param {Participant} participant */
+  #addParticipant({ id, name }) {
+    if (!this.#grid.tile(id)) this.#grid.add(new Tile(id, name));
+    this.#grid.tile(id)?.setMicrophone(false);
+    this.#refreshCount();
+  }
+
+  /**
+   * Brings the tile in line with the track, whatever happened to it.
+   * @param {Participant} participant
+   * @param {RemoteTrack} track
+   */
+  #showTrack(participant, track) {
+    const key = tileKey(participant.id, track);
+    const media = track.mediaStreamTrack;
+    const ofScreen = key !== participant.id;
+    if (ofScreen && !media && track.kind === "video") return this.#grid.remove(key);
+    if (ofScreen && media && !this.#grid.tile(key)) {
+      this.#grid.add(new Tile(key, `${participant.name}'s screen`, { screen: true }));
+    }
+    const tile = this.#grid.tile(key);
+    if (!tile) return;
+    if (track.kind === "video") return tile.setVideo(track.muted ? null : media);
+    tile.setAudio(media);
+    if (!ofScreen) tile.setMicrophone(media !== null && !track.muted);
+  }
+
+  /** @param {Source} source */
+  #publication(source) {
+    return this.#call.publications.find((publication) => publication.source === source);
+  }
+
+  /** @param {"camera" | "microphone"} device */
+  async #toggle(device) {
+    const publication = this.#publication(device);
+    if (!publication) {
+      const track = await this.#open(device);
+      if (track) {
+        const simulcast = device === "camera" && this.#simulcast;
+        this.#watchDevice(await this.#call.publish(track, { source: device, simulcast }));
+      }
+    } else if (publication.muted) await this.#turnOn(publication, device);
+    else await this.#turnOff(publication);
+    this.#refreshSelf();
+  }
+
+  /**
+   * @param {Publication} publication
+   * @param {"camera" | "microphone"} device
+   */
+  async #turnOn(publication, device) {
+    if (!publication.track) {
+      const track = await this.#open(device);
+      if (!track) return;
+      await this.#call.replaceTrack(publication, track);
+      this.#watchDevice(publication);
+    }
+    await this.#call.setMuted(publication, false);
+  }
+
+  /**
+   * The camera is closed, so that its light goes out; the microphone only falls silent, so that it
+   * is back at once.
+   * @param {Publication} publication
+   */
+  async #turnOff(publication) {
+    if (publication.source === "camera") {
+      publication.track?.stop();
+      await this.#call.replaceTrack(publication, null);
+    }
+    await this.#call.setMuted(publication, true);
+  }
+
+  /** @param {"camera" | "microphone"} device */
+  async #open(device) {
+    const { track, problem } = await openDevice(device);
+    this.#showProblem(problem);
+    return track;
+  }
+
+  /**
+   * Unplugged devices and screens that the browser's own button stopped.
+   * @param {Publication} publication
+   */
+  #watchDevice(publication) {
+    publication.track?.addEventListener("ended", () => {
+      if (publication.source === "screen") return void this.#stopScreen().catch(report);
+      toast(`Your ${publication.source} was disconnected`);
+      this.#call.replaceTrack(publication, null)
+        .then(() => this.#call.setMuted(publication, true))
+        .then(() => this.#refreshSelf())
+        .catch(report);
+    });
+  }
+
+  async #toggleScreen() {
+    if (this.#publication("screen")) return this.#stopScreen();
+    if (!navigator.mediaDevices?.getDisplayMedia) return this.#showProblem("This browser cannot share a screen.");
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
+    } catch (error) {
+      // Closing the browser's picker is a choice, not a problem.
+      if (!(error instanceof DOMException && error.name === "NotAllowedError")) toast("The screen could not be shared");
+      return;
+    }
+    for (const track of stream.getTracks()) {
+      if (track.kind === "video") track.contentHint = "detail";
+      const source = track.kind === "video" ? "screen" : "screen_audio";
+      this.#watchDevice(await this.#call.publish(track, { source }));
+    }
+    this.#refreshSelf();
+  }
+
+  async #stopScreen() {
+    for (const source of /** @type {const} */ (["screen", "screen_audio"])) {
+      const publication = this.#publication(source);
+      if (!publication) continue;
+      publication.track?.stop();
+      await this.#call.unpublish(publication);
+    }
+    this.#refreshSelf();
+  }
+
+  async #copyLink() {
+    const link = new URL(location.pathname, location.href);
+    link.searchParams.set("room", byId("room-name").textContent ?? "");
+    try {
+      await navigator.clipboard.writeText(link.href);
+      toast("Invite link copied");
+    } catch {
+      // Without permission or a secure context the user copies it by hand.
+      prompt("Copy this link to invite others:", link.href);
+    }
+  }
+
+  #refreshSelf() {
+    const microphone = this.#publication("microphone");
+    const camera = this.#publication("camera");
+    const screen = this.#publication("screen");
+    const speaks = !!microphone && !microphone.muted;
+    const seen = !!camera && !camera.muted;
+    setToggle(byId("toggle-mic"), speaks, speaks ? "mic" : "mic-off", speaks ? "Mute" : "Unmute");
+    setToggle(byId("toggle-camera"), seen, seen ? "camera" : "camera-off", seen ? "Camera off" : "Camera on");
+    setToggle(byId("toggle-screen"), !!screen, "screen", screen ? "Stop sharing" : "Share screen");
+    this.#self.setVideo(seen ? camera.track : null);
+    this.#self.setMicrophone(speaks);
+    this.#meter?.close();
+    this.#meter = speaks && microphone.track ? new LevelMeter(microphone.track) : null;
+    if (!screen) this.#grid.remove(OWN_SCREEN);
+    else if (!this.#grid.tile(OWN_SCREEN)) {
+      const tile = new Tile(OWN_SCREEN, "Your screen", { self: true, screen: true });
+      this.#grid.add(tile);
+      tile.setVideo(screen.track);
+    }
+  }
+
+  #refreshCount() {
+    const count = this.#call.participants.size + 1;
+    byId("head-count").textContent = count === 1 ? "only you" : `${count} people`;
+    byId("alone").hidden = count > 1;
+  }
+
+  #showState() {
+    const { state } = this.#call;
+    const words = { connecting: "Connecting…", connected: "", reconnecting: "Reconnecting…", closed: "" };
+    byId("call-state").textContent = words[state];
+    document.body.dataset.state = state;
+    if (state === "connected") this.#showProblem(null);
+  }
+
+  #showLevels() {
+    this.#self.setLevel(this.#meter?.level() ?? 0);
+    for (const { id, tracks } of this.#call.participants.values()) {
+      const microphone = [...tracks.values()].find(({ source }) => source === "microphone");
+      this.#grid.tile(id)?.setLevel(microphone && !microphone.muted ? this.#call.audioLevel(microphone.id) : 0);
+    }
+  }
+
+  async #showStats() {
+    if (!this.#statsShown) return;
+    const stats = await this.#call.stats();
+    showStatistics(stats, (id) => this.#nameOf(id));
+    for (const { id, tracks } of this.#call.participants.values()) {
+      for (const track of tracks.values()) {
+        const figures = stats.received.get(track.id);
+        if (track.kind === "video" && figures) this.#grid.tile(tileKey(id, track))?.setNote(brief(figures));
+      }
+    }
+  }
+
+  /** @param {boolean} shown */
+  #setStats(shown) {
+    this.#statsShown = shown;
+    byId("stats").hidden = !shown;
+    setToggle(byId("toggle-stats"), shown, "stats", "Statistics");
+    if (shown) return void this.#showStats();
+    for (const { id, tracks } of this.#call.participants.values()) {
+      for (const track of tracks.values()) this.#grid.tile(tileKey(id, track))?.setNote("");
+    }
+  }
+
+  /** @param {string} trackId */
+  #nameOf(trackId) {
+    const own = this.#call.publications.find(({ id }) => id === trackId);
+    if (own) return own.source.replace("_", " ");
+    for (const { name, tracks } of this.#call.participants.values()) {
+      const track = tracks.get(trackId);
+      if (track) return `${name}: ${track.source.replace("_", " ")}`;
+    }
+    return trackId;
+  }
+
+  /** @param {string | null} words */
+  #showProblem(words) {
+    const banner = byId("call-problem");
+    banner.hidden = words === null;
+    banner.textContent = words;
+  }
+
+  /**
+   * @param {string} id
+   * @param {() => Promise<void> | void} act
+   */
+  #click(id, act) {
+    const button = byId(id);
+    let busy = false;
+    const handler = async () => {
+      if (busy) return;
+      busy = true;
+      try {
+        await act();
+      } catch (error) {
+        report(error);
+      } finally {
+        busy = false;
+      }
+    };
+    button.addEventListener("click", handler);
+    this.#undo.push(() => button.removeEventListener("click", handler));
+  }
+
+  /**
+   * @param {number} ms
+   * @param {() => void} act
+   */
+  #every(ms, act) {
+    const timer = setInterval(act, ms);
+    this.#undo.push(() => clearInterval(timer));
+  }
+}
+
+/** @param {any} error */
+function report(error) {
+  toast(callProblem(error));
+}
+
+/**
+ * Which tile shows this track: the participant's own, or one for the shared screen.
+ * @param {string} participant
+ * @param {RemoteTrack} track
+ */
+function tileKey(participant, track) {
+  const screen = track.source === "screen" || track.source === "screen_audio";
+  return screen ? `${participant}-screen` : participant;
+}

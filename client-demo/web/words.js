@@ -1,0 +1,73 @@
+/**
+ * What went wrong, in words for the person in front of the page, with what to do about it.
+ */
+
+/** @typedef {"camera" | "microphone"} Device */
+
+/**
+ * @param {unknown} error What getUserMedia threw.
+ * @param {Device | "camera and microphone"} device
+ */
+export function deviceProblem(error, device) {
+  const name = error instanceof DOMException ? error.name : "";
+  switch (name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return `The browser may not use your ${device}: permission was denied. Allow it with the icon in the address bar and try again, or join without.`;
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return `No ${device} was found. Plug one in and try again, or join without.`;
+    case "NotReadableError":
+    case "AbortError":
+      return `Your ${device} is busy: another program may be using it. Close that program and try again, or join without.`;
+    default:
+      return `Your ${device} could not be opened${error instanceof Error ? ` (${error.message})` : ""}. You can join without.`;
+  }
+}
+
+/** Browsers hide cameras and microphones from pages that could have been tampered with. */
+export function insecureContext() {
+  return "This page was not loaded over HTTPS or from this computer, so the browser gives it no camera and no microphone. Open it with https:// to be seen and heard; you can join to watch and listen.";
+}
+
+/**
+ * @param {{code: string, message: string}} error
+ * @param {{joining?: boolean}} [when] Whether the call had not begun yet.
+ */
+export function callProblem({ code, message }, { joining = false } = {}) {
+  switch (code) {
+    case "server_gone":
+      return joining
+        ? "The server does not answer. Check your network and try again."
+        : "The server does not answer. Check your network; the call goes on trying to come back.";
+    case "media_failed":
+      return firefoxOnLoopback()
+        ? "No media connection. Firefox does not connect to a server on its own machine unless media.peerconnection.ice.loopback is true in about:config. Chromium does."
+        : "No sound and picture get through: a firewall may be blocking UDP. Still trying.";
+    case "room_full":
+      return "This room is full. Try again later, or pick another room.";
+    case "server_full":
+    case "overloaded":
+      return "The server has no room for another call right now. Try again in a moment.";
+    case "unauthorized":
+    case "wrong_room":
+    case "not_allowed":
+      return `The server did not let you in: ${message}`;
+    default:
+      return message;
+  }
+}
+
+function firefoxOnLoopback() {
+  const loopback = /^(localhost|127\.|\[::1\])/.test(location.hostname);
+  return loopback && navigator.userAgent.includes("Firefox/");
+}
+
+const ADJECTIVES = ["amber", "brisk", "calm", "clever", "gentle", "golden", "happy", "lucky", "mellow", "quiet", "sunny", "velvet"];
+const NOUNS = ["badger", "comet", "falcon", "harbor", "lantern", "maple", "meadow", "otter", "pebble", "robin", "teapot", "willow"];
+
+/** A room name that is easy to say and hard to meet by chance. */
+export function friendlyRoom() {
+  const [first, second, third] = /** @type {[number, number, number]} */ ([...crypto.getRandomValues(new Uint16Array(3))]);
+  return `${ADJECTIVES[first % ADJECTIVES.length]}-${NOUNS[second % NOUNS.length]}-${third}`;
+}

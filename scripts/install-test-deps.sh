@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs what `make test` needs and a machine with only Rust and a C compiler lacks: Debian
+# packages where we are root and apt exists, else it says exactly what to install; cargo-deny;
+# and the development packages of client-demo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly CARGO_DENY_VERSION=0.20.2
+
+# program:package
+readonly PROGRAMS=(
+  cmake:cmake # builds libopus for the bots
+  pkg-config:pkg-config
+  chromium:chromium
+  firefox-esr:firefox-esr
+  ffmpeg:ffmpeg # makes the bots' test video
+  node:nodejs
+  npm:npm
+)
+
+missing=()
+for entry in "${PROGRAMS[@]}"; do
+  command -v "${entry%%:*}" >/dev/null || missing+=("${entry##*:}")
+done
+if [[ " ${missing[*]-} " == *" chromium "* ]]; then
+  missing+=(fonts-dejavu-core) # else the screenshots have no text
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+  install=(apt-get install -y --no-install-recommends "${missing[@]}")
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update
+    "${install[@]}"
+  else
+    echo "The tests need more than this machine has. On Debian, run:" >&2
+    echo "  sudo apt-get update && sudo ${install[*]}" >&2
+    echo "then \`make test\` again. Elsewhere, install the same programs by other means." >&2
+    exit 1
+  fi
+fi
+
+if ! command -v cargo-deny >/dev/null; then
+  # Unoptimised: it is fast enough, and builds in half the time.
+  cargo install cargo-deny --locked --version "$CARGO_DENY_VERSION" --debug
+fi
+
+# Only when the lock file has changed since.
+if ! cmp -s client-demo/package-lock.json client-demo/node_modules/.confab-installed; then
+  npm --prefix client-demo ci --no-audit --no-fund
+  cp client-demo/package-lock.json client-demo/node_modules/.confab-installed
+fi
+
+echo "Everything that the tests need is here."

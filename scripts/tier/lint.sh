@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Formatting, clippy, the dependency graph, and the types of the web SDK and page.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/need.sh
+need cargo cargo-deny cmake npm
+
+cargo fmt --all --check
+# The clippy of the pinned toolchain; every warning is an error.
+cargo clippy --locked --workspace --all-targets -- -D warnings
+# The crates are in cargo's cache by now.
+cargo deny --locked --offline check --hide-inclusion-graph --allow duplicate bans licenses sources
+
+readonly ADVISORIES=https://github.com/RustSec/advisory-db
+if timeout 20 git ls-remote --quiet "$ADVISORIES" HEAD >/dev/null 2>&1; then
+  cargo deny --locked check --hide-inclusion-graph advisories
+else
+  echo
+  echo "NOT CHECKED: security advisories. $ADVISORIES cannot be reached from here." >&2
+  echo
+fi
+
+npm --prefix client-demo run --silent check

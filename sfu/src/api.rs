@@ -1,0 +1,302 @@
+//! What the control plane says to the media plane, and hears from it.
+
+use std::collections::BTreeMap;
+
+use crate::media::Kind;
+pub use crate::room::SlotChoice;
+use crate::types::{Mid, PeerId, TrackId};
+
+/// Which of an offer's sending m-lines are published with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Publish {
+    /// Every one.
+    All,
+    /// These; the others are negotiated and can be published later.
+    Mids(Vec<Mid>),
+}
+
+/// A client's SDP offer, and what it may do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// The SDP.
+    pub sdp: String,
+    /// What to publish at once.
+    pub publish: Publish,
+    /// Whether sending m-lines are accepted.
+    pub may_publish: bool,
+    /// Whether receiving m-lines are accepted.
+    pub may_subscribe: bool,
+}
+
+/// The answer to an [`Offer`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The SDP.
+    pub sdp: String,
+    /// Every track the peer publishes now.
+    pub tracks: Vec<TrackInfo>,
+    /// Every slot the peer has now.
+    pub slots: Vec<SlotInfo>,
+}
+
+/// A published track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrackInfo {
+    /// Its name in the room.
+    pub track: TrackId,
+    /// The publisher's m-line.
+    pub mid: Mid,
+    /// Audio or video.
+    pub kind: Kind,
+}
+
+/// A receive m-line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotInfo {
+    /// The subscriber's m-line.
+    pub mid: Mid,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it shows.
+    pub track: Option<TrackId>,
+}
+
+/// What happens without being asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The connection is up: media can flow.
+    PeerConnected {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// The media plane has forgotten a peer.
+    PeerGone {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: GoneReason,
+    },
+    /// An offer has stopped the m-line of a track.
+    TrackUnpublished {
+        /// The publisher.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+    },
+    /// A slot shows another track.
+    SlotChanged {
+        /// The subscriber.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// What it shows now.
+        track: Option<TrackId>,
+    },
+}
+
+/// Why a peer is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GoneReason {
+    /// No authenticated connectivity check for 30 s (RFC 7675).
+    ConsentLost,
+    /// No first connectivity check, or no DTLS handshake, within 30 s.
+    NeverConnected,
+    /// The DTLS handshake failed, as with a certificate other than the offer's fingerprint.
+    DtlsFailed,
+    /// The client closed its DTLS connection.
+    Closed,
+    /// The worker thread that held it has failed.
+    WorkerFailed,
+}
+
+impl GoneReason {
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            GoneReason::ConsentLost => "consent_lost",
+            GoneReason::NeverConnected => "never_connected",
+            GoneReason::DtlsFailed => "dtls_failed",
+            GoneReason::Closed => "closed",
+            GoneReason::WorkerFailed => "worker_failed",
+        }
+    }
+}
+
+/// Why an offer was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OfferError {
+    /// The SDP could not be served.
+    #[error(transparent)]
+    Sdp(#[from] crate::peer::sdp::OfferError),
+    /// No such peer.
+    #[error("this connection is not known to the server any more; make a new one and offer again")]
+    UnknownPeer,
+    /// Another offer of this peer is being answered.
+    #[error("another offer of this connection is still being answered; wait for its answer first")]
+    OfferPending,
+    /// Every worker is full.
+    #[error("the server has as many connections as it can hold; try again later")]
+    Overloaded,
+    /// The worker failed or is stopping.
+    #[error("the part of the server that held this connection has stopped; make a new connection")]
+    WorkerFailed,
+}
+
+impl OfferError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            OfferError::Sdp(error) => error.code(),
+            OfferError::UnknownPeer => "unknown_peer",
+            OfferError::OfferPending => "offer_pending",
+            OfferError::Overloaded => "overloaded",
+            OfferError::WorkerFailed => "worker_failed",
+        }
+    }
+}
+
+/// Why a command was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such peer.
+    #[error("there is no media connection yet; send an offer first")]
+    UnknownPeer,
+    /// No such track here.
+    #[error("there is no track {0} that this can be done with")]
+    UnknownTrack(TrackId),
+    /// No such m-line, or of the other direction.
+    #[error("the connection has no m-line \"{0}\" of the needed direction")]
+    UnknownMid(Mid),
+    /// The media plane is stopping.
+    #[error("the media plane has stopped")]
+    Stopped,
+}
+
+impl CommandError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            CommandError::UnknownPeer => "unknown_peer",
+            CommandError::UnknownTrack(_) => "unknown_track",
+            CommandError::UnknownMid(_) => "unknown_mid",
+            CommandError::Stopped => "worker_failed",
+        }
+    }
+}
+
+/// Counters of the media plane.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Rooms with a peer in them.
+    pub rooms: usize,
+    /// Peers.
+    pub peers: usize,
+    /// Published tracks.
+    pub tracks: usize,
+    /// Each worker that answered, with its number.
+    pub workers: Vec<(usize, WorkerStats)>,
+}
+
+impl Stats {
+    /// The counters of all workers together.
+    #[must_use]
+    pub fn total(&self) -> WorkerStats {
+        let mut total = WorkerStats::default();
+        for (_, worker) in &self.workers {
+            total.add(worker);
+        }
+        total
+    }
+}
+
+/// Counters of one worker since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerStats {
+    /// Peers on it now.
+    pub peers: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Bytes of datagrams received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Bytes of datagrams sent.
+    pub bytes_sent: u64,
+    /// RTP packets received that authenticated.
+    pub rtp_received: u64,
+    /// Media packets sent to subscribers, retransmissions not included.
+    pub packets_forwarded: u64,
+    /// Packets sent again for a NACK.
+    pub packets_retransmitted: u64,
+    /// Packets asked for again from publishers.
+    pub nacks_sent: u64,
+    /// Key frames asked for from publishers.
+    pub key_frame_requests_sent: u64,
+    /// What was dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// DTLS handshakes completed, by SRTP profile.
+    pub srtp_profiles: BTreeMap<&'static str, u64>,
+}
+
+impl WorkerStats {
+    /// Counts a drop.
+    pub fn drop(&mut self, reason: &'static str) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &WorkerStats) {
+        self.peers += other.peers;
+        self.datagrams_received += other.datagrams_received;
+        self.bytes_received += other.bytes_received;
+        self.datagrams_sent += other.datagrams_sent;
+        self.bytes_sent += other.bytes_sent;
+        self.rtp_received += other.rtp_received;
+        self.packets_forwarded += other.packets_forwarded;
+        self.packets_retransmitted += other.packets_retransmitted;
+        self.nacks_sent += other.nacks_sent;
+        self.key_frame_requests_sent += other.key_frame_requests_sent;
+        for (ours, theirs) in [
+            (&mut self.dropped, &other.dropped),
+            (&mut self.srtp_profiles, &other.srtp_profiles),
+        ] {
+            for (name, count) in theirs {
+                *ours.entry(name).or_default() += count;
+            }
+        }
+    }
+}
+
+/// What is known of one peer's connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStats {
+    /// Whether DTLS is up.
+    pub connected: bool,
+    /// The client's address, as last selected.
+    pub remote_address: Option<std::net::SocketAddr>,
+    /// The SRTP profile in use.
+    pub srtp_profile: Option<&'static str>,
+    /// Packets received, by published m-line.
+    pub received: Vec<StreamStats>,
+    /// Packets sent, by slot.
+    pub sent: Vec<StreamStats>,
+}
+
+/// Counters of one stream of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStats {
+    /// The m-line.
+    pub mid: Mid,
+    /// The track on it, if any.
+    pub track: Option<TrackId>,
+    /// The simulcast layer, 0 without simulcast.
+    pub encoding: u8,
+    /// Media packets, retransmissions not included.
+    pub packets: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Packets that were lost and not recovered, as the receiving side counts.
+    pub lost: i64,
+}

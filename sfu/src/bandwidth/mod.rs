@@ -1,0 +1,3 @@
+//! Congestion control: what the network can carry.
+
+pub mod feedback;

@@ -1,0 +1,744 @@
+//! The head of the media plane: which worker a peer lives on, and which slots show which tracks.
+//!
+//! Sans-I/O. In: requests of the control plane and reports of workers. Out: commands to workers,
+//! replies to requests, and events. It sees no packet; everything here happens when people join,
+//! publish, choose, and leave.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::api::{
+    Answer, CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Publish, SlotInfo,
+    Stats, TrackInfo,
+};
+use crate::config::Config;
+use crate::media::Kind;
+use crate::room::{Assignment, Refused, Rooms, SlotChoice};
+use crate::types::{Mid, PeerId, RoomId, TrackId};
+
+/// Tells replies apart; chosen by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RequestId(pub u64);
+
+/// What the control plane asks.
+#[derive(Debug)]
+pub enum Request {
+    /// The first offer makes the peer; later ones renegotiate it.
+    Offer(RoomId, PeerId, Offer),
+    /// Publishes an m-line that is negotiated but not published.
+    Publish(PeerId, Mid),
+    /// Takes a track back.
+    Unpublish(PeerId, TrackId),
+    /// Stops or resumes forwarding of a track.
+    Mute(PeerId, TrackId, bool),
+    /// Decides what a slot shows.
+    Subscribe(PeerId, Mid, SlotChoice),
+    /// New ICE credentials without a new offer.
+    RestartIce(PeerId, String),
+    /// Forgets a peer.
+    Close(PeerId),
+    /// Counters of every worker.
+    Stats,
+    /// Counters of one peer.
+    PeerStats(PeerId),
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub enum Reply {
+    /// To [`Request::Offer`].
+    Offer(Result<Answer, OfferError>),
+    /// To [`Request::Publish`].
+    Publish(Result<TrackInfo, CommandError>),
+    /// To [`Request::Unpublish`], [`Request::Mute`] and [`Request::Close`].
+    Done(Result<(), CommandError>),
+    /// To [`Request::Subscribe`]: what the slot shows now.
+    Subscribe(Result<Option<TrackId>, CommandError>),
+    /// To [`Request::RestartIce`]: the fragment to answer with.
+    RestartIce(Result<String, OfferError>),
+    /// To [`Request::Stats`].
+    Stats(Stats),
+    /// To [`Request::PeerStats`].
+    PeerStats(Option<Box<PeerStats>>),
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Answer an offer with [`Report::Answered`]; the peer is made if `create`.
+    Offer {
+        /// Comes back in the report.
+        request: RequestId,
+        /// Whose offer.
+        peer: PeerId,
+        /// Whether the peer is new.
+        create: bool,
+        /// The offer's SDP.
+        sdp: String,
+        /// Sending m-lines are accepted.
+        may_publish: bool,
+        /// Receiving m-lines are accepted.
+        may_subscribe: bool,
+    },
+    /// Forward what arrives on an m-line as a track.
+    Publish {
+        /// The publisher.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// The name of the track from now on.
+        track: TrackId,
+    },
+    /// Stop forwarding a track.
+    Unpublish {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+    },
+    /// Stop or resume forwarding a track.
+    Mute {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+        /// Whether it is muted.
+        muted: bool,
+    },
+    /// Re-point a slot.
+    SetSlot {
+        /// The subscriber.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// The track to show and the worker it is published on.
+        source: Option<(TrackId, usize)>,
+    },
+    /// Answer with [`Report::IceRestarted`].
+    RestartIce {
+        /// Comes back in the report.
+        request: RequestId,
+        /// Whose connection.
+        peer: PeerId,
+        /// The client's `application/trickle-ice-sdpfrag`.
+        fragment: String,
+    },
+    /// Forget a peer and all it published and received.
+    Close {
+        /// Who.
+        peer: PeerId,
+    },
+    /// Answer with [`Report::Stats`].
+    Stats {
+        /// Comes back in the report.
+        request: RequestId,
+        /// Also the details of this peer.
+        peer: Option<PeerId>,
+    },
+}
+
+/// One m-line as a worker has negotiated it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SectionInfo {
+    /// Its name.
+    pub mid: Mid,
+    /// Its kind.
+    pub kind: Kind,
+    /// The client sends on it.
+    pub publishes: bool,
+    /// The client receives on it: it is a slot.
+    pub is_slot: bool,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub enum Report {
+    /// To [`Command::Offer`].
+    Answered {
+        /// The command's.
+        request: RequestId,
+        /// The SDP answer and every live m-line.
+        result: Result<(String, Vec<SectionInfo>), OfferError>,
+    },
+    /// To [`Command::RestartIce`].
+    IceRestarted {
+        /// The command's.
+        request: RequestId,
+        /// The fragment to answer with.
+        result: Result<String, OfferError>,
+    },
+    /// To [`Command::Stats`].
+    Stats {
+        /// The command's.
+        request: RequestId,
+        /// This worker's counters.
+        stats: crate::api::WorkerStats,
+        /// The peer asked for, if it is there.
+        peer: Option<Box<PeerStats>>,
+    },
+    /// DTLS is up: media can flow.
+    Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The worker has forgotten a peer of itself.
+    Gone {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: GoneReason,
+    },
+    /// The worker has failed and starts anew, empty.
+    Failed,
+}
+
+/// What [`Control::poll_output`] gives.
+#[derive(Debug)]
+pub enum Output {
+    /// For a worker's mailbox.
+    Command(usize, Command),
+    /// To whoever asked.
+    Reply(RequestId, Reply),
+    /// For the control plane.
+    Event(Event),
+}
+
+#[derive(Debug)]
+struct Peer {
+    worker: usize,
+    room: RoomId,
+    sections: Vec<SectionInfo>,
+    /// Published tracks by m-line.
+    tracks: BTreeMap<Mid, TrackId>,
+}
+
+impl Peer {
+    fn owns(&self, track: TrackId) -> bool {
+        self.tracks.values().any(|&own| own == track)
+    }
+}
+
+#[derive(Debug)]
+enum Pending {
+    Offer {
+        room: RoomId,
+        peer: PeerId,
+        worker: usize,
+        publish: Publish,
+        create: bool,
+    },
+    RestartIce {
+        worker: usize,
+    },
+    Stats {
+        waiting: Vec<usize>,
+        stats: Stats,
+    },
+    PeerStats {
+        worker: usize,
+    },
+}
+
+impl Pending {
+    fn waits_for(&self, worker: usize) -> bool {
+        match self {
+            Pending::Offer { worker: w, .. }
+            | Pending::RestartIce { worker: w }
+            | Pending::PeerStats { worker: w } => *w == worker,
+            Pending::Stats { waiting, .. } => waiting.contains(&worker),
+        }
+    }
+}
+
+/// The head's state.
+#[derive(Debug)]
+pub struct Control {
+    max_peers: usize,
+    /// Peers on each worker, those whose first offer is pending included.
+    load: Vec<usize>,
+    rooms: Rooms,
+    peers: HashMap<PeerId, Peer>,
+    /// Where each track is published.
+    tracks: HashMap<TrackId, usize>,
+    /// Ordered, so that two runs with the same input fail the same requests in the same order.
+    pending: BTreeMap<RequestId, Pending>,
+    output: VecDeque<Output>,
+    rng: StdRng,
+}
+
+impl Control {
+    /// For the workers of a configuration. The seed decides the names of tracks.
+    #[must_use]
+    pub fn new(config: &Config, seed: u64) -> Self {
+        Control {
+            max_peers: config.max_peers,
+            load: vec![0; config.workers.max(1)],
+            rooms: Rooms::default(),
+            peers: HashMap::new(),
+            tracks: HashMap::new(),
+            pending: BTreeMap::new(),
+            output: VecDeque::new(),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// Takes a request; its reply comes out of [`Control::poll_output`], perhaps later.
+    pub fn handle_request(&mut self, id: RequestId, request: Request) {
+        let reply = match request {
+            Request::Offer(room, peer, offer) => match self.offer(id, room, peer, offer) {
+                Ok(()) => return,
+                Err(error) => Reply::Offer(Err(error)),
+            },
+            Request::Publish(peer, mid) => Reply::Publish(self.publish_section(peer, mid)),
+            Request::Unpublish(peer, track) => Reply::Done(self.unpublish_track(peer, track)),
+            Request::Mute(peer, track, muted) => Reply::Done(self.mute(peer, track, muted)),
+            Request::Subscribe(peer, mid, choice) => {
+                Reply::Subscribe(self.subscribe(peer, mid, choice))
+            }
+            Request::RestartIce(peer, fragment) => match self.peers.get(&peer) {
+                Some(&Peer { worker, .. }) => {
+                    self.pending.insert(id, Pending::RestartIce { worker });
+                    self.command(
+                        worker,
+                        Command::RestartIce {
+                            request: id,
+                            peer,
+                            fragment,
+                        },
+                    );
+                    return;
+                }
+                None => Reply::RestartIce(Err(OfferError::UnknownPeer)),
+            },
+            Request::Close(peer) => {
+                if let Some(worker) = self.worker_of(peer) {
+                    self.command(worker, Command::Close { peer });
+                    self.forget(peer);
+                }
+                Reply::Done(Ok(()))
+            }
+            Request::Stats => {
+                let waiting: Vec<usize> = (0..self.load.len()).collect();
+                for &worker in &waiting {
+                    self.command(
+                        worker,
+                        Command::Stats {
+                            request: id,
+                            peer: None,
+                        },
+                    );
+                }
+                let stats = Stats {
+                    rooms: self.rooms.len(),
+                    peers: self.peers.len(),
+                    tracks: self.tracks.len(),
+                    workers: Vec::new(),
+                };
+                self.pending.insert(id, Pending::Stats { waiting, stats });
+                return;
+            }
+            Request::PeerStats(peer) => match self.peers.get(&peer) {
+                Some(&Peer { worker, .. }) => {
+                    self.pending.insert(id, Pending::PeerStats { worker });
+                    self.command(
+                        worker,
+                        Command::Stats {
+                            request: id,
+                            peer: Some(peer),
+                        },
+                    );
+                    return;
+                }
+                None => Reply::PeerStats(None),
+            },
+        };
+        self.output.push_back(Output::Reply(id, reply));
+    }
+
+    /// Takes what a worker reports.
+    pub fn handle_report(&mut self, worker: usize, report: Report) {
+        match report {
+            Report::Answered { request, result } => self.answered(request, result),
+            Report::IceRestarted { request, result } => {
+                if self.pending.remove(&request).is_some() {
+                    self.reply(request, Reply::RestartIce(result));
+                }
+            }
+            Report::Stats {
+                request,
+                stats,
+                peer,
+            } => self.worker_stats(worker, request, stats, peer),
+            Report::Connected { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerConnected { peer });
+                }
+            }
+            Report::Gone { peer, reason } => {
+                if self.peers.contains_key(&peer) {
+                    self.forget(peer);
+                    self.event(Event::PeerGone { peer, reason });
+                }
+            }
+            Report::Failed => self.worker_failed(worker),
+        }
+    }
+
+    fn offer(
+        &mut self,
+        request: RequestId,
+        room: RoomId,
+        peer: PeerId,
+        offer: Offer,
+    ) -> Result<(), OfferError> {
+        let is_pending = |p: &Pending| matches!(p, Pending::Offer { peer: p, .. } if *p == peer);
+        if self.pending.values().any(is_pending) {
+            return Err(OfferError::OfferPending);
+        }
+        let create = !self.peers.contains_key(&peer);
+        let worker = match self.peers.get(&peer) {
+            Some(peer) => peer.worker,
+            None => self.least_loaded()?,
+        };
+        if create {
+            self.load[worker] += 1;
+        }
+        self.pending.insert(
+            request,
+            Pending::Offer {
+                room,
+                peer,
+                worker,
+                publish: offer.publish,
+                create,
+            },
+        );
+        self.command(
+            worker,
+            Command::Offer {
+                request,
+                peer,
+                create,
+                sdp: offer.sdp,
+                may_publish: offer.may_publish,
+                may_subscribe: offer.may_subscribe,
+            },
+        );
+        Ok(())
+    }
+
+    fn least_loaded(&self) -> Result<usize, OfferError> {
+        self.load
+            .iter()
+            .enumerate()
+            .min_by_key(|&(_, load)| load)
+            .filter(|&(_, &load)| load < self.max_peers)
+            .map(|(worker, _)| worker)
+            .ok_or(OfferError::Overloaded)
+    }
+
+    fn answered(
+        &mut self,
+        request: RequestId,
+        result: Result<(String, Vec<SectionInfo>), OfferError>,
+    ) {
+        let Some(Pending::Offer {
+            room,
+            peer,
+            worker,
+            publish,
+            create,
+        }) = self.pending.remove(&request)
+        else {
+            return;
+        };
+        let (sdp, sections) = match result {
+            Ok(answered) => answered,
+            Err(error) => {
+                if create {
+                    self.load[worker] -= 1;
+                }
+                return self.reply(request, Reply::Offer(Err(error)));
+            }
+        };
+        let state = self.peers.entry(peer).or_insert(Peer {
+            worker,
+            room,
+            sections: Vec::new(),
+            tracks: BTreeMap::new(),
+        });
+        state.sections.clone_from(&sections);
+        let stopped: Vec<(Mid, TrackId)> = state
+            .tracks
+            .iter()
+            .filter(|(mid, _)| !sections.iter().any(|s| s.publishes && s.mid == **mid))
+            .map(|(&mid, &track)| (mid, track))
+            .collect();
+        for (_, track) in stopped {
+            if self.unpublish_track(peer, track).is_ok() {
+                self.event(Event::TrackUnpublished { peer, track });
+            }
+        }
+        for section in sections.iter().filter(|s| s.publishes) {
+            let wanted = match &publish {
+                Publish::All => true,
+                Publish::Mids(mids) => mids.contains(&section.mid),
+            };
+            if wanted {
+                // It cannot fail: the section is there and sends.
+                let _ = self.publish_section(peer, section.mid);
+            }
+        }
+        let slots: Vec<(Mid, Kind)> = sections
+            .iter()
+            .filter(|s| s.is_slot)
+            .map(|s| (s.mid, s.kind))
+            .collect();
+        let assignments = self.rooms.set_slots(room, peer, &slots);
+        // The answer itself says what the peer's own slots show.
+        self.assign(assignments, Some(peer));
+        let answer = self.answer(room, peer, sdp, &sections);
+        self.reply(request, Reply::Offer(Ok(answer)));
+    }
+
+    fn answer(&self, room: RoomId, peer: PeerId, sdp: String, sections: &[SectionInfo]) -> Answer {
+        let tracks = self.peers.get(&peer).map(|p| &p.tracks);
+        Answer {
+            sdp,
+            tracks: sections
+                .iter()
+                .filter_map(|s| {
+                    Some(TrackInfo {
+                        track: *tracks?.get(&s.mid)?,
+                        mid: s.mid,
+                        kind: s.kind,
+                    })
+                })
+                .collect(),
+            slots: sections
+                .iter()
+                .filter(|s| s.is_slot)
+                .map(|s| SlotInfo {
+                    mid: s.mid,
+                    kind: s.kind,
+                    track: self.rooms.shows(room, peer, s.mid),
+                })
+                .collect(),
+        }
+    }
+
+    fn publish_section(&mut self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
+        let state = self.peers.get_mut(&peer).ok_or(CommandError::UnknownPeer)?;
+        let section = *state
+            .sections
+            .iter()
+            .find(|s| s.mid == mid && s.publishes)
+            .ok_or(CommandError::UnknownMid(mid))?;
+        let (room, worker) = (state.room, state.worker);
+        let info = |track| TrackInfo {
+            track,
+            mid,
+            kind: section.kind,
+        };
+        if let Some(&track) = state.tracks.get(&mid) {
+            return Ok(info(track));
+        }
+        let track = TrackId(self.rng.random());
+        state.tracks.insert(mid, track);
+        self.tracks.insert(track, worker);
+        self.command(worker, Command::Publish { peer, mid, track });
+        let assignments = self.rooms.publish(room, peer, track, section.kind);
+        self.assign(assignments, None);
+        Ok(info(track))
+    }
+
+    fn unpublish_track(&mut self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
+        let state = self.own_track(peer, track)?;
+        state.tracks.retain(|_, own| *own != track);
+        let (room, worker) = (state.room, state.worker);
+        let assignments = self.rooms.unpublish(room, track);
+        self.assign(assignments, None);
+        self.tracks.remove(&track);
+        self.command(worker, Command::Unpublish { peer, track });
+        Ok(())
+    }
+
+    fn mute(&mut self, peer: PeerId, track: TrackId, muted: bool) -> Result<(), CommandError> {
+        let worker = self.own_track(peer, track)?.worker;
+        self.command(worker, Command::Mute { peer, track, muted });
+        Ok(())
+    }
+
+    fn own_track(&mut self, peer: PeerId, track: TrackId) -> Result<&mut Peer, CommandError> {
+        let state = self.peers.get_mut(&peer).ok_or(CommandError::UnknownPeer)?;
+        if state.owns(track) {
+            Ok(state)
+        } else {
+            Err(CommandError::UnknownTrack(track))
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        peer: PeerId,
+        mid: Mid,
+        choice: SlotChoice,
+    ) -> Result<Option<TrackId>, CommandError> {
+        let room = self.peers.get(&peer).ok_or(CommandError::UnknownPeer)?.room;
+        let assignments = self
+            .rooms
+            .choose(room, peer, mid, choice)
+            .map_err(|refused| match (refused, choice) {
+                (Refused::UnknownTrack, SlotChoice::Pin(track)) => {
+                    CommandError::UnknownTrack(track)
+                }
+                _ => CommandError::UnknownMid(mid),
+            })?;
+        self.assign_all_but(assignments, peer, mid);
+        Ok(self.rooms.shows(room, peer, mid))
+    }
+
+    /// Carries assignments out; `quiet`'s are not told as events, since its reply says them.
+    fn assign(&mut self, assignments: Vec<Assignment>, quiet: Option<PeerId>) {
+        for assignment in assignments {
+            self.set_slot(assignment);
+            if quiet != Some(assignment.peer) {
+                self.slot_changed(assignment);
+            }
+        }
+    }
+
+    fn assign_all_but(&mut self, assignments: Vec<Assignment>, peer: PeerId, mid: Mid) {
+        for assignment in assignments {
+            self.set_slot(assignment);
+            if (assignment.peer, assignment.mid) != (peer, mid) {
+                self.slot_changed(assignment);
+            }
+        }
+    }
+
+    fn set_slot(&mut self, Assignment { peer, mid, track }: Assignment) {
+        let Some(worker) = self.worker_of(peer) else {
+            return;
+        };
+        let source = track.and_then(|track| Some((track, *self.tracks.get(&track)?)));
+        self.command(worker, Command::SetSlot { peer, mid, source });
+    }
+
+    fn slot_changed(&mut self, Assignment { peer, mid, track }: Assignment) {
+        self.event(Event::SlotChanged { peer, mid, track });
+    }
+
+    /// Drops what is known of a peer that its worker no longer has.
+    fn forget(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.remove(&peer) else {
+            return;
+        };
+        self.load[state.worker] -= 1;
+        let assignments = self.rooms.leave(state.room, peer);
+        self.assign(assignments, None);
+        for track in state.tracks.values() {
+            self.tracks.remove(track);
+        }
+    }
+
+    fn worker_failed(&mut self, worker: usize) {
+        let failed: Vec<RequestId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.waits_for(worker))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in failed {
+            match self.pending.remove(&id) {
+                Some(Pending::Offer { create, .. }) => {
+                    if create {
+                        self.load[worker] -= 1;
+                    }
+                    self.reply(id, Reply::Offer(Err(OfferError::WorkerFailed)));
+                }
+                Some(Pending::RestartIce { .. }) => {
+                    self.reply(id, Reply::RestartIce(Err(OfferError::WorkerFailed)));
+                }
+                Some(Pending::PeerStats { .. }) => self.reply(id, Reply::PeerStats(None)),
+                Some(Pending::Stats { waiting, stats }) => {
+                    self.stats_without(id, waiting, stats, worker);
+                }
+                None => {}
+            }
+        }
+        let mut gone: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.worker == worker)
+            .map(|(&id, _)| id)
+            .collect();
+        gone.sort_unstable();
+        for peer in gone {
+            self.forget(peer);
+            self.event(Event::PeerGone {
+                peer,
+                reason: GoneReason::WorkerFailed,
+            });
+        }
+    }
+
+    fn worker_stats(
+        &mut self,
+        worker: usize,
+        request: RequestId,
+        worker_stats: crate::api::WorkerStats,
+        peer: Option<Box<PeerStats>>,
+    ) {
+        match self.pending.remove(&request) {
+            Some(Pending::Stats { waiting, mut stats }) => {
+                stats.workers.push((worker, worker_stats));
+                self.stats_without(request, waiting, stats, worker);
+            }
+            Some(Pending::PeerStats { .. }) => self.reply(request, Reply::PeerStats(peer)),
+            other => {
+                if let Some(other) = other {
+                    self.pending.insert(request, other);
+                }
+            }
+        }
+    }
+
+    fn stats_without(
+        &mut self,
+        id: RequestId,
+        mut waiting: Vec<usize>,
+        mut stats: Stats,
+        worker: usize,
+    ) {
+        waiting.retain(|&w| w != worker);
+        if waiting.is_empty() {
+            stats.workers.sort_by_key(|&(worker, _)| worker);
+            self.reply(id, Reply::Stats(stats));
+        } else {
+            self.pending.insert(id, Pending::Stats { waiting, stats });
+        }
+    }
+
+    fn worker_of(&self, peer: PeerId) -> Option<usize> {
+        self.peers.get(&peer).map(|p| p.worker)
+    }
+
+    fn command(&mut self, worker: usize, command: Command) {
+        self.output.push_back(Output::Command(worker, command));
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.output.push_back(Output::Reply(id, reply));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.output.push_back(Output::Event(event));
+    }
+}

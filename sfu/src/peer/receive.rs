@@ -1,0 +1,142 @@
+//! RTP in: whose packet it is, and what it becomes.
+//!
+//! In: SRTP datagrams from a validated address. Out: the plaintext packet with what the track's
+//! feed needs to know of it. An SSRC is bound to a stream only by a packet that has authenticated.
+
+use super::{Context, Peer, Route};
+use crate::publish::history::PacketMeta;
+use crate::rtp::extension::HeaderExtensions;
+use crate::rtp::packet::RtpHeader;
+use crate::types::{Ssrc, TrackId};
+
+/// A packet for a feed.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The track.
+    pub track: TrackId,
+    /// What is known of it.
+    pub meta: PacketMeta,
+    /// The plaintext packet.
+    pub packet: &'a [u8],
+    /// The encoding to forward from now on, if that has changed.
+    pub best: Option<u8>,
+}
+
+impl Peer {
+    /// Takes an RTP datagram. None when it is accounted for but goes no further.
+    ///
+    /// # Errors
+    /// A label for the counter of what was dropped.
+    pub fn handle_rtp<'a>(
+        &mut self,
+        datagram: &'a mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Received<'a>>, &'static str> {
+        let secured = self.secured.as_mut().ok_or("rtp_before_dtls")?;
+        let opened = secured
+            .receiver
+            .open_rtp(datagram)
+            .map_err(crate::peer::srtp::SrtpError::reason)?;
+        cx.stats.rtp_received += 1;
+        let packet = &datagram[..opened.plain_len];
+        let header = RtpHeader::parse(packet).map_err(|_| "rtp_malformed")?;
+        let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
+        if let Some(sequence) = extensions.transport_sequence {
+            self.feedback.handle_packet(cx.now, sequence);
+        }
+        let route = match self.routes.get(&header.ssrc) {
+            Some(&route) => route,
+            None => self.bind(&header, &extensions).ok_or("rtp_unknown_ssrc")?,
+        };
+        let publication = &mut self.publications[route.publication];
+        let meta = publication
+            .handle_rtp(cx.now, route.encoding, &header, extensions, packet)
+            .map_err(|unusable| unusable.reason())?;
+        let best = publication.choose_best(cx.now);
+        let track = publication.track.filter(|_| !publication.muted);
+        Ok(track.map(|track| Received {
+            track,
+            meta,
+            packet,
+            best,
+        }))
+    }
+
+    /// Finds out what an authenticated packet with a new SSRC belongs to, and remembers it.
+    fn bind(&mut self, header: &RtpHeader, extensions: &HeaderExtensions) -> Option<Route> {
+        let payload_type = header.payload_type;
+        let publication = match extensions.mid {
+            Some(mid) => self.publications.iter().position(|p| p.mid == mid)?,
+            None => {
+                // RFC 8843 section 9.2: by payload type, where that is not ambiguous.
+                let mut candidates = self
+                    .publications
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| p.payload(payload_type).is_some());
+                let (index, _) = candidates.next()?;
+                candidates.next().is_none().then_some(index)?
+            }
+        };
+        let state = self.publications.get_mut(publication)?;
+        let (_, is_rtx) = state.payload(payload_type)?;
+        let rid = if is_rtx {
+            extensions.repaired_rid
+        } else {
+            extensions.rid
+        };
+        let encoding = state.encoding_named(rid)?;
+        let stream = state.encodings.get_mut(usize::from(encoding))?;
+        let former = if is_rtx {
+            stream.rtx_ssrc.replace(header.ssrc)
+        } else {
+            let former = stream.ssrc;
+            stream.set_ssrc(header.ssrc);
+            former
+        };
+        if let Some(former) = former.filter(|&f| f != header.ssrc) {
+            self.routes.remove(&former);
+            if let Some(secured) = &mut self.secured {
+                secured.receiver.forget(former);
+            }
+        }
+        let route = Route {
+            publication,
+            encoding,
+            is_rtx,
+        };
+        self.routes.insert(header.ssrc, route);
+        Some(route)
+    }
+
+    /// Makes the table of SSRCs anew, after a negotiation.
+    pub(super) fn rebuild_routes(&mut self) {
+        let former = std::mem::take(&mut self.routes);
+        for (publication, state) in self.publications.iter().enumerate() {
+            for (index, encoding) in state.encodings.iter().enumerate() {
+                for (ssrc, is_rtx) in [(encoding.ssrc, false), (encoding.rtx_ssrc, true)] {
+                    let route = Route {
+                        publication,
+                        encoding: index as u8,
+                        is_rtx,
+                    };
+                    if let Some(ssrc) = ssrc {
+                        self.routes.insert(ssrc, route);
+                    }
+                }
+            }
+        }
+        if let Some(secured) = &mut self.secured {
+            let gone = |ssrc: &&Ssrc| !self.routes.contains_key(ssrc);
+            for &ssrc in former.keys().filter(gone) {
+                secured.receiver.forget(ssrc);
+            }
+        }
+    }
+
+    /// The publication and encoding that an SSRC is the media of.
+    pub(super) fn media_route(&self, ssrc: Ssrc) -> Option<(usize, u8)> {
+        let route = self.routes.get(&ssrc).filter(|r| !r.is_rtx)?;
+        Some((route.publication, route.encoding))
+    }
+}

@@ -1,0 +1,333 @@
+//! RTCP: what a client reports and asks for, and what it is told.
+//!
+//! In: SRTCP datagrams from a validated address, and time. Out: what the worker has to do for the
+//! client's requests; feedback to publishers (NACK, PLI, arrivals), reports to both sides.
+
+use std::time::{Duration, Instant};
+
+use super::{Context, Peer};
+use crate::publish::encoding::SenderReportSeen;
+use crate::publish::feed::Feed;
+use crate::rtp::rtcp::{
+    DlrrReport, ExtendedBlock, Packet, Packets, ReportBlock, SenderInfo, Writer, compact_ntp,
+    round_trip,
+};
+use crate::types::{Ssrc, TrackId};
+
+/// Time between two reports. libwebrtc reports once a second for video; RFC 3550's five seconds
+/// are for multicast.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time to the first reports, early so that sound and picture are in step soon.
+pub const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Most bytes of an RTCP packet before encryption: with SRTCP's, UDP's and IPv6's own it stays below
+/// 1280 bytes, which every IPv6 path carries.
+const MAX_RTCP: usize = 1160;
+
+/// Most requests taken from one datagram. A NACK for a whole second at 10 Mbit/s has as many.
+const MAX_ACTIONS: usize = 1024;
+
+/// How far a clock offset moves towards a later sample: one 64th per report follows a drift of a
+/// second a minute, and a delayed report hardly moves it.
+const OFFSET_SMOOTHING: i64 = 64;
+
+/// What a client's RTCP asks of the worker.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// A key frame for what this slot shows.
+    KeyFrame {
+        /// The slot's index.
+        slot: usize,
+    },
+    /// This packet again.
+    Resend {
+        /// The slot's index.
+        slot: usize,
+        /// As the subscriber counts.
+        sequence: u16,
+    },
+    /// A publisher's clock, by the server's time.
+    SenderReport {
+        /// The track.
+        track: TrackId,
+        /// Its encoding.
+        encoding: u8,
+        /// What it says.
+        report: SenderReportSeen,
+    },
+}
+
+impl Peer {
+    /// Takes an RTCP datagram; what is to be done for it is added to `actions`.
+    ///
+    /// # Errors
+    /// A label for the counter of what was dropped.
+    pub fn handle_rtcp(
+        &mut self,
+        datagram: &mut [u8],
+        cx: &mut Context<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), &'static str> {
+        let secured = self.secured.as_mut().ok_or("rtcp_before_dtls")?;
+        let len = secured
+            .receiver
+            .open_rtcp(datagram)
+            .map_err(crate::peer::srtp::SrtpError::reason)?;
+        for packet in Packets::new(&datagram[..len]) {
+            match packet.map_err(|_| "rtcp_malformed")? {
+                Packet::SenderReport(report) => {
+                    let info = report.info;
+                    self.handle_sender_report(info, cx, actions);
+                    report
+                        .blocks()
+                        .for_each(|block| self.handle_block(block, cx));
+                }
+                Packet::ReceiverReport(report) => {
+                    report
+                        .blocks()
+                        .for_each(|block| self.handle_block(block, cx));
+                }
+                Packet::Nack(nack) => {
+                    if let Some(slot) = self.slot_of(nack.media) {
+                        let room = MAX_ACTIONS.saturating_sub(actions.len());
+                        let wishes = nack.lost().take(room);
+                        actions.extend(wishes.map(|sequence| Action::Resend { slot, sequence }));
+                    }
+                }
+                Packet::PictureLoss(request) => {
+                    actions.extend(
+                        self.slot_of(request.media)
+                            .map(|slot| Action::KeyFrame { slot }),
+                    );
+                }
+                Packet::FullIntraRequest(request) => {
+                    let slots = request.entries().filter_map(|(ssrc, _)| self.slot_of(ssrc));
+                    let room = MAX_ACTIONS.saturating_sub(actions.len());
+                    actions.extend(slots.take(room).map(|slot| Action::KeyFrame { slot }));
+                }
+                Packet::ExtendedReport(report) => {
+                    let reference = report.blocks().find_map(|block| match block {
+                        ExtendedBlock::ReferenceTime(ntp) => Some(ntp),
+                        ExtendedBlock::Dlrr(_) => None,
+                    });
+                    if let Some(ntp) = reference {
+                        self.answer_reference_time(report.ssrc, ntp, cx);
+                    }
+                }
+                // Estimation of what we send is not here yet: every subscriber gets the best
+                // encoding, whatever its feedback says.
+                Packet::TransportFeedback(_) | Packet::Remb(_) => {}
+                // Streams end by signaling, not by RTCP.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn slot_of(&self, ssrc: Ssrc) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|s| s.ssrc == ssrc))
+    }
+
+    fn handle_block(&mut self, block: ReportBlock, cx: &Context<'_>) {
+        let now_ntp = cx.clock.ntp(cx.now);
+        let sample = round_trip(now_ntp, block.last_sender_report, block.delay_since_last);
+        if let Some(index) = self.slot_of(block.ssrc)
+            && let Some(slot) = &mut self.slots[index]
+        {
+            slot.handle_report(sample, block.cumulative_lost);
+            self.round_trip = slot.round_trip.or(self.round_trip);
+        }
+    }
+
+    fn handle_sender_report(
+        &mut self,
+        info: SenderInfo,
+        cx: &Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((publication, encoding)) = self.media_route(info.ssrc) else {
+            return;
+        };
+        let state = &mut self.publications[publication];
+        let Some(stream) = state.encodings.get_mut(usize::from(encoding)) else {
+            return;
+        };
+        stream.handle_sender_report(cx.now, info.ntp, info.rtp_timestamp);
+        let Some((track, seen)) = state.track.zip(stream.sender_report) else {
+            return;
+        };
+        // All of a publisher's streams share one clock, so they share the offset too: whatever
+        // error it has, sound and picture stay in step.
+        let sample = cx.clock.ntp(cx.now).wrapping_sub(info.ntp);
+        let offset = match self.clock_offset {
+            None => sample,
+            Some(offset) => match sample.wrapping_sub(offset) as i64 {
+                // The report that was under way the shortest tells the offset best.
+                earlier if earlier < 0 => sample,
+                later => offset.wrapping_add((later / OFFSET_SMOOTHING) as u64),
+            },
+        };
+        self.clock_offset = Some(offset);
+        actions.push(Action::SenderReport {
+            track,
+            encoding,
+            report: SenderReportSeen {
+                ntp: seen.ntp.wrapping_add(offset),
+                ..seen
+            },
+        });
+    }
+
+    /// Answers a receiver that sends no media and wants to know its round trip (RFC 3611 section
+    /// 4.5).
+    fn answer_reference_time(&mut self, ssrc: Ssrc, ntp: u64, cx: &mut Context<'_>) {
+        let sender = self.rtcp_ssrc;
+        self.send_rtcp(cx, |writer| {
+            writer.dlrr(
+                sender,
+                &[DlrrReport {
+                    ssrc,
+                    last_receiver_report: compact_ntp(ntp),
+                    delay_since_last: 0,
+                }],
+            )
+        });
+    }
+
+    /// Asks publishers for what is due: lost packets and key frames.
+    pub(super) fn send_requests(&mut self, cx: &mut Context<'_>) {
+        let sender = self.rtcp_ssrc;
+        let round_trip = self.round_trip;
+        let mut lost = Vec::new();
+        for publication in 0..self.publications.len() {
+            for encoding in 0..self.publications[publication].encodings.len() {
+                let state = &mut self.publications[publication];
+                let may_nack = state.may_nack();
+                let is_live = state.track.is_some() && !state.muted;
+                let stream = &mut state.encodings[encoding];
+                let Some(media) = stream.ssrc else {
+                    // There is nobody to ask until its first packet has come. The wish is taken as
+                    // uttered, so that it is not due all the time; it will be repeated.
+                    stream.key_frames.poll(cx.now);
+                    continue;
+                };
+                lost.clear();
+                let given_up = stream.nack.poll(cx.now, round_trip, &mut lost);
+                if given_up && is_live && state.kind == crate::media::Kind::Video {
+                    stream.key_frames.wish(cx.now);
+                }
+                let wants_key_frame = stream.key_frames.poll(cx.now);
+                if may_nack && !lost.is_empty() {
+                    cx.stats.nacks_sent += lost.len() as u64;
+                    self.send_rtcp(cx, |writer| writer.nack(sender, media, &lost));
+                }
+                if wants_key_frame {
+                    cx.stats.key_frame_requests_sent += 1;
+                    self.send_rtcp(cx, |writer| writer.picture_loss(sender, media));
+                }
+            }
+        }
+    }
+
+    /// Tells the publisher what has arrived, if that is due.
+    pub(super) fn send_feedback(&mut self, cx: &mut Context<'_>) {
+        let Some(media) = self
+            .publications
+            .iter()
+            .flat_map(|p| &p.encodings)
+            .find_map(|e| e.ssrc)
+        else {
+            return;
+        };
+        let sender = self.rtcp_ssrc;
+        let mut feedback = std::mem::take(&mut self.feedback);
+        if let Some((mut egress, _)) = self.egress(cx) {
+            let now = egress.now;
+            feedback.poll(now, sender, media, &mut [0; MAX_RTCP], |packet| {
+                egress.send_rtcp(packet);
+            });
+        }
+        self.feedback = feedback;
+    }
+
+    /// Whether reports are due.
+    #[must_use]
+    pub fn reports_due(&self, now: Instant) -> bool {
+        self.next_report.is_some_and(|due| now >= due)
+    }
+
+    /// Sends sender reports for the slots and reception reports for the publications. `feed` finds
+    /// the feed of a track.
+    pub fn send_reports<'f>(
+        &mut self,
+        cx: &mut Context<'_>,
+        feed: impl Fn(TrackId) -> Option<&'f Feed>,
+    ) {
+        self.next_report = Some(cx.now + INTERVAL);
+        let now = cx.now;
+        let ntp = cx.clock.ntp(now);
+        let reports: Vec<SenderInfo> = self
+            .slots
+            .iter()
+            .flatten()
+            .filter_map(|slot| {
+                let rtp_timestamp = slot.sender_timestamp(ntp, feed(slot.track()?)?)?;
+                let (packets, bytes) = slot.totals();
+                Some(SenderInfo {
+                    ssrc: slot.ssrc,
+                    ntp,
+                    rtp_timestamp,
+                    // Both wrap (RFC 3550 section 6.4.1).
+                    packet_count: packets as u32,
+                    octet_count: bytes as u32,
+                })
+            })
+            .collect();
+        let blocks: Vec<ReportBlock> = self
+            .publications
+            .iter_mut()
+            .flat_map(|p| &mut p.encodings)
+            .filter_map(|e| e.report_block(now))
+            .collect();
+        let (own, cname) = (self.rtcp_ssrc, self.cname.clone());
+        // A report holds 31 blocks (RFC 3550 section 6.4.2).
+        for chunk in blocks.chunks(31) {
+            self.send_rtcp(cx, |writer| {
+                writer.receiver_report(own, chunk)?;
+                writer.cname(own, &cname)
+            });
+        }
+        // A report with its name is 28 + 28 bytes, so that sixteen fit well.
+        for chunk in reports.chunks(16) {
+            self.send_rtcp(cx, |writer| {
+                for &info in chunk {
+                    writer.sender_report(info, &[])?;
+                }
+                chunk
+                    .iter()
+                    .try_for_each(|info| writer.cname(info.ssrc, &cname))
+            });
+        }
+    }
+
+    fn send_rtcp(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), crate::rtp::rtcp::NoRoom>,
+    ) {
+        let mut buffer = [0; MAX_RTCP];
+        let mut writer = Writer::new(&mut buffer);
+        let written = write(&mut writer);
+        let len = writer.len();
+        if written.is_err() {
+            cx.stats.drop("rtcp_too_long");
+            return;
+        }
+        if let Some((mut egress, _)) = self.egress(cx) {
+            egress.send_rtcp(&buffer[..len]);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One m-line: what was offered against what the client may do and what we can do.
+
+use super::codec::{self, Codecs, Format};
+use super::error::OfferError;
+use super::extension::Extensions;
+use super::offer::{Offer, OfferedLine};
+use super::section::{ReceiveSection, Section, SendSection};
+use super::simulcast::Simulcast;
+use super::{Policy, SlotSources};
+use crate::media::{Extension, Kind};
+use crate::types::Ssrc;
+
+/// The profiles of RTP over DTLS (RFC 8829 section 5.1.2): what follows the transport in `<proto>`.
+const PROFILES: [&str; 4] = [
+    "UDP/TLS/RTP/SAVPF",
+    "TCP/DTLS/RTP/SAVPF",
+    "TCP/TLS/RTP/SAVPF",
+    "RTP/SAVPF",
+];
+
+/// An m-line that is served, with what only the answer needs to know.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) section: Section,
+    pub(super) formats: Vec<Format>,
+    /// The values of `a=extmap`.
+    pub(super) extmaps: Vec<String>,
+    /// The values of `a=rid`.
+    pub(super) rids: Vec<String>,
+}
+
+/// Accepts an m-line, or says why it cannot be served. `sources` are the SSRCs it had as a slot,
+/// filled in when it becomes one.
+pub(super) fn accept(
+    offer: &Offer,
+    line: &OfferedLine,
+    policy: Policy,
+    sources: &mut SlotSources,
+    new_ssrc: &mut dyn FnMut() -> Ssrc,
+) -> Result<Accepted, OfferError> {
+    let kind = supported_kind(line)?;
+    let mid = line
+        .name
+        .mid
+        .ok_or_else(|| OfferError::NoMid(line.name.clone()))?;
+    if !offer.bundle.contains(&mid) {
+        return Err(OfferError::NotBundled(line.name.clone()));
+    }
+    let Codecs { payloads, formats } = Codecs::negotiate(kind, &line.payloads);
+    if payloads.is_empty() {
+        return Err(OfferError::NoCommonCodec {
+            line: line.name.clone(),
+            offered: codec::names(&line.payloads),
+            handled: codec::handled(kind),
+        });
+    }
+
+    let receives = line.client_sends && policy.may_publish;
+    let sends = line.client_receives && policy.may_subscribe;
+    let extensions = Extensions::negotiate(
+        kind,
+        &line.extensions,
+        line.extmap_allow_mixed,
+        receives,
+        sends,
+    );
+    // Without the header extension no packet would say which encoding it is of.
+    let has_rids = kind == Kind::Video && extensions.receive.id(Extension::Rid).is_some();
+    let simulcast = line
+        .simulcast
+        .as_deref()
+        .filter(|_| has_rids)
+        .and_then(|simulcast| {
+            let accepted: Vec<_> = payloads
+                .iter()
+                .map(|payload| payload.payload_type)
+                .collect();
+            Simulcast::negotiate(simulcast, &line.rids, &accepted)
+        });
+    let (rids, rid_attributes) =
+        simulcast.map_or_else(Default::default, |agreed| (agreed.rids, agreed.attributes));
+
+    let has_rtx = payloads
+        .iter()
+        .any(|payload| payload.rtx_payload_type.is_some());
+    let receive = receives.then(|| ReceiveSection {
+        ssrcs: match rids.is_empty() {
+            true => line.ssrcs.clone(),
+            false => Vec::new(),
+        },
+        rids,
+        cname: line.cname.clone(),
+        extensions: extensions.receive,
+    });
+    let send = sends.then(|| SendSection {
+        ssrc: *sources.media.get_or_insert_with(&mut *new_ssrc),
+        rtx_ssrc: has_rtx.then(|| *sources.rtx.get_or_insert_with(&mut *new_ssrc)),
+        msid: format!("slot-{mid}"),
+        extensions: extensions.send,
+    });
+    Ok(Accepted {
+        section: Section {
+            index: line.name.index,
+            mid,
+            kind,
+            receive,
+            send,
+            payloads,
+            extmap_allow_mixed: line.extmap_allow_mixed,
+            rtcp_rsize: line.rtcp_rsize,
+        },
+        formats,
+        extmaps: extensions.attributes,
+        rids: rid_attributes,
+    })
+}
+
+fn supported_kind(line: &OfferedLine) -> Result<Kind, OfferError> {
+    line.kind
+        .filter(|_| PROFILES.contains(&line.proto.as_str()))
+        .ok_or_else(|| OfferError::UnsupportedMedia {
+            line: line.name.clone(),
+            proto: super::error::quote(&line.proto),
+        })
+}

@@ -1,0 +1,478 @@
+//! Which codecs an m-line agrees on, and under which payload types.
+
+use rtc_sdp::description::common::Attribute;
+
+use super::matching::H264Profile;
+use super::offer::{integer, values};
+use crate::media::{Codec, Kind, PayloadMap};
+
+/// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).
+const RTCP_CONFLICTS: std::ops::RangeInclusive<u8> = 64..=95;
+/// Highest payload type.
+const MAX_PAYLOAD_TYPE: u8 = 127;
+/// What is inferred when H.264 comes without `profile-level-id`: baseline, level 1
+/// (RFC 6184 section 8.1).
+const H264_DEFAULT_PROFILE: (u8, u8, u8) = (0x42, 0x00, 0x0a);
+
+/// One payload type of an offered m-line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OfferedPayload {
+    payload_type: u8,
+    /// The encoding name in lower case. Empty without an `a=rtpmap`.
+    name: String,
+    clock_rate: u32,
+    channels: u8,
+    fmtp: String,
+    feedback: Feedback,
+}
+
+/// The feedback messages of one payload type that we know (RFC 4585, RFC 5104).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Feedback {
+    nack: bool,
+    pli: bool,
+    fir: bool,
+    transport_cc: bool,
+    remb: bool,
+}
+
+/// What the m-line agrees on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Codecs {
+    pub(super) payloads: Vec<PayloadMap>,
+    /// The formats of the answer, retransmissions among them, in the client's order.
+    pub(super) formats: Vec<Format>,
+}
+
+/// One format as the answer writes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Format {
+    pub(super) payload_type: u8,
+    /// `VP8/90000`
+    pub(super) rtpmap: String,
+    /// May be empty.
+    pub(super) fmtp: String,
+    pub(super) feedback: Vec<&'static str>,
+}
+
+impl OfferedPayload {
+    /// The usable payload types of an m-line, in its order, with what the attributes say of each.
+    pub(super) fn parse_all(formats: &[String], attributes: &[Attribute]) -> Vec<Self> {
+        let mut payloads: Vec<OfferedPayload> = Vec::new();
+        // Attributes may be many: each finds its payload through this table.
+        let mut places = [None; MAX_PAYLOAD_TYPE as usize + 1];
+        for format in formats {
+            let Some(payload_type) = integer::<u8>(format) else {
+                continue;
+            };
+            if payload_type > MAX_PAYLOAD_TYPE || RTCP_CONFLICTS.contains(&payload_type) {
+                continue;
+            }
+            let place = &mut places[usize::from(payload_type)];
+            if place.is_none() {
+                *place = Some(payloads.len());
+                payloads.push(OfferedPayload {
+                    payload_type,
+                    name: String::new(),
+                    clock_rate: 0,
+                    channels: 1,
+                    fmtp: String::new(),
+                    feedback: Feedback::default(),
+                });
+            }
+        }
+        let place = |number: &str| *places.get(integer::<usize>(number)?)?;
+
+        for (payload, value) in lines(attributes, "rtpmap") {
+            if let Some(at) = place(payload) {
+                payloads[at].set_rtpmap(value);
+            }
+        }
+        for (payload, value) in lines(attributes, "fmtp") {
+            if let Some(at) = place(payload) {
+                value.clone_into(&mut payloads[at].fmtp);
+            }
+        }
+        for (payload, value) in lines(attributes, "rtcp-fb") {
+            if payload == "*" {
+                payloads
+                    .iter_mut()
+                    .for_each(|payload| payload.feedback.add(value));
+            } else if let Some(at) = place(payload) {
+                payloads[at].feedback.add(value);
+            }
+        }
+        payloads
+    }
+
+    /// `<name>/<clock rate>[/<channels>]`; one that does not read so stays without a name.
+    fn set_rtpmap(&mut self, value: &str) {
+        let mut parts = value.split('/');
+        let (Some(name), Some(clock_rate)) = (parts.next(), parts.next()) else {
+            return;
+        };
+        if let (Some(clock_rate), Some(channels)) =
+            (integer(clock_rate), integer(parts.next().unwrap_or("1")))
+        {
+            self.name = name.to_ascii_lowercase();
+            self.clock_rate = clock_rate;
+            self.channels = channels;
+        }
+    }
+
+    /// The codec, if it is one that we forward. RED, ULPFEC and FlexFEC would be named here; until
+    /// we can take them apart, a client that is not offered them sends plain media.
+    fn codec(&self) -> Option<Codec> {
+        let number = |name, default| match parameter(&self.fmtp, name) {
+            Some(value) => integer(value),
+            None => Some(default),
+        };
+        let codec = match self.name.as_str() {
+            "opus" if self.channels == 2 => Codec::Opus,
+            "vp8" => Codec::Vp8,
+            "vp9" => Codec::Vp9 {
+                profile: number("profile-id", 0).filter(|&profile| profile <= 3)?,
+            },
+            "av1" => Codec::Av1 {
+                profile: number("profile", 0).filter(|&profile| profile <= 2)?,
+            },
+            "h264" => {
+                let (idc, iop, _) = self.profile_level_id()?;
+                let (profile_idc, profile_iop) = H264Profile::new(idc, iop)?.canonical();
+                Codec::H264 {
+                    profile_idc,
+                    profile_iop,
+                    packetization_mode: number("packetization-mode", 0)
+                        .filter(|&mode| mode <= 1)?,
+                }
+            }
+            _ => return None,
+        };
+        (codec.clock_rate() == self.clock_rate).then_some(codec)
+    }
+
+    fn profile_level_id(&self) -> Option<(u8, u8, u8)> {
+        let Some(hex) = parameter(&self.fmtp, "profile-level-id") else {
+            return Some(H264_DEFAULT_PROFILE);
+        };
+        if hex.len() != 6 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let [_, idc, iop, level] = u32::from_str_radix(hex, 16).ok()?.to_be_bytes();
+        Some((idc, iop, level))
+    }
+
+    /// The payload type whose packets this one retransmits (RFC 4588 section 8.6).
+    fn retransmits(&self) -> Option<u8> {
+        (self.name == "rtx").then(|| integer(parameter(&self.fmtp, "apt")?))?
+    }
+
+    /// The parameters we answer with: the codec's configuration repeated, and nothing that would
+    /// limit what the client may send.
+    fn answer_fmtp(&self, codec: Codec) -> String {
+        let repeat = |names: &[&str]| {
+            let numbers = names.iter().filter_map(|name| {
+                let value: u16 = integer(parameter(&self.fmtp, name)?)?;
+                Some(format!("{name}={value}"))
+            });
+            numbers.collect::<Vec<_>>().join(";")
+        };
+        match codec {
+            // Stereo only from a client that has it to send (RFC 7587 section 6.1): asked for it,
+            // others would spend the bits on two equal channels.
+            Codec::Opus if parameter(&self.fmtp, "sprop-stereo") == Some("1") => {
+                "minptime=10;useinbandfec=1;stereo=1".into()
+            }
+            Codec::Opus => "minptime=10;useinbandfec=1".into(),
+            Codec::Vp8 => String::new(),
+            Codec::Vp9 { .. } => repeat(&["profile-id"]),
+            Codec::Av1 { .. } => repeat(&["level-idx", "profile", "tier"]),
+            Codec::H264 {
+                packetization_mode, ..
+            } => {
+                let (idc, iop, level) = self.profile_level_id().unwrap_or(H264_DEFAULT_PROFILE);
+                format!(
+                    "level-asymmetry-allowed=1;packetization-mode={packetization_mode};\
+                     profile-level-id={idc:02x}{iop:02x}{level:02x}"
+                )
+            }
+        }
+    }
+}
+
+impl Feedback {
+    /// Adds one `a=rtcp-fb` value.
+    fn add(&mut self, value: &str) {
+        match value {
+            "nack" => self.nack = true,
+            "nack pli" => self.pli = true,
+            "ccm fir" => self.fir = true,
+            "transport-cc" => self.transport_cc = true,
+            "goog-remb" => self.remb = true,
+            _ => {}
+        }
+    }
+
+    /// What is left of it for that kind.
+    fn accepted(self, kind: Kind) -> Feedback {
+        let video = kind == Kind::Video;
+        Feedback {
+            pli: self.pli && video,
+            fir: self.fir && video,
+            remb: self.remb && video,
+            ..self
+        }
+    }
+
+    fn values(self) -> Vec<&'static str> {
+        let all = [
+            (self.remb, "goog-remb"),
+            (self.transport_cc, "transport-cc"),
+            (self.fir, "ccm fir"),
+            (self.nack, "nack"),
+            (self.pli, "nack pli"),
+        ];
+        all.into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, value)| value)
+            .collect()
+    }
+}
+
+impl Codecs {
+    /// Answers the payload types of one m-line.
+    pub(super) fn negotiate(kind: Kind, offered: &[OfferedPayload]) -> Self {
+        let mut agreed = Codecs::default();
+        let repairs: Vec<_> = offered
+            .iter()
+            .filter_map(|repair| Some((repair.retransmits()?, repair)))
+            .collect();
+        for payload in offered {
+            let Some(codec) = payload.codec().filter(|codec| codec.kind() == kind) else {
+                continue;
+            };
+            let feedback = payload.feedback.accepted(kind);
+            let repair = repairs.iter().find(|(repaired, repair)| {
+                *repaired == payload.payload_type && repair.clock_rate == payload.clock_rate
+            });
+            agreed.payloads.push(PayloadMap {
+                codec,
+                payload_type: payload.payload_type,
+                rtx_payload_type: repair.map(|(_, repair)| repair.payload_type),
+                nack: feedback.nack,
+                transport_cc: feedback.transport_cc,
+            });
+        }
+        agreed.formats = offered
+            .iter()
+            .filter_map(|payload| agreed.format(payload, kind))
+            .collect();
+        agreed
+    }
+
+    /// The answer's format for a payload type, if it was accepted.
+    fn format(&self, payload: &OfferedPayload, kind: Kind) -> Option<Format> {
+        let payload_type = payload.payload_type;
+        let media = |map: &&PayloadMap| map.payload_type == payload_type;
+        let repair = |map: &&PayloadMap| map.rtx_payload_type == Some(payload_type);
+        if let Some(PayloadMap { codec, .. }) = self.payloads.iter().find(media) {
+            let channels = if *codec == Codec::Opus { "/2" } else { "" };
+            Some(Format {
+                payload_type,
+                rtpmap: format!("{codec}/{}{channels}", codec.clock_rate()),
+                fmtp: payload.answer_fmtp(*codec),
+                feedback: payload.feedback.accepted(kind).values(),
+            })
+        } else {
+            let repaired = self.payloads.iter().find(repair)?;
+            Some(Format {
+                payload_type,
+                rtpmap: format!("rtx/{}", payload.clock_rate),
+                fmtp: format!("apt={}", repaired.payload_type),
+                feedback: Vec::new(),
+            })
+        }
+    }
+}
+
+/// The names of the codecs in an offer, for a sentence.
+pub(super) fn names(offered: &[OfferedPayload]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for payload in offered {
+        if !payload.name.is_empty() && !names.contains(&payload.name.as_str()) {
+            names.push(&payload.name);
+        }
+    }
+    match names.is_empty() {
+        true => "no named codec".into(),
+        false => names.join(", "),
+    }
+}
+
+/// The names of the codecs we handle, for a sentence.
+pub(super) fn handled(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Audio => "Opus",
+        Kind::Video => "VP8, VP9, H264 up to high profile, AV1",
+    }
+}
+
+/// The values of an attribute that starts with a payload type, split there.
+fn lines<'a>(
+    attributes: &'a [Attribute],
+    key: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    values(attributes, key).filter_map(|value| value.split_once(' '))
+}
+
+/// A parameter of an `a=fmtp`.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn offered(formats: &str, attributes: &[&str]) -> Vec<OfferedPayload> {
+        let formats: Vec<String> = formats.split(' ').map(str::to_owned).collect();
+        let attributes: Vec<_> = attributes
+            .iter()
+            .map(|line| {
+                let (key, value) = line.split_once(':').unwrap();
+                Attribute::new(key.into(), Some(value.into()))
+            })
+            .collect();
+        OfferedPayload::parse_all(&formats, &attributes)
+    }
+
+    fn h264(profile_level_id: &str, mode: u8) -> Option<Codec> {
+        let fmtp = format!("fmtp:96 packetization-mode={mode};profile-level-id={profile_level_id}");
+        offered("96", &["rtpmap:96 H264/90000", &fmtp])[0].codec()
+    }
+
+    #[test]
+    fn codecs_are_told_by_name_clock_and_profile() {
+        let cases = [
+            ("opus/48000/2", "", Some(Codec::Opus)),
+            ("OPUS/48000/2", "", Some(Codec::Opus)),
+            ("opus/48000", "", None),
+            ("opus/16000/2", "", None),
+            ("VP8/90000", "", Some(Codec::Vp8)),
+            ("VP8/48000", "", None),
+            ("VP9/90000", "", Some(Codec::Vp9 { profile: 0 })),
+            ("VP9/90000", "profile-id=2", Some(Codec::Vp9 { profile: 2 })),
+            ("VP9/90000", "profile-id=9", None),
+            ("VP9/90000", "profile-id=x", None),
+            (
+                "AV1/90000",
+                "level-idx=5; PROFILE=1 ;tier=0",
+                Some(Codec::Av1 { profile: 1 }),
+            ),
+            ("AV1/90000", "profile=3", None),
+            ("H264/90000", "packetization-mode=2", None),
+            ("H265/90000", "", None),
+            ("red/90000", "", None),
+            ("VP8", "", None),
+        ];
+        for (rtpmap, fmtp, codec) in cases {
+            let lines = [format!("rtpmap:96 {rtpmap}"), format!("fmtp:96 {fmtp}")];
+            let payloads = offered("96", &[&lines[0], &lines[1]]);
+            assert_eq!(payloads[0].codec(), codec, "{rtpmap} {fmtp}");
+        }
+    }
+
+    #[test]
+    fn h264_profiles_are_those_of_table_5() {
+        let cases = [
+            ("42e01f", Some((0x42, 0x40))),
+            ("42c01f", Some((0x42, 0x40))),
+            ("4d801f", Some((0x42, 0x40))),
+            ("58c01f", Some((0x42, 0x40))),
+            ("42001f", Some((0x42, 0x00))),
+            ("58801f", Some((0x42, 0x00))),
+            ("4d001f", Some((0x4d, 0x00))),
+            ("4D401F", Some((0x4d, 0x00))),
+            ("640c1f", Some((0x64, 0x0c))),
+            ("64001f", Some((0x64, 0x00))),
+            ("f4001f", None),
+            ("58001f", None),
+            ("42e01", None),
+            ("+2e01f", None),
+        ];
+        for (profile_level_id, canonical) in cases {
+            let codec = h264(profile_level_id, 1);
+            let expected = canonical.map(|(profile_idc, profile_iop)| Codec::H264 {
+                profile_idc,
+                profile_iop,
+                packetization_mode: 1,
+            });
+            assert_eq!(codec, expected, "{profile_level_id}");
+        }
+    }
+
+    #[test]
+    fn the_client_order_and_numbers_are_kept() {
+        let payloads = offered(
+            "100 97 96 101 72 96 200 x",
+            &[
+                "rtpmap:96 VP8/90000",
+                "rtpmap:97 rtx/90000",
+                "rtpmap:100 VP9/90000",
+                "rtpmap:101 rtx/90000",
+                "rtpmap:72 VP8/90000",
+                "fmtp:97 apt=96",
+                "fmtp:101 apt=99",
+                "rtcp-fb:* nack",
+                "rtcp-fb:96 nack pli",
+                "rtcp-fb:96 x-unknown",
+            ],
+        );
+        let agreed = Codecs::negotiate(Kind::Video, &payloads);
+        let order: Vec<_> = agreed.formats.iter().map(|f| f.payload_type).collect();
+        // 101 repairs what is not there, 72 would be taken for RTCP.
+        assert_eq!(order, [100, 97, 96]);
+        assert_eq!(agreed.payloads[0].rtx_payload_type, None);
+        assert_eq!(agreed.payloads[1].rtx_payload_type, Some(97));
+        assert_eq!(agreed.formats[2].feedback, ["nack", "nack pli"]);
+        assert_eq!(Codecs::negotiate(Kind::Audio, &payloads), Codecs::default());
+    }
+
+    #[test]
+    fn parameters_are_answered_without_limits() {
+        let cases = [
+            (
+                "opus/48000/2",
+                "maxplaybackrate=48000;stereo=1",
+                "minptime=10;useinbandfec=1",
+            ),
+            (
+                "opus/48000/2",
+                "sprop-stereo=1",
+                "minptime=10;useinbandfec=1;stereo=1",
+            ),
+            ("VP8/90000", "max-fs=12288;max-fr=60", ""),
+            ("VP9/90000", "profile-id=2;max-fs=1", "profile-id=2"),
+            (
+                "AV1/90000",
+                "tier=0;level-idx=5;profile=0",
+                "level-idx=5;profile=0;tier=0",
+            ),
+            (
+                "H264/90000",
+                "profile-level-id=4D001F;packetization-mode=1;max-br=1",
+                "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f",
+            ),
+        ];
+        for (rtpmap, fmtp, answer) in cases {
+            let lines = [format!("rtpmap:96 {rtpmap}"), format!("fmtp:96 {fmtp}")];
+            let payloads = offered("96", &[&lines[0], &lines[1]]);
+            let codec = payloads[0].codec().unwrap();
+            assert_eq!(payloads[0].answer_fmtp(codec), answer, "{rtpmap} {fmtp}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which header extensions an m-line agrees on (RFC 8285): the client's ids, each direction apart,
+//! because a client may say that it only sends or only reads one.
+
+use super::offer::{integer, words};
+use crate::media::{Extension, ExtensionMap, Kind};
+
+/// Highest id of the one-byte form (RFC 8285 section 4.2).
+const MAX_ONE_BYTE_ID: u8 = 14;
+/// The id that the one-byte form reserves, so that it is of no use in a mixed stream either.
+const RESERVED_ID: u8 = 15;
+
+/// One `a=extmap` that we understand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct OfferedExtension {
+    id: u8,
+    extension: Extension,
+    client_sends: bool,
+    client_reads: bool,
+}
+
+/// What the m-line agrees on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Extensions {
+    /// On packets from the client.
+    pub(super) receive: ExtensionMap,
+    /// On packets to the client.
+    pub(super) send: ExtensionMap,
+    /// The values of the answer's `a=extmap`.
+    pub(super) attributes: Vec<String>,
+}
+
+impl OfferedExtension {
+    /// From the value of `a=extmap`. `None` for an unknown extension or an id that no packet can
+    /// have: 0, 15, or one of the range above 255 that only numbers alternatives.
+    pub(super) fn parse(value: &str) -> Option<Self> {
+        let mut words = words(value);
+        let (number, uri) = (words.next()?, words.next()?);
+        let (id, direction) = number.split_once('/').unwrap_or((number, "sendrecv"));
+        let id = integer(id).filter(|&id| id != 0 && id != RESERVED_ID)?;
+        let (client_sends, client_reads) = match direction {
+            "sendrecv" => (true, true),
+            "sendonly" => (true, false),
+            "recvonly" => (false, true),
+            _ => return None,
+        };
+        Some(OfferedExtension {
+            id,
+            extension: Extension::from_uri(uri)?,
+            client_sends,
+            client_reads,
+        })
+    }
+}
+
+impl Extensions {
+    /// Answers the extensions of one m-line. Of two with the same id or the same meaning, the
+    /// first counts.
+    pub(super) fn negotiate(
+        kind: Kind,
+        offered: &[OfferedExtension],
+        allow_mixed: bool,
+        receive: bool,
+        send: bool,
+    ) -> Self {
+        let mut agreed = Extensions::default();
+        let mut seen = ExtensionMap::default();
+        for offer in offered {
+            let OfferedExtension { id, extension, .. } = *offer;
+            if seen.id(extension).is_some() || seen.extension(id).is_some() {
+                continue;
+            }
+            seen.set(extension, id);
+            if !belongs_to(extension, kind) || (id > MAX_ONE_BYTE_ID && !allow_mixed) {
+                continue;
+            }
+            let receives = receive && offer.client_sends;
+            let sends = send && offer.client_reads && is_sent(extension);
+            if receives {
+                agreed.receive.set(extension, id);
+            }
+            if sends {
+                agreed.send.set(extension, id);
+            }
+            // No direction means that of the m-line, which is enough unless one of the two is
+            // missing there.
+            let direction = match (receives, sends) {
+                (false, false) => continue,
+                _ if receives == receive && sends == send && offer.both_ways() => "",
+                (true, true) => "",
+                (true, false) => "/recvonly",
+                (false, true) => "/sendonly",
+            };
+            agreed
+                .attributes
+                .push(format!("{id}{direction} {}", extension.uri()));
+        }
+        agreed
+    }
+}
+
+impl OfferedExtension {
+    fn both_ways(&self) -> bool {
+        self.client_sends && self.client_reads
+    }
+}
+
+fn belongs_to(extension: Extension, kind: Kind) -> bool {
+    match extension {
+        Extension::Mid
+        | Extension::TransportSequence
+        | Extension::AbsSendTime
+        | Extension::AbsCaptureTime => true,
+        Extension::AudioLevel => kind == Kind::Audio,
+        Extension::Rid
+        | Extension::RepairedRid
+        | Extension::VideoOrientation
+        | Extension::PlayoutDelay
+        | Extension::DependencyDescriptor => kind == Kind::Video,
+    }
+}
+
+/// A slot shows one stream, known by its SSRC: there is nothing for a `rid` to tell apart.
+fn is_sent(extension: Extension) -> bool {
+    !matches!(extension, Extension::Rid | Extension::RepairedRid)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+    const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+    const DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+    const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+
+    fn video(lines: &[String], allow_mixed: bool, receive: bool, send: bool) -> Extensions {
+        let offered: Vec<_> = lines
+            .iter()
+            .filter_map(|l| OfferedExtension::parse(l))
+            .collect();
+        Extensions::negotiate(Kind::Video, &offered, allow_mixed, receive, send)
+    }
+
+    #[test]
+    fn directions_are_reversed_and_bounded_by_the_m_line() {
+        // offered, we receive, we send, answered
+        let cases = [
+            (format!("4 {MID}"), true, true, Some(format!("4 {MID}"))),
+            (format!("4 {MID}"), true, false, Some(format!("4 {MID}"))),
+            (format!("4 {MID}"), false, true, Some(format!("4 {MID}"))),
+            (format!("4 {MID}"), false, false, None),
+            (
+                format!("6/recvonly {DELAY}"),
+                true,
+                true,
+                Some(format!("6/sendonly {DELAY}")),
+            ),
+            (format!("6/recvonly {DELAY}"), true, false, None),
+            (
+                format!("6/sendonly {DELAY}"),
+                true,
+                false,
+                Some(format!("6/recvonly {DELAY}")),
+            ),
+            (format!("6/sendonly {DELAY}"), false, true, None),
+            (format!("6/inactive {DELAY}"), true, true, None),
+            (
+                format!("9 {RID}"),
+                true,
+                true,
+                Some(format!("9/recvonly {RID}")),
+            ),
+            (format!("9 {RID}"), true, false, Some(format!("9 {RID}"))),
+            (format!("9 {RID}"), false, true, None),
+            (format!("1 {LEVEL}"), true, true, None),
+        ];
+        for (offered, receive, send, answered) in cases {
+            let agreed = video(std::slice::from_ref(&offered), false, receive, send);
+            assert_eq!(agreed.attributes.first(), answered.as_ref(), "{offered}");
+        }
+    }
+
+    #[test]
+    fn each_direction_has_its_own_map() {
+        let agreed = video(
+            &[
+                format!("4 {MID}"),
+                format!("9/sendonly {RID}"),
+                format!("6/recvonly {DELAY}"),
+            ],
+            false,
+            true,
+            true,
+        );
+        assert_eq!(agreed.receive.id(Extension::Mid), Some(4));
+        assert_eq!(agreed.receive.id(Extension::Rid), Some(9));
+        assert_eq!(agreed.receive.id(Extension::PlayoutDelay), None);
+        assert_eq!(agreed.send.id(Extension::Mid), Some(4));
+        assert_eq!(agreed.send.id(Extension::Rid), None);
+        assert_eq!(agreed.send.id(Extension::PlayoutDelay), Some(6));
+    }
+
+    #[test]
+    fn useless_and_repeated_ids_are_dropped() {
+        for bad in ["0", "15", "256", "4096", "-1", "04", "x", ""] {
+            assert_eq!(
+                OfferedExtension::parse(&format!("{bad} {MID}")),
+                None,
+                "{bad}"
+            );
+        }
+        let agreed = video(
+            &[format!("4 {MID}"), format!("4 {RID}"), format!("5 {MID}")],
+            false,
+            true,
+            false,
+        );
+        assert_eq!(
+            agreed.receive.iter().collect::<Vec<_>>(),
+            [(Extension::Mid, 4)]
+        );
+    }
+
+    #[test]
+    fn ids_of_the_two_byte_form_need_mixed_streams() {
+        let offered = [format!("16 {MID}")];
+        assert_eq!(video(&offered, false, true, true).attributes.len(), 0);
+        assert_eq!(
+            video(&offered, true, true, true).send.id(Extension::Mid),
+            Some(16)
+        );
+    }
+}

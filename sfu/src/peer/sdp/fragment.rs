@@ -1,0 +1,60 @@
+//! `trickle-ice-sdpfrag` bodies (RFC 8840 section 9), by which WHIP and WHEP restart ICE
+//! (RFC 9725 section 4.3.3).
+
+use std::net::SocketAddr;
+
+use super::error::OfferError;
+use super::section::Section;
+use super::transport::{candidates, credentials};
+use crate::peer::ice::Credentials;
+
+/// Largest fragment that is read, in bytes: credentials and some hundred candidates.
+const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
+
+/// The credentials in a fragment; bundled m-lines all have the same, so the first count.
+pub(super) fn parse(fragment: &str) -> Result<Credentials, OfferError> {
+    if fragment.len() > MAX_FRAGMENT_BYTES {
+        return Err(OfferError::TooLarge {
+            bytes: fragment.len(),
+            limit: MAX_FRAGMENT_BYTES,
+        });
+    }
+    let value = |attribute| {
+        let mut values = fragment
+            .lines()
+            .filter_map(|line| line.strip_prefix(attribute));
+        values.next().map(str::trim)
+    };
+    credentials(value("a=ice-ufrag:"), value("a=ice-pwd:"))
+}
+
+/// The fragment to answer with.
+pub(super) fn write(sections: &[Section], ice: &Credentials, addresses: &[SocketAddr]) -> String {
+    let mids: Vec<_> = sections
+        .iter()
+        .map(|section| section.mid.as_str())
+        .collect();
+    let mut lines = vec![
+        "a=ice-lite".to_owned(),
+        "a=ice-options:trickle".to_owned(),
+        format!("a=group:BUNDLE {}", mids.join(" ")),
+    ];
+    if let Some(section) = sections.first() {
+        let formats: Vec<_> = section
+            .payloads
+            .iter()
+            .map(|payload| payload.payload_type.to_string())
+            .collect();
+        lines.push(format!(
+            "m={} 9 UDP/TLS/RTP/SAVPF {}",
+            section.kind,
+            formats.join(" ")
+        ));
+        lines.push(format!("a=mid:{}", section.mid));
+    }
+    lines.push(format!("a=ice-ufrag:{}", ice.ufrag));
+    lines.push(format!("a=ice-pwd:{}", ice.pwd));
+    lines.extend(candidates(addresses).map(|candidate| format!("a=candidate:{candidate}")));
+    lines.push("a=end-of-candidates\r\n".to_owned());
+    lines.join("\r\n")
+}

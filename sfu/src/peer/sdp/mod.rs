@@ -1,0 +1,400 @@
+//! The SDP side of one client's connection: an offer comes in, an answer goes out, and what both
+//! agreed on stays here until the next offer.
+//!
+//! The client makes every offer (RFC 8829); the server is ICE-lite, the DTLS server, and wants all
+//! media bundled on one transport (RFC 8843). [`Negotiation::answer`] changes nothing when it
+//! refuses an offer.
+//!
+//! - `offer.rs` reads the text into types, `answer.rs` writes the reply
+//! - `accept.rs` decides on one m-line, with `codec.rs`, `extension.rs` and `simulcast.rs`
+//! - `matching.rs` finds the payload of a slot for a track
+//! - `section.rs` is what was agreed on, `error.rs` why nothing was
+//! - `transport.rs` has the ICE and DTLS attributes, `fragment.rs` restarts ICE without an offer
+
+mod accept;
+mod answer;
+mod codec;
+mod error;
+mod extension;
+mod fragment;
+mod matching;
+mod offer;
+mod section;
+mod simulcast;
+mod transport;
+
+use std::collections::HashSet;
+
+use accept::{Accepted, accept};
+use answer::Writer;
+pub use error::{LineName, OfferError};
+pub use matching::match_payload;
+use offer::{Offer, OfferedLine};
+pub use section::{ReceiveSection, Section, SendSection};
+pub use transport::Local;
+
+use crate::peer::dtls::Fingerprint;
+use crate::peer::ice::Credentials;
+
+use crate::types::{Mid, Ssrc};
+
+/// Largest SDP that is read, in bytes: [`MAX_LINES`] m-lines of 4 KiB, which is what Chromium
+/// writes for a video m-line with every codec it has.
+pub const MAX_SDP_BYTES: usize = MAX_LINES * 4096;
+/// Most m-lines of an offer, stopped ones included.
+pub const MAX_LINES: usize = 64;
+/// Most simulcast encodings of one m-line; the first ones listed are kept.
+pub const MAX_ENCODINGS: usize = 3;
+
+/// What a client may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// It may send media; otherwise m-lines it would send on are answered without receiving.
+    pub may_publish: bool,
+    /// It may receive media; otherwise m-lines it would receive on are answered without sending.
+    pub may_subscribe: bool,
+}
+
+/// The outcome of an accepted offer. The m-lines are in [`Negotiation::sections`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Negotiated {
+    /// The SDP to send back.
+    pub answer: String,
+    /// The first offer, or ICE has been restarted: both credentials are new.
+    pub ice_restart: bool,
+    /// Our credentials.
+    pub local_ice: Credentials,
+    /// The client's credentials.
+    pub remote_ice: Credentials,
+    /// The client's certificate has one of these. Never empty, the same in every offer.
+    pub fingerprints: Vec<Fingerprint>,
+    /// The m-lines on which the client sent before this offer and no longer does.
+    pub stopped_receiving: Vec<Mid>,
+    /// The m-lines on which we sent before this offer and no longer do.
+    pub stopped_sending: Vec<Mid>,
+}
+
+/// The outcome of an ICE restart without an offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restarted {
+    /// The `trickle-ice-sdpfrag` to send back; empty when nothing was restarted.
+    pub fragment: String,
+    /// The credentials were new. When not, the fragment only carried candidates, which an
+    /// ICE-lite server has no use for.
+    pub ice_restart: bool,
+    /// Our credentials.
+    pub local_ice: Credentials,
+    /// The client's credentials.
+    pub remote_ice: Credentials,
+}
+
+/// The SDP side of one connection, kept between offers.
+#[derive(Debug)]
+pub struct Negotiation {
+    session_id: u64,
+    cname: String,
+    /// How many answers have been given.
+    version: u64,
+    /// Every m-line of the last offer, stopped ones included.
+    lines: Vec<Line>,
+    sections: Vec<Section>,
+    transport: Option<Transport>,
+}
+
+/// What is remembered of an m-line beyond its section.
+#[derive(Debug)]
+struct Line {
+    name: LineName,
+    /// It was accepted: until it is stopped it stays what it is (RFC 8829 section 5.2.2).
+    live: bool,
+    sources: SlotSources,
+}
+
+/// The SSRCs of an m-line as a slot. They outlast times in which it is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct SlotSources {
+    media: Option<Ssrc>,
+    rtx: Option<Ssrc>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Transport {
+    local: Credentials,
+    remote: Credentials,
+    fingerprints: Vec<Fingerprint>,
+}
+
+impl Negotiation {
+    /// Before the first offer. `session_id` is a random number for the `o=` line, `cname` our
+    /// canonical name on the connection: letters and digits.
+    #[must_use]
+    pub fn new(session_id: u64, cname: impl Into<String>) -> Self {
+        Negotiation {
+            // RFC 8829 section 5.2.1: 63 bits at most.
+            session_id: session_id >> 1,
+            cname: cname.into(),
+            version: 0,
+            lines: Vec::new(),
+            sections: Vec::new(),
+            transport: None,
+        }
+    }
+
+    /// Answers an offer.
+    ///
+    /// # Errors
+    /// When the offer breaks a rule of SDP, or cannot be served. Nothing has changed then.
+    pub fn answer(
+        &mut self,
+        offer: &str,
+        policy: Policy,
+        local: &mut Local<'_>,
+    ) -> Result<Negotiated, OfferError> {
+        if !policy.may_publish && !policy.may_subscribe {
+            return Err(OfferError::NotAllowed);
+        }
+        let offer = Offer::parse(offer)?;
+        self.check_continuity(&offer)?;
+        let (lines, accepted) = self.accept_lines(&offer, policy, local.new_ssrc)?;
+        check_conflicts(&offer, &accepted)?;
+        let (transport, ice_restart) = self.agree_on_transport(&offer, &accepted, local)?;
+
+        self.version += 1;
+        let bundle: Vec<Mid> = bundled(&offer, &accepted)
+            .map(|(_, a)| a.section.mid)
+            .collect();
+        let answer = Writer {
+            session_id: self.session_id,
+            version: self.version,
+            cname: &self.cname,
+            ice: &transport.local,
+            fingerprint: local.fingerprint,
+            candidates: local.candidates,
+            bundle: &bundle,
+        }
+        .write(offer.lines.iter().map(|line| {
+            let index = line.name.index;
+            (line, accepted.iter().find(|a| a.section.index == index))
+        }));
+
+        let sections: Vec<Section> = accepted.into_iter().map(|a| a.section).collect();
+        let before = std::mem::replace(&mut self.sections, sections);
+        self.lines = lines;
+        self.transport = Some(transport.clone());
+        Ok(Negotiated {
+            answer,
+            ice_restart,
+            local_ice: transport.local,
+            remote_ice: transport.remote,
+            fingerprints: transport.fingerprints,
+            stopped_receiving: stopped(&before, &self.sections, |s| s.receive.is_some()),
+            stopped_sending: stopped(&before, &self.sections, |s| s.send.is_some()),
+        })
+    }
+
+    /// The accepted m-lines as of the last accepted offer, in the order of the SDP.
+    #[must_use]
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Answers a `trickle-ice-sdpfrag` (RFC 8840) that may restart ICE (RFC 9725 section 4.3.3).
+    ///
+    /// # Errors
+    /// When the fragment has no valid credentials, or before the first offer.
+    pub fn restart_ice(
+        &mut self,
+        fragment: &str,
+        local: &mut Local<'_>,
+    ) -> Result<Restarted, OfferError> {
+        let transport = self.transport.as_mut().ok_or(OfferError::NotConnected)?;
+        let remote = fragment::parse(fragment)?;
+        let ice_restart = remote != transport.remote;
+        let mut answer = String::new();
+        if ice_restart {
+            transport.remote = remote;
+            transport.local = (local.new_credentials)();
+            answer = fragment::write(&self.sections, &transport.local, local.candidates);
+        }
+        Ok(Restarted {
+            fragment: answer,
+            ice_restart,
+            local_ice: transport.local.clone(),
+            remote_ice: transport.remote.clone(),
+        })
+    }
+
+    /// An m-line stays in its place, and what it is until it has been stopped.
+    fn check_continuity(&self, offer: &Offer) -> Result<(), OfferError> {
+        if offer.lines.len() < self.lines.len() {
+            return Err(OfferError::LinesVanished {
+                before: self.lines.len(),
+                now: offer.lines.len(),
+            });
+        }
+        for (before, now) in self.lines.iter().zip(&offer.lines) {
+            if before.live && !now.stopped && before.name != now.name {
+                return Err(OfferError::LineChanged {
+                    line: now.name.clone(),
+                    before: before.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides on every m-line. An m-line that cannot be served is rejected alone, but one that
+    /// the client wants to publish with refuses the offer, lest it talk to nobody; so does an
+    /// offer of which nothing is left before there is a connection.
+    fn accept_lines(
+        &self,
+        offer: &Offer,
+        policy: Policy,
+        new_ssrc: &mut dyn FnMut() -> Ssrc,
+    ) -> Result<(Vec<Line>, Vec<Accepted>), OfferError> {
+        let mut lines = Vec::with_capacity(offer.lines.len());
+        let mut accepted = Vec::new();
+        let mut first_reason = None;
+        for offered in &offer.lines {
+            let before = self.lines.get(offered.name.index).filter(|line| line.live);
+            let mut line = Line {
+                name: offered.name.clone(),
+                live: false,
+                sources: before.map(|line| line.sources).unwrap_or_default(),
+            };
+            if !offered.stopped {
+                match accept(offer, offered, policy, &mut line.sources, new_ssrc) {
+                    Ok(section) => {
+                        line.live = true;
+                        accepted.push(section);
+                    }
+                    Err(reason @ OfferError::NoCommonCodec { .. })
+                        if offered.client_sends && policy.may_publish =>
+                    {
+                        return Err(reason);
+                    }
+                    Err(reason @ OfferError::NoMid(_)) => return Err(reason),
+                    Err(reason) => {
+                        first_reason.get_or_insert(reason);
+                    }
+                }
+            }
+            lines.push(line);
+        }
+        if accepted.is_empty() && self.transport.is_none() {
+            return Err(first_reason.unwrap_or(OfferError::NothingOffered));
+        }
+        Ok((lines, accepted))
+    }
+
+    /// The transport as the first m-line of the bundle has it, and whether ICE starts anew.
+    fn agree_on_transport(
+        &self,
+        offer: &Offer,
+        accepted: &[Accepted],
+        local: &mut Local<'_>,
+    ) -> Result<(Transport, bool), OfferError> {
+        if offer.ice_lite {
+            return Err(OfferError::IceLite);
+        }
+        let Some((first, _)) = bundled(offer, accepted).next() else {
+            // Everything was stopped: the transport idles.
+            let idle = self.transport.clone().ok_or(OfferError::NothingOffered)?;
+            return Ok((idle, false));
+        };
+        // The first accepted m-line counts (RFC 8843 section 7.3.1), but a `bundle-only` one may
+        // leave its transport to one that we rejected.
+        let line = bundled(offer, accepted)
+            .map(|(line, _)| line)
+            .chain(offer.lines.iter().filter(|line| !line.stopped))
+            .find(|line| line.transport.ufrag.is_some())
+            .unwrap_or(first);
+        let offered = &line.transport;
+        if !line.rtcp_mux {
+            return Err(OfferError::NoRtcpMux(line.name.clone()));
+        }
+        // RFC 4145 section 4: active when it is not said.
+        let setup = offered.setup.as_deref().unwrap_or("active");
+        if !["actpass", "active"].contains(&setup) {
+            return Err(OfferError::Setup {
+                line: line.name.clone(),
+                setup: error::quote(setup),
+            });
+        }
+        if offered.fingerprints.is_empty() {
+            return Err(OfferError::NoFingerprint(line.name.clone()));
+        }
+        let fingerprints = offered.fingerprints.clone();
+        let remote = transport::credentials(offered.ufrag.as_deref(), offered.pwd.as_deref())?;
+
+        let local = match &self.transport {
+            Some(before) if before.fingerprints != fingerprints => {
+                return Err(OfferError::FingerprintChanged);
+            }
+            Some(before) if before.remote == remote => return Ok((before.clone(), false)),
+            _ => (local.new_credentials)(),
+        };
+        let transport = Transport {
+            local,
+            remote,
+            fingerprints,
+        };
+        Ok((transport, true))
+    }
+}
+
+/// The accepted m-lines in the order of the BUNDLE group.
+fn bundled<'a>(
+    offer: &'a Offer,
+    accepted: &'a [Accepted],
+) -> impl Iterator<Item = (&'a OfferedLine, &'a Accepted)> {
+    offer.bundle.iter().filter_map(|mid| {
+        let accepted = accepted.iter().find(|a| a.section.mid == *mid)?;
+        Some((offer.lines.get(accepted.section.index)?, accepted))
+    })
+}
+
+/// What bundled m-lines share must mean the same in all of them: an SSRC names one stream, and a
+/// header extension id is read before the m-line of a packet is known.
+fn check_conflicts(offer: &Offer, accepted: &[Accepted]) -> Result<(), OfferError> {
+    let mut ssrcs = HashSet::new();
+    let mut meanings = [None; u8::MAX as usize + 1];
+    for (line, accepted) in bundled(offer, accepted) {
+        let Some(receive) = &accepted.section.receive else {
+            continue;
+        };
+        for (media, rtx) in &receive.ssrcs {
+            for ssrc in [Some(*media), *rtx].into_iter().flatten() {
+                if !ssrcs.insert(ssrc) {
+                    return Err(OfferError::DuplicateSsrc {
+                        line: line.name.clone(),
+                        ssrc: ssrc.0,
+                    });
+                }
+            }
+        }
+        for (extension, id) in receive.extensions.iter() {
+            let meaning = meanings[usize::from(id)].get_or_insert(extension);
+            if *meaning != extension {
+                return Err(OfferError::ExtensionConflict {
+                    line: line.name.clone(),
+                    id,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The m-lines that did something before and no longer do.
+fn stopped(before: &[Section], now: &[Section], does: impl Fn(&Section) -> bool) -> Vec<Mid> {
+    let goes_on = |mid: Mid| {
+        now.iter()
+            .any(|section| section.mid == mid && does(section))
+    };
+    before
+        .iter()
+        .filter(|section| does(section) && !goes_on(section.mid))
+        .map(|section| section.mid)
+        .collect()
+}

@@ -1,0 +1,53 @@
+//! What an offer and its answer have agreed on, one m-line at a time.
+
+use crate::media::{ExtensionMap, Kind, PayloadMap};
+use crate::types::{Mid, Rid, Ssrc};
+
+/// One accepted m-line. Stopped and refused m-lines have no section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Section {
+    /// Position of the m-line in the SDP, from 0. Stays the same for the life of the m-line.
+    pub index: usize,
+    /// Its name, unique on the connection.
+    pub mid: Mid,
+    /// Audio or video.
+    pub kind: Kind,
+    /// The client sends here: a publication.
+    pub receive: Option<ReceiveSection>,
+    /// The client receives here: a slot.
+    pub send: Option<SendSection>,
+    /// The codecs, in the client's order of preference and with its numbers. Never empty.
+    pub payloads: Vec<PayloadMap>,
+    /// One-byte and two-byte header extensions may be mixed in a stream (RFC 8285 section 4.1.2).
+    pub extmap_allow_mixed: bool,
+    /// RTCP packets need not be compound (RFC 5506).
+    pub rtcp_rsize: bool,
+}
+
+/// What the client sends on an m-line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReceiveSection {
+    /// The simulcast encodings, at most [`MAX_ENCODINGS`](super::MAX_ENCODINGS), in the order the
+    /// client lists them. Empty when the client sends one stream without a `rid`.
+    pub rids: Vec<Rid>,
+    /// The announced SSRCs, each with that of its retransmissions. Empty when the encodings are
+    /// named by `rid`, or when the client announces none and is known by its `mid` alone.
+    pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
+    /// The client's canonical name (RFC 3550 section 6.5.1), if announced.
+    pub cname: Option<String>,
+    /// The header extensions that the client may put on packets.
+    pub extensions: ExtensionMap,
+}
+
+/// What the client receives on an m-line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SendSection {
+    /// Our SSRC. Stays the same for the life of the m-line.
+    pub ssrc: Ssrc,
+    /// The SSRC of our retransmissions, when a payload has them. As stable as `ssrc`.
+    pub rtx_ssrc: Option<Ssrc>,
+    /// The id of the `MediaStream` and the track that the client makes of it.
+    pub msid: String,
+    /// The header extensions that we may put on packets.
+    pub extensions: ExtensionMap,
+}

@@ -1,0 +1,302 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use proptest::prelude::*;
+use rtc_srtp::context::Context;
+use rtc_srtp::protection_profile::ProtectionProfile;
+
+const PROFILES: [SrtpProfile; 3] = [
+    SrtpProfile::Aes128CmSha1_80,
+    SrtpProfile::Aes128Gcm,
+    SrtpProfile::Aes256Gcm,
+];
+
+const KEY: [u8; 32] = *b"thirty-two bytes of a master key";
+const SALT: [u8; 14] = *b"and of a salt.";
+
+fn pair(profile: SrtpProfile) -> (SrtpSender, SrtpReceiver) {
+    let (key, salt) = (&KEY[..profile.key_len()], &SALT[..profile.salt_len()]);
+    (
+        SrtpSender::new(profile, key, salt).unwrap(),
+        SrtpReceiver::new(profile, key, salt).unwrap(),
+    )
+}
+
+/// The same keys in an implementation that is not ours.
+fn other(profile: SrtpProfile) -> Context {
+    let theirs = match profile {
+        SrtpProfile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        SrtpProfile::Aes128Gcm => ProtectionProfile::AeadAes128Gcm,
+        SrtpProfile::Aes256Gcm => ProtectionProfile::AeadAes256Gcm,
+    };
+    let provider = rtc_srtp::crypto::default_provider().unwrap();
+    let (key, salt) = (&KEY[..profile.key_len()], &SALT[..profile.salt_len()]);
+    Context::new(key, salt, theirs, None, None, provider.crypto()).unwrap()
+}
+
+fn rtp(ssrc: u32, sequence: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x90, 96];
+    packet.extend(sequence.to_be_bytes());
+    packet.extend(7u32.to_be_bytes());
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend([0xbe, 0xde, 0, 1, 0x10, b'0', 0, 0]);
+    packet.extend(payload);
+    packet
+}
+
+fn receiver_report(ssrc: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x80, 201, 0, (payload.len() / 4 + 1) as u8];
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend(payload);
+    packet
+}
+
+impl SrtpSender {
+    /// Seals a copy.
+    fn sealed_rtp(&mut self, plain: &[u8], roc: u32) -> Vec<u8> {
+        let mut buffer = plain.to_vec();
+        buffer.resize(plain.len() + MAX_SRTP_TRAILER, 0xaa);
+        let len = self.seal_rtp(&mut buffer, plain.len(), roc).unwrap();
+        buffer.truncate(len);
+        buffer
+    }
+
+    /// Seals a copy.
+    fn sealed_rtcp(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut buffer = plain.to_vec();
+        buffer.resize(plain.len() + MAX_SRTP_TRAILER, 0xaa);
+        let len = self.seal_rtcp(&mut buffer, plain.len()).unwrap();
+        buffer.truncate(len);
+        buffer
+    }
+}
+
+#[test]
+fn keying_material_is_two_keys_then_two_salts() {
+    let material: Vec<u8> = (0..60).collect();
+    let keys = SrtpProfile::Aes128CmSha1_80.split(&material).unwrap();
+    assert_eq!((keys.client.key[0], keys.client.key.len()), (0, 16));
+    assert_eq!((keys.server.key[0], keys.server.key.len()), (16, 16));
+    assert_eq!((keys.client.salt[0], keys.client.salt.len()), (32, 14));
+    assert_eq!((keys.server.salt[0], keys.server.salt.len()), (46, 14));
+    for profile in PROFILES {
+        let len = profile.keying_material_len();
+        assert!(profile.split(&[0; 88][..len]).is_ok());
+        assert!(profile.split(&[0; 88][..len - 1]).is_err());
+    }
+}
+
+#[test]
+fn keys_of_the_wrong_length_are_refused() {
+    let new = |key: &[u8], salt: &[u8]| SrtpReceiver::new(SrtpProfile::Aes128Gcm, key, salt);
+    assert!(new(&KEY[..16], &SALT[..12]).is_ok());
+    assert_eq!(new(&KEY[..32], &SALT[..12]).err(), Some(SrtpError::BadKey));
+    assert_eq!(new(&KEY[..16], &SALT[..14]).err(), Some(SrtpError::BadKey));
+}
+
+#[test]
+fn a_packet_is_opened_once() {
+    for profile in PROFILES {
+        let (mut sender, mut receiver) = pair(profile);
+        let sealed = sender.sealed_rtp(&rtp(1, 5, b"media"), 0);
+        let opened = receiver.open_rtp(&mut sealed.clone()).unwrap();
+        assert_eq!((opened.plain_len, opened.index), (25, 5));
+        assert_eq!(
+            receiver.open_rtp(&mut sealed.clone()),
+            Err(SrtpError::Replayed)
+        );
+
+        let sealed = sender.sealed_rtcp(&receiver_report(1, &[]));
+        assert_eq!(receiver.open_rtcp(&mut sealed.clone()), Ok(8));
+        assert_eq!(
+            receiver.open_rtcp(&mut sealed.clone()),
+            Err(SrtpError::Replayed)
+        );
+    }
+}
+
+#[test]
+fn the_rollover_count_follows_a_stream_that_is_reordered_across_the_wrap() {
+    for profile in PROFILES {
+        let (mut sender, mut receiver) = pair(profile);
+        let order = [65_000u64, 65_534, 65_537, 65_535, 65_536, 65_533, 65_540];
+        for number in order {
+            let number = SequenceNumber(number);
+            let plain = rtp(1, number.wire(), b"media");
+            let mut packet = sender.sealed_rtp(&plain, number.rollover());
+            let opened = receiver.open_rtp(&mut packet).unwrap();
+            assert_eq!(opened.index, number.0);
+            assert_eq!(packet[..opened.plain_len], plain);
+        }
+    }
+}
+
+#[test]
+fn a_packet_older_than_the_window_is_refused() {
+    let (mut sender, mut receiver) = pair(SrtpProfile::Aes128Gcm);
+    let mut open = |sequence| {
+        let mut packet = sender.sealed_rtp(&rtp(1, sequence, b"media"), 0);
+        receiver.open_rtp(&mut packet).map(|opened| opened.index)
+    };
+    assert_eq!(open(5000), Ok(5000));
+    assert_eq!(open(5000 - 900), Ok(4100));
+    assert_eq!(open(5000 - 1024), Err(SrtpError::Replayed));
+}
+
+#[test]
+fn forged_packets_leave_nothing_behind_and_streams_are_bounded() {
+    let (mut sender, mut receiver) = pair(SrtpProfile::Aes128Gcm);
+    for ssrc in 0..1000 {
+        let mut forged = rtp(ssrc, 1, &[0; 40]);
+        assert_eq!(receiver.open_rtp(&mut forged), Err(SrtpError::NotAuthentic));
+        let mut forged = receiver_report(ssrc, &[0xff; 40]);
+        assert_eq!(
+            receiver.open_rtcp(&mut forged),
+            Err(SrtpError::NotAuthentic)
+        );
+    }
+    let mut open = |ssrc| {
+        let mut packet = sender.sealed_rtp(&rtp(ssrc, 1, b"media"), 0);
+        let opened = receiver.open_rtp(&mut packet).map(|_| ());
+        let mut packet = sender.sealed_rtcp(&receiver_report(ssrc, &[]));
+        assert_eq!(receiver.open_rtcp(&mut packet).map(|_| ()), opened);
+        opened
+    };
+    for ssrc in 0..MAX_SSRCS as u32 {
+        assert_eq!(open(ssrc), Ok(()));
+    }
+    assert_eq!(open(1000), Err(SrtpError::TooManySsrcs));
+    receiver.forget(Ssrc(0));
+    let mut packet = sender.sealed_rtp(&rtp(1000, 1, b"media"), 0);
+    assert!(receiver.open_rtp(&mut packet).is_ok());
+}
+
+#[test]
+fn no_room_is_an_error_and_so_is_the_end_of_the_index() {
+    for profile in PROFILES {
+        let (mut sender, _) = pair(profile);
+        let mut buffer = rtp(1, 1, b"media");
+        let plain_len = buffer.len();
+        for len in [0, profile.rtp_overhead() - 1] {
+            buffer.resize(plain_len + len, 0);
+            let sealed = sender.seal_rtp(&mut buffer, plain_len, 0);
+            assert_eq!(sealed, Err(SrtpError::NoRoom));
+            let sealed = sender.seal_rtcp(&mut buffer, plain_len);
+            assert_eq!(sealed, Err(SrtpError::NoRoom));
+        }
+        assert_eq!(
+            sender.seal_rtp(&mut buffer, 1000, 0),
+            Err(SrtpError::NoRoom)
+        );
+        sender.next_rtcp_index = (1 << 31) - 1;
+        sender.sealed_rtcp(&receiver_report(1, &[]));
+        assert_eq!(
+            sender.seal_rtcp(&mut [0x80; 100], 8),
+            Err(SrtpError::IndexExhausted)
+        );
+    }
+}
+
+#[test]
+fn an_unencrypted_control_packet_is_refused() {
+    for profile in PROFILES {
+        let (_, mut receiver) = pair(profile);
+        let mut packet = receiver_report(1, &[0; 40]);
+        assert_eq!(
+            receiver.open_rtcp(&mut packet),
+            Err(SrtpError::NotEncrypted)
+        );
+    }
+}
+
+#[test]
+fn no_bit_can_be_changed() {
+    for profile in PROFILES {
+        let (mut sender, mut receiver) = pair(profile);
+        let sealed = sender.sealed_rtp(&rtp(1, 5, b"media"), 0);
+        for bit in 0..sealed.len() * 8 {
+            let mut packet = sealed.clone();
+            packet[bit / 8] ^= 1 << (bit % 8);
+            assert!(receiver.open_rtp(&mut packet).is_err(), "{profile:?} {bit}");
+        }
+        assert!(receiver.open_rtp(&mut sealed.clone()).is_ok());
+
+        let sealed = sender.sealed_rtcp(&receiver_report(1, &[9; 24]));
+        for bit in 0..sealed.len() * 8 {
+            let mut packet = sealed.clone();
+            packet[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                receiver.open_rtcp(&mut packet).is_err(),
+                "{profile:?} {bit}"
+            );
+        }
+        assert!(receiver.open_rtcp(&mut sealed.clone()).is_ok());
+    }
+}
+
+fn any_profile() -> impl Strategy<Value = SrtpProfile> {
+    prop::sample::select(&PROFILES[..])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A stream with gaps, through two wraps: what we seal, the other implementation seals to the
+    /// same bytes, and each opens the other's.
+    #[test]
+    fn rtp_agrees_with_another_implementation(
+        profile in any_profile(),
+        ssrc in any::<u32>(),
+        first in 0u64..32_768,
+        gaps in prop::collection::vec(1u64..8_000, 1..40),
+        payload in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let (mut ours, mut receiver) = pair(profile);
+        let (mut sealing, mut opening) = (other(profile), other(profile));
+        let mut number = SequenceNumber(first);
+        for gap in gaps {
+            let plain = rtp(ssrc, number.wire(), &payload);
+            let sealed = ours.sealed_rtp(&plain, number.rollover());
+            let mut theirs = sealing.encrypt_rtp(&plain).unwrap().to_vec();
+            prop_assert_eq!(&sealed, &theirs);
+            prop_assert_eq!(&opening.decrypt_rtp(&sealed).unwrap()[..], &plain[..]);
+            let opened = receiver.open_rtp(&mut theirs).unwrap();
+            prop_assert_eq!(opened, Opened { plain_len: plain.len(), index: number.0 });
+            prop_assert_eq!(&theirs[..plain.len()], &plain[..]);
+            number = number + gap;
+        }
+    }
+
+    #[test]
+    fn rtcp_agrees_with_another_implementation(
+        profile in any_profile(),
+        ssrc in any::<u32>(),
+        words in 0usize..80,
+        fill in any::<u8>(),
+    ) {
+        let (mut ours, mut receiver) = pair(profile);
+        let (mut sealing, mut opening) = (other(profile), other(profile));
+        let plain = receiver_report(ssrc, &vec![fill; words * 4]);
+        for _ in 0..3 {
+            let sealed = ours.sealed_rtcp(&plain);
+            prop_assert_eq!(&opening.decrypt_rtcp(&sealed).unwrap()[..], &plain[..]);
+            let mut theirs = sealing.encrypt_rtcp(&plain).unwrap().to_vec();
+            prop_assert_eq!(receiver.open_rtcp(&mut theirs).unwrap(), plain.len());
+            prop_assert_eq!(&theirs[..plain.len()], &plain[..]);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(profile in any_profile(), mut packet in prop::collection::vec(any::<u8>(), 0..80)) {
+        let (mut sender, mut receiver) = pair(profile);
+        if let Some(first) = packet.first_mut() {
+            *first = 0x80 | *first & 0x3f;
+        }
+        prop_assert!(receiver.open_rtp(&mut packet).is_err());
+        prop_assert!(receiver.open_rtcp(&mut packet).is_err());
+        let len = packet.len();
+        packet.resize(len + MAX_SRTP_TRAILER, 0);
+        let _ = sender.seal_rtp(&mut packet, len, 9);
+        let _ = sender.seal_rtcp(&mut packet, len);
+    }
+}

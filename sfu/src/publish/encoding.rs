@@ -1,0 +1,395 @@
+//! One encoding of a published track: its numbering, its reception, its rate.
+//!
+//! In: its RTP packets after decryption, and its sender reports. Out: extended numbers for each
+//! packet, reception report blocks (RFC 3550 section 6.4), and what to ask the publisher for.
+
+use std::time::{Duration, Instant};
+
+use super::keyframe::KeyFrameRequester;
+use super::nack::{Arrival, NackGenerator};
+use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
+use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
+use crate::types::{Rid, Ssrc};
+
+/// An encoding without a packet for this long is not forwarded any more: over a frame of the
+/// slowest screen share (5 frames a second) several times.
+const ALIVE_FOR: Duration = Duration::from_secs(2);
+
+/// Over how long the rate is measured.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
+
+/// How a packet fits the encoding's numbering.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Numbered {
+    /// The extended sequence number.
+    pub sequence: SequenceNumber,
+    /// The extended timestamp.
+    pub timestamp: u64,
+    /// Counts up whenever the numbering starts anew.
+    pub epoch: u32,
+    /// The packets before it will not come: a decoder needs a key frame.
+    pub needs_key_frame: bool,
+}
+
+/// A publisher's statement which RTP timestamp belongs to which time.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderReportSeen {
+    /// NTP time by the publisher's clock, 32.32 fixed-point seconds.
+    pub ntp: u64,
+    /// The RTP timestamp at that time, extended.
+    pub timestamp: u64,
+    /// When it arrived.
+    pub arrival: Instant,
+}
+
+/// One encoding's state.
+#[derive(Debug)]
+pub struct Encoding {
+    /// Its simulcast name, if it has one.
+    pub rid: Option<Rid>,
+    /// The SSRC it is sent with, once known.
+    pub ssrc: Option<Ssrc>,
+    /// The SSRC of its retransmissions, once known.
+    pub rtx_ssrc: Option<Ssrc>,
+    /// When to ask for key frames.
+    pub key_frames: KeyFrameRequester,
+    /// What is missing.
+    pub nack: NackGenerator,
+    /// The latest sender report.
+    pub sender_report: Option<SenderReportSeen>,
+    sequence: Unwrapper,
+    timestamp: TimestampUnwrapper,
+    epoch: u32,
+    reception: Reception,
+    rate: Rate,
+    last_packet: Option<Instant>,
+}
+
+impl Encoding {
+    /// An encoding of which nothing has arrived yet.
+    #[must_use]
+    pub fn new(rid: Option<Rid>, ssrc: Option<Ssrc>, rtx_ssrc: Option<Ssrc>) -> Self {
+        Encoding {
+            rid,
+            ssrc,
+            rtx_ssrc,
+            key_frames: KeyFrameRequester::default(),
+            nack: NackGenerator::default(),
+            sender_report: None,
+            sequence: Unwrapper::default(),
+            timestamp: TimestampUnwrapper::default(),
+            epoch: 0,
+            reception: Reception::default(),
+            rate: Rate::default(),
+            last_packet: None,
+        }
+    }
+
+    /// Binds the encoding to another SSRC; its numbering starts anew.
+    pub fn set_ssrc(&mut self, ssrc: Ssrc) {
+        if self.ssrc == Some(ssrc) {
+            return;
+        }
+        if self.ssrc.is_some() && self.last_packet.is_some() {
+            self.start_anew();
+        }
+        self.ssrc = Some(ssrc);
+    }
+
+    fn start_anew(&mut self) {
+        self.epoch += 1;
+        self.sequence = Unwrapper::default();
+        self.timestamp = TimestampUnwrapper::default();
+        self.nack = NackGenerator::default();
+        self.reception = Reception::default();
+        self.sender_report = None;
+    }
+
+    /// Numbers a packet that arrived on the encoding's own SSRC.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        timestamp: u32,
+        clock_rate: u32,
+        bytes: usize,
+    ) -> Numbered {
+        let mut number = self.sequence.unwrap(sequence);
+        let arrival = self.nack.handle_packet(now, number);
+        if arrival == Arrival::Lost {
+            self.start_anew();
+            number = self.sequence.unwrap(sequence);
+            self.nack.handle_packet(now, number);
+        }
+        self.reception
+            .handle_packet(now, number, timestamp, clock_rate);
+        self.rate.add(now, bytes);
+        self.last_packet = Some(now);
+        Numbered {
+            sequence: number,
+            timestamp: self.timestamp.unwrap(timestamp),
+            epoch: self.epoch,
+            needs_key_frame: arrival == Arrival::Lost,
+        }
+    }
+
+    /// Numbers a packet that was sent again over RTX. None when it was not missing.
+    pub fn handle_repaired(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        timestamp: u32,
+    ) -> Option<Numbered> {
+        let number = self.sequence.newest()?.nearest(sequence);
+        if self.nack.handle_packet(now, number) != Arrival::Recovered {
+            return None;
+        }
+        self.reception.recovered();
+        Some(Numbered {
+            sequence: number,
+            timestamp: self.timestamp.unwrap(timestamp),
+            epoch: self.epoch,
+            needs_key_frame: false,
+        })
+    }
+
+    /// Notes a sender report for the encoding's SSRC.
+    pub fn handle_sender_report(&mut self, now: Instant, ntp: u64, timestamp: u32) {
+        // A copy, so that a report with an absurd timestamp cannot bend the media's numbering.
+        let mut unwrapper = self.timestamp;
+        let timestamp = unwrapper.unwrap(timestamp);
+        self.sender_report = Some(SenderReportSeen {
+            ntp,
+            timestamp,
+            arrival: now,
+        });
+    }
+
+    /// Whether packets are arriving.
+    #[must_use]
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.last_packet
+            .is_some_and(|last| now.saturating_duration_since(last) < ALIVE_FOR)
+    }
+
+    /// The rate of late, in bits per second.
+    #[must_use]
+    pub fn bitrate(&self) -> u64 {
+        self.rate.bits_per_second
+    }
+
+    /// Packets and bytes received, and packets lost for good.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64, i64) {
+        (
+            self.reception.received,
+            self.rate.total_bytes,
+            self.reception.lost(),
+        )
+    }
+
+    /// The reception report block for the encoding, and the start of the next report's interval.
+    pub fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
+        let ssrc = self.ssrc?;
+        let mut block = self.reception.block(ssrc)?;
+        if let Some(report) = &self.sender_report {
+            let held = now.saturating_duration_since(report.arrival);
+            block.last_sender_report = compact_ntp(report.ntp);
+            block.delay_since_last = compact_delay(held);
+        }
+        Some(block)
+    }
+}
+
+/// RFC 3550 appendices A.3 and A.8.
+#[derive(Debug, Default)]
+struct Reception {
+    first: Option<SequenceNumber>,
+    highest: SequenceNumber,
+    received: u64,
+    expected_before: u64,
+    received_before: u64,
+    /// In timestamp units.
+    jitter: f64,
+    last_transit: Option<f64>,
+    started: Option<Instant>,
+}
+
+impl Reception {
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        number: SequenceNumber,
+        timestamp: u32,
+        clock_rate: u32,
+    ) {
+        self.received += 1;
+        if self.first.is_none() {
+            self.first = Some(number);
+            self.highest = number;
+        }
+        if number < self.highest {
+            return;
+        }
+        self.highest = number;
+        let started = *self.started.get_or_insert(now);
+        let arrival = now.saturating_duration_since(started).as_secs_f64() * f64::from(clock_rate);
+        let transit = arrival - f64::from(timestamp);
+        if let Some(last) = self.last_transit {
+            let difference = (transit - last).abs();
+            // A timestamp that jumps (or wraps) says nothing of the network.
+            if difference < f64::from(clock_rate) {
+                self.jitter += (difference - self.jitter) / 16.0;
+            }
+        }
+        self.last_transit = Some(transit);
+    }
+
+    fn recovered(&mut self) {
+        self.received += 1;
+    }
+
+    fn expected(&self) -> u64 {
+        self.first
+            .map_or(0, |first| self.highest.0.saturating_sub(first.0) + 1)
+    }
+
+    fn lost(&self) -> i64 {
+        // Differences of packet counts are far below 2^63.
+        self.expected() as i64 - self.received as i64
+    }
+
+    fn block(&mut self, ssrc: Ssrc) -> Option<ReportBlock> {
+        self.first?;
+        let expected = self.expected() - self.expected_before;
+        let received = self.received - self.received_before;
+        self.expected_before = self.expected();
+        self.received_before = self.received;
+        let lost = expected.saturating_sub(received);
+        // 24 bits, signed (RFC 3550 section 6.4.1).
+        let cumulative = self.lost().clamp(-0x80_0000, 0x7f_ffff) as i32;
+        Some(ReportBlock {
+            ssrc,
+            fraction_lost: if expected == 0 {
+                0
+            } else {
+                (lost * 256 / expected).min(255) as u8
+            },
+            cumulative_lost: cumulative,
+            extended_highest: self.highest.0 as u32,
+            jitter: self.jitter as u32,
+            last_sender_report: 0,
+            delay_since_last: 0,
+        })
+    }
+}
+
+/// The rate over the last whole window.
+#[derive(Debug, Default)]
+struct Rate {
+    window_start: Option<Instant>,
+    window_bytes: u64,
+    total_bytes: u64,
+    bits_per_second: u64,
+}
+
+impl Rate {
+    fn add(&mut self, now: Instant, bytes: usize) {
+        let start = *self.window_start.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(start);
+        if elapsed >= RATE_WINDOW {
+            let micros = u64::try_from(elapsed.as_micros())
+                .unwrap_or(u64::MAX)
+                .max(1);
+            self.bits_per_second = self.window_bytes.saturating_mul(8_000_000) / micros;
+            self.window_start = Some(now);
+            self.window_bytes = 0;
+        }
+        self.window_bytes += bytes as u64;
+        self.total_bytes += bytes as u64;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const CLOCK: u32 = 48_000;
+
+    fn encoding() -> Encoding {
+        Encoding::new(None, Some(Ssrc(7)), Some(Ssrc(8)))
+    }
+
+    fn receive(encoding: &mut Encoding, now: Instant, sequence: u16) -> Numbered {
+        encoding.handle_packet(now, sequence, u32::from(sequence) * 960, CLOCK, 100)
+    }
+
+    #[test]
+    fn a_report_counts_what_was_lost_since_the_last_one() {
+        let start = Instant::now();
+        let mut encoding = encoding();
+        assert_eq!(encoding.report_block(start), None);
+        for sequence in (0..100).filter(|s| s % 4 != 3) {
+            receive(
+                &mut encoding,
+                start + u32::from(sequence) * 20 * MS,
+                sequence,
+            );
+        }
+        let now = start + 2000 * MS;
+        let block = encoding.report_block(now).unwrap();
+        // The last packet of the hundred is not missed before another one comes.
+        assert_eq!(
+            (block.cumulative_lost, block.fraction_lost),
+            (24, (24 * 256 / 99) as u8)
+        );
+        assert_eq!(block.jitter, 0);
+        for sequence in 100..110 {
+            receive(&mut encoding, now, sequence);
+        }
+        assert!(encoding.handle_repaired(now, 3, 3 * 960).is_some());
+        assert!(
+            encoding.handle_repaired(now, 3, 3 * 960).is_none(),
+            "only once"
+        );
+        let block = encoding.report_block(now).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (24, 0));
+    }
+
+    #[test]
+    fn a_restart_of_the_numbering_is_a_new_epoch() {
+        let now = Instant::now();
+        let mut encoding = encoding();
+        let first = receive(&mut encoding, now, 65_535);
+        let second = receive(&mut encoding, now, 0);
+        assert_eq!(second.sequence - first.sequence, 1);
+        let jumped = receive(&mut encoding, now, 20_000);
+        assert!(jumped.needs_key_frame && jumped.epoch == first.epoch + 1);
+        encoding.set_ssrc(Ssrc(9));
+        assert_eq!(receive(&mut encoding, now, 1).epoch, first.epoch + 2);
+    }
+
+    #[test]
+    fn an_absurd_sender_report_does_not_bend_the_timestamps() {
+        let now = Instant::now();
+        let mut encoding = encoding();
+        let before = receive(&mut encoding, now, 1).timestamp;
+        encoding.handle_sender_report(now, u64::MAX, 0x7fff_ffff);
+        assert_eq!(receive(&mut encoding, now, 2).timestamp - before, 960);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_half_second() {
+        let start = Instant::now();
+        let mut encoding = encoding();
+        for n in 0..200u16 {
+            receive(&mut encoding, start + u32::from(n) * 10 * MS, n);
+        }
+        // 100 bytes every 10 ms.
+        assert_eq!(encoding.bitrate(), 80_000);
+        assert!(encoding.is_alive(start + 2000 * MS));
+        assert!(!encoding.is_alive(start + 4000 * MS));
+    }
+}

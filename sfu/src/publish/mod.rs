@@ -1,0 +1,8 @@
+//! Tracks as they are published: reception, gaps, history, key frames.
+
+pub mod encoding;
+pub mod feed;
+pub mod history;
+pub mod keyframe;
+pub mod nack;
+pub mod publication;

@@ -1,0 +1,199 @@
+//! Which packets of an encoding are missing, and when to ask for them (RFC 4585 section 6.2.1).
+//!
+//! In: the extended sequence number of each packet that arrives. Out: batches of 16-bit sequence
+//! numbers to put into a generic NACK. Work and memory are bounded however large a gap claims to be.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::rtp::sequence::SequenceNumber;
+
+/// How long a gap may be mere reordering before it is asked for.
+const GRACE: Duration = Duration::from_millis(15);
+
+/// How long to wait for an answer before asking again, until a round trip has been measured.
+const DEFAULT_RETRY: Duration = Duration::from_millis(100);
+
+/// Shortest wait between two requests for one packet.
+const MIN_RETRY: Duration = Duration::from_millis(20);
+
+/// How often one packet is asked for (libwebrtc's `kMaxNackRetries`).
+const MAX_REQUESTS: u8 = 10;
+
+/// After this a packet is too late for any receiver's jitter buffer.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// Most packets missing at once; a larger gap is a restart of the stream, which only a key frame
+/// mends.
+pub const MAX_MISSING: usize = 256;
+
+#[derive(Debug)]
+struct Missing {
+    sequence: SequenceNumber,
+    noticed: Instant,
+    next_request: Instant,
+    requests: u8,
+}
+
+/// What the arrival of a packet meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// The next packet, or one after a gap that is now being repaired.
+    New,
+    /// A packet that was missing.
+    Recovered,
+    /// Older than what is tracked, or seen before.
+    Old,
+    /// After a gap too large to repair: what decodes the stream needs a key frame.
+    Lost,
+}
+
+/// The gaps of one encoding.
+#[derive(Debug, Default)]
+pub struct NackGenerator {
+    highest: Option<SequenceNumber>,
+    missing: VecDeque<Missing>,
+}
+
+impl NackGenerator {
+    /// Notes the arrival of a packet.
+    pub fn handle_packet(&mut self, now: Instant, sequence: SequenceNumber) -> Arrival {
+        let Some(highest) = self.highest else {
+            self.highest = Some(sequence);
+            return Arrival::New;
+        };
+        if sequence <= highest {
+            return match self.missing.binary_search_by_key(&sequence, |m| m.sequence) {
+                Ok(index) => {
+                    self.missing.remove(index);
+                    Arrival::Recovered
+                }
+                Err(_) => Arrival::Old,
+            };
+        }
+        self.highest = Some(sequence);
+        let gap = sequence.0 - highest.0 - 1;
+        if gap.saturating_add(self.missing.len() as u64) > MAX_MISSING as u64 {
+            self.missing.clear();
+            return Arrival::Lost;
+        }
+        self.missing.extend((1..=gap).map(|ahead| Missing {
+            sequence: highest + ahead,
+            noticed: now,
+            next_request: now + GRACE,
+            requests: 0,
+        }));
+        Arrival::New
+    }
+
+    /// When the next request is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.missing.iter().map(|m| m.next_request).min()
+    }
+
+    /// Appends what to ask for now, in order. `round_trip` is that of the publisher, if known.
+    /// Returns whether a packet was given up, so that a decoder downstream needs a key frame.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        requests: &mut Vec<u16>,
+    ) -> bool {
+        let retry = round_trip.map_or(DEFAULT_RETRY, |rtt| (rtt + rtt / 4).max(MIN_RETRY));
+        let before = self.missing.len();
+        self.missing.retain_mut(|m| {
+            if m.next_request > now {
+                return true;
+            }
+            if m.requests >= MAX_REQUESTS || now.saturating_duration_since(m.noticed) > MAX_AGE {
+                return false;
+            }
+            m.requests += 1;
+            m.next_request = now + retry;
+            requests.push(m.sequence.wire());
+            true
+        });
+        self.missing.len() < before
+    }
+
+    /// How many packets are missing now.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn arrive(nack: &mut NackGenerator, now: Instant, sequence: u64) -> Arrival {
+        nack.handle_packet(now, SequenceNumber(sequence))
+    }
+
+    fn ask(nack: &mut NackGenerator, now: Instant) -> Vec<u16> {
+        let mut out = Vec::new();
+        nack.poll(now, Some(40 * MS), &mut out);
+        out
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_after_the_grace_and_every_round_trip() {
+        let start = Instant::now();
+        let mut nack = NackGenerator::default();
+        assert_eq!(arrive(&mut nack, start, 10), Arrival::New);
+        assert_eq!(arrive(&mut nack, start, 13), Arrival::New);
+        assert_eq!(ask(&mut nack, start), []);
+        assert_eq!(ask(&mut nack, start + GRACE), [11, 12]);
+        assert_eq!(ask(&mut nack, start + GRACE + 49 * MS), []);
+        assert_eq!(arrive(&mut nack, start, 12), Arrival::Recovered);
+        assert_eq!(ask(&mut nack, start + GRACE + 50 * MS), [11]);
+        assert_eq!(arrive(&mut nack, start, 12), Arrival::Old);
+    }
+
+    #[test]
+    fn reordering_within_the_grace_asks_for_nothing() {
+        let start = Instant::now();
+        let mut nack = NackGenerator::default();
+        for sequence in [1, 3, 2, 5, 4] {
+            arrive(&mut nack, start, sequence);
+        }
+        assert_eq!(nack.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_packet_that_never_comes_is_given_up_and_said_so() {
+        let start = Instant::now();
+        let mut nack = NackGenerator::default();
+        arrive(&mut nack, start, 1);
+        arrive(&mut nack, start, 3);
+        let mut asked = 0;
+        let mut given_up = false;
+        let mut now = start;
+        while let Some(deadline) = nack.next_deadline() {
+            now = deadline;
+            let mut out = Vec::new();
+            given_up |= nack.poll(now, None, &mut out);
+            asked += out.len();
+        }
+        assert!(given_up);
+        assert_eq!(asked, usize::from(MAX_REQUESTS));
+        assert!(now - start <= MAX_AGE + DEFAULT_RETRY + GRACE);
+    }
+
+    #[test]
+    fn a_gap_without_end_costs_nothing() {
+        let start = Instant::now();
+        let mut nack = NackGenerator::default();
+        arrive(&mut nack, start, 1);
+        assert_eq!(arrive(&mut nack, start, u64::MAX / 2), Arrival::Lost);
+        assert_eq!(nack.missing(), 0);
+        for i in 0..10_000u64 {
+            arrive(&mut nack, start, u64::MAX / 2 + 2 * i);
+            assert!(nack.missing() <= MAX_MISSING);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The media plane as the rest of the process sees it: a handle, and the threads behind it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::api::{
+    Answer, CommandError, Event, Offer, OfferError, PeerStats, SlotChoice, Stats, TrackInfo,
+};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{Control, Output, Reply, Report, Request, RequestId};
+use crate::peer::dtls::{Certificate, DtlsError};
+use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::worker::Shared;
+use crate::worker::mailbox::Message;
+use crate::worker::run::{self, MAILBOX, Setup};
+use crate::worker::udp::Socket;
+
+/// Requests that can wait for the head.
+const REQUESTS: usize = 1024;
+
+/// Events that can wait for the control plane before the head keeps them itself.
+const EVENTS: usize = 1024;
+
+/// Why the media plane could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No worker was asked for.
+    #[error("the media plane needs at least one worker; set the number of workers to 1 or more")]
+    NoWorkers,
+    /// The ports of the workers go over 65535.
+    #[error(
+        "{workers} workers from UDP port {port} upward go past port 65535; choose a lower first port"
+    )]
+    PortRange {
+        /// The first port.
+        port: u16,
+        /// How many workers.
+        workers: usize,
+    },
+    /// A socket could not be bound.
+    #[error(
+        "cannot receive media on UDP {address}: {source}; stop what uses that port, or choose another address or first port"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refused a thread.
+    #[error("cannot start a media worker: {0}")]
+    Thread(#[source] io::Error),
+    /// No certificate could be made.
+    #[error("cannot make a DTLS certificate: {0}")]
+    Certificate(#[from] DtlsError),
+}
+
+type Question = (Request, oneshot::Sender<Reply>);
+
+/// A handle to the media plane. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sfu {
+    requests: mpsc::Sender<Question>,
+    addresses: Arc<[SocketAddr]>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    workers: Arc<[mpsc::Sender<Message>]>,
+}
+
+impl Sfu {
+    /// Binds the sockets and starts the workers; within a tokio runtime. Events come out of the
+    /// receiver, in the order they happened.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or the system refuses a thread. Nothing is left running then.
+    pub fn start(config: &Config) -> Result<(Sfu, mpsc::Receiver<Event>), StartError> {
+        if config.workers == 0 {
+            return Err(StartError::NoWorkers);
+        }
+        let last_port = usize::from(config.port) + config.workers - 1;
+        if config.port != 0 && last_port > usize::from(u16::MAX) {
+            return Err(StartError::PortRange {
+                port: config.port,
+                workers: config.workers,
+            });
+        }
+        let shared = Shared {
+            certificate: Certificate::generate()?,
+            clock: Clock::new(Instant::now(), SystemTime::now()),
+            max_peers: config.max_peers,
+        };
+        let mut sockets = Vec::new();
+        for index in 0..config.workers {
+            let address = config.bind_address(index);
+            let bound = Socket::bind(address).and_then(|s| Ok((s.local_addr()?, s)));
+            sockets.push(bound.map_err(|source| StartError::Bind { address, source })?);
+        }
+        let addresses: Arc<[SocketAddr]> = sockets.iter().map(|(address, _)| *address).collect();
+        let (workers, mailboxes): (Vec<_>, Vec<_>) =
+            sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
+        let (reports, report_queue) = mpsc::channel(MAILBOX);
+        let mut threads = Vec::new();
+        for (index, ((bound, socket), mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+            let setup = Setup {
+                index,
+                shared: shared.clone(),
+                socket,
+                candidates: config.candidates(bound),
+                mailbox,
+                workers: workers.clone(),
+                reports: reports.clone(),
+                seed: rand::random,
+            };
+            // On an error the senders are dropped, and with them the threads that run already.
+            threads.push(run::spawn(setup).map_err(StartError::Thread)?);
+        }
+        let (requests, questions) = mpsc::channel(REQUESTS);
+        let (event_sender, events) = mpsc::channel(EVENTS);
+        let workers: Arc<[mpsc::Sender<Message>]> = workers.into();
+        tokio::spawn(
+            Head {
+                control: Control::new(config, rand::random()),
+                workers: Arc::clone(&workers),
+                waiting: HashMap::new(),
+                next_request: 0,
+                events: event_sender,
+                unsent: VecDeque::new(),
+            }
+            .run(questions, report_queue),
+        );
+        let sfu = Sfu {
+            requests,
+            addresses,
+            threads: Arc::new(Mutex::new(threads)),
+            workers,
+        };
+        Ok((sfu, events))
+    }
+
+    /// Where the workers receive media, in their order.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    async fn ask(&self, request: Request) -> Option<Reply> {
+        let (sender, reply) = oneshot::channel();
+        self.requests.send((request, sender)).await.ok()?;
+        reply.await.ok()
+    }
+
+    /// Answers an offer. The first one of a peer makes it, in `room`; later ones renegotiate it.
+    ///
+    /// # Errors
+    /// When the offer cannot be served; a peer that was there goes on as before.
+    pub async fn offer(
+        &self,
+        room: RoomId,
+        peer: PeerId,
+        offer: Offer,
+    ) -> Result<Answer, OfferError> {
+        match self.ask(Request::Offer(room, peer, offer)).await {
+            Some(Reply::Offer(result)) => result,
+            _ => Err(OfferError::WorkerFailed),
+        }
+    }
+
+    /// Publishes an m-line that is negotiated for sending; again, it is the same track.
+    ///
+    /// # Errors
+    /// When the peer or the m-line does not exist.
+    pub async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
+        match self.ask(Request::Publish(peer, mid)).await {
+            Some(Reply::Publish(result)) => result,
+            _ => Err(CommandError::Stopped),
+        }
+    }
+
+    /// Takes a track back; its m-line stays negotiated.
+    ///
+    /// # Errors
+    /// When the peer does not exist or the track is not its own.
+    pub async fn unpublish(&self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
+        self.command(Request::Unpublish(peer, track)).await
+    }
+
+    /// Stops or resumes forwarding of a track.
+    ///
+    /// # Errors
+    /// When the peer does not exist or the track is not its own.
+    pub async fn mute(
+        &self,
+        peer: PeerId,
+        track: TrackId,
+        muted: bool,
+    ) -> Result<(), CommandError> {
+        self.command(Request::Mute(peer, track, muted)).await
+    }
+
+    async fn command(&self, request: Request) -> Result<(), CommandError> {
+        match self.ask(request).await {
+            Some(Reply::Done(result)) => result,
+            _ => Err(CommandError::Stopped),
+        }
+    }
+
+    /// Decides what a slot shows, and returns what it shows now.
+    ///
+    /// # Errors
+    /// When the peer, the slot or the track does not exist.
+    pub async fn subscribe(
+        &self,
+        peer: PeerId,
+        mid: Mid,
+        to: SlotChoice,
+    ) -> Result<Option<TrackId>, CommandError> {
+        match self.ask(Request::Subscribe(peer, mid, to)).await {
+            Some(Reply::Subscribe(result)) => result,
+            _ => Err(CommandError::Stopped),
+        }
+    }
+
+    /// Takes new ICE credentials from an `application/trickle-ice-sdpfrag` (RFC 9725 section 4.3.3),
+    /// and returns the fragment to answer with.
+    ///
+    /// # Errors
+    /// When the peer does not exist or the fragment has no valid credentials.
+    pub async fn restart_ice(&self, peer: PeerId, fragment: String) -> Result<String, OfferError> {
+        match self.ask(Request::RestartIce(peer, fragment)).await {
+            Some(Reply::RestartIce(result)) => result,
+            _ => Err(OfferError::WorkerFailed),
+        }
+    }
+
+    /// Forgets a peer, and tells it on the wire.
+    pub async fn close(&self, peer: PeerId) {
+        self.ask(Request::Close(peer)).await;
+    }
+
+    /// Counters of everything.
+    pub async fn stats(&self) -> Stats {
+        match self.ask(Request::Stats).await {
+            Some(Reply::Stats(stats)) => stats,
+            _ => Stats::default(),
+        }
+    }
+
+    /// Counters of one peer, if it exists.
+    pub async fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
+        match self.ask(Request::PeerStats(peer)).await? {
+            Reply::PeerStats(stats) => stats.map(|stats| *stats),
+            _ => None,
+        }
+    }
+
+    /// Closes every peer and ends the workers.
+    pub async fn shutdown(&self) {
+        for worker in self.workers.iter() {
+            // A worker whose mailbox is gone has ended already.
+            let _ = worker.send(Message::Stop).await;
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().await);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A panic of a worker has been reported when it happened.
+                let _ = thread.join();
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+/// [`Control`] with its queues.
+struct Head {
+    control: Control,
+    workers: Arc<[mpsc::Sender<Message>]>,
+    waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
+    next_request: u64,
+    events: mpsc::Sender<Event>,
+    /// Events for a control plane that is busy, perhaps with a request of ours: to wait for it here
+    /// could be to wait for each other.
+    unsent: VecDeque<Event>,
+}
+
+impl Head {
+    async fn run(
+        mut self,
+        mut questions: mpsc::Receiver<Question>,
+        mut reports: mpsc::Receiver<(usize, Report)>,
+    ) {
+        let events = self.events.clone();
+        loop {
+            tokio::select! {
+                question = questions.recv() => match question {
+                    Some((request, reply)) => {
+                        let id = RequestId(self.next_request);
+                        self.next_request += 1;
+                        self.waiting.insert(id, reply);
+                        self.control.handle_request(id, request);
+                    }
+                    // Every handle is gone: nobody will ever ask again.
+                    None => break,
+                },
+                report = reports.recv() => match report {
+                    Some((worker, report)) => self.control.handle_report(worker, report),
+                    None => return,
+                },
+                permit = events.reserve(), if !self.unsent.is_empty() => {
+                    if let (Ok(permit), Some(event)) = (permit, self.unsent.pop_front()) {
+                        permit.send(event);
+                    }
+                }
+            }
+            while let Some(output) = self.control.poll_output() {
+                self.carry_out(output).await;
+            }
+        }
+        for worker in self.workers.iter() {
+            let _ = worker.send(Message::Stop).await;
+        }
+    }
+
+    async fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Command(worker, command) => {
+                if let Some(mailbox) = self.workers.get(worker) {
+                    // Workers never wait for the head, so there will be room. One that has ended
+                    // needs no command.
+                    let _ = mailbox.send(Message::Command(command)).await;
+                }
+            }
+            Output::Reply(id, reply) => {
+                if let Some(waiting) = self.waiting.remove(&id) {
+                    // Whoever asked may have given up.
+                    let _ = waiting.send(reply);
+                }
+            }
+            Output::Event(event) => self.unsent.push_back(event),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! One continuous stream out of many: the numbers a subscriber sees.
+//!
+//! In: packets of one source after another (another track, another encoding, a numbering that
+//! starts anew). Out: a sequence number, timestamp and picture numbers for each, that go on where
+//! the last source ended. Within a source the mapping only adds constants, so it neither loses nor
+//! merges packets, and a NACK finds its way back.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::publish::history::PacketMeta;
+use crate::rtp::codec::{PictureId, PictureInfo};
+use crate::rtp::sequence::SequenceNumber;
+use crate::types::TrackId;
+
+/// Sources remembered for the sake of NACKs: a receiver asks for what is at most a second old, and
+/// sources change at key frames, of which there are two a second at most.
+const MAX_STRETCHES: usize = 4;
+
+/// Where packets come from. Their numbers continue within a source and only there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The track.
+    pub track: TrackId,
+    /// Its encoding.
+    pub encoding: u8,
+    /// The encoding's epoch.
+    pub epoch: u32,
+}
+
+/// The numbers by which a decoder tells pictures apart, or what to add to them. They wrap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PictureIds {
+    /// Picture id of VP8 and VP9; 15 bits of it, or 7 where the payload carries no more.
+    pub picture_id: u16,
+    /// Index of temporal base layer frames of VP8 and VP9.
+    pub tl0_pic_idx: u8,
+    /// Frame number of the dependency descriptor.
+    pub frame_number: u16,
+}
+
+impl PictureIds {
+    fn of(picture: &PictureInfo) -> Self {
+        PictureIds {
+            picture_id: picture.picture_id.map_or(0, PictureId::value),
+            tl0_pic_idx: picture.tl0.unwrap_or_default(),
+            frame_number: picture.frame_number.unwrap_or_default(),
+        }
+    }
+
+    fn plus(self, offset: PictureIds) -> Self {
+        PictureIds {
+            picture_id: self.picture_id.wrapping_add(offset.picture_id),
+            tl0_pic_idx: self.tl0_pic_idx.wrapping_add(offset.tl0_pic_idx),
+            frame_number: self.frame_number.wrapping_add(offset.frame_number),
+        }
+    }
+
+    fn successor(self) -> Self {
+        self.plus(PictureIds {
+            picture_id: 1,
+            tl0_pic_idx: 1,
+            frame_number: 1,
+        })
+    }
+
+    fn minus(self, other: PictureIds) -> Self {
+        PictureIds {
+            picture_id: self.picture_id.wrapping_sub(other.picture_id),
+            tl0_pic_idx: self.tl0_pic_idx.wrapping_sub(other.tl0_pic_idx),
+            frame_number: self.frame_number.wrapping_sub(other.frame_number),
+        }
+    }
+}
+
+/// What the subscriber sees of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapped {
+    /// Its sequence number, extended.
+    pub sequence: SequenceNumber,
+    /// Its timestamp.
+    pub timestamp: u32,
+    /// What to add to its picture numbers.
+    pub pictures: PictureIds,
+}
+
+/// The packets of one source, as far as they were forwarded.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    source: Source,
+    first_in: SequenceNumber,
+    first_out: SequenceNumber,
+    timestamp_offset: u32,
+    pictures: PictureIds,
+}
+
+impl Stretch {
+    fn map(&self, meta: &PacketMeta) -> Option<Mapped> {
+        let since_first = u64::try_from(meta.sequence - self.first_in).ok()?;
+        Some(Mapped {
+            sequence: self.first_out + since_first,
+            // Timestamps are modulo 2^32 on the wire.
+            timestamp: (meta.timestamp as u32).wrapping_add(self.timestamp_offset),
+            pictures: self.pictures,
+        })
+    }
+}
+
+/// Where the stream ends so far.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    sequence: SequenceNumber,
+    timestamp: u32,
+    sent: Instant,
+}
+
+/// The numbering of one slot.
+#[derive(Debug)]
+pub struct Rewriter {
+    first: SequenceNumber,
+    stretches: VecDeque<Stretch>,
+    tail: Option<Tail>,
+    pictures: Option<PictureIds>,
+}
+
+impl Rewriter {
+    /// A stream whose first packet has this sequence number. RFC 3550 section 5.1 wants it random;
+    /// in its lower half no early reordering can reach below zero.
+    #[must_use]
+    pub fn new(first: u16) -> Self {
+        Rewriter {
+            first: SequenceNumber(u64::from(first & 0x7fff)),
+            stretches: VecDeque::new(),
+            tail: None,
+            pictures: None,
+        }
+    }
+
+    /// Begins a new source at a packet, which becomes the next in the stream.
+    pub fn start(&mut self, now: Instant, source: Source, meta: &PacketMeta) {
+        let (first_out, timestamp) = match self.tail {
+            None => (self.first, meta.timestamp as u32),
+            Some(tail) => {
+                let elapsed = now.saturating_duration_since(tail.sent).as_secs_f64();
+                let ticks = (elapsed * f64::from(meta.codec.clock_rate())) as u32;
+                // Two pictures never share a timestamp, however quickly sources change.
+                (
+                    tail.sequence.next(),
+                    tail.timestamp.wrapping_add(ticks.max(1)),
+                )
+            }
+        };
+        let pictures = match (self.pictures, meta.picture.as_ref().map(PictureIds::of)) {
+            (Some(last), Some(first)) => last.successor().minus(first),
+            _ => PictureIds::default(),
+        };
+        if self.stretches.len() == MAX_STRETCHES {
+            self.stretches.pop_front();
+        }
+        self.stretches.push_back(Stretch {
+            source,
+            first_in: meta.sequence,
+            first_out,
+            timestamp_offset: timestamp.wrapping_sub(meta.timestamp as u32),
+            pictures,
+        });
+    }
+
+    /// The numbers of a packet of the latest source. None for a packet from before its start.
+    pub fn forward(&mut self, now: Instant, meta: &PacketMeta) -> Option<Mapped> {
+        let mapped = self.stretches.back()?.map(meta)?;
+        if self.tail.is_none_or(|tail| mapped.sequence > tail.sequence) {
+            self.tail = Some(Tail {
+                sequence: mapped.sequence,
+                timestamp: mapped.timestamp,
+                sent: now,
+            });
+            if let Some(picture) = &meta.picture {
+                self.pictures = Some(PictureIds::of(picture).plus(mapped.pictures));
+            }
+        }
+        Some(mapped)
+    }
+
+    /// Which packet was sent with a sequence number, from a NACK.
+    #[must_use]
+    pub fn find(&self, sequence: u16) -> Option<(Source, SequenceNumber)> {
+        let tail = self.tail?;
+        let out = tail.sequence.nearest(sequence);
+        if out > tail.sequence {
+            return None;
+        }
+        let stretch = self.stretches.iter().rev().find(|s| s.first_out <= out)?;
+        Some((
+            stretch.source,
+            stretch.first_in + (out.0 - stretch.first_out.0),
+        ))
+    }
+
+    /// The numbers of a packet that [`Rewriter::find`] found, for sending it again.
+    #[must_use]
+    pub fn again(&self, source: Source, meta: &PacketMeta) -> Option<Mapped> {
+        self.stretches
+            .iter()
+            .rev()
+            .find(|s| s.source == source && s.first_in <= meta.sequence)?
+            .map(meta)
+    }
+
+    /// The latest source.
+    #[must_use]
+    pub fn current(&self) -> Option<Source> {
+        self.stretches.back().map(|s| s.source)
+    }
+
+    /// The subscriber's timestamp for one of the latest source, for sender reports.
+    #[must_use]
+    pub fn timestamp(&self, source: Source, timestamp: u64) -> Option<u32> {
+        let stretch = self.stretches.back().filter(|s| s.source == source)?;
+        Some((timestamp as u32).wrapping_add(stretch.timestamp_offset))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::publish::history::tests::video;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn source(n: u64) -> Source {
+        Source {
+            track: TrackId(n),
+            encoding: 0,
+            epoch: 0,
+        }
+    }
+
+    proptest! {
+        /// However often the source changes, and in whatever order packets come, the subscriber's
+        /// numbers are all different, have no hole that the source did not have, and lead back.
+        #[test]
+        fn the_rewrite_is_a_bijection(
+            first in any::<u16>(),
+            sources in proptest::collection::vec((1u64 << 16..1 << 40, 1usize..40, any::<u64>()), 1..MAX_STRETCHES),
+        ) {
+            let start = Instant::now();
+            let mut rewriter = Rewriter::new(first);
+            let mut seen = BTreeSet::new();
+            let mut sent = Vec::new();
+            for (n, (base, count, shuffle)) in sources.into_iter().enumerate() {
+                let source = source(n as u64);
+                let mut offsets: Vec<u64> = (0..count as u64).collect();
+                rewriter.start(start, source, &video(0, 0, base, true));
+                // Any order but for the first packet.
+                offsets[1..].sort_by_key(|o| o.wrapping_mul(shuffle | 1));
+                for offset in offsets {
+                    let meta = video(0, 0, base + offset, offset == 0);
+                    let mapped = rewriter.forward(start, &meta).unwrap();
+                    prop_assert!(seen.insert(mapped.sequence), "a number used twice");
+                    sent.push((mapped, source, meta));
+                }
+            }
+            let (lowest, highest) = (*seen.first().unwrap(), *seen.last().unwrap());
+            prop_assert_eq!((highest - lowest) as usize + 1, seen.len(), "a hole");
+            for (mapped, source, meta) in sent {
+                prop_assert_eq!(rewriter.find(mapped.sequence.wire()), Some((source, meta.sequence)));
+                prop_assert_eq!(rewriter.again(source, &meta), Some(mapped));
+            }
+        }
+    }
+
+    #[test]
+    fn time_goes_on_over_a_change_of_source() {
+        let start = Instant::now();
+        let mut rewriter = Rewriter::new(7);
+        let first = video(0, 0, 100_000, true);
+        rewriter.start(start, source(1), &first);
+        let before = rewriter.forward(start, &first).unwrap();
+        let mut second = video(1, 0, 5, true);
+        second.timestamp = 77;
+        let later = start + Duration::from_millis(100);
+        rewriter.start(later, source(2), &second);
+        let after = rewriter.forward(later, &second).unwrap();
+        assert_eq!(after.timestamp.wrapping_sub(before.timestamp), 9_000);
+        assert_eq!(after.sequence, before.sequence.next());
+        assert_eq!(rewriter.timestamp(source(2), 77), Some(after.timestamp));
+        assert_eq!(rewriter.timestamp(source(1), 77), None);
+    }
+
+    #[test]
+    fn packets_from_before_the_start_and_numbers_never_sent_are_refused() {
+        let now = Instant::now();
+        let mut rewriter = Rewriter::new(7);
+        assert_eq!(rewriter.find(7), None);
+        rewriter.start(now, source(1), &video(0, 0, 100, true));
+        rewriter.forward(now, &video(0, 0, 100, true)).unwrap();
+        assert_eq!(rewriter.forward(now, &video(0, 0, 99, false)), None);
+        assert_eq!(rewriter.find(6), None);
+        assert_eq!(rewriter.find(8), None);
+    }
+}

@@ -1,0 +1,316 @@
+//! What the head has a worker do: peers come and go, tracks are published, slots are pointed at them.
+
+use std::time::Instant;
+
+use super::mailbox::Message;
+use super::{Shared, Worker};
+use crate::api::OfferError;
+use crate::control::{Command, Report, RequestId, SectionInfo};
+use crate::peer::sdp::Policy;
+use crate::peer::{Context, LocalSide, Peer};
+use crate::publish::feed::{Feed, Origin, Subscriber};
+use crate::types::{Mid, PeerId, TrackId};
+
+impl Worker {
+    pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Offer {
+                request,
+                peer,
+                create,
+                sdp,
+                may_publish,
+                may_subscribe,
+            } => {
+                let policy = Policy {
+                    may_publish,
+                    may_subscribe,
+                };
+                let result = self.answer(now, peer, create, &sdp, policy);
+                self.report(Report::Answered { request, result });
+            }
+            Command::RestartIce {
+                request,
+                peer,
+                fragment,
+            } => self.restart_ice(now, request, peer, &fragment),
+            Command::Publish { peer, mid, track } => self.publish(peer, mid, track),
+            Command::Unpublish { peer, track } => self.unpublish(peer, track),
+            Command::Mute { peer, track, muted } => self.mute(now, peer, track, muted),
+            Command::SetSlot { peer, mid, source } => self.set_slot(now, peer, mid, source),
+            Command::Close { peer } => self.close_peer(now, peer),
+            Command::Stats { request, peer } => {
+                self.stats.peers = self.peers.len() as u64;
+                let peer = peer
+                    .and_then(|id| self.peers.get(&id))
+                    .map(|p| Box::new(p.stats()));
+                let stats = self.stats.clone();
+                self.report(Report::Stats {
+                    request,
+                    stats,
+                    peer,
+                });
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        create: bool,
+        sdp: &str,
+        policy: Policy,
+    ) -> Result<(String, Vec<SectionInfo>), OfferError> {
+        if !create && !self.peers.contains_key(&id) {
+            return Err(OfferError::UnknownPeer);
+        }
+        if create && self.peers.len() >= self.shared.max_peers {
+            return Err(OfferError::Overloaded);
+        }
+        let rng = self.child_rng();
+        let Shared { certificate, .. } = &self.shared;
+        let candidates = &self.candidates;
+        let negotiated = match self.peers.get_mut(&id) {
+            Some(peer) => peer.renegotiate(now, sdp, policy, certificate, candidates)?,
+            None => {
+                let local = LocalSide {
+                    certificate,
+                    candidates,
+                    rng,
+                };
+                let (peer, negotiated) = Peer::new(now, id, sdp, policy, local)?;
+                self.peers.insert(id, peer);
+                negotiated
+            }
+        };
+        self.after_negotiation(id);
+        let sections = self.peers.get(&id).map(|p| p.sections().collect());
+        Ok((negotiated.answer, sections.unwrap_or_default()))
+    }
+
+    fn restart_ice(&mut self, now: Instant, request: RequestId, id: PeerId, fragment: &str) {
+        let result = match self.peers.get_mut(&id) {
+            Some(peer) => peer
+                .restart_ice(now, fragment, &self.shared.certificate, &self.candidates)
+                .map_err(OfferError::from),
+            None => Err(OfferError::UnknownPeer),
+        };
+        self.after_negotiation(id);
+        self.report(Report::IceRestarted { request, result });
+    }
+
+    /// Brings the tables in line with what a peer has negotiated.
+    fn after_negotiation(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        for ufrag in peer.local_ufrags() {
+            self.ufrags.insert(ufrag.to_owned(), id);
+        }
+        // Slots that are gone, or whose place another slot has taken, show nothing.
+        let stale: Vec<(TrackId, Subscriber)> = self
+            .feeds
+            .iter()
+            .flat_map(|(&track, feed)| feed.subscribers.iter().map(move |&s| (track, s)))
+            .filter(|(track, s)| {
+                let slot = peer.slots.get(s.slot).and_then(Option::as_ref);
+                s.peer == id && slot.and_then(|s| s.track()) != Some(*track)
+            })
+            .collect();
+        for (track, subscriber) in stale {
+            self.unsubscribe(track, subscriber);
+        }
+        self.touched.push(id);
+    }
+
+    fn publish(&mut self, id: PeerId, mid: Mid, track: TrackId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(publication) = peer.publications.iter_mut().find(|p| p.mid == mid) else {
+            return;
+        };
+        publication.track = Some(track);
+        publication.muted = false;
+        let mut feed = Feed::new(publication.kind, Origin::Local(id, mid));
+        feed.best = publication.best();
+        self.feeds.insert(track, feed);
+    }
+
+    fn unpublish(&mut self, id: PeerId, track: TrackId) {
+        let peer = self.peers.get_mut(&id);
+        if let Some(publication) = peer.and_then(|p| p.publication_of(track)) {
+            publication.track = None;
+        }
+        self.remove_feed(track);
+    }
+
+    fn remove_feed(&mut self, track: TrackId) {
+        let Some(feed) = self.feeds.remove(&track) else {
+            return;
+        };
+        for Subscriber { peer, slot } in feed.subscribers {
+            let slots = self.peers.get_mut(&peer).map(|p| &mut p.slots);
+            if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot))
+                && slot.track() == Some(track)
+            {
+                slot.show(None);
+            }
+        }
+    }
+
+    fn mute(&mut self, now: Instant, id: PeerId, track: TrackId, muted: bool) {
+        let peer = self.peers.get_mut(&id);
+        let Some(publication) = peer.and_then(|p| p.publication_of(track)) else {
+            return;
+        };
+        if std::mem::replace(&mut publication.muted, muted) == muted {
+            return;
+        }
+        let best = publication.best();
+        if muted {
+            self.interrupt(track);
+        } else if publication.kind == crate::media::Kind::Video {
+            self.wish_key_frame(now, track, best);
+        }
+    }
+
+    fn set_slot(&mut self, now: Instant, id: PeerId, mid: Mid, source: Option<(TrackId, usize)>) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(index) = peer.slot_named(mid) else {
+            return;
+        };
+        let Some(Some(slot)) = peer.slots.get_mut(index) else {
+            return;
+        };
+        let (former, kind) = (slot.track(), slot.kind);
+        let track = source.map(|(track, _)| track);
+        if former == track {
+            return;
+        }
+        slot.show(track);
+        let subscriber = Subscriber {
+            peer: id,
+            slot: index,
+        };
+        if let Some(former) = former {
+            self.unsubscribe(former, subscriber);
+        }
+        let Some((track, home)) = source else {
+            return;
+        };
+        if home != self.index && !self.feeds.contains_key(&track) {
+            self.feeds
+                .insert(track, Feed::new(kind, Origin::Remote(home)));
+            let worker = self.index;
+            self.send(home, Message::Attach { track, worker });
+        }
+        if let Some(feed) = self.feeds.get_mut(&track) {
+            feed.subscribers.insert(subscriber);
+            let best = feed.best;
+            if kind == crate::media::Kind::Video {
+                self.wish_key_frame(now, track, best);
+            }
+        }
+    }
+
+    /// Takes a slot off a feed; a feed from another worker goes with its last one.
+    fn unsubscribe(&mut self, track: TrackId, subscriber: Subscriber) {
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        feed.subscribers.remove(&subscriber);
+        if let Origin::Remote(home) = feed.origin
+            && feed.subscribers.is_empty()
+        {
+            self.feeds.remove(&track);
+            let worker = self.index;
+            self.send(home, Message::Detach { track, worker });
+        }
+    }
+
+    /// Another worker wants the packets of a track.
+    pub(super) fn attach(&mut self, now: Instant, track: TrackId, worker: usize) {
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        feed.workers.insert(worker);
+        let best = feed.best;
+        let reports: Vec<_> = feed.sender_reports().collect();
+        self.send(
+            worker,
+            Message::Best {
+                track,
+                encoding: best,
+            },
+        );
+        for (encoding, report) in reports {
+            self.send(
+                worker,
+                Message::SenderReport {
+                    track,
+                    encoding,
+                    report,
+                },
+            );
+        }
+        self.wish_key_frame(now, track, best);
+    }
+
+    /// Asks for a key frame for each of a peer's slots.
+    pub(super) fn wish_key_frames_for(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        let wanted: Vec<(TrackId, u8)> = peer
+            .slots
+            .iter()
+            .flatten()
+            .filter_map(|slot| slot.track().zip(slot.needs_key_frame()))
+            .collect();
+        for (track, encoding) in wanted {
+            let encoding = self.feeds.get(&track).map_or(encoding, |feed| feed.best);
+            self.wish_key_frame(now, track, encoding);
+        }
+    }
+
+    /// Says goodbye to a peer and forgets it.
+    pub(super) fn close_peer(&mut self, now: Instant, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.close(&mut Context {
+                now,
+                clock: &self.shared.clock,
+                outbox: &mut self.outbox,
+                stats: &mut self.stats,
+            });
+        }
+        self.remove_peer(id);
+    }
+
+    /// Forgets a peer, its feeds and its subscriptions.
+    pub(super) fn remove_peer(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
+        self.scheduled.remove(&id);
+        self.addresses.retain(|_, owner| *owner != id);
+        self.ufrags.retain(|_, owner| *owner != id);
+        for publication in &peer.publications {
+            if let Some(track) = publication.track {
+                self.remove_feed(track);
+            }
+        }
+        for (index, slot) in peer.slots.iter().enumerate() {
+            if let Some(track) = slot.as_ref().and_then(|s| s.track()) {
+                let subscriber = Subscriber {
+                    peer: id,
+                    slot: index,
+                };
+                self.unsubscribe(track, subscriber);
+            }
+        }
+    }
+}

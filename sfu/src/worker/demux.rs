@@ -1,0 +1,213 @@
+//! What a datagram is (RFC 7983), and whose.
+//!
+//! A connectivity check is matched by the ufrag it names, and only its password proves it;
+//! everything else by a source address that has passed a check. What matches nobody costs a look at
+//! its first bytes and at a table.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::Worker;
+use super::mailbox::Message;
+use crate::peer::Context;
+use crate::peer::ice::local_ufrag_of;
+use crate::peer::report::Action;
+use crate::publish::feed::{Feed, Origin};
+use crate::rtp::packet::PacketClass;
+use crate::types::{PeerId, TrackId};
+
+impl Worker {
+    /// Takes a datagram, which is decrypted in place.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.len() as u64;
+        let class = PacketClass::of(datagram);
+        if class == PacketClass::Stun {
+            return self.handle_stun(now, from, datagram);
+        }
+        let Some(&id) = self.addresses.get(&from) else {
+            return self.stats.drop("unvalidated_address");
+        };
+        match class {
+            PacketClass::Rtp => self.handle_rtp(now, id, datagram),
+            PacketClass::Rtcp => self.handle_rtcp(now, id, datagram),
+            PacketClass::Dtls => self.handle_dtls(now, id, datagram),
+            PacketClass::Stun | PacketClass::Unknown => self.stats.drop("unknown_protocol"),
+        }
+    }
+
+    fn handle_stun(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        let owner = local_ufrag_of(packet).and_then(|ufrag| self.ufrags.get(ufrag));
+        let Some(&id) = owner else {
+            // No answer: to a name we did not give out we are not here.
+            return self.stats.drop("stun_unknown_ufrag");
+        };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let checked = match peer.handle_stun(from, packet, &mut cx) {
+            Ok(checked) => checked,
+            Err(drop) => return self.stats.drop(drop.reason()),
+        };
+        if checked.restarted {
+            let current: Vec<String> = peer.local_ufrags().map(str::to_owned).collect();
+            self.ufrags
+                .retain(|ufrag, owner| *owner != id || current.contains(ufrag));
+        }
+        if let Some(forgotten) = checked.forgotten {
+            self.addresses.remove(&forgotten);
+        }
+        // Also when it is not new to this peer: a client that makes a second connection from the
+        // same socket has to get its address back for the one that is alive.
+        if self.addresses.insert(from, id) != Some(id) || checked.selected.is_some() {
+            tracing::debug!(peer = id.0, %from, "the client's address is validated");
+        }
+        self.touched.push(id);
+    }
+
+    fn handle_dtls(&mut self, now: Instant, id: PeerId, packet: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let change = peer.handle_dtls(packet, &mut cx);
+        self.apply(now, id, change);
+        self.touched.push(id);
+    }
+
+    fn handle_rtp(&mut self, now: Instant, id: PeerId, datagram: &mut [u8]) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        self.touched.push(id);
+        let received = match peer.handle_rtp(datagram, &mut cx) {
+            Ok(Some(received)) => received,
+            Ok(None) => return,
+            Err(reason) => return self.stats.drop(reason),
+        };
+        let track = received.track;
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        let first_pending = feed.is_idle();
+        let is_wanted = !feed.workers.is_empty();
+        let meta = is_wanted.then(|| received.meta.clone());
+        if !feed.insert(received.meta, received.packet) {
+            return self.stats.drop("rtp_duplicate");
+        }
+        if first_pending {
+            self.dirty.push(track);
+        }
+        if let Some(meta) = meta {
+            for &worker in &feed.workers {
+                let batch = match self.batches.entry(worker) {
+                    std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(entry) => {
+                        let spare = self.spare_batches.pop();
+                        entry.insert(spare.unwrap_or_else(|| {
+                            Box::new(super::mailbox::MediaBatch::new(self.index))
+                        }))
+                    }
+                };
+                batch.push(track, meta.clone(), received.packet);
+            }
+        }
+        if let Some(encoding) = received.best {
+            self.set_best(now, track, encoding);
+        }
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, id: PeerId, datagram: &mut [u8]) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let mut actions = std::mem::take(&mut self.actions);
+        if let Err(reason) = peer.handle_rtcp(datagram, &mut cx, &mut actions) {
+            self.stats.drop(reason);
+        }
+        for action in actions.drain(..) {
+            self.act(now, id, action);
+        }
+        self.actions = actions;
+        self.touched.push(id);
+    }
+
+    fn act(&mut self, now: Instant, id: PeerId, action: Action) {
+        match action {
+            Action::KeyFrame { slot } => {
+                let slot = self
+                    .peers
+                    .get(&id)
+                    .and_then(|p| p.slots.get(slot)?.as_ref());
+                let wanted = slot.and_then(|s| s.track().zip(s.wanted_encoding()));
+                if let Some((track, encoding)) = wanted {
+                    self.wish_key_frame(now, track, encoding);
+                }
+            }
+            Action::Resend { slot, sequence } => self.resend(now, id, slot, sequence),
+            Action::SenderReport {
+                track,
+                encoding,
+                report,
+            } => {
+                let Some(feed) = self.feeds.get_mut(&track) else {
+                    return;
+                };
+                feed.set_sender_report(encoding, report);
+                let workers: Vec<usize> = feed.workers.iter().copied().collect();
+                for worker in workers {
+                    self.send(
+                        worker,
+                        Message::SenderReport {
+                            track,
+                            encoding,
+                            report,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Passes the wish for a key frame on to the publisher, or to the worker that has it.
+    pub(super) fn wish_key_frame(&mut self, now: Instant, track: TrackId, encoding: u8) {
+        match self.feeds.get(&track).map(|f: &Feed| f.origin) {
+            Some(Origin::Remote(worker)) => {
+                self.send(worker, Message::KeyFrame { track, encoding });
+            }
+            Some(Origin::Local(publisher, _)) => {
+                let peer = self.peers.get_mut(&publisher);
+                let publication = peer.and_then(|p| p.publication_of(track));
+                let stream = publication.and_then(|p| p.encodings.get_mut(usize::from(encoding)));
+                if let Some(stream) = stream {
+                    stream.key_frames.wish(now);
+                    self.touched.push(publisher);
+                }
+            }
+            None => {}
+        }
+    }
+}

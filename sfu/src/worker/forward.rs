@@ -1,0 +1,148 @@
+//! Out to the subscribers: what a receive batch brought, and what they ask for again.
+
+use std::time::Instant;
+
+use super::Worker;
+use super::mailbox::{MediaBatch, Message};
+use crate::peer::Context;
+use crate::publish::feed::{Feed, Subscriber};
+use crate::types::{PeerId, TrackId};
+
+impl Worker {
+    /// Sends the pending packets of every feed to its subscribers.
+    pub(super) fn forward_pending(&mut self, now: Instant) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut waiting = Vec::new();
+        for track in dirty.drain(..) {
+            let Some(feed) = self.feeds.get_mut(&track) else {
+                continue;
+            };
+            // Subscribers outside, packets inside: a subscriber's packets lie side by side in the
+            // outbox and leave in one run.
+            for &Subscriber { peer, slot } in &feed.subscribers {
+                let Some(state) = self.peers.get_mut(&peer) else {
+                    continue;
+                };
+                let mut cx = Context {
+                    now,
+                    clock: &self.shared.clock,
+                    outbox: &mut self.outbox,
+                    stats: &mut self.stats,
+                };
+                let Some((mut egress, slots)) = state.egress(&mut cx) else {
+                    continue;
+                };
+                let Some(Some(slot)) = slots.get_mut(slot) else {
+                    continue;
+                };
+                let waited = slot.needs_key_frame();
+                let mut forwarded = 0;
+                for kept in feed.pending() {
+                    forwarded += u64::from(slot.forward(kept, feed.best, &mut egress));
+                }
+                // It may have begun to wait just now, for another encoding.
+                let waits = slot.needs_key_frame();
+                if waits.is_some() && waits != waited {
+                    waiting.extend(waits.map(|encoding| (track, encoding)));
+                }
+                self.stats.packets_forwarded += forwarded;
+            }
+            feed.clear_pending();
+        }
+        self.dirty = dirty;
+        for (track, encoding) in waiting {
+            self.wish_key_frame(now, track, encoding);
+        }
+    }
+
+    /// Sends the packets for other workers on their way.
+    pub(super) fn send_batches(&mut self) {
+        let mut workers: Vec<usize> = self.batches.keys().copied().collect();
+        workers.sort_unstable();
+        for worker in workers {
+            if let Some(batch) = self.batches.remove(&worker) {
+                self.send(worker, Message::Media(batch));
+            }
+        }
+    }
+
+    /// Takes packets of tracks that another worker publishes.
+    pub(super) fn handle_media(&mut self, mut batch: Box<MediaBatch>) {
+        let mut unknown: Vec<TrackId> = Vec::new();
+        batch.drain(|track, meta, packet| match self.feeds.get_mut(&track) {
+            Some(feed) => {
+                if feed.is_idle() {
+                    self.dirty.push(track);
+                }
+                feed.insert(meta, packet);
+            }
+            None if unknown.contains(&track) => {}
+            None => unknown.push(track),
+        });
+        let from = batch.from;
+        for track in unknown {
+            let worker = self.index;
+            self.send(from, Message::Detach { track, worker });
+        }
+        self.send(from, Message::Recycle(batch));
+    }
+
+    /// Answers a NACK for one packet.
+    pub(super) fn resend(&mut self, now: Instant, id: PeerId, slot: usize, sequence: u16) {
+        let Some(state) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let Some((mut egress, slots)) = state.egress(&mut cx) else {
+            return;
+        };
+        let Some(Some(slot)) = slots.get_mut(slot) else {
+            return;
+        };
+        let feed: Option<&Feed> = slot.track().and_then(|track| self.feeds.get(&track));
+        let sent = feed.is_some_and(|feed| slot.retransmit(sequence, feed, &mut egress));
+        if sent {
+            self.stats.packets_retransmitted += 1;
+        } else {
+            self.stats.drop("nack_unanswered");
+        }
+    }
+
+    /// Another encoding of a track is to be forwarded from its next key frame on.
+    pub(super) fn set_best(&mut self, now: Instant, track: TrackId, encoding: u8) {
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        feed.best = encoding;
+        let is_watched = !feed.subscribers.is_empty();
+        let workers: Vec<usize> = feed.workers.iter().copied().collect();
+        for worker in workers {
+            self.send(worker, Message::Best { track, encoding });
+        }
+        if is_watched {
+            self.wish_key_frame(now, track, encoding);
+        }
+    }
+
+    /// A track pauses: whatever follows starts anew at every subscriber.
+    pub(super) fn interrupt(&mut self, track: TrackId) {
+        let Some(feed) = self.feeds.get(&track) else {
+            return;
+        };
+        for &Subscriber { peer, slot } in &feed.subscribers {
+            let slots = self.peers.get_mut(&peer).map(|p| &mut p.slots);
+            if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot)) {
+                slot.interrupt();
+            }
+        }
+        let workers: Vec<usize> = feed.workers.iter().copied().collect();
+        for worker in workers {
+            self.send(worker, Message::Interrupted { track });
+        }
+    }
+}

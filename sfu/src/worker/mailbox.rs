@@ -1,0 +1,119 @@
+//! What workers say to each other and to the head.
+
+use std::ops::Range;
+
+use crate::control::{Command, Report};
+use crate::publish::encoding::SenderReportSeen;
+use crate::publish::history::PacketMeta;
+use crate::types::TrackId;
+
+/// Where mail goes.
+#[derive(Debug)]
+pub enum Mail {
+    /// To another worker.
+    Worker(usize, Message),
+    /// To the head.
+    Control(Report),
+}
+
+/// What a worker is sent.
+#[derive(Debug)]
+pub enum Message {
+    /// From the head.
+    Command(Command),
+    /// Packets of tracks that another worker publishes.
+    Media(Box<MediaBatch>),
+    /// An emptied batch, given back for reuse.
+    Recycle(Box<MediaBatch>),
+    /// A worker wants a track's packets.
+    Attach {
+        /// The track.
+        track: TrackId,
+        /// Who wants it.
+        worker: usize,
+    },
+    /// A worker wants them no more.
+    Detach {
+        /// The track.
+        track: TrackId,
+        /// Who wanted it.
+        worker: usize,
+    },
+    /// A subscriber needs a key frame.
+    KeyFrame {
+        /// The track.
+        track: TrackId,
+        /// Of this encoding.
+        encoding: u8,
+    },
+    /// Another encoding is to be forwarded.
+    Best {
+        /// The track.
+        track: TrackId,
+        /// This one.
+        encoding: u8,
+    },
+    /// The track has a pause: what follows does not continue what was.
+    Interrupted {
+        /// The track.
+        track: TrackId,
+    },
+    /// A sender report of an encoding, its time by the server's clock.
+    SenderReport {
+        /// The track.
+        track: TrackId,
+        /// The encoding.
+        encoding: u8,
+        /// What it says.
+        report: SenderReportSeen,
+    },
+    /// Say goodbye to every peer and end.
+    Stop,
+}
+
+impl Message {
+    /// Whether it may be lost when the receiver cannot keep up: media may, as on the network.
+    #[must_use]
+    pub fn may_be_lost(&self) -> bool {
+        matches!(
+            self,
+            Message::Media(_) | Message::Recycle(_) | Message::SenderReport { .. }
+        )
+    }
+}
+
+/// The packets of one receive batch for one other worker.
+#[derive(Debug)]
+pub struct MediaBatch {
+    /// The worker that filled it, to which it goes back.
+    pub from: usize,
+    packets: Vec<(TrackId, PacketMeta, Range<usize>)>,
+    bytes: Vec<u8>,
+}
+
+impl MediaBatch {
+    /// An empty one.
+    #[must_use]
+    pub fn new(from: usize) -> Self {
+        MediaBatch {
+            from,
+            packets: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Adds a plaintext packet.
+    pub fn push(&mut self, track: TrackId, meta: PacketMeta, packet: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        self.packets.push((track, meta, start..self.bytes.len()));
+    }
+
+    /// Takes the packets out one by one.
+    pub fn drain(&mut self, mut each: impl FnMut(TrackId, PacketMeta, &[u8])) {
+        for (track, meta, range) in self.packets.drain(..) {
+            each(track, meta, &self.bytes[range]);
+        }
+        self.bytes.clear();
+    }
+}

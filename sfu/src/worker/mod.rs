@@ -1,0 +1,264 @@
+//! A worker: one thread's share of the media plane, with its own peers, feeds and buffers.
+//!
+//! Sans-I/O. In: datagrams, mail from the head and from other workers, time. Out: datagrams in the
+//! outbox, mail. `run.rs` gives it a socket, a clock and a thread; tests give it a simulated network.
+//!
+//! The way of a packet: [`Worker::handle_datagram`] finds out whose it is (`demux.rs`), the peer
+//! opens it, the feed of its track keeps it; [`Worker::flush`] forwards what a receive batch brought
+//! to every subscriber (`forward.rs`), in runs of datagrams for one destination.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rand::{RngCore, SeedableRng, rngs::StdRng};
+
+use crate::api::WorkerStats;
+use crate::clock::Clock;
+use crate::control::Report;
+use crate::peer::dtls::Certificate;
+use crate::peer::report::Action;
+use crate::peer::{Change, Context, Peer};
+use crate::publish::feed::Feed;
+use crate::types::{PeerId, TrackId};
+
+mod command;
+mod demux;
+mod forward;
+pub mod mailbox;
+pub mod outbox;
+pub mod run;
+pub mod udp;
+
+use mailbox::{Mail, MediaBatch, Message};
+use outbox::Outbox;
+
+/// Spare batches kept for reuse: what one worker can have under way to another between two wakes.
+const MAX_SPARE_BATCHES: usize = 64;
+
+/// What all workers of a process have in common.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Our certificate.
+    pub certificate: Certificate,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Most peers.
+    pub max_peers: usize,
+}
+
+/// One worker's state.
+#[derive(Debug)]
+pub struct Worker {
+    index: usize,
+    shared: Shared,
+    /// What clients are told to send to.
+    candidates: Vec<SocketAddr>,
+    peers: HashMap<PeerId, Peer>,
+    feeds: HashMap<TrackId, Feed>,
+    /// Whose a validated address is.
+    addresses: HashMap<SocketAddr, PeerId>,
+    /// Whose a local ufrag is.
+    ufrags: HashMap<String, PeerId>,
+    /// When peers want to be woken. An entry whose time is not the one in `scheduled` is stale.
+    timers: BinaryHeap<Reverse<(Instant, PeerId)>>,
+    scheduled: HashMap<PeerId, Instant>,
+    /// Peers to look at again before the batch ends.
+    touched: Vec<PeerId>,
+    /// Feeds with packets to forward.
+    dirty: Vec<TrackId>,
+    /// Packets for each of the other workers.
+    batches: HashMap<usize, Box<MediaBatch>>,
+    spare_batches: Vec<Box<MediaBatch>>,
+    actions: Vec<Action>,
+    outbox: Outbox,
+    mail: VecDeque<Mail>,
+    stats: WorkerStats,
+    rng: StdRng,
+}
+
+impl Worker {
+    /// A worker without peers. `candidates` are the addresses that clients can reach it at.
+    #[must_use]
+    pub fn new(index: usize, shared: Shared, candidates: Vec<SocketAddr>, seed: u64) -> Self {
+        Worker {
+            index,
+            shared,
+            candidates,
+            peers: HashMap::new(),
+            feeds: HashMap::new(),
+            addresses: HashMap::new(),
+            ufrags: HashMap::new(),
+            timers: BinaryHeap::new(),
+            scheduled: HashMap::new(),
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            batches: HashMap::new(),
+            spare_batches: Vec::new(),
+            actions: Vec::new(),
+            outbox: Outbox::default(),
+            mail: VecDeque::new(),
+            stats: WorkerStats::default(),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Takes mail from the head or another worker.
+    pub fn handle_message(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Command(command) => self.handle_command(now, command),
+            Message::Media(batch) => self.handle_media(batch),
+            Message::Recycle(batch) => self.keep_batch(batch),
+            Message::Attach { track, worker } => self.attach(now, track, worker),
+            Message::Detach { track, worker } => {
+                if let Some(feed) = self.feeds.get_mut(&track) {
+                    feed.workers.remove(&worker);
+                }
+            }
+            Message::KeyFrame { track, encoding } => self.wish_key_frame(now, track, encoding),
+            Message::Best { track, encoding } => self.set_best(now, track, encoding),
+            Message::Interrupted { track } => self.interrupt(track),
+            Message::SenderReport {
+                track,
+                encoding,
+                report,
+            } => {
+                if let Some(feed) = self.feeds.get_mut(&track) {
+                    feed.set_sender_report(encoding, report);
+                }
+            }
+            Message::Stop => self.stop(now),
+        }
+    }
+
+    /// Says goodbye to every peer.
+    pub fn stop(&mut self, now: Instant) {
+        let mut peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        peers.sort_unstable();
+        for peer in peers {
+            self.close_peer(now, peer);
+        }
+    }
+
+    /// Ends a batch of input: forwards what came, and schedules what is to happen later.
+    pub fn flush(&mut self, now: Instant) {
+        self.forward_pending(now);
+        self.send_batches();
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for peer in touched.drain(..) {
+            self.schedule(peer);
+        }
+        self.touched = touched;
+    }
+
+    /// When [`Worker::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&Reverse((at, id))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            if self.scheduled.get(&id) != Some(&at) {
+                continue;
+            }
+            self.scheduled.remove(&id);
+            self.peer_timeout(now, id);
+            self.touched.push(id);
+        }
+        self.flush(now);
+    }
+
+    fn peer_timeout(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let change = peer.handle_timeout(&mut cx);
+        if peer.reports_due(now) {
+            let feeds = &self.feeds;
+            peer.send_reports(&mut cx, |track| feeds.get(&track));
+        }
+        self.apply(now, id, change);
+    }
+
+    /// Has a peer woken at its next deadline.
+    fn schedule(&mut self, id: PeerId) {
+        let Some(deadline) = self.peers.get(&id).and_then(Peer::next_deadline) else {
+            self.scheduled.remove(&id);
+            return;
+        };
+        // An earlier wake-up serves as well: the peer is scheduled again after it.
+        if self.scheduled.get(&id).is_none_or(|&at| deadline < at) {
+            self.scheduled.insert(id, deadline);
+            self.timers.push(Reverse((deadline, id)));
+        }
+    }
+
+    fn apply(&mut self, now: Instant, id: PeerId, change: Option<Change>) {
+        match change {
+            None => {}
+            Some(Change::Connected) => {
+                self.report(Report::Connected { peer: id });
+                // Whatever its slots show may have been going on for long.
+                self.wish_key_frames_for(now, id);
+            }
+            Some(Change::Gone(reason)) => {
+                self.remove_peer(id);
+                self.report(Report::Gone { peer: id, reason });
+            }
+        }
+    }
+
+    /// Mail for the rim to deliver.
+    pub fn poll_mail(&mut self) -> Option<Mail> {
+        self.mail.pop_front()
+    }
+
+    /// Datagrams for the rim to send, to be cleared then.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Counts datagrams that the rim has sent.
+    pub fn count_sent(&mut self, datagrams: u64, bytes: u64) {
+        self.stats.datagrams_sent += datagrams;
+        self.stats.bytes_sent += bytes;
+    }
+
+    /// Counts something that the rim has dropped.
+    pub fn count_drop(&mut self, reason: &'static str) {
+        self.stats.drop(reason);
+    }
+
+    fn report(&mut self, report: Report) {
+        self.mail.push_back(Mail::Control(report));
+    }
+
+    fn send(&mut self, worker: usize, message: Message) {
+        self.mail.push_back(Mail::Worker(worker, message));
+    }
+
+    fn keep_batch(&mut self, batch: Box<MediaBatch>) {
+        if self.spare_batches.len() < MAX_SPARE_BATCHES {
+            self.spare_batches.push(batch);
+        }
+    }
+
+    fn child_rng(&mut self) -> StdRng {
+        StdRng::seed_from_u64(self.rng.next_u64())
+    }
+}

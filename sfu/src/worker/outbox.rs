@@ -1,0 +1,163 @@
+//! Datagrams on their way out, gathered over one receive batch.
+//!
+//! In: packets for any destination. Out: runs of datagrams of equal size to one destination, which
+//! the kernel can take in one call (UDP generic segmentation offload). One buffer holds them all
+//! and is kept, so a warm outbox does not allocate.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// Most datagrams in a run (Linux's `UDP_MAX_SEGMENTS` before 6.9 is 64).
+const MAX_SEGMENTS: usize = 64;
+
+/// Most bytes in a run: a UDP payload's limit over IPv4, with room for a tunnel's headers.
+const MAX_RUN: usize = 60_000;
+
+/// Datagrams of equal size, but for the last which may be shorter, to one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The size of each datagram in bytes, but for the last.
+    pub segment_size: usize,
+    /// Where in the buffer.
+    pub bytes: Range<usize>,
+}
+
+/// Datagrams waiting to be sent.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    buffer: Vec<u8>,
+    runs: Vec<Run>,
+}
+
+impl Outbox {
+    /// Adds a datagram that `write` puts into a buffer of `room` bytes; it returns the length, or
+    /// none for nothing to send. Says how many bytes were added.
+    pub fn push(
+        &mut self,
+        destination: SocketAddr,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<usize> {
+        let start = self.buffer.len();
+        self.buffer.resize(start + room, 0);
+        let len = write(&mut self.buffer[start..]).filter(|&len| len > 0 && len <= room);
+        self.buffer.truncate(start + len.unwrap_or(0));
+        let len = len?;
+        let end = start + len;
+        match self.runs.last_mut() {
+            Some(run) if run.takes(destination, len) => run.bytes.end = end,
+            _ => self.runs.push(Run {
+                destination,
+                segment_size: len,
+                bytes: start..end,
+            }),
+        }
+        Some(len)
+    }
+
+    /// The runs waiting, with their bytes.
+    pub fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
+        self.runs
+            .iter()
+            .map(|run| (run, &self.buffer[run.bytes.clone()]))
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Everything is sent.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.runs.clear();
+    }
+}
+
+impl Run {
+    /// Whether a datagram can be the next of the run.
+    fn takes(&self, destination: SocketAddr, len: usize) -> bool {
+        let bytes = self.bytes.len();
+        // A shorter one has ended the run.
+        let is_open = bytes % self.segment_size == 0;
+        self.destination == destination
+            && is_open
+            && len <= self.segment_size
+            && bytes / self.segment_size < MAX_SEGMENTS
+            && bytes + len <= MAX_RUN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(outbox: &mut Outbox, port: u16, len: usize) {
+        let destination = SocketAddr::from(([127, 0, 0, 1], port));
+        outbox.push(destination, 1500, |buffer| {
+            buffer[..len].fill(port as u8);
+            Some(len)
+        });
+    }
+
+    #[test]
+    fn equal_datagrams_to_one_destination_make_a_run() {
+        let mut outbox = Outbox::default();
+        for (port, len) in [
+            (1, 100),
+            (1, 100),
+            (1, 60),
+            (1, 100),
+            (1, 101),
+            (2, 101),
+            (1, 101),
+        ] {
+            push(&mut outbox, port, len);
+        }
+        let runs: Vec<_> = outbox
+            .runs()
+            .map(|(run, bytes)| (run.destination.port(), run.segment_size, bytes.len()))
+            .collect();
+        assert_eq!(
+            runs,
+            [
+                (1, 100, 260),
+                (1, 100, 100),
+                (1, 101, 101),
+                (2, 101, 101),
+                (1, 101, 101)
+            ]
+        );
+        assert!(outbox.runs().all(|(run, bytes)| {
+            bytes
+                .iter()
+                .all(|&b| u16::from(b) == run.destination.port())
+        }));
+    }
+
+    #[test]
+    fn runs_are_bounded_and_a_failed_write_leaves_nothing() {
+        let mut outbox = Outbox::default();
+        for _ in 0..200 {
+            push(&mut outbox, 1, 1200);
+        }
+        assert!(outbox.runs().all(|(_, bytes)| bytes.len() <= MAX_RUN));
+        outbox.clear();
+        for _ in 0..65 {
+            push(&mut outbox, 1, 10);
+        }
+        assert_eq!(
+            outbox.runs().map(|(_, b)| b.len()).collect::<Vec<_>>(),
+            [640, 10]
+        );
+        outbox.clear();
+        assert_eq!(
+            outbox.push(SocketAddr::from(([127, 0, 0, 1], 1)), 10, |_| None),
+            None
+        );
+        assert!(outbox.is_empty());
+    }
+}

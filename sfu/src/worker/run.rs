@@ -1,0 +1,221 @@
+//! A worker's thread: socket, mailbox and clock around [`Worker`], and what happens when it panics.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::mailbox::{Mail, Message};
+use super::udp::{Sent, Socket};
+use super::{Shared, Worker};
+use crate::control::Report;
+
+/// Messages that can wait for one worker: what 64 other workers' batches and a full room's joins
+/// come to between two wakes. Media beyond that is dropped, as a full socket would.
+pub const MAILBOX: usize = 4096;
+
+/// Receive batches handled before anything is sent: enough to make runs, few enough that a packet
+/// waits for no more than some hundred others.
+const BATCHES_PER_FLUSH: usize = 4;
+
+/// Messages handled before the socket is looked at again.
+const MESSAGES_PER_FLUSH: usize = 256;
+
+/// What a thread is started with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its number.
+    pub index: usize,
+    /// What it has in common with the others.
+    pub shared: Shared,
+    /// Its socket.
+    pub socket: std::net::UdpSocket,
+    /// What clients are told to send to.
+    pub candidates: Vec<SocketAddr>,
+    /// Its mail.
+    pub mailbox: mpsc::Receiver<Message>,
+    /// The mailboxes of all workers.
+    pub workers: Vec<mpsc::Sender<Message>>,
+    /// The head's.
+    pub reports: mpsc::Sender<(usize, Report)>,
+    /// For names, keys and numbers that nobody shall guess.
+    pub seed: fn() -> u64,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system refuses a thread or a runtime.
+pub fn spawn(setup: Setup) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let guard = runtime.enter();
+    let socket = Socket::new(setup.socket.try_clone()?)?;
+    drop(guard);
+    std::thread::Builder::new()
+        .name(format!("confab-worker-{}", setup.index))
+        .spawn(move || supervise(&runtime, setup, socket))
+}
+
+/// Runs the worker, and a new one in its place whenever it panics: its peers are lost, the process
+/// and the other workers' peers are not.
+fn supervise(runtime: &tokio::runtime::Runtime, setup: Setup, mut socket: Socket) {
+    let mut rim = Rim {
+        index: setup.index,
+        mailbox: setup.mailbox,
+        workers: setup.workers,
+        reports: setup.reports,
+        unsent: VecDeque::new(),
+    };
+    loop {
+        let (shared, candidates) = (setup.shared.clone(), setup.candidates.clone());
+        let worker = Worker::new(setup.index, shared, candidates, (setup.seed)());
+        let run = AssertUnwindSafe(|| runtime.block_on(rim.run(worker, &mut socket)));
+        match catch_unwind(run) {
+            Ok(()) => return,
+            Err(_) => {
+                tracing::error!(
+                    worker = setup.index,
+                    "a media worker has failed and starts anew; its clients are told to reconnect"
+                );
+                rim.unsent.clear();
+                rim.unsent.push_back(Mail::Control(Report::Failed));
+            }
+        }
+    }
+}
+
+struct Rim {
+    index: usize,
+    mailbox: mpsc::Receiver<Message>,
+    workers: Vec<mpsc::Sender<Message>>,
+    reports: mpsc::Sender<(usize, Report)>,
+    /// Mail that found a full mailbox and must not be lost.
+    unsent: VecDeque<Mail>,
+}
+
+impl Rim {
+    async fn run(&mut self, mut worker: Worker, socket: &mut Socket) {
+        loop {
+            self.deliver(&mut worker);
+            let wake = async {
+                match worker.next_deadline() {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let retry = async {
+                if self.unsent.is_empty() {
+                    std::future::pending().await
+                } else {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+            };
+            let message = tokio::select! {
+                message = self.mailbox.recv() => Some(message),
+                ready = socket.readable() => {
+                    if ready.is_err() {
+                        return;
+                    }
+                    None
+                }
+                () = wake => None,
+                () = retry => None,
+            };
+            let now = Instant::now();
+            if let Some(message) = message {
+                let mut next = message;
+                for _ in 0..MESSAGES_PER_FLUSH {
+                    match next {
+                        None | Some(Message::Stop) => {
+                            worker.stop(now);
+                            send_all(&mut worker, socket).await;
+                            return;
+                        }
+                        Some(message) => worker.handle_message(now, message),
+                    }
+                    match self.mailbox.try_recv() {
+                        Ok(message) => next = Some(message),
+                        Err(_) => break,
+                    }
+                }
+            }
+            for _ in 0..BATCHES_PER_FLUSH {
+                if !socket.receive(|from, datagram| worker.handle_datagram(now, from, datagram)) {
+                    break;
+                }
+            }
+            worker.flush(now);
+            worker.handle_timeout(now);
+            send_all(&mut worker, socket).await;
+        }
+    }
+
+    fn deliver(&mut self, worker: &mut Worker) {
+        while let Some(mail) = worker.poll_mail() {
+            self.unsent.push_back(mail);
+        }
+        for _ in 0..self.unsent.len() {
+            let Some(mail) = self.unsent.pop_front() else {
+                return;
+            };
+            if let Some(back) = self.post(mail, worker) {
+                self.unsent.push_back(back);
+            }
+        }
+    }
+
+    /// Posts one piece of mail; returns it when its mailbox is full and it must not be lost.
+    fn post(&self, mail: Mail, worker: &mut Worker) -> Option<Mail> {
+        match mail {
+            Mail::Control(report) => match self.reports.try_send((self.index, report)) {
+                Err(mpsc::error::TrySendError::Full((_, report))) => Some(Mail::Control(report)),
+                _ => None,
+            },
+            Mail::Worker(to, message) => match self.workers.get(to)?.try_send(message) {
+                Err(mpsc::error::TrySendError::Full(message)) if message.may_be_lost() => {
+                    worker.count_drop("mailbox_full");
+                    None
+                }
+                Err(mpsc::error::TrySendError::Full(message)) => Some(Mail::Worker(to, message)),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Sends what the worker has for the network. When the kernel's buffer is full it waits for room: to
+/// drop here would only move the loss.
+async fn send_all(worker: &mut Worker, socket: &Socket) {
+    let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
+    for (run, contents) in worker.outbox().runs() {
+        let outcome = loop {
+            match socket.send(run, contents) {
+                Sent::Full => {
+                    if socket.writable().await.is_err() {
+                        break Sent::Failed;
+                    }
+                }
+                outcome => break outcome,
+            }
+        };
+        let count = contents.len().div_ceil(run.segment_size) as u64;
+        if outcome == Sent::Done {
+            datagrams += count;
+            bytes += contents.len() as u64;
+        } else {
+            failed += count;
+        }
+    }
+    worker.outbox().clear();
+    worker.count_sent(datagrams, bytes);
+    for _ in 0..failed {
+        worker.count_drop("send_failed");
+    }
+}

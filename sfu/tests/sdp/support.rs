@@ -1,0 +1,437 @@
+//! A client that offers, a builder for its offers, and a judge of the answers.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::Cursor;
+use std::net::SocketAddr;
+
+use confab_sfu::peer::ice::Credentials;
+use confab_sfu::peer::sdp::{
+    Local, Negotiated, Negotiation, OfferError, Policy, Restarted, Section,
+};
+use confab_sfu::types::Ssrc;
+use rtc_sdp::SessionDescription;
+use rtc_sdp::description::common::Attribute;
+use rtc_sdp::description::media::MediaDescription;
+
+pub(crate) const BOTH: Policy = Policy {
+    may_publish: true,
+    may_subscribe: true,
+};
+pub(crate) const PUBLISH_ONLY: Policy = Policy {
+    may_publish: true,
+    may_subscribe: false,
+};
+pub(crate) const SUBSCRIBE_ONLY: Policy = Policy {
+    may_publish: false,
+    may_subscribe: true,
+};
+
+/// The server's side of one connection, with predictable random values.
+pub(crate) struct Server {
+    pub(crate) negotiation: Negotiation,
+    pub(crate) policy: Policy,
+    next_ssrc: u32,
+    next_credentials: u32,
+}
+
+impl Server {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Server {
+            negotiation: Negotiation::new(u64::MAX, "server"),
+            policy,
+            next_ssrc: 1000,
+            next_credentials: 0,
+        }
+    }
+
+    pub(crate) fn offer(&mut self, offer: &str) -> Result<Answer, OfferError> {
+        let policy = self.policy;
+        let negotiated = self.with_local(|n, local| n.answer(offer, policy, local))?;
+        let sdp = parse(&negotiated.answer);
+        judge(&parse(offer), &sdp, self.negotiation.sections());
+        Ok(Answer { negotiated, sdp })
+    }
+
+    pub(crate) fn restart(&mut self, fragment: &str) -> Result<Restarted, OfferError> {
+        self.with_local(|n, local| n.restart_ice(fragment, local))
+    }
+
+    pub(crate) fn section(&self, mid: &str) -> &Section {
+        let mut sections = self.negotiation.sections().iter();
+        sections
+            .find(|section| section.mid.as_str() == mid)
+            .expect(mid)
+    }
+
+    fn with_local<T>(&mut self, f: impl FnOnce(&mut Negotiation, &mut Local<'_>) -> T) -> T {
+        let candidates: [SocketAddr; 2] = [
+            "192.0.2.1:7000".parse().unwrap(),
+            "[2001:db8::1]:7000".parse().unwrap(),
+        ];
+        let (next_ssrc, next_credentials) = (&mut self.next_ssrc, &mut self.next_credentials);
+        let mut local = Local {
+            fingerprint: "AB:CD",
+            candidates: &candidates,
+            new_ssrc: &mut || {
+                *next_ssrc += 1;
+                Ssrc(*next_ssrc)
+            },
+            new_credentials: &mut || {
+                *next_credentials += 1;
+                Credentials {
+                    ufrag: format!("ufrag{next_credentials}"),
+                    pwd: format!("{next_credentials:022}"),
+                }
+            },
+        };
+        f(&mut self.negotiation, &mut local)
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) negotiated: Negotiated,
+    pub(crate) sdp: SessionDescription,
+}
+
+impl Answer {
+    pub(crate) fn line(&self, mid: &str) -> &MediaDescription {
+        let mut lines = self.sdp.media_descriptions.iter();
+        lines
+            .find(|line| values(&line.attributes, "mid") == [mid])
+            .expect(mid)
+    }
+
+    pub(crate) fn attribute(&self, mid: &str, key: &str) -> Vec<&str> {
+        values(&self.line(mid).attributes, key)
+    }
+
+    pub(crate) fn is_rejected(&self, mid: &str) -> bool {
+        self.line(mid).media_name.port.value == 0
+    }
+
+    pub(crate) fn direction(&self, mid: &str) -> &'static str {
+        direction(&self.line(mid).attributes).unwrap()
+    }
+}
+
+pub(crate) fn parse(sdp: &str) -> SessionDescription {
+    SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes())).expect(sdp)
+}
+
+pub(crate) fn values<'a>(attributes: &'a [Attribute], key: &str) -> Vec<&'a str> {
+    attributes
+        .iter()
+        .filter(|attribute| attribute.key == key)
+        .map(|attribute| attribute.value.as_deref().unwrap_or_default().trim())
+        .collect()
+}
+
+pub(crate) fn has(attributes: &[Attribute], key: &str) -> bool {
+    attributes.iter().any(|attribute| attribute.key == key)
+}
+
+fn direction(attributes: &[Attribute]) -> Option<&'static str> {
+    let directions = ["sendrecv", "sendonly", "recvonly", "inactive"];
+    let mut keys = attributes.iter().map(|attribute| attribute.key.as_str());
+    keys.find_map(|key| directions.into_iter().find(|&direction| direction == key))
+}
+
+/// What RFC 8829 lets a browser refuse an answer for. Holds for every answer to every offer.
+fn judge(offer: &SessionDescription, answer: &SessionDescription, sections: &[Section]) {
+    assert_eq!(
+        offer.media_descriptions.len(),
+        answer.media_descriptions.len()
+    );
+    assert!(has(&answer.attributes, "ice-lite"));
+    let groups = values(&answer.attributes, "group");
+    let bundle: Vec<&str> = groups.first().map_or_else(Vec::new, |group| {
+        group.strip_prefix("BUNDLE ").unwrap().split(' ').collect()
+    });
+    let mut accepted = HashSet::new();
+    let session_direction = direction(&offer.attributes).unwrap_or("sendrecv");
+
+    for (index, (asked, got)) in offer
+        .media_descriptions
+        .iter()
+        .zip(&answer.media_descriptions)
+        .enumerate()
+    {
+        assert_eq!(asked.media_name.media, got.media_name.media);
+        assert_eq!(
+            asked.media_name.protos.join("/"),
+            got.media_name.protos.join("/")
+        );
+        let section = sections.iter().find(|section| section.index == index);
+        if got.media_name.port.value == 0 {
+            assert!(section.is_none());
+            assert!(!got.media_name.formats.is_empty());
+            continue;
+        }
+        let section = section.expect("an accepted m-line has a section");
+        let mid = values(&got.attributes, "mid")[0];
+        assert_eq!(values(&asked.attributes, "mid").first(), Some(&mid));
+        assert_eq!(section.mid.as_str(), mid);
+        assert!(accepted.insert(mid));
+        assert_eq!(values(&got.attributes, "setup"), ["passive"]);
+        assert!(has(&got.attributes, "rtcp-mux"));
+        let first = bundle.first() == Some(&mid);
+        assert_eq!(has(&got.attributes, "candidate"), first);
+        assert_eq!(has(&got.attributes, "end-of-candidates"), first);
+
+        let offered = direction(&asked.attributes).unwrap_or(session_direction);
+        let answered = direction(&got.attributes).unwrap();
+        let allowed: &[&str] = match offered {
+            "sendrecv" => &["sendrecv", "sendonly", "recvonly", "inactive"],
+            "sendonly" => &["recvonly", "inactive"],
+            "recvonly" => &["sendonly", "inactive"],
+            _ => &["inactive"],
+        };
+        assert!(
+            allowed.contains(&answered),
+            "{offered} answered by {answered}"
+        );
+        assert_eq!(section.send.is_some(), answered.starts_with("send"));
+        assert_eq!(
+            section.receive.is_some(),
+            answered == "sendrecv" || answered == "recvonly"
+        );
+        judge_formats(asked, got);
+        judge_extensions(asked, got);
+        judge_rids(asked, got, section);
+    }
+    assert_eq!(bundle.len(), accepted.len());
+    assert_eq!(bundle.into_iter().collect::<HashSet<_>>(), accepted);
+}
+
+/// A subset of the offered payload types, in their order, each still meaning the same.
+fn judge_formats(asked: &MediaDescription, got: &MediaDescription) {
+    let formats = &got.media_name.formats;
+    let mut offered = asked.media_name.formats.iter();
+    assert!(!formats.is_empty());
+    for format in formats {
+        assert!(
+            offered.any(|other| other == format),
+            "{format} is new or out of order"
+        );
+    }
+    let rtpmaps = values(&got.attributes, "rtpmap");
+    assert_eq!(rtpmaps.len(), formats.len());
+    let asked_rtpmaps: Vec<_> = values(&asked.attributes, "rtpmap")
+        .iter()
+        .map(|r| r.to_ascii_lowercase())
+        .collect();
+    for rtpmap in rtpmaps {
+        assert!(
+            asked_rtpmaps.contains(&rtpmap.to_ascii_lowercase()),
+            "{rtpmap}"
+        );
+    }
+    for fmtp in values(&got.attributes, "fmtp") {
+        let (payload_type, parameters) = fmtp.split_once(' ').unwrap();
+        assert!(formats.iter().any(|format| format == payload_type));
+        if let Some(apt) = parameters.strip_prefix("apt=") {
+            assert!(
+                formats.iter().any(|format| format == apt),
+                "apt={apt} was not accepted"
+            );
+        }
+    }
+    let offered = values(&asked.attributes, "rtcp-fb");
+    for feedback in values(&got.attributes, "rtcp-fb") {
+        let (_, message) = feedback.split_once(' ').unwrap();
+        let wildcard = format!("* {message}");
+        assert!(offered.contains(&feedback) || offered.contains(&wildcard.as_str()));
+    }
+}
+
+/// Offered ids with the offered meaning, and no id twice.
+fn judge_extensions(asked: &MediaDescription, got: &MediaDescription) {
+    let parse = |extmap: &str| {
+        let (number, uri) = extmap.split_once(' ').unwrap_or((extmap, ""));
+        let (id, direction) = number.split_once('/').unwrap_or((number, "sendrecv"));
+        (id.to_owned(), direction.to_owned(), uri.trim().to_owned())
+    };
+    let offered: Vec<_> = values(&asked.attributes, "extmap")
+        .into_iter()
+        .map(parse)
+        .collect();
+    let mut ids = HashSet::new();
+    for (id, direction, uri) in values(&got.attributes, "extmap").into_iter().map(parse) {
+        let (_, asked, _) = offered
+            .iter()
+            .find(|(other, _, name)| *other == id && name.starts_with(&uri))
+            .expect("an extension that was offered");
+        match asked.as_str() {
+            "sendonly" => assert_eq!(direction, "recvonly"),
+            "recvonly" => assert_eq!(direction, "sendonly"),
+            _ => {}
+        }
+        assert!(ids.insert(id));
+    }
+}
+
+/// `a=rid` and `a=simulcast` say the same as the section, and nothing that was not offered.
+fn judge_rids(asked: &MediaDescription, got: &MediaDescription, section: &Section) {
+    let word = |value: &str| value.split(' ').next().unwrap_or_default().to_owned();
+    let answered: Vec<_> = values(&got.attributes, "rid")
+        .into_iter()
+        .map(word)
+        .collect();
+    let offered: Vec<_> = values(&asked.attributes, "rid")
+        .into_iter()
+        .map(word)
+        .collect();
+    assert!(answered.iter().all(|rid| offered.contains(rid)));
+    let rids = section
+        .receive
+        .as_ref()
+        .map_or(&[][..], |receive| &receive.rids);
+    assert_eq!(
+        answered,
+        rids.iter().map(ToString::to_string).collect::<Vec<_>>()
+    );
+    let simulcast = values(&got.attributes, "simulcast");
+    match rids.is_empty() {
+        true => assert!(simulcast.is_empty()),
+        false => assert_eq!(simulcast, [format!("recv {}", answered.join(";"))]),
+    }
+}
+
+/// An offer built by hand, for what the recorded ones do not show.
+#[derive(Clone)]
+pub(crate) struct Offer {
+    pub(crate) ufrag: &'static str,
+    pub(crate) pwd: &'static str,
+    pub(crate) setup: &'static str,
+    pub(crate) fingerprint: &'static str,
+    pub(crate) session: Vec<String>,
+    pub(crate) lines: Vec<Line>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Line {
+    pub(crate) media: &'static str,
+    pub(crate) mid: &'static str,
+    pub(crate) port: u16,
+    pub(crate) bundled: bool,
+    pub(crate) direction: &'static str,
+    pub(crate) formats: &'static str,
+    pub(crate) attributes: Vec<String>,
+}
+
+const AUDIO: &[&str] = &[
+    "rtcp-mux",
+    "rtpmap:111 opus/48000/2",
+    "fmtp:111 minptime=10;useinbandfec=1",
+    "extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+];
+const VIDEO: &[&str] = &[
+    "rtcp-mux",
+    "rtcp-rsize",
+    "rtpmap:96 VP8/90000",
+    "rtcp-fb:96 nack",
+    "rtcp-fb:96 nack pli",
+    "rtpmap:97 rtx/90000",
+    "fmtp:97 apt=96",
+    "extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+    "extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+];
+
+impl Line {
+    pub(crate) fn audio(mid: &'static str, direction: &'static str) -> Self {
+        Line::new("audio", mid, direction, "111", AUDIO)
+    }
+
+    pub(crate) fn video(mid: &'static str, direction: &'static str) -> Self {
+        Line::new("video", mid, direction, "96 97", VIDEO)
+    }
+
+    fn new(
+        media: &'static str,
+        mid: &'static str,
+        direction: &'static str,
+        formats: &'static str,
+        attributes: &[&str],
+    ) -> Self {
+        Line {
+            media,
+            mid,
+            port: 9,
+            bundled: true,
+            direction,
+            formats,
+            attributes: attributes.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    pub(crate) fn with(mut self, attributes: &[&str]) -> Self {
+        self.attributes
+            .extend(attributes.iter().map(ToString::to_string));
+        self
+    }
+
+    pub(crate) fn without(mut self, attribute: &str) -> Self {
+        self.attributes.retain(|a| !a.starts_with(attribute));
+        self
+    }
+
+    pub(crate) fn stopped(mut self) -> Self {
+        self.port = 0;
+        self.bundled = false;
+        self
+    }
+}
+
+impl Offer {
+    pub(crate) fn new(lines: impl Into<Vec<Line>>) -> Self {
+        Offer {
+            ufrag: "abcd",
+            pwd: "0123456789abcdefghijkl",
+            setup: "actpass",
+            fingerprint: "sha-256 \
+                AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:\
+                AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA",
+            session: Vec::new(),
+            lines: lines.into(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mids: Vec<_> = self
+            .lines
+            .iter()
+            .filter(|l| l.bundled)
+            .map(|l| l.mid)
+            .collect();
+        let mut text = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n".to_owned();
+        if !mids.is_empty() {
+            write!(text, "a=group:BUNDLE {}\r\n", mids.join(" ")).unwrap();
+        }
+        for attribute in &self.session {
+            write!(text, "a={attribute}\r\n").unwrap();
+        }
+        for line in &self.lines {
+            write!(
+                text,
+                "m={} {} UDP/TLS/RTP/SAVPF {}\r\nc=IN IP4 0.0.0.0\r\na={}\r\n",
+                line.media, line.port, line.formats, line.direction
+            )
+            .unwrap();
+            let transport = [
+                ("mid", line.mid),
+                ("ice-ufrag", self.ufrag),
+                ("ice-pwd", self.pwd),
+                ("setup", self.setup),
+                ("fingerprint", self.fingerprint),
+            ];
+            for (key, value) in transport.iter().filter(|(_, value)| !value.is_empty()) {
+                write!(text, "a={key}:{value}\r\n").unwrap();
+            }
+            for attribute in &line.attributes {
+                write!(text, "a={attribute}\r\n").unwrap();
+            }
+        }
+        text
+    }
+}

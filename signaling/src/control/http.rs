@@ -1,0 +1,366 @@
+//! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address.
+
+use confab_sfu::api::Publish;
+use confab_sfu::media::Kind;
+
+use super::requests::{Purpose, check_tracks, failure, may_not};
+use super::{Control, Member, Output, Owner, TicketId};
+use crate::auth::{Access, Grants};
+use crate::media::{Command, Outcome};
+use crate::protocol::{ErrorCode, Failure, Source};
+use crate::room::{Description, ParticipantId, RoomName};
+use crate::session::new_secret;
+
+/// Which way the media goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Endpoint {
+    /// The client publishes.
+    Whip,
+    /// The client receives.
+    Whep,
+}
+
+impl Endpoint {
+    /// The first part of its path.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Endpoint::Whip => "whip",
+            Endpoint::Whep => "whep",
+        }
+    }
+
+    fn default_name(self) -> &'static str {
+        match self {
+            Endpoint::Whip => "Stream",
+            Endpoint::Whep => "Viewer",
+        }
+    }
+
+    /// What a client here does, of what its token allows.
+    fn grants(self, allowed: Grants) -> Result<Grants, Failure> {
+        match self {
+            Endpoint::Whip if !allowed.publish => Err(may_not("publish")),
+            Endpoint::Whep if !allowed.subscribe => Err(may_not("receive")),
+            _ => Ok(Grants {
+                publish: self == Endpoint::Whip,
+                subscribe: self == Endpoint::Whep,
+            }),
+        }
+    }
+}
+
+/// A WHIP or WHEP session, addressed by its secret.
+#[derive(Debug)]
+pub(super) struct Resource {
+    endpoint: Endpoint,
+    room: RoomName,
+    secret: String,
+    /// Counts ICE sessions: it is the entity tag (RFC 9725 section 4.3.1).
+    version: u64,
+    /// The client's ICE user name, which tells a restart from a late candidate.
+    ufrag: Option<String>,
+}
+
+impl Resource {
+    pub(super) fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    fn etag(&self) -> String {
+        format!("\"{}\"", self.version)
+    }
+}
+
+/// What a client asks for over HTTP, after the door has authenticated it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    /// `POST`: a new session.
+    Create {
+        /// Which way.
+        endpoint: Endpoint,
+        /// Into which room.
+        room: RoomName,
+        /// The name it wants to have.
+        name: Option<String>,
+        /// What its token allows.
+        access: Access,
+        /// The SDP offer.
+        sdp: String,
+    },
+    /// `DELETE`: the end of a session.
+    Delete(Address),
+    /// `PATCH`: new ICE credentials, or a candidate.
+    Patch {
+        /// The session.
+        address: Address,
+        /// The `If-Match` header.
+        if_match: Option<String>,
+        /// The `application/trickle-ice-sdpfrag`.
+        fragment: String,
+    },
+}
+
+/// A session's address, and what the token of the request allows.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Address {
+    /// Which way.
+    pub endpoint: Endpoint,
+    /// The room in its path.
+    pub room: RoomName,
+    /// The secret in its path.
+    pub secret: String,
+    /// What the token allows.
+    pub access: Access,
+}
+
+/// What an HTTP request is answered with.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// The session is there.
+    Created {
+        /// Its secret.
+        secret: String,
+        /// The SDP answer.
+        sdp: String,
+        /// Its entity tag.
+        etag: String,
+    },
+    /// The session is gone.
+    Deleted,
+    /// ICE was restarted.
+    Restarted {
+        /// The fragment to answer with.
+        fragment: String,
+        /// The new entity tag.
+        etag: String,
+    },
+    /// A candidate: nothing to do, an ICE-lite server learns addresses from checks.
+    Unchanged,
+    /// There is no such session.
+    NotFound,
+    /// `If-Match` is missing.
+    PreconditionRequired,
+    /// `If-Match` names an ICE session that is not the present one.
+    PreconditionFailed,
+    /// It was refused.
+    Refused(Failure),
+}
+
+impl Control {
+    /// A client has asked for something over HTTP.
+    pub fn handle_http(&mut self, ticket: TicketId, request: Request) {
+        let answer = match request {
+            Request::Create {
+                endpoint,
+                room,
+                name,
+                access,
+                sdp,
+            } => self
+                .create(ticket, endpoint, room, name, access, sdp)
+                .err()
+                .map(Answer::Refused),
+            Request::Delete(address) => Some(match self.resolve(&address) {
+                Ok(participant) => {
+                    self.remove_member(participant, "left");
+                    Answer::Deleted
+                }
+                Err(answer) => answer,
+            }),
+            Request::Patch {
+                address,
+                if_match,
+                fragment,
+            } => self
+                .patch(ticket, &address, if_match.as_deref(), fragment)
+                .err(),
+        };
+        if let Some(answer) = answer {
+            self.answer(ticket, answer);
+        }
+        self.settle();
+    }
+
+    fn create(
+        &mut self,
+        ticket: TicketId,
+        endpoint: Endpoint,
+        room: RoomName,
+        name: Option<String>,
+        access: Access,
+        sdp: String,
+    ) -> Result<(), Failure> {
+        self.check_not_draining()?;
+        access.check_room(&room)?;
+        let grants = endpoint.grants(access.grants)?;
+        let name = access.name.or(name);
+        let name = name.as_deref().unwrap_or(endpoint.default_name());
+        let (participant, room_id) = self.rooms.admit(&room, name)?;
+        tracing::info!(
+            %participant, room = room.as_str(), identity = access.identity,
+            endpoint = endpoint.path(), "participant joins"
+        );
+        let resource = Resource {
+            endpoint,
+            room,
+            secret: new_secret(),
+            version: 1,
+            ufrag: ice_ufrag(&sdp),
+        };
+        self.by_resource
+            .insert(resource.secret.clone(), participant);
+        self.members.insert(
+            participant,
+            Member {
+                owner: Owner::Http(resource),
+                room: room_id,
+                grants,
+                peer: None,
+                had_peer: false,
+                answered: false,
+                published: Vec::new(),
+                held: Vec::new(),
+            },
+        );
+        self.first_offer(participant, sdp, Publish::All, Purpose::HttpCreate(ticket));
+        Ok(())
+    }
+
+    pub(super) fn finish_create(
+        &mut self,
+        participant: ParticipantId,
+        ticket: TicketId,
+        outcome: Outcome,
+    ) {
+        let Outcome::Answered(answer) = outcome else {
+            if let Some(member) = self.members.get_mut(&participant)
+                && let Some(peer) = member.peer.take()
+            {
+                self.peers.remove(&peer);
+            }
+            self.remove_member(participant, "refused");
+            return self.answer(ticket, Answer::Refused(failure(outcome)));
+        };
+        if let Err(failure) = check_tracks(answer.tracks.len(), self.rooms.max_tracks()) {
+            self.remove_member(participant, "refused");
+            return self.answer(ticket, Answer::Refused(failure));
+        }
+        let descriptions = answer.tracks.iter().map(|info| {
+            let source = match info.kind {
+                Kind::Audio => Source::Microphone,
+                Kind::Video => Source::Camera,
+            };
+            (info.mid, Description { source, name: None })
+        });
+        self.set_tracks(participant, &answer, &descriptions.collect());
+        self.rooms.announce(participant);
+        let reply = match self.resource(participant) {
+            Some(resource) => Answer::Created {
+                secret: resource.secret.clone(),
+                sdp: answer.sdp,
+                etag: resource.etag(),
+            },
+            None => Answer::NotFound,
+        };
+        self.answer(ticket, reply);
+    }
+
+    fn patch(
+        &mut self,
+        ticket: TicketId,
+        address: &Address,
+        if_match: Option<&str>,
+        fragment: String,
+    ) -> Result<(), Answer> {
+        let participant = self.resolve(address)?;
+        let resource = self.resource(participant).ok_or(Answer::NotFound)?;
+        let tags = if_match.ok_or(Answer::PreconditionRequired)?;
+        let etag = resource.etag();
+        if tags.trim() != "*" && !tags.split(',').any(|tag| tag.trim() == etag) {
+            return Err(Answer::PreconditionFailed);
+        }
+        let Some(ufrag) = ice_ufrag(&fragment) else {
+            return Err(Answer::Refused(Failure::new(
+                ErrorCode::UnsupportedSdp,
+                "The fragment has no `a=ice-ufrag` line (RFC 8840 section 4.3).",
+            )));
+        };
+        if resource.ufrag.as_ref() == Some(&ufrag) {
+            return Err(Answer::Unchanged);
+        }
+        let member = self.members.get(&participant).ok_or(Answer::NotFound)?;
+        let peer = member.peer.ok_or(Answer::NotFound)?;
+        self.command(
+            participant,
+            Command::RestartIce { peer, fragment },
+            Purpose::HttpRestart(ticket, ufrag),
+        );
+        Ok(())
+    }
+
+    pub(super) fn finish_restart(
+        &mut self,
+        participant: ParticipantId,
+        ticket: TicketId,
+        ufrag: String,
+        outcome: Outcome,
+    ) {
+        let answer = match (outcome, self.members.get_mut(&participant)) {
+            (
+                Outcome::Restarted(fragment),
+                Some(Member {
+                    owner: Owner::Http(resource),
+                    ..
+                }),
+            ) => {
+                resource.version += 1;
+                resource.ufrag = Some(ufrag);
+                Answer::Restarted {
+                    fragment,
+                    etag: resource.etag(),
+                }
+            }
+            (_, None) => Answer::NotFound,
+            (outcome, _) => Answer::Refused(failure(outcome)),
+        };
+        self.answer(ticket, answer);
+    }
+
+    /// The participant that an address means. One that is still being made has no address yet.
+    fn resolve(&self, address: &Address) -> Result<ParticipantId, Answer> {
+        address
+            .access
+            .check_room(&address.room)
+            .map_err(Answer::Refused)?;
+        let participant = *self
+            .by_resource
+            .get(&address.secret)
+            .ok_or(Answer::NotFound)?;
+        self.resource(participant)
+            .filter(|r| r.endpoint == address.endpoint && r.room == address.room)
+            .map(|_| participant)
+            .ok_or(Answer::NotFound)
+    }
+
+    fn resource(&self, participant: ParticipantId) -> Option<&Resource> {
+        match &self.members.get(&participant)?.owner {
+            Owner::Http(resource) => Some(resource),
+            Owner::Session(_) => None,
+        }
+    }
+
+    fn answer(&mut self, ticket: TicketId, answer: Answer) {
+        if let Answer::Refused(failure) = &answer {
+            self.count_refusal(failure.code);
+        }
+        self.outputs.push_back(Output::Http(ticket, answer));
+    }
+}
+
+/// The first ICE user name in a session description or a fragment of one.
+fn ice_ufrag(sdp: &str) -> Option<String> {
+    sdp.lines()
+        .find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
+        .map(str::to_owned)
+}

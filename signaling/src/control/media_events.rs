@@ -1,0 +1,138 @@
+//! What the media plane reports, and when the client is told.
+
+use confab_sfu::api::{self, GoneReason};
+use confab_sfu::types::{Mid, PeerId, TrackId};
+
+use super::{Control, Owner};
+use crate::protocol::{Event, Media, MediaState, Reconnect, SlotShows, Text};
+use crate::room::ParticipantId;
+
+impl Control {
+    pub(super) fn media_event(&mut self, event: api::Event) {
+        let Some(&participant) = self.peers.get(&peer_of(&event)) else {
+            return;
+        };
+        if let api::Event::TrackUnpublished { track, .. } = event {
+            return self.unpublished(participant, track);
+        }
+        if !self.lanes.is_busy(participant) {
+            return self.tell(participant, event);
+        }
+        if let Some(member) = self.members.get_mut(&participant) {
+            // Only the last state of a slot matters, which also bounds what is held.
+            if let api::Event::SlotChanged { mid: changed, .. } = event {
+                member.held.retain(
+                    |held| !matches!(held, api::Event::SlotChanged { mid, .. } if *mid == changed),
+                );
+            }
+            member.held.push(event);
+        }
+    }
+
+    /// Tells what had to wait for a command that has now been carried out.
+    pub(super) fn release_held(&mut self, participant: ParticipantId) {
+        if self.lanes.is_busy(participant) {
+            return;
+        }
+        // What the reply set off comes first: the client must know a track before its slot.
+        self.settle();
+        let held = self
+            .members
+            .get_mut(&participant)
+            .map(|m| std::mem::take(&mut m.held));
+        for event in held.into_iter().flatten() {
+            self.tell(participant, event);
+        }
+    }
+
+    fn tell(&mut self, participant: ParticipantId, event: api::Event) {
+        match event {
+            api::Event::PeerConnected { .. } => {
+                let state = MediaState::Connected;
+                self.event(participant, &Event::Media(Media { state }));
+            }
+            api::Event::SlotChanged { mid, track, .. } => {
+                let visible = self.visible(participant, mid, track);
+                // A track that cannot be named yet is told of with `tell_early_slots`.
+                if visible == track {
+                    self.slot_shows(participant, mid, track);
+                }
+            }
+            api::Event::PeerGone { peer, reason } => self.peer_gone(participant, peer, reason),
+            api::Event::TrackUnpublished { track, .. } => self.unpublished(participant, track),
+        }
+    }
+
+    fn peer_gone(&mut self, participant: ParticipantId, peer: PeerId, reason: GoneReason) {
+        tracing::info!(%participant, reason = reason.code(), "media connection gone");
+        self.forget_peer(participant, peer);
+        match self.members.get(&participant).map(|member| &member.owner) {
+            Some(Owner::Http(_)) => self.remove_member(participant, "connection_lost"),
+            Some(Owner::Session(_)) => {
+                let reconnect = Event::Reconnect(Reconnect {
+                    reason: reason.code().to_owned(),
+                    message: sentence(reason).to_owned(),
+                });
+                self.event(participant, &reconnect);
+            }
+            None => {}
+        }
+    }
+
+    /// What a participant may be told that its slot shows: a track it has not heard of yet is kept
+    /// back until it has.
+    pub(super) fn visible(
+        &mut self,
+        participant: ParticipantId,
+        mid: Mid,
+        track: Option<TrackId>,
+    ) -> Option<TrackId> {
+        self.early_slots
+            .retain(|&(owner, slot, _)| (owner, slot) != (participant, mid));
+        let track = track?;
+        if self.rooms.sees(participant, track) {
+            return Some(track);
+        }
+        self.early_slots.push((participant, mid, track));
+        None
+    }
+
+    pub(super) fn tell_early_slots(&mut self) {
+        let (told, early) = std::mem::take(&mut self.early_slots)
+            .into_iter()
+            .partition(|&(owner, _, track)| self.rooms.sees(owner, track));
+        self.early_slots = early;
+        for (owner, mid, track) in told {
+            self.slot_shows(owner, mid, Some(track));
+        }
+    }
+
+    fn slot_shows(&mut self, participant: ParticipantId, mid: Mid, track: Option<TrackId>) {
+        let slot = Event::Slot(SlotShows {
+            mid: Text(mid),
+            track: track.map(Text),
+        });
+        self.event(participant, &slot);
+    }
+}
+
+fn peer_of(event: &api::Event) -> PeerId {
+    match *event {
+        api::Event::PeerConnected { peer }
+        | api::Event::PeerGone { peer, .. }
+        | api::Event::TrackUnpublished { peer, .. }
+        | api::Event::SlotChanged { peer, .. } => peer,
+    }
+}
+
+fn sentence(reason: GoneReason) -> &'static str {
+    match reason {
+        GoneReason::ConsentLost => "Nothing was heard of the media connection for 30 seconds.",
+        GoneReason::NeverConnected => {
+            "The media connection was not made within 30 seconds; is UDP to the server blocked?"
+        }
+        GoneReason::DtlsFailed => "The media connection could not be encrypted.",
+        GoneReason::Closed => "The client closed the media connection.",
+        GoneReason::WorkerFailed => "The part of the server that held the connection has failed.",
+    }
+}

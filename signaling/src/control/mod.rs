@@ -1,0 +1,607 @@
+//! The head of the control plane: sessions, rooms and media commands brought together.
+//!
+//! Sans-I/O. In: what clients say on sockets and over HTTP (authenticated at the door), how media
+//! commands went, what the media plane reports, and time. Out: [`Control::poll_output`]: frames
+//! for sockets, answers to HTTP requests, and commands for the media plane.
+//!
+//! A session's requests are carried out one at a time and in order. A participant's media commands
+//! are on their way one at a time too, and what the media plane reports of it meanwhile waits, so
+//! that a client never hears of a change before the reply that it came after.
+
+mod http;
+mod lanes;
+mod media_events;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use confab_sfu::api;
+use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
+
+use crate::auth::{Access, Grants};
+use crate::connection::{MAX_MESSAGE_BYTES, PING_INTERVAL};
+use crate::media::{Command, Outcome};
+use crate::protocol::{
+    Closing, ErrorCode, Event, Failure, Hello, Malformed, Reply, Request, RequestId, VERSION,
+    Welcome,
+};
+use crate::room::{Limits, ParticipantId, Rooms};
+use crate::session::{Admission, Session, new_secret};
+
+use http::Resource;
+pub use http::{Address, Answer as HttpAnswer, Endpoint, Request as HttpRequest};
+use lanes::Lanes;
+use requests::Purpose;
+
+/// A session outlives its socket for so long.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// Most sessions at once, with and without a socket.
+pub const DEFAULT_MAX_SESSIONS: usize = 10_000;
+
+/// How the control plane is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The bounds of the rooms.
+    pub limits: Limits,
+    /// How long a session outlives its socket.
+    pub grace: Duration,
+    /// Most sessions at once.
+    pub max_sessions: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            limits: Limits::default(),
+            grace: DEFAULT_GRACE,
+            max_sessions: DEFAULT_MAX_SESSIONS,
+        }
+    }
+}
+
+/// A socket. Chosen by the caller, never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SocketId(pub u64);
+
+/// An HTTP request that waits for its answer. Chosen by the caller, never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TicketId(pub u64);
+
+/// A media command on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CommandId(u64);
+
+/// What a client says on a socket, after the door has looked at it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum SocketInput {
+    /// `hello`, and what its token allows.
+    Hello(RequestId, Hello, Result<Access, Failure>),
+    /// Any other request.
+    Request(RequestId, Request),
+    /// An acknowledgement.
+    Ack(u64),
+    /// A frame that is no message.
+    Malformed(Malformed),
+    /// The socket is gone. Gone for good if the client said goodbye.
+    Closed {
+        /// Whether it did.
+        goodbye: bool,
+    },
+}
+
+/// What [`Control::poll_output`] gives.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// A text frame for a socket.
+    Frame(SocketId, String),
+    /// The socket is to be closed once its frames are sent.
+    Close(SocketId),
+    /// A command for the media plane, whose outcome goes to [`Control::handle_outcome`].
+    Command(CommandId, Command),
+    /// The answer to an HTTP request.
+    Http(TicketId, HttpAnswer),
+}
+
+/// What the control plane counts, for the metrics page.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Sessions now, with and without a socket.
+    pub sessions: usize,
+    /// Rooms now.
+    pub rooms: usize,
+    /// Participants now.
+    pub participants: usize,
+    /// Requests, by type.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Refusals, by code.
+    pub refusals: BTreeMap<String, u64>,
+    /// Sessions that were resumed on another socket.
+    pub resumed: u64,
+    /// Events told.
+    pub events: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+struct SessionKey(u64);
+
+#[derive(Debug)]
+struct Client {
+    session: Session,
+    access: Access,
+    socket: Option<SocketId>,
+    participant: Option<ParticipantId>,
+    /// The request that waits for the media plane.
+    busy: bool,
+    /// Requests behind it; the session bounds them.
+    waiting: VecDeque<(RequestId, Request)>,
+}
+
+#[derive(Debug)]
+enum Owner {
+    Session(SessionKey),
+    Http(Resource),
+}
+
+#[derive(Debug)]
+struct Member {
+    owner: Owner,
+    room: RoomId,
+    grants: Grants,
+    peer: Option<PeerId>,
+    /// A media connection was there before; the next one must say that it is new.
+    had_peer: bool,
+    /// An offer of the present peer has been answered.
+    answered: bool,
+    published: Vec<(Mid, TrackId)>,
+    /// Reports that wait for the command on its way.
+    held: Vec<api::Event>,
+}
+
+/// The control plane's state.
+#[derive(Debug)]
+pub struct Control {
+    config: Config,
+    rooms: Rooms,
+    clients: HashMap<SessionKey, Client>,
+    by_secret: HashMap<String, SessionKey>,
+    sockets: HashMap<SocketId, SessionKey>,
+    /// When to look whether a session without a socket is over.
+    graces: BTreeSet<(Instant, SessionKey)>,
+    members: HashMap<ParticipantId, Member>,
+    by_resource: HashMap<String, ParticipantId>,
+    peers: HashMap<PeerId, ParticipantId>,
+    lanes: Lanes,
+    purposes: HashMap<CommandId, (ParticipantId, Purpose)>,
+    /// Slots that show a track which their owner has not been told of yet.
+    early_slots: Vec<(ParticipantId, Mid, TrackId)>,
+    last_id: u64,
+    draining: bool,
+    counters: Counters,
+    outputs: VecDeque<Output>,
+}
+
+impl Control {
+    /// Nobody is there yet.
+    #[must_use]
+    pub fn new(config: Config) -> Control {
+        Control {
+            config,
+            rooms: Rooms::new(config.limits),
+            clients: HashMap::new(),
+            by_secret: HashMap::new(),
+            sockets: HashMap::new(),
+            graces: BTreeSet::new(),
+            members: HashMap::new(),
+            by_resource: HashMap::new(),
+            peers: HashMap::new(),
+            lanes: Lanes::default(),
+            purposes: HashMap::new(),
+            early_slots: Vec::new(),
+            last_id: 0,
+            draining: false,
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A client has said something on a socket.
+    pub fn handle_socket(&mut self, now: Instant, socket: SocketId, input: SocketInput) {
+        match (input, self.sockets.get(&socket).copied()) {
+            (SocketInput::Hello(id, hello, access), None) => {
+                self.hello(socket, id, &hello, access);
+            }
+            (SocketInput::Hello(id, ..), Some(_)) => self.refuse_on_socket(
+                socket,
+                id,
+                ErrorCode::AlreadyGreeted,
+                "This socket has said `hello` already.",
+            ),
+            (SocketInput::Request(id, _), None) => self.refuse_on_socket(
+                socket,
+                id,
+                ErrorCode::HelloFirst,
+                "The first message on a socket must be `hello`.",
+            ),
+            (SocketInput::Request(id, request), Some(key)) => self.request(key, id, request),
+            (SocketInput::Ack(seq), Some(key)) => {
+                if let Some(client) = self.clients.get_mut(&key) {
+                    client.session.handle_ack(seq);
+                }
+            }
+            (SocketInput::Malformed(malformed), _) => {
+                self.count_refusal(malformed.failure.code);
+                let frame = Reply::Error(malformed.failure).frame(malformed.re);
+                self.outputs.push_back(Output::Frame(socket, frame));
+            }
+            (SocketInput::Closed { goodbye }, Some(key)) => {
+                self.sockets.remove(&socket);
+                if goodbye {
+                    self.end_session(key, "left");
+                } else if let Some(client) = self.clients.get_mut(&key) {
+                    client.socket = None;
+                    client.session.handle_detached(now);
+                    let deadline = client.session.next_deadline();
+                    self.graces.extend(deadline.map(|deadline| (deadline, key)));
+                }
+            }
+            (SocketInput::Ack(_) | SocketInput::Closed { .. }, None) => {}
+        }
+        self.settle();
+    }
+
+    /// A media command has been carried out.
+    pub fn handle_outcome(&mut self, id: CommandId, outcome: Outcome) {
+        let Some((participant, purpose)) = self.purposes.remove(&id) else {
+            return;
+        };
+        if let Some((id, command)) = self.lanes.finish(participant) {
+            self.outputs.push_back(Output::Command(id, command));
+        }
+        self.finish(participant, purpose, outcome);
+        self.release_held(participant);
+        self.settle();
+    }
+
+    /// The media plane reports something.
+    pub fn handle_media_event(&mut self, event: api::Event) {
+        self.media_event(event);
+        self.settle();
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(deadline, key)) = self.graces.first()
+            && deadline <= now
+        {
+            self.graces.pop_first();
+            // It may have been resumed meanwhile, and lost its socket again.
+            if self
+                .clients
+                .get(&key)
+                .is_some_and(|c| c.session.is_over(now))
+            {
+                self.end_session(key, "connection_lost");
+            }
+        }
+        self.settle();
+    }
+
+    /// No one may join any more; everybody is told that the server stops in `within`.
+    pub fn handle_shutdown(&mut self, within: Duration) {
+        self.draining = true;
+        let closing = Event::Closing(Closing {
+            code: ErrorCode::ShuttingDown,
+            message: "The server is stopping.".into(),
+            in_ms: millis(within),
+        });
+        for &socket in self.sockets.keys() {
+            let frame = closing.frame(None);
+            self.outputs.push_back(Output::Frame(socket, frame));
+        }
+    }
+
+    /// The server stops now: every socket is to be closed.
+    pub fn handle_stop(&mut self) {
+        let sockets: Vec<SocketId> = self.sockets.keys().copied().collect();
+        self.outputs.extend(sockets.into_iter().map(Output::Close));
+    }
+
+    /// Whether nobody is in a room any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rooms.participant_count() == 0
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.graces.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// The next thing to be done outside.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What is counted, as of now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: self.clients.len(),
+            rooms: self.rooms.room_count(),
+            participants: self.rooms.participant_count(),
+            ..self.counters.clone()
+        }
+    }
+
+    fn hello(
+        &mut self,
+        socket: SocketId,
+        id: RequestId,
+        hello: &Hello,
+        access: Result<Access, Failure>,
+    ) {
+        *self.counters.requests.entry("hello").or_default() += 1;
+        match self.open_session(socket, hello, access) {
+            Ok((key, resumed)) => {
+                self.sockets.insert(socket, key);
+                let Some(client) = self.clients.get(&key) else {
+                    return;
+                };
+                let welcome = Reply::Welcome(Welcome {
+                    session: client.session.secret().to_owned(),
+                    resumed,
+                    grace_ms: millis(self.config.grace),
+                    ping_interval_ms: millis(PING_INTERVAL),
+                    max_message_bytes: MAX_MESSAGE_BYTES,
+                });
+                self.outputs
+                    .push_back(Output::Frame(socket, welcome.frame(Some(id))));
+                self.flush_frames(key);
+            }
+            Err(failure) => {
+                self.refuse_on_socket(socket, id, failure.code, &failure.message);
+                self.outputs.push_back(Output::Close(socket));
+            }
+        }
+    }
+
+    fn open_session(
+        &mut self,
+        socket: SocketId,
+        hello: &Hello,
+        access: Result<Access, Failure>,
+    ) -> Result<(SessionKey, bool), Failure> {
+        if hello.version != VERSION {
+            return Err(Failure::new(
+                ErrorCode::UnsupportedVersion,
+                format!(
+                    "This server speaks version {VERSION} of the protocol, not {}.",
+                    hello.version
+                ),
+            ));
+        }
+        if let Some(resume) = &hello.resume
+            && let Some(&key) = self.by_secret.get(&resume.session)
+        {
+            if self.resume(key, socket, resume.seq) {
+                self.counters.resumed += 1;
+                return Ok((key, true));
+            }
+            self.end_session(key, "connection_lost");
+        }
+        let access = access?;
+        if self.clients.len() >= self.config.max_sessions {
+            return Err(Failure::new(
+                ErrorCode::ServerFull,
+                format!(
+                    "The server has {} sessions, as many as it may.",
+                    self.config.max_sessions
+                ),
+            ));
+        }
+        let key = SessionKey(self.next_id());
+        let secret = new_secret();
+        self.by_secret.insert(secret.clone(), key);
+        self.clients.insert(
+            key,
+            Client {
+                session: Session::new(secret, self.config.grace),
+                access,
+                socket: Some(socket),
+                participant: None,
+                busy: false,
+                waiting: VecDeque::new(),
+            },
+        );
+        Ok((key, false))
+    }
+
+    fn resume(&mut self, key: SessionKey, socket: SocketId, seq: u64) -> bool {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return false;
+        };
+        if !client.session.can_resume(seq) {
+            return false;
+        }
+        client.session.handle_resumed(seq);
+        if let Some(old) = client.socket.replace(socket) {
+            self.sockets.remove(&old);
+            self.close_socket(
+                old,
+                ErrorCode::Replaced,
+                "The session goes on on another socket.",
+            );
+        }
+        true
+    }
+
+    fn request(&mut self, key: SessionKey, id: RequestId, request: Request) {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        *self
+            .counters
+            .requests
+            .entry(request.type_name())
+            .or_default() += 1;
+        let refusal = match client.session.handle_request(id) {
+            Admission::Repeated => None,
+            Admission::Stale => Some((
+                ErrorCode::StaleId,
+                "The answer to a request this old is no longer kept.",
+            )),
+            Admission::TooMany => Some((
+                ErrorCode::TooManyRequests,
+                "Too many requests wait for their reply; wait for some of them.",
+            )),
+            Admission::New => {
+                if client.busy && !matches!(request, Request::Ping(_)) {
+                    client.waiting.push_back((id, request));
+                } else {
+                    self.carry_out(key, id, request);
+                }
+                None
+            }
+        };
+        if let Some((code, message)) = refusal
+            && let Some(socket) = self.clients.get(&key).and_then(|client| client.socket)
+        {
+            self.refuse_on_socket(socket, id, code, message);
+        }
+    }
+
+    /// Gives the reply to a request, and carries out those that waited for it.
+    fn reply(&mut self, key: SessionKey, id: RequestId, reply: Reply) {
+        if let Reply::Error(failure) = &reply {
+            self.count_refusal(failure.code);
+        }
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.session.handle_reply(id, &reply);
+        }
+        self.flush_frames(key);
+    }
+
+    fn event(&mut self, participant: ParticipantId, event: &Event) {
+        let Some(Member {
+            owner: Owner::Session(key),
+            ..
+        }) = self.members.get(&participant)
+        else {
+            return;
+        };
+        let key = *key;
+        if let Some(client) = self.clients.get_mut(&key) {
+            self.counters.events += 1;
+            client.session.handle_event(event);
+            if client.session.has_overflowed() {
+                if let Some(socket) = client.socket {
+                    self.sockets.remove(&socket);
+                    self.close_socket(
+                        socket,
+                        ErrorCode::SlowClient,
+                        "Too many events wait to be acknowledged.",
+                    );
+                }
+                return self.end_session(key, "connection_lost");
+            }
+        }
+        self.flush_frames(key);
+    }
+
+    /// Hands on what the rooms have to tell, and slots whose track has been told of by now.
+    fn settle(&mut self) {
+        while let Some((participant, event)) = self.rooms.poll_event() {
+            self.event(participant, &event);
+        }
+        self.tell_early_slots();
+    }
+
+    fn flush_frames(&mut self, key: SessionKey) {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        let Some(socket) = client.socket else {
+            return;
+        };
+        while let Some(frame) = client.session.poll_frame() {
+            self.outputs.push_back(Output::Frame(socket, frame));
+        }
+    }
+
+    fn end_session(&mut self, key: SessionKey, reason: &str) {
+        let Some(client) = self.clients.remove(&key) else {
+            return;
+        };
+        self.by_secret.remove(client.session.secret());
+        if let Some(socket) = client.socket
+            && self.sockets.remove(&socket).is_some()
+        {
+            self.outputs.push_back(Output::Close(socket));
+        }
+        if let Some(participant) = client.participant {
+            self.remove_member(participant, reason);
+        }
+    }
+
+    /// Takes a participant out of its room, and its peer out of the media plane.
+    fn remove_member(&mut self, participant: ParticipantId, reason: &str) {
+        let Some(member) = self.members.remove(&participant) else {
+            return;
+        };
+        if let Owner::Http(resource) = &member.owner {
+            self.by_resource.remove(resource.secret());
+        }
+        if let Some(peer) = member.peer {
+            self.peers.remove(&peer);
+            self.command(participant, Command::Close { peer }, Purpose::Close);
+        }
+        self.early_slots.retain(|(owner, ..)| *owner != participant);
+        self.rooms.remove(participant, reason);
+        tracing::info!(%participant, reason, "participant left");
+    }
+
+    /// Sends a command to the media plane, after those of the same participant.
+    fn command(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
+        let id = CommandId(self.next_id());
+        self.purposes.insert(id, (participant, purpose));
+        if let Some((id, command)) = self.lanes.push(participant, id, command) {
+            self.outputs.push_back(Output::Command(id, command));
+        }
+    }
+
+    fn refuse_on_socket(&mut self, socket: SocketId, id: RequestId, code: ErrorCode, text: &str) {
+        self.count_refusal(code);
+        let frame = Reply::Error(Failure::new(code, text)).frame(Some(id));
+        self.outputs.push_back(Output::Frame(socket, frame));
+    }
+
+    fn close_socket(&mut self, socket: SocketId, code: ErrorCode, message: &str) {
+        let closing = Event::Closing(Closing {
+            code,
+            message: message.to_owned(),
+            in_ms: 0,
+        });
+        self.outputs
+            .push_back(Output::Frame(socket, closing.frame(None)));
+        self.outputs.push_back(Output::Close(socket));
+    }
+
+    fn count_refusal(&mut self, code: ErrorCode) {
+        *self.counters.refusals.entry(code.to_string()).or_default() += 1;
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

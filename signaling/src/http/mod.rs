@@ -1,0 +1,83 @@
+//! The HTTP door: WHIP and WHEP, health, metrics, and the call page.
+//!
+//! In: requests. Out: responses; every refusal is an `application/problem+json` (RFC 9457) with a
+//! stable `code` and a sentence.
+
+mod health;
+mod metrics;
+mod origin;
+mod page;
+pub(crate) mod problem;
+mod whip;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, header};
+use axum::middleware;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::auth::Auth;
+use crate::connection::MAX_MESSAGE_BYTES;
+use crate::control::Endpoint;
+use crate::service::Service;
+use crate::ws;
+pub(crate) use origin::Origins;
+
+/// What every handler may need.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) service: Service,
+    pub(crate) auth: Auth,
+    pub(crate) origins: Arc<Origins>,
+    /// One permit for each socket that may be open.
+    pub(crate) sockets: Arc<Semaphore>,
+    pub(crate) ready: Arc<AtomicBool>,
+}
+
+impl App {
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+}
+
+/// Every route of the server.
+pub(crate) fn router(app: App) -> Router {
+    let sessions = Router::new()
+        .merge(sessions(Endpoint::Whip))
+        .merge(sessions(Endpoint::Whep))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
+        .layer(middleware::from_fn_with_state(app.clone(), whip::cors));
+    Router::new()
+        .route("/v1/ws", get(ws::upgrade))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .merge(sessions)
+        .fallback(page::page)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .with_state(app)
+}
+
+fn sessions(endpoint: Endpoint) -> Router<App> {
+    let path = endpoint.path();
+    Router::new()
+        .route(
+            &format!("/{path}/{{room}}"),
+            post(move |request| whip::create(endpoint, request)).options(whip::options),
+        )
+        .route(
+            &format!("/{path}/{{room}}/{{secret}}"),
+            axum::routing::delete(move |request| whip::delete(endpoint, request))
+                .patch(move |request| whip::patch(endpoint, request))
+                .options(whip::options),
+        )
+}

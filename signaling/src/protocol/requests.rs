@@ -1,0 +1,211 @@
+//! What a client asks for.
+
+use confab_sfu::api::SlotChoice;
+use confab_sfu::types::{Mid, TrackId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Text;
+
+/// A request: its `type` beside its fields.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs)] // Each is described at its fields.
+pub enum Request {
+    Hello(Hello),
+    Join(Join),
+    Offer(Offer),
+    Publish(Publish),
+    Unpublish(Unpublish),
+    Subscribe(Subscribe),
+    Mute(Mute),
+    Leave(Leave),
+    Ping(Ping),
+}
+
+impl Request {
+    /// The `type` of every request.
+    pub const TYPES: [&str; 9] = [
+        "hello",
+        "join",
+        "offer",
+        "publish",
+        "unpublish",
+        "subscribe",
+        "mute",
+        "leave",
+        "ping",
+    ];
+}
+
+/// Opens or resumes a session. It must be the first message on a socket, within 10 seconds. The
+/// reply is `welcome`; a refused `hello` is followed by the end of the socket.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The protocol's version: 1.
+    pub version: u32,
+    /// The access token; needed once the server has an API key. Sent again with every `hello`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The session to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+}
+
+/// Where a session left off.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// The session, as its `welcome` named it.
+    pub session: String,
+    /// The last event the client has handled, 0 for none.
+    pub seq: u64,
+}
+
+/// Enters a room, which is made if it does not exist. With an `offer`, media starts in the same
+/// round trip. The reply is `joined`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The room: 1 to 64 of `A`-`Z`, `a`-`z`, `0`-`9`, `_` and `-`.
+    pub room: String,
+    /// How the others see the participant: 1 to 64 visible characters. A name in the access token
+    /// takes its place.
+    pub name: String,
+    /// An SDP offer, the first of the media connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<String>,
+    /// Which sending m-lines of the offer are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<PublishedLine>,
+}
+
+/// Offers: the first offer of a media connection, or a later one with more m-lines or new ICE
+/// credentials. Sending m-lines named in `tracks` are published, those published before stay so,
+/// others are negotiated only. The reply is `answer`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    /// The SDP offer.
+    pub sdp: String,
+    /// Which sending m-lines are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<PublishedLine>,
+    /// The offer is that of a new media connection, which takes the place of the old one. Tracks
+    /// of the old one end.
+    #[serde(default)]
+    pub new_connection: bool,
+}
+
+/// A sending m-line and what it carries.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedLine {
+    /// The m-line's `mid`.
+    pub mid: Text<Mid>,
+    /// What is captured.
+    pub source: Source,
+    /// A name for the others to see: 1 to 64 visible characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What a track shows or lets hear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A camera.
+    Camera,
+    /// A microphone.
+    Microphone,
+    /// A screen or a window.
+    Screen,
+    /// The sound that belongs to a shared screen.
+    ScreenAudio,
+    /// Anything else.
+    Other,
+}
+
+/// Publishes a sending m-line that was negotiated and is not published. The reply is `published`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// The m-line's `mid`.
+    pub mid: Text<Mid>,
+    /// What is captured.
+    pub source: Source,
+    /// A name for the others to see: 1 to 64 visible characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Takes a track back; its m-line stays negotiated. The reply is `unpublished`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unpublish {
+    /// One of the participant's own tracks.
+    pub track: Text<TrackId>,
+}
+
+/// Decides what a slot (a receiving m-line) shows: `track` pins a track to it, `track: null`
+/// empties it, `auto: true` hands it back to the server. Slots start as `auto`: they show the
+/// room's first tracks of their kind in the order in which they were published, and later ones as
+/// they come. The reply is `subscribed`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subscribe {
+    /// The slot's `mid`.
+    pub mid: Text<Mid>,
+    /// The track to show, or null for none.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub track: Option<Option<Text<TrackId>>>,
+    /// Let the server choose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto: bool,
+}
+
+/// Tells `null`, which is `Some(None)`, from an absent field.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl Subscribe {
+    /// What is asked for, unless it is nothing or two things at once.
+    #[must_use]
+    pub fn choice(&self) -> Option<SlotChoice> {
+        match (self.track, self.auto) {
+            (None, true) => Some(SlotChoice::Auto),
+            (Some(None), false) => Some(SlotChoice::Off),
+            (Some(Some(Text(track))), false) => Some(SlotChoice::Pin(track)),
+            _ => None,
+        }
+    }
+}
+
+/// Stops or resumes the forwarding of an own track. The reply is `muted`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mute {
+    /// One of the participant's own tracks.
+    pub track: Text<TrackId>,
+    /// Whether it is to be muted.
+    pub muted: bool,
+}
+
+/// Leaves the room; the media connection ends. The session stays, and may join again. The reply is
+/// `left`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {}
+
+/// Asks whether the server is there. The reply is `pong`, at once, whatever else is being done.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ping {}

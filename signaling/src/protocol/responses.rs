@@ -1,0 +1,311 @@
+//! What the server says: replies to requests, and events.
+
+use confab_sfu::media::Kind;
+use confab_sfu::types::{Mid, TrackId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ErrorCode, Source, Text};
+use crate::room::ParticipantId;
+
+/// The one reply to a request: its `type` beside its fields.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs)] // Each is described at its fields.
+pub enum Reply {
+    Welcome(Welcome),
+    Joined(Joined),
+    Answer(Answer),
+    Published(Published),
+    Unpublished(Unpublished),
+    Subscribed(Subscribed),
+    Muted(Muted),
+    Left(Left),
+    Pong(Pong),
+    Error(Failure),
+}
+
+/// To `hello`: the session is open.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Welcome {
+    /// The session's secret name, for `resume`. Whoever knows it can take the session over.
+    pub session: String,
+    /// Whether the session named in `resume` goes on. Its missed events follow, and requests
+    /// without a reply may be sent again under their old ids. If false, the server knows nothing
+    /// of any earlier session.
+    pub resumed: bool,
+    /// How long the session outlives its socket, in milliseconds.
+    pub grace_ms: u64,
+    /// How often the client should send `ping`, in milliseconds. The server pings as often.
+    pub ping_interval_ms: u64,
+    /// The longest message the server takes, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// To `join`: what the room holds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Joined {
+    /// The own id.
+    pub participant: Text<ParticipantId>,
+    /// The room.
+    pub room: String,
+    /// The others.
+    pub participants: Vec<Participant>,
+    /// The SDP answer, if there was an offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// The own published tracks.
+    pub tracks: Vec<OwnTrack>,
+    /// The receiving m-lines and what they show.
+    pub slots: Vec<Slot>,
+}
+
+/// To `offer`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Answer {
+    /// The SDP answer.
+    pub sdp: String,
+    /// The own published tracks.
+    pub tracks: Vec<OwnTrack>,
+    /// The receiving m-lines and what they show.
+    pub slots: Vec<Slot>,
+}
+
+/// To `publish`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Published {
+    /// The track's id.
+    pub track: Text<TrackId>,
+    /// Its m-line.
+    pub mid: Text<Mid>,
+    /// Audio or video.
+    pub kind: MediaKind,
+}
+
+/// To `unpublish`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Unpublished {
+    /// The track that is no more.
+    pub track: Text<TrackId>,
+}
+
+/// To `subscribe`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Subscribed {
+    /// The slot.
+    pub mid: Text<Mid>,
+    /// What it shows now.
+    pub track: Option<Text<TrackId>>,
+}
+
+/// To `mute`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Muted {
+    /// The track.
+    pub track: Text<TrackId>,
+    /// Whether it is muted.
+    pub muted: bool,
+}
+
+/// To `leave`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Left {}
+
+/// To `ping`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Pong {}
+
+/// To any request that was refused, which has then changed nothing. Without `re` it speaks of a
+/// frame whose `id` could not be read.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// What is wrong, for programs.
+    pub code: ErrorCode,
+    /// What is wrong, for people: a sentence.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// A published m-line of the client's own.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct OwnTrack {
+    /// The track's id.
+    pub id: Text<TrackId>,
+    /// Its m-line.
+    pub mid: Text<Mid>,
+    /// Audio or video.
+    pub kind: MediaKind,
+}
+
+/// A receiving m-line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Slot {
+    /// The m-line.
+    pub mid: Text<Mid>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The track it shows, null for none.
+    pub track: Option<Text<TrackId>>,
+}
+
+/// Someone in the room.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Participant {
+    /// Its id, unique while the server runs.
+    pub id: Text<ParticipantId>,
+    /// Its name, as it or its token said.
+    pub name: String,
+    /// Its tracks, in the order in which they were published.
+    pub tracks: Vec<Track>,
+}
+
+/// A track as the others see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Track {
+    /// Its id, unique while the server runs.
+    pub id: Text<TrackId>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// What is captured.
+    pub source: Source,
+    /// Its name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether its publisher has muted it.
+    pub muted: bool,
+}
+
+/// Audio or video.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaKind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
+
+impl From<Kind> for MediaKind {
+    fn from(kind: Kind) -> MediaKind {
+        match kind {
+            Kind::Audio => MediaKind::Audio,
+            Kind::Video => MediaKind::Video,
+        }
+    }
+}
+
+/// What the server says unasked: its `type` beside its fields.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs)] // Each is described at its fields.
+pub enum Event {
+    ParticipantJoined(ParticipantJoined),
+    ParticipantLeft(ParticipantLeft),
+    TrackPublished(TrackPublished),
+    TrackUnpublished(TrackUnpublished),
+    TrackMuted(TrackMuted),
+    Slot(SlotShows),
+    Media(Media),
+    Reconnect(Reconnect),
+    Closing(Closing),
+}
+
+/// Someone has come into the room.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ParticipantJoined {
+    /// Who, with the tracks it came with.
+    pub participant: Participant,
+}
+
+/// Someone has gone; all its tracks are gone too.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ParticipantLeft {
+    /// Who.
+    pub participant: Text<ParticipantId>,
+    /// Why: `left`, or `connection_lost` when it did not come back in time.
+    pub reason: String,
+}
+
+/// Someone in the room has published a track.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TrackPublished {
+    /// Who.
+    pub participant: Text<ParticipantId>,
+    /// What.
+    pub track: Track,
+}
+
+/// A track is gone.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TrackUnpublished {
+    /// Whose it was.
+    pub participant: Text<ParticipantId>,
+    /// The track.
+    pub track: Text<TrackId>,
+}
+
+/// A track was muted or unmuted by its publisher.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TrackMuted {
+    /// Whose it is.
+    pub participant: Text<ParticipantId>,
+    /// The track.
+    pub track: Text<TrackId>,
+    /// Whether it is muted now.
+    pub muted: bool,
+}
+
+/// A slot of the client's own shows something else now.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SlotShows {
+    /// The slot's `mid`.
+    pub mid: Text<Mid>,
+    /// The track it shows, null for none. It has been announced before.
+    pub track: Option<Text<TrackId>>,
+}
+
+/// The client's own media connection has changed its state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Media {
+    /// The state it has now.
+    pub state: MediaState,
+}
+
+/// The state of a media connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaState {
+    /// ICE and DTLS are up: media can flow.
+    Connected,
+}
+
+/// The client's own media connection is gone on the server, and its tracks with it: make a new
+/// PeerConnection and send `offer` with `new_connection`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Reconnect {
+    /// Why, for programs: `consent_lost`, `never_connected`, `dtls_failed`, `closed` or
+    /// `worker_failed`.
+    pub reason: String,
+    /// Why, for people: a sentence.
+    pub message: String,
+}
+
+/// The server is about to close this socket. The only event without `seq`: it speaks of the
+/// socket, not of the session.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Closing {
+    /// Why, for programs.
+    pub code: ErrorCode,
+    /// Why, for people: a sentence.
+    pub message: String,
+    /// How long until then, in milliseconds; 0 is at once.
+    pub in_ms: u64,
+}

@@ -1,0 +1,137 @@
+//! The whole control plane on one listener.
+//!
+//! In: the settings, the media plane with its events, and the wish to stop. Out: a running server,
+//! until everybody has left or the drain deadline has passed.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use confab_sfu::api::Event;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::auth::Auth;
+use crate::control::{self, Control};
+use crate::http::{App, Origins, router};
+use crate::media::MediaPlane;
+use crate::service::Service;
+
+/// How long sockets may take to close once the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the server is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Origins of other servers' pages that may use it, as `scheme://host[:port]`.
+    pub allowed_origins: Vec<String>,
+    /// Who may enter.
+    pub auth: Auth,
+    /// Bounds and times.
+    pub control: control::Config,
+    /// How long calls live on after the wish to stop.
+    pub drain: Duration,
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another program has it.
+    #[error(
+        "another program listens on {0} already; stop it, or choose another address with --http-listen"
+    )]
+    InUse(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {0}: {1}; choose another address with --http-listen")]
+    Other(SocketAddr, io::Error),
+}
+
+/// A server that has its address.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    settings: Settings,
+}
+
+impl Server {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub async fn bind(settings: Settings) -> Result<Server, BindError> {
+        let address = settings.listen;
+        let error = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            _ => BindError::Other(address, error),
+        };
+        let listener = TcpListener::bind(address).await.map_err(error)?;
+        let address = listener.local_addr().map_err(error)?;
+        Ok(Server {
+            listener,
+            address,
+            settings,
+        })
+    }
+
+    /// Where it listens: the port is known even if any was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` and the drain after it are over.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run<M: MediaPlane>(
+        self,
+        media: M,
+        events: mpsc::Receiver<Event>,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let Settings {
+            allowed_origins,
+            auth,
+            control,
+            drain,
+            ..
+        } = self.settings;
+        let max_sockets = control.max_sessions;
+        let app = App {
+            service: Service::start(Control::new(control), media, events),
+            auth,
+            origins: Arc::new(Origins::new(allowed_origins)),
+            sockets: Arc::new(Semaphore::new(max_sockets)),
+            ready: Arc::new(AtomicBool::new(true)),
+        };
+        let listener = self.listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "cannot send small frames at once");
+            }
+        });
+        let stopping = async {
+            stop.await;
+            app.set_ready(false);
+            let drained = tokio::time::timeout(drain, app.service.drain(drain)).await;
+            if drained.is_err() {
+                tracing::info!("the drain deadline has passed with calls going on");
+            }
+            app.service.stop().await;
+            let closed = app
+                .sockets
+                .acquire_many(u32::try_from(max_sockets).unwrap_or(u32::MAX));
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+        };
+        tokio::select! {
+            served = axum::serve(listener, router(app.clone())) => served,
+            () = stopping => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The one task that owns [`Control`]: its rim towards sockets, HTTP handlers, the media plane and
+//! the clock.
+//!
+//! In: what the doors send through a [`Service`], outcomes and events of the media plane. Out:
+//! frames into each socket's queue, answers to waiting handlers, commands for the media plane. It
+//! never waits for any of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use confab_sfu::api::{Event, Stats};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{
+    CommandId, Control, Counters, HttpAnswer, HttpRequest, Output, SocketId, SocketInput, TicketId,
+};
+use crate::media::{Command, MediaPlane, Outcome, carry_out};
+use crate::protocol::{ErrorCode, Failure};
+
+/// Frames that may wait for a socket's client to read them: more than joining the largest room
+/// causes at once. A client that lets more pile up loses its socket, not its session.
+const SOCKET_QUEUE: usize = 512;
+
+/// Inputs that may wait for the task; whoever brings more waits itself.
+const INPUT_QUEUE: usize = 1_024;
+
+enum Input {
+    Opened(SocketId, mpsc::Sender<String>),
+    Socket(SocketId, SocketInput),
+    Http(HttpRequest, oneshot::Sender<HttpAnswer>),
+    Counters(oneshot::Sender<(Counters, Stats)>),
+    Drain(Duration, oneshot::Sender<()>),
+    Stop,
+}
+
+/// The way to the task. The task ends when the last of these is gone.
+#[derive(Clone)]
+pub(crate) struct Service {
+    inputs: mpsc::Sender<Input>,
+    last_socket: Arc<AtomicU64>,
+}
+
+impl Service {
+    /// Starts the task.
+    pub(crate) fn start<M: MediaPlane>(
+        control: Control,
+        media: M,
+        events: mpsc::Receiver<Event>,
+    ) -> Service {
+        let (inputs, receiver) = mpsc::channel(INPUT_QUEUE);
+        tokio::spawn(Task::new(control, media).run(receiver, events));
+        Service {
+            inputs,
+            last_socket: Arc::default(),
+        }
+    }
+
+    /// A socket has opened; gives its id and the frames to send on it. When they end, it is to be
+    /// closed.
+    pub(crate) async fn open_socket(&self) -> (SocketId, mpsc::Receiver<String>) {
+        let id = SocketId(self.last_socket.fetch_add(1, Ordering::Relaxed));
+        let (frames, receiver) = mpsc::channel(SOCKET_QUEUE);
+        self.send(Input::Opened(id, frames)).await;
+        (id, receiver)
+    }
+
+    /// A socket has said something.
+    pub(crate) async fn socket(&self, id: SocketId, input: SocketInput) {
+        self.send(Input::Socket(id, input)).await;
+    }
+
+    /// Carries an HTTP request out.
+    pub(crate) async fn http(&self, request: HttpRequest) -> HttpAnswer {
+        let (answer, receiver) = oneshot::channel();
+        self.send(Input::Http(request, answer)).await;
+        receiver.await.unwrap_or_else(|_| {
+            let message = "The server has stopped.";
+            HttpAnswer::Refused(Failure::new(ErrorCode::ShuttingDown, message))
+        })
+    }
+
+    /// What is counted.
+    pub(crate) async fn counters(&self) -> (Counters, Stats) {
+        let (answer, receiver) = oneshot::channel();
+        self.send(Input::Counters(answer)).await;
+        receiver.await.unwrap_or_default()
+    }
+
+    /// Lets nobody join any more; returns when everybody has left.
+    pub(crate) async fn drain(&self, within: Duration) {
+        let (empty, receiver) = oneshot::channel();
+        self.send(Input::Drain(within, empty)).await;
+        // The task has ended if there is no answer: then nobody is left either.
+        let _ = receiver.await;
+    }
+
+    /// Closes every socket.
+    pub(crate) async fn stop(&self) {
+        self.send(Input::Stop).await;
+    }
+
+    async fn send(&self, input: Input) {
+        // The task only ends with the process.
+        let _ = self.inputs.send(input).await;
+    }
+}
+
+struct Task<M> {
+    control: Control,
+    media: M,
+    sockets: HashMap<SocketId, mpsc::Sender<String>>,
+    tickets: HashMap<TicketId, oneshot::Sender<HttpAnswer>>,
+    last_ticket: u64,
+    drained: Option<oneshot::Sender<()>>,
+}
+
+impl<M: MediaPlane> Task<M> {
+    fn new(control: Control, media: M) -> Task<M> {
+        Task {
+            control,
+            media,
+            sockets: HashMap::new(),
+            tickets: HashMap::new(),
+            last_ticket: 0,
+            drained: None,
+        }
+    }
+
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut events: mpsc::Receiver<Event>) {
+        let mut commands = FuturesUnordered::new();
+        let mut media_lives = true;
+        loop {
+            let deadline = self.control.next_deadline();
+            let wait = deadline.map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.handle(input),
+                    None => return,
+                },
+                event = events.recv(), if media_lives => match event {
+                    Some(event) => self.control.handle_media_event(event),
+                    None => media_lives = false,
+                },
+                Some((id, outcome)) = commands.next() => {
+                    self.control.handle_outcome(id, outcome);
+                }
+                () = tokio::time::sleep(wait), if deadline.is_some() => {
+                    self.control.handle_timeout(Instant::now());
+                }
+            }
+            while let Some(output) = self.control.poll_output() {
+                if let Some((id, command)) = self.put_out(output) {
+                    commands.push(spawn(self.media.clone(), id, command));
+                }
+            }
+            if self.control.is_empty()
+                && let Some(drained) = self.drained.take()
+            {
+                let _ = drained.send(());
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Opened(id, frames) => {
+                self.sockets.insert(id, frames);
+            }
+            Input::Socket(id, input) => {
+                if matches!(input, SocketInput::Closed { .. }) {
+                    self.sockets.remove(&id);
+                }
+                self.control.handle_socket(Instant::now(), id, input);
+            }
+            Input::Http(request, answer) => {
+                self.last_ticket += 1;
+                let ticket = TicketId(self.last_ticket);
+                self.tickets.insert(ticket, answer);
+                self.control.handle_http(ticket, request);
+            }
+            Input::Counters(answer) => {
+                let counters = self.control.counters();
+                let media = self.media.clone();
+                tokio::spawn(async move {
+                    let _ = answer.send((counters, media.stats().await));
+                });
+            }
+            Input::Drain(within, drained) => {
+                self.control.handle_shutdown(within);
+                self.drained = Some(drained);
+            }
+            Input::Stop => {
+                self.control.handle_stop();
+                self.sockets.clear();
+            }
+        }
+    }
+
+    /// Puts an output where it belongs; a command is given back.
+    fn put_out(&mut self, output: Output) -> Option<(CommandId, Command)> {
+        match output {
+            Output::Frame(socket, text) => {
+                let queue = self.sockets.get(&socket)?;
+                if queue.try_send(text).is_err() {
+                    tracing::debug!(?socket, "closed a socket that is not read");
+                    self.sockets.remove(&socket);
+                    let lost = SocketInput::Closed { goodbye: false };
+                    self.control.handle_socket(Instant::now(), socket, lost);
+                }
+                None
+            }
+            Output::Close(socket) => {
+                self.sockets.remove(&socket);
+                None
+            }
+            Output::Http(ticket, answer) => {
+                // A client that has hung up gets no answer.
+                let _ = self.tickets.remove(&ticket)?.send(answer);
+                None
+            }
+            Output::Command(id, command) => Some((id, command)),
+        }
+    }
+}
+
+/// Carries a command out in a task of its own, so that its failure stays its own.
+async fn spawn<M: MediaPlane>(media: M, id: CommandId, command: Command) -> (CommandId, Outcome) {
+    let task = tokio::spawn(async move { carry_out(&media, command).await });
+    let outcome = task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a media command failed");
+        Outcome::Refused(Failure::new(
+            ErrorCode::Internal,
+            "The server has made a mistake.",
+        ))
+    });
+    (id, outcome)
+}

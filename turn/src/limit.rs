@@ -1,0 +1,104 @@
+//! How often a source may have an answer before it has proven anything.
+//!
+//! In: the time and a source address. Out: yes or no. Memory is bounded however many sources
+//! there are, or seem to be.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Answers to one source in one [`WINDOW`].
+const MAX_ANSWERS: u32 = 100;
+
+/// The time that is counted over.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Sources counted in one [`WINDOW`], about 1 MB of table. Beyond them nobody new is answered
+/// until the next: that many at once are forged.
+const MAX_SOURCES: usize = 16_384;
+
+/// Counts answers by source.
+#[derive(Default)]
+pub(crate) struct RateLimit {
+    window_start: Option<Instant>,
+    answers: HashMap<IpAddr, u32>,
+}
+
+impl RateLimit {
+    /// Whether `source` may have one more answer, which is then counted.
+    pub(crate) fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
+        if self
+            .window_start
+            .is_none_or(|start| now.saturating_duration_since(start) >= WINDOW)
+        {
+            self.window_start = Some(now);
+            self.answers.clear();
+        }
+        let source = subscriber(source);
+        if let Some(answers) = self.answers.get_mut(&source) {
+            *answers += 1;
+            return *answers <= MAX_ANSWERS;
+        }
+        let has_room = self.answers.len() < MAX_SOURCES;
+        if has_room {
+            self.answers.insert(source, 1);
+        }
+        has_room
+    }
+}
+
+/// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn v4(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    #[test]
+    fn a_source_has_its_answers_again_in_the_next_window() {
+        let mut limit = RateLimit::default();
+        let start = Instant::now();
+        for (at, admitted) in [(0, 100), (999, 0), (1000, 100), (1500, 0), (2000, 100)] {
+            let now = start + Duration::from_millis(at);
+            let count = (0..150).filter(|_| limit.admit(now, v4(1))).count();
+            assert_eq!(count, admitted, "after {at} ms");
+        }
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_known_sources_keep_their_place() {
+        let mut limit = RateLimit::default();
+        let now = Instant::now();
+        for n in 0..MAX_SOURCES as u32 {
+            assert!(limit.admit(now, v4(n)));
+        }
+        assert!(!limit.admit(now, v4(u32::MAX)));
+        assert!(limit.admit(now, v4(0)));
+        assert_eq!(limit.answers.len(), MAX_SOURCES);
+        assert!(limit.admit(now + WINDOW, v4(u32::MAX)));
+    }
+
+    #[test]
+    fn addresses_of_one_line_share_a_limit() {
+        for (a, b, same) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(subscriber(a) == subscriber(b), same, "{a} {b}");
+        }
+    }
+}
