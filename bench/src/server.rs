@@ -36,8 +36,15 @@ impl Server {
     ) -> anyhow::Result<Server> {
         let authority = format!("127.0.0.1:{}", free_tcp_port()?);
         let media_port = free_udp_ports(workers)?;
-        let child = Command::new(binary)
-            .env("CONFAB_LISTEN", &authority)
+        let mut command = Command::new(binary);
+        // The server refuses variables of ours that it does not know, and must not have others.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CONFAB_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
+            .env("CONFAB_HTTP_LISTEN", &authority)
             .env("CONFAB_MEDIA_PORT", media_port.to_string())
             .env("CONFAB_MEDIA_WORKERS", workers.to_string())
             .envs(settings.iter().copied())

@@ -1,7 +1,5 @@
 //! A server, bots and test video for the stories.
 
-#![allow(dead_code, reason = "each test binary uses its share")]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,18 +9,23 @@ use confab_bench::server::{Server, find_binary};
 use confab_bot::{AudioSource, Bot, BotConfig, Report, SlotStats, VideoSource};
 
 /// How long anything may take to come about.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server with this many workers.
-pub async fn server(workers: u16) -> Server {
+pub(crate) async fn server(workers: u16) -> Server {
+    server_with(workers, &[]).await
+}
+
+/// A server with this many workers and further settings, as `CONFAB_*` variables.
+pub(crate) async fn server_with(workers: u16, settings: &[(&str, &str)]) -> Server {
     let binary = find_binary().expect("a server to test");
-    Server::start(&binary, workers, &[])
+    Server::start(&binary, workers, settings)
         .await
         .expect("a server that starts")
 }
 
 /// Joins, or fails with the reason.
-pub async fn join(config: BotConfig) -> Bot {
+pub(crate) async fn join(config: BotConfig) -> Bot {
     let name = config.name.clone();
     match Bot::join(config).await {
         Ok(bot) => bot,
@@ -31,7 +34,7 @@ pub async fn join(config: BotConfig) -> Bot {
 }
 
 /// A bot with a tone of its own, a video and a slot of each kind.
-pub fn talker(server: &Server, name: &str, hz: f32) -> BotConfig {
+pub(crate) fn talker(server: &Server, name: &str, hz: f32) -> BotConfig {
     BotConfig {
         audio: AudioSource::Tone(hz),
         video: video("vp8.ivf"),
@@ -40,12 +43,12 @@ pub fn talker(server: &Server, name: &str, hz: f32) -> BotConfig {
 }
 
 /// A bot that publishes nothing and has a slot of each kind.
-pub fn watcher(server: &Server, name: &str) -> BotConfig {
+pub(crate) fn watcher(server: &Server, name: &str) -> BotConfig {
     BotConfig::new(&server.url(), "stories", name)
 }
 
 /// One of the files that make-test-media.sh makes.
-pub fn video(file: &str) -> VideoSource {
+pub(crate) fn video(file: &str) -> VideoSource {
     VideoSource::File(media().join(file))
 }
 
@@ -63,7 +66,7 @@ fn media() -> &'static Path {
 }
 
 /// Waits until the call is as wanted, or fails with the call as it is.
-pub async fn until(bot: &Bot, what: &str, condition: impl FnMut(&Report) -> bool) -> Report {
+pub(crate) async fn until(bot: &Bot, what: &str, condition: impl FnMut(&Report) -> bool) -> Report {
     match bot.wait_until(PATIENCE, condition).await {
         Ok(report) => report,
         Err(report) => panic!("not within {PATIENCE:?}: {what}\n{report:#?}"),
@@ -71,18 +74,18 @@ pub async fn until(bot: &Bot, what: &str, condition: impl FnMut(&Report) -> bool
 }
 
 /// Lets the call run.
-pub async fn run(seconds: f64) {
+pub(crate) async fn run(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
 /// Frames shown in a slot.
-pub fn frames(slot: &SlotStats) -> u64 {
+pub(crate) fn frames(slot: &SlotStats) -> u64 {
     slot.video.as_ref().map_or(0, |video| video.frames)
 }
 
 /// Nothing missing, nothing made up, nothing standing still, and the tone is the one that was sent.
 #[track_caller]
-pub fn assert_heard(slot: &SlotStats, hz: f32) {
+pub(crate) fn assert_heard(slot: &SlotStats, hz: f32) {
     let audio = slot.audio.as_ref().expect("an audio slot");
     assert_eq!((slot.lost, slot.duplicates), (0, 0), "{slot:#?}");
     assert_eq!(
@@ -99,7 +102,7 @@ pub fn assert_heard(slot: &SlotStats, hz: f32) {
 
 /// Every frame since the first could be shown, at the pace it was sent.
 #[track_caller]
-pub fn assert_seen(slot: &SlotStats, at_least: u64) {
+pub(crate) fn assert_seen(slot: &SlotStats, at_least: u64) {
     let video = slot.video.as_ref().expect("a video slot");
     assert_eq!((slot.lost, slot.duplicates), (0, 0), "{slot:#?}");
     assert_eq!(
