@@ -1,10 +1,10 @@
-//! CPU time of a process, thread by thread, from `/proc`.
+//! CPU time of a process, thread by thread, from `/proc`: what it used, and what it had to wait for.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// CPU time that each thread of a process has used so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct CpuTimes {
 struct Thread {
     name: String,
     time: Duration,
+    waited: Duration,
 }
 
 impl CpuTimes {
@@ -38,8 +39,8 @@ impl CpuTimes {
                 continue;
             };
             let name = name.trim().to_owned();
-            let time = read_schedstat(&path.join("schedstat"))?;
-            threads.insert(id, Thread { name, time });
+            let [time, waited] = read_schedstat(&path.join("schedstat"))?;
+            threads.insert(id, Thread { name, time, waited });
         }
         Ok(CpuTimes { threads })
     }
@@ -62,27 +63,40 @@ impl CpuTimes {
         threads.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
         threads
     }
+
+    /// The longest that any one thread has waited for a CPU since `earlier`, in all.
+    pub fn longest_wait_since(&self, earlier: &CpuTimes) -> Duration {
+        let waits = self.threads.iter().map(|(id, thread)| {
+            let before = earlier
+                .threads
+                .get(id)
+                .map_or(Duration::ZERO, |thread| thread.waited);
+            thread.waited.saturating_sub(before)
+        });
+        waits.max().unwrap_or_default()
+    }
 }
 
 /// CPU time of the calling thread.
 pub fn of_this_thread() -> anyhow::Result<Duration> {
-    read_schedstat(Path::new("/proc/thread-self/schedstat"))
+    let [time, _] = read_schedstat(Path::new("/proc/thread-self/schedstat"))?;
+    Ok(time)
 }
 
-/// The first field is the time on a CPU, user and system, in nanoseconds: finer than the ticks of
-/// 10 ms in `stat`.
-fn read_schedstat(path: &Path) -> anyhow::Result<Duration> {
+/// The first field is the time on a CPU, user and system, the second the time spent ready to run
+/// but waiting for one; in nanoseconds, so finer than the ticks of 10 ms in `stat`.
+fn read_schedstat(path: &Path) -> anyhow::Result<[Duration; 2]> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!(
             "cannot read {}; the kernel needs CONFIG_SCHED_INFO",
             path.display()
         )
     })?;
-    let nanoseconds = text.split(' ').next().unwrap_or_default();
-    let nanoseconds = nanoseconds
-        .parse()
-        .with_context(|| format!("{} reads \"{}\"", path.display(), text.trim()))?;
-    Ok(Duration::from_nanos(nanoseconds))
+    let mut fields = text.split(' ').map(str::parse);
+    match (fields.next(), fields.next()) {
+        (Some(Ok(time)), Some(Ok(waited))) => Ok([time, waited].map(Duration::from_nanos)),
+        _ => bail!("{} reads \"{}\"", path.display(), text.trim()),
+    }
 }
 
 #[cfg(test)]
