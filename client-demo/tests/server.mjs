@@ -46,7 +46,7 @@ export class Server {
 
   /** Starts it, after `kill`, on the same ports again. */
   async restart() {
-    const child = spawn(binary(), ["--listen", `127.0.0.1:${this.#httpPort}`, "--media-port", String(this.#mediaPort)], {
+    const child = spawn(binary(), ["--http-listen", `127.0.0.1:${this.#httpPort}`, "--media-port", String(this.#mediaPort)], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;
