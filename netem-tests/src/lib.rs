@@ -1,1 +1,13 @@
-//! To come.
+//! Whole calls in virtual time: simulated clients over the real media plane, without sockets,
+//! threads or clocks. A run is decided by its seed, so a failing one fails again.
+//!
+//! - [`call::Call`] is what a test drives: people join, time passes, and what they saw and heard is
+//!   asked for
+//! - [`plane::Plane`] is the server: the head and its workers as one state machine
+//! - [`client::Client`] is one browser: it offers, connects, sends media, and judges what it is sent
+//! - [`link::Link`] is one direction of one client's network
+
+pub mod call;
+pub mod client;
+pub mod link;
+pub mod plane;

@@ -229,6 +229,12 @@ impl Peer {
         })
     }
 
+    /// Whether media can flow.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.secured.is_some()
+    }
+
     /// The ufrags that packets for this peer may name.
     pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
         self.ice.local_ufrags()

@@ -192,6 +192,9 @@ impl Worker {
             return;
         }
         slot.show(track);
+        // Before the connection is up nothing could be sent: a key frame asked for now would be
+        // lost, and the next one not be asked for soon. Whoever connects asks for what is needed.
+        let can_see = kind == crate::media::Kind::Video && peer.is_connected();
         let subscriber = Subscriber {
             peer: id,
             slot: index,
@@ -211,7 +214,7 @@ impl Worker {
         if let Some(feed) = self.feeds.get_mut(&track) {
             feed.subscribers.insert(subscriber);
             let best = feed.best;
-            if kind == crate::media::Kind::Video {
+            if can_see {
                 self.wish_key_frame(now, track, best);
             }
         }
@@ -232,8 +235,9 @@ impl Worker {
         }
     }
 
-    /// Another worker wants the packets of a track.
-    pub(super) fn attach(&mut self, now: Instant, track: TrackId, worker: usize) {
+    /// Another worker wants the packets of a track. Told the best encoding, it asks for a key frame
+    /// if it needs one.
+    pub(super) fn attach(&mut self, track: TrackId, worker: usize) {
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
         };
@@ -257,7 +261,6 @@ impl Worker {
                 },
             );
         }
-        self.wish_key_frame(now, track, best);
     }
 
     /// Asks for a key frame for each of a peer's slots.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::{MediaBatch, Message};
-use crate::peer::Context;
+use crate::peer::{Context, Peer};
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{PeerId, TrackId};
 
@@ -119,7 +119,8 @@ impl Worker {
             return;
         };
         feed.best = encoding;
-        let is_watched = !feed.subscribers.is_empty();
+        let mut viewers = feed.subscribers.iter().map(|s| self.peers.get(&s.peer));
+        let is_watched = viewers.any(|peer| peer.is_some_and(Peer::is_connected));
         let workers: Vec<usize> = feed.workers.iter().copied().collect();
         for worker in workers {
             self.send(worker, Message::Best { track, encoding });

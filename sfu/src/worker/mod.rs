@@ -110,7 +110,7 @@ impl Worker {
             Message::Command(command) => self.handle_command(now, command),
             Message::Media(batch) => self.handle_media(batch),
             Message::Recycle(batch) => self.keep_batch(batch),
-            Message::Attach { track, worker } => self.attach(now, track, worker),
+            Message::Attach { track, worker } => self.attach(track, worker),
             Message::Detach { track, worker } => {
                 if let Some(feed) = self.feeds.get_mut(&track) {
                     feed.workers.remove(&worker);

@@ -71,7 +71,7 @@ impl Server {
         ];
         let (next_ssrc, next_credentials) = (&mut self.next_ssrc, &mut self.next_credentials);
         let mut local = Local {
-            fingerprint: "AB:CD",
+            fingerprint: "sha-256 AB:CD",
             candidates: &candidates,
             new_ssrc: &mut || {
                 *next_ssrc += 1;

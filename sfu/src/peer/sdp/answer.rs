@@ -109,7 +109,7 @@ impl Writer<'_> {
     fn transport(&self, a: &mut Attributes, section: &Section) {
         a.value("ice-ufrag", &self.ice.ufrag);
         a.value("ice-pwd", &self.ice.pwd);
-        a.value("fingerprint", format!("sha-256 {}", self.fingerprint));
+        a.value("fingerprint", self.fingerprint);
         a.value("setup", "passive");
         a.flag("rtcp-mux");
         if section.rtcp_rsize {

@@ -42,7 +42,7 @@ pub(super) fn credentials(
 
 /// The server's side of the transport, and where fresh random values come from.
 pub struct Local<'a> {
-    /// Our certificate's SHA-256 as SDP writes it: `AB:CD:…`.
+    /// What SDP says of our certificate: `sha-256 AB:CD:…`.
     pub fingerprint: &'a str,
     /// The UDP addresses at which the client can reach us, the best first.
     pub candidates: &'a [SocketAddr],

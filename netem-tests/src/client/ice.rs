@@ -1,0 +1,147 @@
+//! A browser's side of ICE towards an ICE-lite server: one candidate pair, always nominated.
+//!
+//! In: the server's credentials and responses, time. Out: connectivity checks, which also renew the
+//! consent.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use confab_sfu::peer::ice::Credentials;
+use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
+use rand::{Rng, rngs::StdRng};
+
+/// Time between two checks until one is answered.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between two checks afterwards, as Chromium's on a stable connection.
+const CONSENT_INTERVAL: Duration = Duration::from_millis(2500);
+
+/// The priority that checks carry: of a host candidate that turned out peer-reflexive.
+const PRIORITY: u32 = 1_853_824_767;
+
+/// The client's agent.
+#[derive(Debug)]
+pub struct Ice {
+    local: Credentials,
+    remote: Option<Credentials>,
+    server: Option<SocketAddr>,
+    next_check: Option<Instant>,
+    has_answer: bool,
+    was_connected: bool,
+    tie_breaker: u64,
+}
+
+impl Ice {
+    /// An agent with fresh credentials.
+    #[must_use]
+    pub fn new(rng: &mut StdRng) -> Self {
+        Ice {
+            local: Credentials::generate(rng),
+            remote: None,
+            server: None,
+            next_check: None,
+            has_answer: false,
+            was_connected: false,
+            tie_breaker: rng.random(),
+        }
+    }
+
+    /// Makes new credentials; the former pair serves until the server's new ones are known.
+    pub fn restart(&mut self, rng: &mut StdRng) {
+        self.local = Credentials::generate(rng);
+    }
+
+    /// User name fragment and password.
+    #[must_use]
+    pub fn local(&self) -> (&str, &str) {
+        (&self.local.ufrag, &self.local.pwd)
+    }
+
+    /// Takes the server's side from an answer.
+    pub fn connect(&mut self, now: Instant, server: SocketAddr, ufrag: &str, pwd: &str) {
+        let remote = Credentials {
+            ufrag: ufrag.to_owned(),
+            pwd: pwd.to_owned(),
+        };
+        if self.remote.as_ref() != Some(&remote) {
+            self.remote = Some(remote);
+            self.server = Some(server);
+            self.has_answer = false;
+            self.next_check = Some(now);
+        }
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.server
+    }
+
+    /// Whether a check has ever been answered. An ICE restart does not interrupt media.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.was_connected
+    }
+
+    /// Whether the latest credentials have been proved.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        self.has_answer
+    }
+
+    /// A check that is sent at once, from wherever the client is now.
+    pub fn check_now(&mut self, now: Instant) {
+        self.next_check = Some(now);
+    }
+
+    /// The check that is due.
+    pub fn poll_check(&mut self, now: Instant, rng: &mut StdRng) -> Option<Vec<u8>> {
+        self.next_check.take_if(|due| now >= *due)?;
+        let interval = match self.has_answer {
+            true => CONSENT_INTERVAL,
+            false => CHECK_INTERVAL,
+        };
+        self.next_check = Some(now + interval);
+        self.check(rng)
+    }
+
+    /// A check with the current credentials.
+    pub fn check(&self, rng: &mut StdRng) -> Option<Vec<u8>> {
+        let remote = self.remote.as_ref()?;
+        let request = BindingRequest {
+            username: &format!("{}:{}", remote.ufrag, self.local.ufrag),
+            password: &remote.pwd,
+            transaction: rng.random::<u128>() >> 32,
+            priority: PRIORITY,
+            use_candidate: true,
+            tie_breaker: self.tie_breaker,
+        };
+        request.to_bytes().ok()
+    }
+
+    /// When [`Ice::poll_check`] has something.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.next_check
+    }
+
+    /// Takes a response.
+    ///
+    /// # Errors
+    /// When it names another address than the client's.
+    pub fn handle_response(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        own: SocketAddr,
+    ) -> Result<(), String> {
+        let remote = self.remote.as_ref().ok_or("a response before a check")?;
+        // One that was under way over an ICE restart or a change of address proves nothing.
+        if parse_binding_success(packet, &remote.pwd) == Some(own) && !self.has_answer {
+            self.has_answer = true;
+            self.was_connected = true;
+            self.next_check = Some(now + CONSENT_INTERVAL);
+        }
+        Ok(())
+    }
+}

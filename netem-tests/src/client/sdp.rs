@@ -1,0 +1,344 @@
+//! A browser's side of SDP: the offers it writes, and what it reads in the answers.
+//!
+//! In: the m-lines a client wants, and whose numbers it uses. Out: an offer; from an answer, the
+//! parameters of each m-line.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use confab_sfu::media::{Extension, ExtensionMap, Kind};
+use confab_sfu::types::Ssrc;
+
+/// Which directions an extension is offered in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Both,
+    Send,
+    Receive,
+}
+
+/// How a browser numbers what it offers.
+#[derive(Debug)]
+pub struct Dialect {
+    /// The payload type of Opus.
+    pub opus: u8,
+    /// The payload type of VP8.
+    pub vp8: u8,
+    /// The payload type of VP8's retransmissions.
+    pub vp8_rtx: u8,
+    audio: &'static [(u8, Way, Extension)],
+    video: &'static [(u8, Way, Extension)],
+    /// Announces the SSRCs of simulcast encodings.
+    announces_simulcast: bool,
+}
+
+/// Chromium 156.
+pub static CHROMIUM: Dialect = Dialect {
+    opus: 111,
+    vp8: 96,
+    vp8_rtx: 97,
+    audio: &[
+        (1, Way::Both, Extension::AudioLevel),
+        (2, Way::Both, Extension::AbsSendTime),
+        (3, Way::Both, Extension::TransportSequence),
+        (4, Way::Both, Extension::Mid),
+    ],
+    video: &[
+        (2, Way::Both, Extension::AbsSendTime),
+        (13, Way::Both, Extension::VideoOrientation),
+        (3, Way::Both, Extension::TransportSequence),
+        (5, Way::Both, Extension::PlayoutDelay),
+        (4, Way::Both, Extension::Mid),
+        (10, Way::Both, Extension::Rid),
+        (11, Way::Both, Extension::RepairedRid),
+    ],
+    announces_simulcast: false,
+};
+
+/// Firefox ESR 153.
+pub static FIREFOX: Dialect = Dialect {
+    opus: 109,
+    vp8: 120,
+    vp8_rtx: 124,
+    audio: &[
+        (1, Way::Both, Extension::AudioLevel),
+        (3, Way::Both, Extension::Mid),
+        (7, Way::Both, Extension::TransportSequence),
+    ],
+    video: &[
+        (3, Way::Both, Extension::Mid),
+        (4, Way::Both, Extension::AbsSendTime),
+        (6, Way::Receive, Extension::PlayoutDelay),
+        (7, Way::Both, Extension::TransportSequence),
+        (9, Way::Send, Extension::Rid),
+        (10, Way::Send, Extension::RepairedRid),
+    ],
+    announces_simulcast: true,
+};
+
+/// What the client uses an m-line for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// It sends. The SSRCs of each encoding, with those of their retransmissions.
+    Send {
+        /// More than one in simulcast.
+        encodings: Vec<(Ssrc, Option<Ssrc>)>,
+        /// The simulcast names; empty without.
+        rids: Vec<String>,
+    },
+    /// It receives: the m-line is a slot.
+    Slot,
+    /// It is stopped; its place may be used again.
+    Stopped,
+}
+
+/// An m-line that a client offers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Its name.
+    pub mid: String,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What for.
+    pub usage: Use,
+}
+
+/// What an offer says of the connection.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    /// The ICE user name fragment.
+    pub ufrag: String,
+    /// The ICE password.
+    pub pwd: String,
+    /// `sha-256` and the digest.
+    pub fingerprint: String,
+}
+
+/// Writes an offer.
+#[must_use]
+pub fn offer(dialect: &Dialect, lines: &[Line], transport: &Transport, version: u64) -> String {
+    let mids: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.usage != Use::Stopped)
+        .map(|line| line.mid.as_str())
+        .collect();
+    let mut sdp = format!(
+        "v=0\r\no=- 4611731400430051336 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
+         a=group:BUNDLE {}\r\na=extmap-allow-mixed\r\n",
+        mids.join(" ")
+    );
+    for line in lines {
+        write_line(&mut sdp, dialect, line, transport);
+    }
+    sdp
+}
+
+fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Transport) {
+    let mut put = |text: std::fmt::Arguments<'_>| {
+        let _ = write!(sdp, "{text}\r\n");
+    };
+    let port = if line.usage == Use::Stopped { 0 } else { 9 };
+    let kind = line.kind;
+    match kind {
+        Kind::Audio => put(format_args!(
+            "m=audio {port} UDP/TLS/RTP/SAVPF {} 9 0",
+            dialect.opus
+        )),
+        Kind::Video => put(format_args!(
+            "m=video {port} UDP/TLS/RTP/SAVPF {} {}",
+            dialect.vp8, dialect.vp8_rtx
+        )),
+    }
+    put(format_args!("c=IN IP4 0.0.0.0"));
+    put(format_args!("a=mid:{}", line.mid));
+    if line.usage == Use::Stopped {
+        return put(format_args!("a=inactive"));
+    }
+    put(format_args!("a=ice-ufrag:{}", transport.ufrag));
+    put(format_args!("a=ice-pwd:{}", transport.pwd));
+    put(format_args!("a=ice-options:trickle"));
+    put(format_args!("a=fingerprint:{}", transport.fingerprint));
+    put(format_args!("a=setup:actpass"));
+    put(format_args!("a=rtcp-mux"));
+    put(format_args!("a=rtcp-rsize"));
+    let extensions = match kind {
+        Kind::Audio => dialect.audio,
+        Kind::Video => dialect.video,
+    };
+    for (id, way, extension) in extensions {
+        let direction = match way {
+            Way::Both => "",
+            Way::Send => "/sendonly",
+            Way::Receive => "/recvonly",
+        };
+        put(format_args!("a=extmap:{id}{direction} {}", extension.uri()));
+    }
+    match kind {
+        Kind::Audio => {
+            put(format_args!("a=rtpmap:{} opus/48000/2", dialect.opus));
+            put(format_args!("a=rtcp-fb:{} transport-cc", dialect.opus));
+            put(format_args!(
+                "a=fmtp:{} minptime=10;useinbandfec=1",
+                dialect.opus
+            ));
+            put(format_args!("a=rtpmap:9 G722/8000"));
+        }
+        Kind::Video => {
+            put(format_args!("a=rtpmap:{} VP8/90000", dialect.vp8));
+            for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
+                put(format_args!("a=rtcp-fb:{} {feedback}", dialect.vp8));
+            }
+            put(format_args!("a=rtpmap:{} rtx/90000", dialect.vp8_rtx));
+            put(format_args!(
+                "a=fmtp:{} apt={}",
+                dialect.vp8_rtx, dialect.vp8
+            ));
+        }
+    }
+    let Use::Send { encodings, rids } = &line.usage else {
+        return put(format_args!("a=recvonly"));
+    };
+    put(format_args!("a=sendonly"));
+    put(format_args!("a=msid:stream track-{}", line.mid));
+    for rid in rids {
+        put(format_args!("a=rid:{rid} send"));
+    }
+    if !rids.is_empty() {
+        put(format_args!("a=simulcast:send {}", rids.join(";")));
+    }
+    if rids.is_empty() || dialect.announces_simulcast {
+        for (ssrc, rtx) in encodings {
+            put(format_args!("a=ssrc:{} cname:client", ssrc.0));
+            if let Some(rtx) = rtx {
+                put(format_args!("a=ssrc:{} cname:client", rtx.0));
+                put(format_args!("a=ssrc-group:FID {} {}", ssrc.0, rtx.0));
+            }
+        }
+    }
+}
+
+/// An m-line of an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answered {
+    /// Its name.
+    pub mid: String,
+    /// Port 0: it is rejected or stopped.
+    pub is_stopped: bool,
+    /// The server sends on it.
+    pub sends: bool,
+    /// The server receives on it.
+    pub receives: bool,
+    /// The SSRC that the server sends with.
+    pub ssrc: Option<Ssrc>,
+    /// The SSRC of its retransmissions.
+    pub rtx_ssrc: Option<Ssrc>,
+    /// Ids of the header extensions that may be sent to the server.
+    pub to_server: ExtensionMap,
+    /// Ids of the header extensions that the server may send.
+    pub from_server: ExtensionMap,
+    /// The payload types.
+    pub payload_types: Vec<u8>,
+    /// The simulcast names that the server takes.
+    pub rids: Vec<String>,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The server's ICE user name fragment.
+    pub ufrag: String,
+    /// The server's ICE password.
+    pub pwd: String,
+    /// The fingerprint of the server's certificate.
+    pub fingerprint: String,
+    /// The server's candidates.
+    pub candidates: Vec<SocketAddr>,
+    /// The m-lines.
+    pub lines: Vec<Answered>,
+}
+
+impl Answer {
+    /// Reads an answer.
+    #[must_use]
+    pub fn parse(sdp: &str) -> Self {
+        let mut answer = Answer::default();
+        for text in sdp.lines() {
+            if let Some(media) = text.strip_prefix("m=") {
+                let mut words = media.split(' ').skip(1);
+                answer.lines.push(Answered {
+                    is_stopped: words.next() == Some("0"),
+                    payload_types: words.skip(1).filter_map(|pt| pt.parse().ok()).collect(),
+                    ..Answered::default()
+                });
+            }
+            let Some(attribute) = text.strip_prefix("a=") else {
+                continue;
+            };
+            let (key, value) = attribute.split_once(':').unwrap_or((attribute, ""));
+            if let Some(line) = answer.lines.last_mut() {
+                line.read(key, value);
+            }
+            match key {
+                "ice-ufrag" => value.clone_into(&mut answer.ufrag),
+                "ice-pwd" => value.clone_into(&mut answer.pwd),
+                "fingerprint" => value.clone_into(&mut answer.fingerprint),
+                "candidate" => {
+                    let words: Vec<&str> = value.split(' ').collect();
+                    let address = words.get(4).zip(words.get(5));
+                    let address = address.map(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
+                    answer.candidates.extend(address.flatten());
+                }
+                _ => {}
+            }
+        }
+        answer
+    }
+
+    /// The m-line with a name.
+    #[must_use]
+    pub fn line(&self, mid: &str) -> Option<&Answered> {
+        self.lines.iter().find(|line| line.mid == mid)
+    }
+}
+
+impl Answered {
+    fn read(&mut self, key: &str, value: &str) {
+        match key {
+            "mid" => value.clone_into(&mut self.mid),
+            "sendonly" => self.sends = true,
+            "recvonly" => self.receives = true,
+            "sendrecv" => (self.sends, self.receives) = (true, true),
+            "ssrc" => {
+                let ssrc = value.split(' ').next().and_then(|n| n.parse().ok());
+                self.ssrc = self.ssrc.or(ssrc.map(Ssrc));
+            }
+            "ssrc-group" => {
+                let mut numbers = value.split(' ').skip(1).map(|n| n.parse().ok().map(Ssrc));
+                self.ssrc = numbers.next().flatten();
+                self.rtx_ssrc = numbers.next().flatten();
+            }
+            "rid" => self
+                .rids
+                .extend(value.split(' ').next().map(str::to_owned)),
+            "extmap" => self.read_extension(value),
+            _ => {}
+        }
+    }
+
+    /// Directions in an answer are the server's.
+    fn read_extension(&mut self, value: &str) {
+        let Some((id, uri)) = value.split_once(' ') else {
+            return;
+        };
+        let (id, direction) = id.split_once('/').unwrap_or((id, "sendrecv"));
+        let (Ok(id), Some(extension)) = (id.parse(), Extension::from_uri(uri)) else {
+            return;
+        };
+        if direction != "recvonly" {
+            self.from_server.set(extension, id);
+        }
+        if direction != "sendonly" {
+            self.to_server.set(extension, id);
+        }
+    }
+}
