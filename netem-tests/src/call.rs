@@ -608,7 +608,10 @@ impl Call {
                 log.extend(slot.played.iter().map(|played| {
                     let at = played.at - self.epoch;
                     let (name, mid) = (&participant.client.name, slot.mid);
-                    format!("{at:?} {name} {mid} {:?} {:?}", played.stamp, played.clock_error)
+                    format!(
+                        "{at:?} {name} {mid} {:?} {:?}",
+                        played.stamp, played.clock_error
+                    )
                 }));
             }
         }

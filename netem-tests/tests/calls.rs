@@ -10,7 +10,11 @@ fn assert_good(call: &Call, viewer: Person, publisher: Person) {
     assert!(seen.fps() > 29.5, "{} fps", seen.fps());
     assert!(seen.freezes().is_empty(), "{:?}", seen.freezes());
     assert!(heard.packets() > 0 && heard.concealed() == 0.0);
-    assert!(heard.longest_gap() < millis(30), "{:?}", heard.longest_gap());
+    assert!(
+        heard.longest_gap() < millis(30),
+        "{:?}",
+        heard.longest_gap()
+    );
 }
 
 #[test]
@@ -30,7 +34,10 @@ fn two_people_see_and_hear_each_other_on_one_worker_and_across_two() {
             assert!(told <= sent && told + 25 > sent, "{told} of {sent}");
         }
         let profiles = call.stats().total().srtp_profiles;
-        assert!(profiles.keys().all(|name| name.contains("GCM")), "{profiles:?}");
+        assert!(
+            profiles.keys().all(|name| name.contains("GCM")),
+            "{profiles:?}"
+        );
     }
 }
 
@@ -44,7 +51,10 @@ fn three_people_all_see_and_hear_each_other() {
         for publisher in people.into_iter().filter(|&p| p != viewer) {
             assert_good(&call, viewer, publisher);
         }
-        let own = (call.sees(viewer, viewer).frames(), call.hears(viewer, viewer).packets());
+        let own = (
+            call.sees(viewer, viewer).frames(),
+            call.hears(viewer, viewer).packets(),
+        );
         assert_eq!(own, (0, 0), "nobody gets themselves");
     }
 }
@@ -167,7 +177,10 @@ fn rooms_do_not_hear_each_other() {
     let alice = call.join("alice", publish().audio().video());
     let eve = call.join_room(RoomId(2), "eve", watch(), Publish::All);
     call.run(secs(2));
-    assert_eq!(call.sees(eve, alice).frames() + call.hears(eve, alice).packets(), 0);
+    assert_eq!(
+        call.sees(eve, alice).frames() + call.hears(eve, alice).packets(),
+        0
+    );
     let secret = call.track(alice, confab_sfu::media::Kind::Video);
     let slot = call.slot_names(eve, confab_sfu::media::Kind::Video)[0];
     let refused = call.subscribe(eve, slot, confab_sfu::api::SlotChoice::Pin(secret));

@@ -100,7 +100,9 @@ impl Decoder {
 
     /// Whether a key frame is to be asked for; if so, it is taken as done.
     pub fn wants_key_frame(&mut self, now: Instant) -> bool {
-        let is_due = self.stuck_since.is_some_and(|since| now >= since + PATIENCE);
+        let is_due = self
+            .stuck_since
+            .is_some_and(|since| now >= since + PATIENCE);
         if is_due {
             self.stuck_since = Some(now);
         }
@@ -131,9 +133,9 @@ impl Decoder {
         let bytes: Vec<u8> = pieces.values().flat_map(|p| p.bytes.clone()).collect();
         let (stamp, is_key) =
             media::read_video(&bytes).ok_or("a frame does not have the bytes it was sent with")?;
-        let one_of_a_kind = pieces
-            .values()
-            .all(|p| p.timestamp == head.timestamp && p.descriptor.picture_id == head.descriptor.picture_id);
+        let one_of_a_kind = pieces.values().all(|p| {
+            p.timestamp == head.timestamp && p.descriptor.picture_id == head.descriptor.picture_id
+        });
         if !one_of_a_kind {
             return Err("the packets of a frame disagree on its timestamp or picture id".into());
         }
@@ -165,7 +167,10 @@ impl Frame {
         let layers = now.tl0_picture_index.wrapping_sub(before.tl0_picture_index);
         let time = self.timestamp.wrapping_sub(last.timestamp);
         if time == 0 || time > u32::MAX / 2 {
-            return Err(format!("the timestamp goes from {} to {}", last.timestamp, self.timestamp));
+            return Err(format!(
+                "the timestamp goes from {} to {}",
+                last.timestamp, self.timestamp
+            ));
         }
         if ids == 0 || ids > 0x3fff || (!after_gap && (ids, layers) != (1, 1)) {
             return Err(format!("the picture numbers go from {before:?} to {now:?}"));

@@ -67,9 +67,13 @@ impl Stamp {
         let mut bytes = header.to_vec();
         bytes.extend_from_slice(&self.to_bytes());
         // FNV-1a: every byte of the stamp changes everything that follows.
-        let mut state = self.to_bytes().iter().fold(0x811c_9dc5, |state: u32, &byte| {
-            (state ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        }) | 1;
+        let mut state = self
+            .to_bytes()
+            .iter()
+            .fold(0x811c_9dc5, |state: u32, &byte| {
+                (state ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+            })
+            | 1;
         while bytes.len() < self.len as usize {
             state ^= state << 13;
             state ^= state >> 17;

@@ -88,13 +88,19 @@ impl Setup {
     /// With a microphone.
     #[must_use]
     pub fn audio(self) -> Self {
-        Setup { audio: true, ..self }
+        Setup {
+            audio: true,
+            ..self
+        }
     }
 
     /// With a camera.
     #[must_use]
     pub fn video(self) -> Self {
-        Setup { video: true, ..self }
+        Setup {
+            video: true,
+            ..self
+        }
     }
 
     /// With a camera in three encodings.
@@ -271,7 +277,10 @@ impl Client {
             })
             .collect();
         let names: &[&str] = if simulcast { &RIDS } else { &[] };
-        let rids: Vec<Rid> = names.iter().map(|rid| Rid::new(rid).expect("a rid")).collect();
+        let rids: Vec<Rid> = names
+            .iter()
+            .map(|rid| Rid::new(rid).expect("a rid"))
+            .collect();
         let mid = self.add_line(
             kind,
             Use::Send {
@@ -285,7 +294,11 @@ impl Client {
             picture_id: self.rng.random::<u16>() & 0x7fff,
         });
         let one = [self.setup.frame_len];
-        let lens: &[u32] = if simulcast { &SIMULCAST_FRAME_LENS } else { &one };
+        let lens: &[u32] = if simulcast {
+            &SIMULCAST_FRAME_LENS
+        } else {
+            &one
+        };
         let id = (self.peer.0 as u32) << 8 | self.sources.len() as u32;
         let source = Source::new(id, mid, kind, &streams, &rids, lens, beginning);
         self.sources.push(source);
@@ -306,7 +319,11 @@ impl Client {
             kind,
             usage,
         };
-        match self.lines.iter_mut().find(|line| line.usage == Use::Stopped) {
+        match self
+            .lines
+            .iter_mut()
+            .find(|line| line.usage == Use::Stopped)
+        {
             Some(stopped) => *stopped = line,
             None => self.lines.push(line),
         }
@@ -363,7 +380,10 @@ impl Client {
                     Use::Stopped => answered.is_stopped,
                 };
             if !is_as_wanted {
-                return Err(format!("m-line {} was answered with {answered:?}", line.mid));
+                return Err(format!(
+                    "m-line {} was answered with {answered:?}",
+                    line.mid
+                ));
             }
             let payload_types = match line.kind {
                 Kind::Audio => (dialect.opus, None),
@@ -371,7 +391,10 @@ impl Client {
             };
             let wanted = [Some(payload_types.0), payload_types.1];
             if line.usage != Use::Stopped
-                && !wanted.into_iter().flatten().all(|pt| answered.payload_types.contains(&pt))
+                && !wanted
+                    .into_iter()
+                    .flatten()
+                    .all(|pt| answered.payload_types.contains(&pt))
             {
                 return Err(format!("m-line {} lacks one of {wanted:?}", line.mid));
             }
@@ -406,11 +429,18 @@ impl Client {
                 Use::Stopped => {}
             }
         }
-        let server = answer.candidates.first().ok_or("an answer without candidate")?;
+        let server = answer
+            .candidates
+            .first()
+            .ok_or("an answer without candidate")?;
         self.ice.connect(now, *server, &answer.ufrag, &answer.pwd);
         if self.dtls.is_none() {
             let fingerprint = answer.fingerprint.parse().map_err(|_| "no fingerprint")?;
-            self.dtls = Some(DtlsEndpoint::client(now, &self.certificate, vec![fingerprint]));
+            self.dtls = Some(DtlsEndpoint::client(
+                now,
+                &self.certificate,
+                vec![fingerprint],
+            ));
         }
         Ok(())
     }
@@ -433,7 +463,10 @@ impl Client {
     /// When there is none.
     #[must_use]
     pub fn slot(&self, mid: Mid) -> &Slot {
-        self.slots.iter().find(|slot| slot.mid == mid).expect("a slot")
+        self.slots
+            .iter()
+            .find(|slot| slot.mid == mid)
+            .expect("a slot")
     }
 
     /// The first source of a kind.
@@ -442,7 +475,9 @@ impl Client {
     /// When there is none.
     pub fn source(&mut self, kind: Kind) -> &mut Source {
         let mut sources = self.sources.iter_mut();
-        sources.find(|source| source.kind == kind).expect("a source")
+        sources
+            .find(|source| source.kind == kind)
+            .expect("a source")
     }
 
     /// The next datagram for the server.
@@ -510,8 +545,14 @@ impl Client {
     }
 
     fn handle_rtp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<(), String> {
-        let secured = self.secured.as_mut().ok_or("RTP before the handshake was done")?;
-        let opened = secured.receiver.open_rtp(bytes).map_err(|e| e.to_string())?;
+        let secured = self
+            .secured
+            .as_mut()
+            .ok_or("RTP before the handshake was done")?;
+        let opened = secured
+            .receiver
+            .open_rtp(bytes)
+            .map_err(|e| e.to_string())?;
         let packet = &bytes[..opened.plain_len];
         let header = RtpHeader::parse(packet).map_err(|e| e.to_string())?;
         let ssrc = Some(header.ssrc);
@@ -523,8 +564,11 @@ impl Client {
         let Some(slot) = slot else {
             return Ok(());
         };
-        let call_begins = Clock::new(self.epoch, SystemTime::UNIX_EPOCH + crate::plane::CALL_BEGINS)
-            .ntp(self.epoch);
+        let call_begins = Clock::new(
+            self.epoch,
+            SystemTime::UNIX_EPOCH + crate::plane::CALL_BEGINS,
+        )
+        .ntp(self.epoch);
         let extensions = match slot.handle_rtp(now, &header, packet, call_begins) {
             Ok(extensions) => extensions,
             Err(_) if self.setup.is_tolerant => return Ok(()),
@@ -540,8 +584,14 @@ impl Client {
     }
 
     fn handle_rtcp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<(), String> {
-        let secured = self.secured.as_mut().ok_or("RTCP before the handshake was done")?;
-        let len = secured.receiver.open_rtcp(bytes).map_err(|e| e.to_string())?;
+        let secured = self
+            .secured
+            .as_mut()
+            .ok_or("RTCP before the handshake was done")?;
+        let len = secured
+            .receiver
+            .open_rtcp(bytes)
+            .map_err(|e| e.to_string())?;
         for packet in Packets::new(&bytes[..len]) {
             match packet.map_err(|e| e.to_string())? {
                 Packet::SenderReport(report) => {
@@ -680,16 +730,22 @@ impl Client {
             .iter()
             .flat_map(|source| {
                 let rtp_timestamp = source.timestamp(since_beginning);
-                source.reports().map(move |(ssrc, packets, octets)| SenderInfo {
-                    ssrc,
-                    ntp,
-                    rtp_timestamp,
-                    packet_count: packets,
-                    octet_count: octets,
-                })
+                source
+                    .reports()
+                    .map(move |(ssrc, packets, octets)| SenderInfo {
+                        ssrc,
+                        ntp,
+                        rtp_timestamp,
+                        packet_count: packets,
+                        octet_count: octets,
+                    })
             })
             .collect();
-        let blocks: Vec<_> = self.slots.iter().filter_map(|s| s.report_block(now)).collect();
+        let blocks: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|s| s.report_block(now))
+            .collect();
         let own = self.rtcp_ssrc;
         for info in infos {
             self.send_rtcp(|writer| {

@@ -124,7 +124,9 @@ impl Slot {
             self.check_time(now, header.timestamp)?;
             (header.sequence, payload)
         } else {
-            let (number, payload) = payload.split_first_chunk().ok_or("an empty retransmission")?;
+            let (number, payload) = payload
+                .split_first_chunk()
+                .ok_or("an empty retransmission")?;
             (u16::from_be_bytes(*number), payload)
         };
         let sequence = self.extend(number);
@@ -139,8 +141,17 @@ impl Slot {
                     return Err(format!("the sequence jumps by {}", sequence - highest));
                 }
                 self.missing.extend((highest + 1..sequence).map(|gap| {
-                    let Missing { since, next_request } = since;
-                    (gap, Missing { since, next_request })
+                    let Missing {
+                        since,
+                        next_request,
+                    } = since;
+                    (
+                        gap,
+                        Missing {
+                            since,
+                            next_request,
+                        },
+                    )
                 }));
                 self.highest = Some(sequence);
             }
@@ -190,7 +201,10 @@ impl Slot {
         }
         for (extension, is_there) in [
             (Extension::Mid, extensions.mid.is_some()),
-            (Extension::TransportSequence, extensions.transport_sequence.is_some()),
+            (
+                Extension::TransportSequence,
+                extensions.transport_sequence.is_some(),
+            ),
             (Extension::AbsSendTime, extensions.abs_send_time.is_some()),
             (
                 Extension::AudioLevel,
@@ -210,7 +224,9 @@ impl Slot {
         let drift = ticks / f64::from(self.clock_rate()) - (now - first).as_secs_f64();
         // Half of the timestamps' range is hours; no simulated call lasts that long.
         if drift.abs() > MAX_DRIFT.as_secs_f64() {
-            return Err(format!("the timestamps are {drift:.3} s off the time of arrival"));
+            return Err(format!(
+                "the timestamps are {drift:.3} s off the time of arrival"
+            ));
         }
         Ok(())
     }
@@ -273,7 +289,10 @@ impl Slot {
     /// The numbers to ask for again now.
     pub fn poll_nack(&mut self, now: Instant) -> Vec<u16> {
         self.missing.retain(|_, m| now < m.since + MAX_WAIT);
-        let due = self.missing.iter_mut().filter(|(_, m)| now >= m.next_request);
+        let due = self
+            .missing
+            .iter_mut()
+            .filter(|(_, m)| now >= m.next_request);
         due.map(|(&sequence, missing)| {
             missing.next_request = now + RETRY;
             sequence as u16
@@ -297,7 +316,9 @@ impl Slot {
     #[must_use]
     pub fn report_block(&self, now: Instant) -> Option<ReportBlock> {
         let highest = self.highest?;
-        let (ntp, held) = self.report.map_or((0, Duration::ZERO), |(ntp, _, at)| (ntp, now - at));
+        let (ntp, held) = self
+            .report
+            .map_or((0, Duration::ZERO), |(ntp, _, at)| (ntp, now - at));
         Some(ReportBlock {
             ssrc: self.ssrc,
             fraction_lost: 0,

@@ -285,7 +285,8 @@ impl Answer {
                 "candidate" => {
                     let words: Vec<&str> = value.split(' ').collect();
                     let address = words.get(4).zip(words.get(5));
-                    let address = address.map(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
+                    let address =
+                        address.map(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
                     answer.candidates.extend(address.flatten());
                 }
                 _ => {}
@@ -317,9 +318,7 @@ impl Answered {
                 self.ssrc = numbers.next().flatten();
                 self.rtx_ssrc = numbers.next().flatten();
             }
-            "rid" => self
-                .rids
-                .extend(value.split(' ').next().map(str::to_owned)),
+            "rid" => self.rids.extend(value.split(' ').next().map(str::to_owned)),
             "extmap" => self.read_extension(value),
             _ => {}
         }

@@ -295,7 +295,10 @@ impl Source {
 
     /// Packets and bytes for a sender report of each live encoding.
     pub fn reports(&self) -> impl Iterator<Item = (Ssrc, u32, u32)> + '_ {
-        let live = self.encodings.iter().filter(|e| e.packets > 0 && e.is_alive);
+        let live = self
+            .encodings
+            .iter()
+            .filter(|e| e.packets > 0 && e.is_alive);
         live.map(|e| (e.ssrc, e.packets, e.octets))
     }
 }
