@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::Message;
+use crate::media::Kind;
 use crate::peer::Context;
 use crate::peer::ice::local_ufrag_of;
 use crate::peer::report::Action;
@@ -201,6 +202,7 @@ impl Worker {
             Some(Origin::Local(publisher, _)) => {
                 let peer = self.peers.get_mut(&publisher);
                 let publication = peer.and_then(|p| p.publication_of(track));
+                let publication = publication.filter(|p| p.kind == Kind::Video);
                 let stream = publication.and_then(|p| p.encodings.get_mut(usize::from(encoding)));
                 if let Some(stream) = stream {
                     stream.key_frames.wish(now);
