@@ -10,15 +10,15 @@ use confab_signaling::room::{RoomName, check_name};
 use crate::config::{SETTINGS, Setting, Sources};
 
 /// What is to be done, with which settings.
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Where the settings come from.
-    pub sources: Sources,
+    pub(crate) sources: Sources,
     /// What is to be done.
-    pub task: Task,
+    pub(crate) task: Task,
 }
 
 /// What the process is for.
-pub enum Task {
+pub(crate) enum Task {
     /// Run the server.
     Serve,
     /// Print an access token.
@@ -26,7 +26,7 @@ pub enum Task {
 }
 
 /// Reads the command line and the environment; ends the process on `--help` and on mistakes.
-pub fn parse() -> Invocation {
+pub(crate) fn parse() -> Invocation {
     let matches = command().get_matches();
     let settings_from = |matches: &ArgMatches| {
         SETTINGS

@@ -15,25 +15,25 @@ use std::time::Duration;
 use confab_signaling::auth::{ApiKey, ApiKeyError, Auth};
 use confab_signaling::control;
 
-pub use sources::{Sources, load};
-pub use table::{SETTINGS, Setting};
+pub(crate) use sources::{Sources, load};
+pub(crate) use table::{SETTINGS, Setting};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    pub http_listen: SocketAddr,
-    pub allowed_origins: Vec<String>,
-    pub drain: Duration,
-    pub media_listen: IpAddr,
-    pub media_port: u16,
+pub(crate) struct Config {
+    pub(crate) http_listen: SocketAddr,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) drain: Duration,
+    pub(crate) media_listen: IpAddr,
+    pub(crate) media_port: u16,
     /// 0 is one for each core.
-    pub media_workers: usize,
-    pub public_ips: Vec<IpAddr>,
-    pub api_key: Option<String>,
-    pub api_secret: Option<String>,
-    pub control: control::Config,
-    pub stun_listen: Option<SocketAddr>,
-    pub log: String,
+    pub(crate) media_workers: usize,
+    pub(crate) public_ips: Vec<IpAddr>,
+    pub(crate) api_key: Option<String>,
+    pub(crate) api_secret: Option<String>,
+    pub(crate) control: control::Config,
+    pub(crate) stun_listen: Option<SocketAddr>,
+    pub(crate) log: String,
 }
 
 impl Default for Config {
@@ -57,7 +57,7 @@ impl Default for Config {
 
 /// Why the settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file named with `--config` cannot be read.
     #[error("cannot read the settings from {}: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
@@ -103,7 +103,7 @@ impl Config {
     ///
     /// # Errors
     /// When only half of it is set, or it is not usable.
-    pub fn api_key(&self) -> Result<Option<ApiKey>, ConfigError> {
+    pub(crate) fn api_key(&self) -> Result<Option<ApiKey>, ConfigError> {
         match (&self.api_key, &self.api_secret) {
             (Some(key), Some(secret)) => Ok(Some(ApiKey::new(key.clone(), secret.clone())?)),
             (Some(_), None) => Err(ConfigError::HalfAKey("auth.api_key")),
@@ -116,7 +116,7 @@ impl Config {
     ///
     /// # Errors
     /// When others could enter without a token, or the key pair is not usable.
-    pub fn auth(&self) -> Result<Auth, ConfigError> {
+    pub(crate) fn auth(&self) -> Result<Auth, ConfigError> {
         if let Some(key) = self.api_key()? {
             return Ok(Auth::with_key(key));
         }
@@ -131,7 +131,7 @@ impl Config {
     }
 
     /// The media plane's part.
-    pub fn sfu(&self) -> confab_sfu::config::Config {
+    pub(crate) fn sfu(&self) -> confab_sfu::config::Config {
         let defaults = confab_sfu::config::Config::default();
         confab_sfu::config::Config {
             workers: match self.media_workers {

@@ -6,6 +6,7 @@
 mod cli;
 mod config;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -64,6 +65,7 @@ fn print_token(config: &Config, request: &TokenRequest) -> Result<(), Failure> {
 async fn serve(config: &Config) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(&config.log)?)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let auth = config.auth()?;

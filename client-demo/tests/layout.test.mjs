@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launchChromium, NO_SERVER, screenshot, serveFromDisk } from "./chromium.mjs";
+import { installPortraits } from "./portrait.mjs";
 
 const NAMES = [
   "Ada", "Grace Hopper", "Linus", "Margaret Hamilton", "Barbara", "Alan", "Radia Perlman", "Ken", "Frances Allen",
@@ -21,6 +22,7 @@ async function gridOf(count, viewport, colorScheme = "dark") {
   const context = await browser.newContext({ viewport, colorScheme });
   await serveFromDisk(context);
   const page = await context.newPage();
+  await page.addInitScript(installPortraits);
   await page.goto(NO_SERVER);
   await page.evaluate(
     async ([names, count]) => {
@@ -36,31 +38,7 @@ async function gridOf(count, viewport, colorScheme = "dark") {
         grid.add(tile);
         tile.setMicrophone(index % 4 !== 2);
         tile.setLevel(index === 1 ? 1 : 0);
-        if (index % 3 !== 2) tile.setVideo(portrait(index));
-      }
-
-      function portrait(index) {
-        const canvas = document.createElement("canvas");
-        Object.assign(canvas, { width: 640, height: 360 });
-        const paint = canvas.getContext("2d");
-        const draw = () => {
-          const sky = paint.createLinearGradient(0, 0, 640, 360);
-          sky.addColorStop(0, `hsl(${index * 47} 40% 62%)`);
-          sky.addColorStop(1, `hsl(${index * 47 + 40} 45% 38%)`);
-          paint.fillStyle = sky;
-          paint.fillRect(0, 0, 640, 360);
-          paint.fillStyle = `hsl(${index * 83} 45% 30%)`;
-          paint.beginPath();
-          paint.ellipse(320, 390, 165, 150, 0, 0, 7);
-          paint.fill();
-          paint.fillStyle = `hsl(${20 + (index * 13) % 25} ${35 + (index * 7) % 30}% ${45 + (index * 11) % 35}%)`;
-          paint.beginPath();
-          paint.ellipse(320, 165, 72, 90, 0, 0, 7);
-          paint.fill();
-        };
-        draw();
-        setInterval(draw, 500);
-        return canvas.captureStream(2).getVideoTracks()[0];
+        if (index % 3 !== 2) tile.setVideo(window.portrait(index));
       }
     },
     [NAMES, count],

@@ -3,6 +3,7 @@
  */
 
 import assert from "node:assert/strict";
+import { installPortraits, portraitForCamera } from "./portrait.mjs";
 
 /** Cores are few where tests run. */
 const CAMERA = "640x360";
@@ -27,10 +28,15 @@ export function newRoom() {
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
  * @param {{name: string, room: string, [option: string]: string}} options Go into the page's address.
+ * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number}}} [look]
  */
-export async function join(browser, url, options) {
-  const context = await browser.newContext({ viewport: { width: 960, height: 640 }, colorScheme: "dark" });
+export async function join(browser, url, options, { viewport = { width: 960, height: 640 }, portrait } = {}) {
+  const context = await browser.newContext({ viewport, colorScheme: "dark" });
   const page = await context.newPage();
+  if (portrait) {
+    await page.addInitScript(installPortraits);
+    await page.addInitScript(portraitForCamera, portrait);
+  }
   page.on("pageerror", (error) => console.error(`${options.name}: ${error.stack}`));
   await page.goto(`${url}/?${new URLSearchParams({ video: CAMERA, autojoin: "1", ...options })}`);
   await connected(page);

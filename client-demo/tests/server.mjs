@@ -46,8 +46,9 @@ export class Server {
 
   /** Starts it, after `kill`, on the same ports again. */
   async restart() {
-    const child = spawn(binary(), ["--listen", `127.0.0.1:${this.#httpPort}`, "--media-port", String(this.#mediaPort)], {
+    const child = spawn(binary(), ["--http-listen", `127.0.0.1:${this.#httpPort}`, "--media-port", String(this.#mediaPort)], {
       stdio: ["ignore", "pipe", "pipe"],
+      env: withoutSettings(),
     });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (this.log += data));
@@ -75,6 +76,11 @@ export class Server {
     child.kill("SIGKILL");
     await exited;
   }
+}
+
+/** The tests' own CONFAB_ variables are no settings of the server, and a developer's are not wanted. */
+function withoutSettings() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CONFAB_")));
 }
 
 async function freeTcpPort() {

@@ -345,3 +345,102 @@ impl Head {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::{GoneReason, Publish};
+
+    const OFFER: &str = include_str!("../tests/sdp/chromium-default.sdp");
+    const ROOM: RoomId = RoomId(1);
+
+    fn on_free_ports(workers: usize) -> Config {
+        Config {
+            workers,
+            port: 0,
+            ..Config::default()
+        }
+    }
+
+    fn offer() -> Offer {
+        Offer {
+            sdp: OFFER.to_owned(),
+            publish: Publish::All,
+            may_publish: true,
+            may_subscribe: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_worker_loses_its_own_peers_and_nobody_elses() {
+        let (sfu, mut events) = Sfu::start(&on_free_ports(2)).unwrap();
+        let (first, second) = (PeerId(1), PeerId(2));
+        for peer in [first, second] {
+            sfu.offer(ROOM, peer, offer()).await.unwrap();
+        }
+        sfu.workers[0].send(Message::Panic).await.unwrap();
+        let gone = loop {
+            if let Event::PeerGone { peer, reason } = events.recv().await.unwrap() {
+                break (peer, reason);
+            }
+        };
+        assert_eq!(gone, (first, GoneReason::WorkerFailed));
+        assert_eq!(sfu.offer(ROOM, second, offer()).await.map(|_| ()), Ok(()));
+        // The worker that has failed is the emptier one now, and takes the next peer.
+        let third = PeerId(3);
+        sfu.offer(ROOM, third, offer()).await.unwrap();
+        let stats = sfu.stats().await;
+        let peers: Vec<u64> = stats.workers.iter().map(|(_, w)| w.peers).collect();
+        assert_eq!(peers, [1, 1]);
+        sfu.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_one_clear_sentence() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let config = Config {
+            workers: 1,
+            port: taken.local_addr().unwrap().port(),
+            ..Config::default()
+        };
+        let error = Sfu::start(&config).unwrap_err().to_string();
+        assert!(
+            error.contains(&taken.local_addr().unwrap().to_string()),
+            "{error}"
+        );
+        assert!(error.contains("choose another"), "{error}");
+        let none = Sfu::start(&on_free_ports(0)).unwrap_err();
+        assert!(matches!(none, StartError::NoWorkers));
+        let past = Config {
+            port: u16::MAX,
+            ..on_free_ports(2)
+        };
+        assert!(matches!(
+            Sfu::start(&past).unwrap_err(),
+            StartError::PortRange { .. }
+        ));
+    }
+
+    #[tokio::test]
+    async fn commands_to_nobody_are_refused_and_a_stopped_plane_says_so() {
+        let (sfu, _events) = Sfu::start(&on_free_ports(1)).unwrap();
+        let (peer, track) = (PeerId(9), TrackId(9));
+        assert_eq!(
+            sfu.mute(peer, track, true).await,
+            Err(CommandError::UnknownPeer)
+        );
+        sfu.offer(ROOM, peer, offer()).await.unwrap();
+        assert_eq!(
+            sfu.unpublish(peer, track).await,
+            Err(CommandError::UnknownTrack(track))
+        );
+        sfu.close(peer).await;
+        assert!(sfu.peer_stats(peer).await.is_none());
+        sfu.shutdown().await;
+        assert_eq!(
+            sfu.offer(ROOM, peer, offer()).await,
+            Err(OfferError::WorkerFailed)
+        );
+    }
+}

@@ -238,3 +238,60 @@ async fn spawn<M: MediaPlane>(media: M, id: CommandId, command: Command) -> (Com
     });
     (id, outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::auth::Auth;
+    use crate::control::Config;
+    use crate::protocol::{ClientMessage, Request};
+    use confab_sfu::Sfu;
+    use std::time::SystemTime;
+
+    #[tokio::test]
+    async fn a_socket_whose_frames_are_not_read_is_closed_and_its_session_lives() {
+        let (sfu, events) = Sfu::start(&confab_sfu::Config {
+            workers: 1,
+            port: 0,
+            ..confab_sfu::Config::default()
+        })
+        .unwrap();
+        let service = Service::start(Control::new(Config::default()), sfu, events);
+        let (deaf, mut frames) = service.open_socket().await;
+        let say = |socket, text: String| {
+            let service = service.clone();
+            async move {
+                let input = match ClientMessage::parse(&text).unwrap() {
+                    ClientMessage::Request(id, Request::Hello(hello)) => {
+                        let access = Auth::open().check(None, SystemTime::now());
+                        SocketInput::Hello(id, hello, access)
+                    }
+                    ClientMessage::Request(id, request) => SocketInput::Request(id, request),
+                    ClientMessage::Ack(seq) => SocketInput::Ack(seq),
+                };
+                service.socket(socket, input).await;
+            }
+        };
+        say(deaf, r#"{"id":0,"type":"hello","version":1}"#.into()).await;
+        let welcome: serde_json::Value =
+            serde_json::from_str(&frames.recv().await.unwrap()).unwrap();
+        for id in 1..=SOCKET_QUEUE + 1 {
+            say(deaf, format!(r#"{{"id":{id},"type":"ping"}}"#)).await;
+        }
+        // It answers in turn, so everything before has been handled then.
+        service.counters().await;
+        let mut read = 0;
+        while frames.recv().await.is_some() {
+            read += 1;
+        }
+        assert_eq!(read, SOCKET_QUEUE, "no more is kept than the queue holds");
+        let (next, mut frames) = service.open_socket().await;
+        let session = &welcome["session"];
+        let hello = format!(
+            r#"{{"id":9999,"type":"hello","version":1,"resume":{{"session":{session},"seq":0}}}}"#
+        );
+        say(next, hello).await;
+        assert!(frames.recv().await.unwrap().contains(r#""resumed":true"#));
+    }
+}

@@ -224,6 +224,8 @@ impl Session {
 mod tests {
     use super::*;
     use crate::protocol::{Media, MediaState, Pong};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     const GRACE: Duration = Duration::from_secs(30);
 
@@ -352,5 +354,54 @@ mod tests {
     fn secrets_are_long_and_differ() {
         assert_ne!(new_secret(), new_secret());
         assert_eq!(new_secret().len(), 32);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Event,
+        /// The client reads so many frames.
+        Read(usize),
+        Acknowledge,
+        /// The socket dies with what is unread, and another one takes over.
+        Reconnect,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Event),
+            3 => (0..4_usize).prop_map(Step::Read),
+            1 => Just(Step::Acknowledge),
+            1 => Just(Step::Reconnect),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_is_read_once_and_in_order(steps in vec(step(), 0..200)) {
+            let mut session = session();
+            let (mut said, mut read) = (0, 0);
+            for step in steps.into_iter().chain([Step::Reconnect, Step::Read(usize::MAX)]) {
+                match step {
+                    Step::Event => {
+                        session.handle_event(&event());
+                        said += 1;
+                    }
+                    Step::Read(frames) => {
+                        for frame in std::iter::from_fn(|| session.poll_frame()).take(frames) {
+                            let frame: serde_json::Value = serde_json::from_str(&frame)?;
+                            read += 1;
+                            prop_assert_eq!(&frame["seq"], &serde_json::json!(read));
+                        }
+                    }
+                    Step::Acknowledge => session.handle_ack(read),
+                    Step::Reconnect => {
+                        session.handle_detached(Instant::now());
+                        prop_assert!(session.can_resume(read));
+                        session.handle_resumed(read);
+                    }
+                }
+            }
+            prop_assert_eq!(read, said);
+        }
     }
 }

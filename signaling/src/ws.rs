@@ -9,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use crate::auth::Auth;
 use crate::connection::{ACK_COST, Action, Connection, MAX_MESSAGE_BYTES, REQUEST_COST};
 use crate::control::{SocketId, SocketInput};
-use crate::http::{App, problem};
+use crate::http::App;
+use crate::http::problem::{self, Problem};
 use crate::protocol::{ClientMessage, Closing, ErrorCode, Event, Failure, Malformed, Request};
 use crate::service::Service;
 
@@ -37,19 +38,11 @@ pub(crate) async fn upgrade(
         Err(rejection) => return rejection.into_response(),
     };
     if !app.origins.allow(&headers) {
-        return problem::response(
-            StatusCode::FORBIDDEN,
-            &Failure::new(
-                ErrorCode::NotAllowed,
-                "Pages of this origin may not connect; add it to `http.allowed_origins`.",
-            ),
-        );
+        return problem::foreign_origin().into_response();
     }
     let Ok(permit) = app.sockets.clone().try_acquire_owned() else {
-        return problem::failure(&Failure::new(
-            ErrorCode::ServerFull,
-            "The server has as many sockets as it may.",
-        ));
+        let message = "The server has as many sockets as it may.";
+        return Problem::from(Failure::new(ErrorCode::ServerFull, message)).into_response();
     };
     upgrade
         .max_message_size(HARD_LIMIT_BYTES)
@@ -99,10 +92,8 @@ async fn run(mut socket: WebSocket, service: &Service, auth: &Auth) {
         match connection.poll_action() {
             None => {}
             Some(Action::Ping) => {
-                if send(socket.send(Message::Ping(Default::default())))
-                    .await
-                    .is_err()
-                {
+                let sent = send(socket.send(Message::Ping(Default::default()))).await;
+                if sent.is_err() {
                     break End::Lost;
                 }
             }

@@ -9,20 +9,20 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::{Config, ConfigError, SETTINGS, Setting};
 
 /// The file that is read if it is there.
-pub const DEFAULT_FILE: &str = "confab.toml";
+pub(crate) const DEFAULT_FILE: &str = "confab.toml";
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "CONFAB_";
 
 /// Where settings come from besides the defaults.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// The file named with `--config`, which then must exist.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The environment.
-    pub variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
     /// The flags, by the key of their setting.
-    pub flags: Vec<(&'static str, String)>,
+    pub(crate) flags: Vec<(&'static str, String)>,
 }
 
 /// Values by key, from a source whose values are all text.
@@ -58,7 +58,7 @@ impl Provider for Texts {
 ///
 /// # Errors
 /// When a source cannot be read, names what does not exist, or sets what cannot be.
-pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+pub(crate) fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut figment = Figment::new();
     if let Some(path) = file(sources) {
         figment = figment.merge(read(&path)?);

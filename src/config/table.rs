@@ -9,29 +9,29 @@ use tracing_subscriber::EnvFilter;
 use super::Config;
 
 /// One setting.
-pub struct Setting {
+pub(crate) struct Setting {
     /// Its name in `confab.toml`: section and key.
-    pub key: &'static str,
+    pub(crate) key: &'static str,
     /// What it is unless set, as it would be written in a variable.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
     /// What it may be; ends "expected is …".
-    pub expected: &'static str,
+    pub(crate) expected: &'static str,
     /// What it is for.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     /// Whether its value must not be shown.
-    pub secret: bool,
+    pub(crate) secret: bool,
     /// Takes a value over; `None` if it is not one.
-    pub apply: fn(&mut Config, &[String]) -> Option<()>,
+    pub(crate) apply: fn(&mut Config, &[String]) -> Option<()>,
 }
 
 impl Setting {
     /// Its environment variable.
-    pub fn variable(&self) -> String {
+    pub(crate) fn variable(&self) -> String {
         format!("CONFAB_{}", self.key.replace('.', "_").to_uppercase())
     }
 
     /// Its flag, without the dashes.
-    pub fn flag(&self) -> String {
+    pub(crate) fn flag(&self) -> String {
         self.key.replace(['.', '_'], "-")
     }
 }
@@ -68,7 +68,7 @@ fn origin(text: &str) -> Option<()> {
 }
 
 /// Every setting.
-pub const SETTINGS: &[Setting] = &[
+pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "http.listen",
         default: "127.0.0.1:8080",

@@ -59,7 +59,7 @@ fn the_example_shows_every_setting_at_its_default() {
     let text = std::fs::read_to_string(example()).unwrap();
     for setting in SETTINGS {
         let (section, key) = setting.key.split_once('.').unwrap();
-        let section = text.split(&format!("[{section}]")).nth(1).unwrap();
+        let section = text.split(&format!("\n[{section}]")).nth(1).unwrap();
         let section = section.split("\n[").next().unwrap();
         assert!(
             section.contains(&format!("\n# {key} = ")),

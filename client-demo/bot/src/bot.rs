@@ -1,5 +1,6 @@
 //! A participant in a call: joins, publishes, watches its slots, does as it is told, leaves.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,9 @@ pub struct BotConfig {
     pub record: Option<PathBuf>,
     /// The local address and port of the media connection; port 0 is any.
     pub bind: String,
+    /// Where to send media instead of to the candidates of the answer: a forwarder that makes a bad
+    /// link between bot and server.
+    pub media_through: Option<SocketAddr>,
 }
 
 impl BotConfig {
@@ -79,6 +83,7 @@ impl BotConfig {
             decode: true,
             record: None,
             bind: "127.0.0.1:0".to_owned(),
+            media_through: None,
         }
     }
 }
@@ -134,6 +139,7 @@ struct Slot {
 /// What the rest of the bot tells a sending task.
 struct Sender {
     muted: AtomicBool,
+    paused: AtomicBool,
     key_frame_wanted: AtomicBool,
     stats: Mutex<SentStats>,
 }
@@ -244,6 +250,13 @@ impl Bot {
             reply => return Err(wrong_reply("mute", &reply)),
         }
         Ok(())
+    }
+
+    /// Stops sending, or goes on, without telling anybody: as a camera that hangs would.
+    pub fn pause(&self, paused: bool) {
+        for sender in &lock(&self.call.shared.state).sent {
+            sender.paused.store(paused, Ordering::Relaxed);
+        }
     }
 
     /// Ends the publication of a track; its m-line stays.
@@ -406,6 +419,7 @@ impl Call {
             | Reply::Answer { sdp, .. } => sdp,
             reply => return Err(wrong_reply("join or offer", &reply)),
         };
+        let answer = self.redirect(answer);
         connection.accept(answer).await?;
         *media = Some(self.serve(connection, events, audio, video).await?);
         Ok(())
@@ -476,9 +490,32 @@ impl Call {
             new_connection: false,
         };
         match self.request(request).await? {
-            Reply::Answer { sdp, .. } => connection.accept(sdp).await,
+            Reply::Answer { sdp, .. } => connection.accept(self.redirect(sdp)).await,
             reply => Err(wrong_reply("offer", &reply)),
         }
+    }
+
+    /// The answer with its candidates replaced, if media is to take another way.
+    fn redirect(&self, answer: String) -> String {
+        let Some(through) = self.config.media_through else {
+            return answer;
+        };
+        answer
+            .split_inclusive("\r\n")
+            .map(|line| match line.starts_with("a=candidate:") {
+                // Foundation, component, transport and priority come before the address (RFC 8839
+                // section 5.1).
+                true => {
+                    let mut fields: Vec<&str> = line.split(' ').collect();
+                    let (address, port) = (through.ip().to_string(), through.port().to_string());
+                    if let Some(target) = fields.get_mut(4..6) {
+                        target.copy_from_slice(&[&address, &port]);
+                    }
+                    fields.join(" ")
+                }
+                false => line.to_owned(),
+            })
+            .collect()
     }
 
     /// Gives every slot a receiver, before the server's reply says what the slot shows.
@@ -612,7 +649,7 @@ impl Stream {
         let mut ticks = self.start(AUDIO_INTERVAL).await;
         loop {
             ticks.tick().await;
-            if self.is_muted() {
+            if self.is_silent() {
                 packetizer.skip(FRAME_SAMPLES as u32);
                 continue;
             }
@@ -633,7 +670,7 @@ impl Stream {
         let _ends_with_this_task = AbortOnDrop(feedback.abort_handle());
         loop {
             ticks.tick().await;
-            if self.is_muted() {
+            if self.is_silent() {
                 packetizer.skip(ticks_per_frame);
                 // Those who watch need one when the picture comes back.
                 self.sender.key_frame_wanted.store(true, Ordering::Relaxed);
@@ -663,8 +700,8 @@ impl Stream {
         ticks
     }
 
-    fn is_muted(&self) -> bool {
-        self.sender.muted.load(Ordering::Relaxed)
+    fn is_silent(&self) -> bool {
+        self.sender.muted.load(Ordering::Relaxed) || self.sender.paused.load(Ordering::Relaxed)
     }
 
     /// Sends the packets of a frame. False once that is no longer possible.
@@ -716,6 +753,7 @@ impl Sender {
     fn new(mid: &str) -> Sender {
         Sender {
             muted: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             key_frame_wanted: AtomicBool::new(false),
             stats: Mutex::new(SentStats {
                 mid: mid.to_owned(),

@@ -69,6 +69,9 @@ pub enum Message {
     },
     /// Say goodbye to every peer and end.
     Stop,
+    /// Fail.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Message {

@@ -129,6 +129,8 @@ impl Worker {
                 }
             }
             Message::Stop => self.stop(now),
+            #[cfg(test)]
+            Message::Panic => panic!("a test wants this worker to fail"),
         }
     }
 

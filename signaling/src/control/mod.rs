@@ -448,7 +448,10 @@ impl Control {
             .entry(request.type_name())
             .or_default() += 1;
         let refusal = match client.session.handle_request(id) {
-            Admission::Repeated => None,
+            Admission::Repeated => {
+                self.flush_frames(key);
+                None
+            }
             Admission::Stale => Some((
                 ErrorCode::StaleId,
                 "The answer to a request this old is no longer kept.",

@@ -249,4 +249,22 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), METRICS.len());
     }
+    #[test]
+    fn the_guide_describes_every_metric() {
+        let guide = include_str!("../../../docs/operations.md");
+        for metric in METRICS {
+            let label = match metric.label {
+                Some(label) => format!("`{label}`"),
+                None => "none".to_owned(),
+            };
+            let Metric {
+                name, kind, help, ..
+            } = metric;
+            let row = format!("| `{name}` | {kind} | {label} | {help} |");
+            assert!(
+                guide.contains(&row),
+                "docs/operations.md lacks the row\n{row}"
+            );
+        }
+    }
 }

@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use include_dir::{Dir, include_dir};
 
-use super::problem;
-use crate::protocol::{ErrorCode, Failure};
+use super::problem::{self, Problem};
+use crate::protocol::ErrorCode;
 
 static WEB: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client-demo/web");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client-demo/sdk");
@@ -77,11 +77,15 @@ pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
         path => path,
     };
     let Some(asset) = ASSETS.get(path) else {
-        let missing = Failure::new(ErrorCode::BadRequest, "There is nothing at this address.");
-        return problem::response(StatusCode::NOT_FOUND, &missing);
+        return Problem::new(
+            StatusCode::NOT_FOUND,
+            ErrorCode::BadRequest,
+            "There is nothing at this address.",
+        )
+        .into_response();
     };
     if method != Method::GET && method != Method::HEAD {
-        let mut response = problem::method_not_allowed().await;
+        let mut response = problem::method_not_allowed().await.into_response();
         let allow = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(header::ALLOW, allow);
         return response;

@@ -10,49 +10,80 @@ use crate::protocol::{ErrorCode, Failure};
 /// When to try again what the server has no room for now, in seconds.
 const RETRY_AFTER: &str = "5";
 
+/// A refusal and its status.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    failure: Failure,
+}
+
+impl Problem {
+    /// A refusal with a status of its own.
+    pub(crate) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Problem {
+        Problem {
+            status,
+            failure: Failure::new(code, message),
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    /// A refusal with the status that its code stands for.
+    fn from(failure: Failure) -> Problem {
+        Problem {
+            status: status(failure.code),
+            failure,
+        }
+    }
+}
+
+/// The document, as it goes over the wire.
 #[derive(Serialize)]
-struct Problem<'a> {
+struct Document {
     status: u16,
     code: ErrorCode,
-    title: &'a str,
+    title: String,
 }
 
-/// A refusal with the status that its code stands for.
-pub(crate) fn failure(failure: &Failure) -> Response {
-    response(status(failure.code), failure)
-}
-
-/// A refusal.
-pub(crate) fn response(status: StatusCode, failure: &Failure) -> Response {
-    let problem = Problem {
-        status: status.as_u16(),
-        code: failure.code,
-        title: &failure.message,
-    };
-    let mut response = (status, Json(problem)).into_response();
-    let headers = response.headers_mut();
-    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
-    set(header::CONTENT_TYPE, "application/problem+json");
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            set(header::WWW_AUTHENTICATE, "Bearer");
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = Document {
+            status: self.status.as_u16(),
+            code: self.failure.code,
+            title: self.failure.message,
+        };
+        let mut response = (self.status, Json(document)).into_response();
+        let headers = response.headers_mut();
+        let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, "application/problem+json");
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                set(header::WWW_AUTHENTICATE, "Bearer");
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                set(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            _ => {}
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            set(header::RETRY_AFTER, RETRY_AFTER);
-        }
-        _ => {}
+        response
     }
-    response
 }
 
 /// What a method that a path does not know is answered with.
-pub(crate) async fn method_not_allowed() -> Response {
-    response(
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        &Failure::new(
-            ErrorCode::NotAllowed,
-            "This address does not know this method; the `Allow` header lists those it does.",
-        ),
+        ErrorCode::NotAllowed,
+        "This address does not know this method; the `Allow` header lists those it does.",
+    )
+}
+
+/// What a page of a foreign origin is answered with.
+pub(crate) fn foreign_origin() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        ErrorCode::NotAllowed,
+        "Pages of this origin may not connect; add it to `http.allowed_origins`.",
     )
 }
 

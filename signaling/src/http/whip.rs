@@ -13,7 +13,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::{App, problem};
+use super::App;
+use super::problem::{self, Problem};
 use crate::auth::Access;
 use crate::control::{Address, Endpoint, HttpAnswer, HttpRequest};
 use crate::protocol::{ErrorCode, Failure};
@@ -22,34 +23,45 @@ use crate::room::RoomName;
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
-/// A request that may be looked at: its room is a name, its token valid, its body text of the
-/// right type.
+/// What the query may say.
+#[derive(Deserialize)]
+struct Options {
+    /// What the participant is to be called.
+    name: Option<String>,
+}
+
+/// A request whose token is valid.
 pub(super) struct Admitted<Params> {
     app: App,
     params: Params,
     access: Access,
-    query: Option<String>,
+    name: Option<String>,
     headers: HeaderMap,
     request: Request,
 }
 
 impl<Params: for<'de> Deserialize<'de> + Send> FromRequest<App> for Admitted<Params> {
-    type Rejection = Response;
+    type Rejection = Problem;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let access = app
-            .auth
-            .check(bearer(&parts.headers), SystemTime::now())
-            .map_err(|failure| problem::failure(&failure))?;
+        let access = app.auth.check(bearer(&parts.headers), SystemTime::now())?;
         let Path(params) = Path::<Params>::from_request_parts(&mut parts, app)
             .await
-            .map_err(IntoResponse::into_response)?;
+            .map_err(|rejection| {
+                let text = format!("The path is not valid: {}.", rejection.body_text());
+                Failure::new(ErrorCode::BadRequest, text)
+            })?;
+        let Query(Options { name }) =
+            Query::<Options>::try_from_uri(&parts.uri).map_err(|rejection| {
+                let text = format!("The query is not valid: {}.", rejection.body_text());
+                Failure::new(ErrorCode::BadRequest, text)
+            })?;
         Ok(Admitted {
             app: app.clone(),
             params,
             access,
-            query: parts.uri.query().map(str::to_owned),
+            name,
             headers: parts.headers.clone(),
             request: Request::from_parts(parts, body),
         })
@@ -58,49 +70,35 @@ impl<Params: for<'de> Deserialize<'de> + Send> FromRequest<App> for Admitted<Par
 
 impl<Params> Admitted<Params> {
     /// The body as text, if its type is `wanted`.
-    async fn text(self, wanted: &str) -> Result<String, Response> {
+    async fn text(self, wanted: &str) -> Result<String, Problem> {
         let found = self.headers.get(header::CONTENT_TYPE);
         let found = found.and_then(|value| value.to_str().ok()).unwrap_or("");
         let media_type = found.split(';').next().unwrap_or("").trim();
         if !media_type.eq_ignore_ascii_case(wanted) {
-            let failure = Failure::new(
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 ErrorCode::BadRequest,
                 format!("The `Content-Type` must be `{wanted}`."),
-            );
-            return Err(problem::response(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                &failure,
             ));
         }
         let bytes = Bytes::from_request(self.request, &self.app)
             .await
             .map_err(|rejection| {
-                let failure = Failure::new(ErrorCode::TooLarge, rejection.body_text());
-                problem::response(rejection.status(), &failure)
+                let text = format!("The body cannot be read: {}.", rejection.body_text());
+                Problem::new(rejection.status(), ErrorCode::TooLarge, text)
             })?;
-        String::from_utf8(bytes.into()).map_err(|_| {
-            problem::failure(&Failure::new(ErrorCode::BadSdp, "The body is not UTF-8."))
-        })
+        String::from_utf8(bytes.into())
+            .map_err(|_| Failure::new(ErrorCode::BadSdp, "The body is not UTF-8.").into())
     }
-}
-
-#[derive(Deserialize)]
-struct Options {
-    name: Option<String>,
 }
 
 /// `POST /whip/{room}`, `POST /whep/{room}`.
 pub(super) async fn create(
     endpoint: Endpoint,
     admitted: Admitted<String>,
-) -> Result<Response, Response> {
-    let room = room_name(&admitted.params)?;
-    let uri = format!("?{}", admitted.query.as_deref().unwrap_or_default());
-    let name = uri
-        .parse()
-        .ok()
-        .and_then(|uri| Query::<Options>::try_from_uri(&uri).ok())
-        .and_then(|Query(options)| options.name);
+) -> Result<Response, Problem> {
+    let room: RoomName = admitted.params.parse()?;
+    let name = admitted.name.clone();
     let service = admitted.app.service.clone();
     let access = admitted.access.clone();
     let location = format!("/{}/{}", endpoint.path(), room.as_str());
@@ -119,7 +117,7 @@ pub(super) async fn create(
 pub(super) async fn delete(
     endpoint: Endpoint,
     admitted: Admitted<(String, String)>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let address = address(endpoint, &admitted)?;
     let answer = admitted
         .app
@@ -133,7 +131,7 @@ pub(super) async fn delete(
 pub(super) async fn patch(
     endpoint: Endpoint,
     admitted: Admitted<(String, String)>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let address = address(endpoint, &admitted)?;
     let if_match = admitted.headers.get(header::IF_MATCH);
     let if_match = if_match
@@ -159,13 +157,7 @@ pub(super) async fn options() -> Response {
 /// door would let in.
 pub(super) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
     if app.auth.is_open() && !app.origins.allow(request.headers()) {
-        return problem::response(
-            StatusCode::FORBIDDEN,
-            &Failure::new(
-                ErrorCode::NotAllowed,
-                "Pages of this origin may not connect; add it to `http.allowed_origins`.",
-            ),
-        );
+        return problem::foreign_origin().into_response();
     }
     let is_options = request.method() == Method::OPTIONS;
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -201,22 +193,18 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn room_name(text: &str) -> Result<RoomName, Response> {
-    text.parse().map_err(|failure| problem::failure(&failure))
-}
-
-fn address(endpoint: Endpoint, admitted: &Admitted<(String, String)>) -> Result<Address, Response> {
+fn address(endpoint: Endpoint, admitted: &Admitted<(String, String)>) -> Result<Address, Failure> {
     let (room, secret) = &admitted.params;
     Ok(Address {
         endpoint,
-        room: room_name(room)?,
+        room: room.parse()?,
         secret: secret.clone(),
         access: admitted.access.clone(),
     })
 }
 
 fn response(answer: HttpAnswer, location: &str) -> Response {
-    let refuse = |status, code, message| problem::response(status, &Failure::new(code, message));
+    let refuse = |status, code, message| Problem::new(status, code, message).into_response();
     match answer {
         HttpAnswer::Created { secret, sdp, etag } => {
             let headers = [
@@ -250,6 +238,6 @@ fn response(answer: HttpAnswer, location: &str) -> Response {
             ErrorCode::BadRequest,
             "The entity tag in `If-Match` is not that of the present ICE session.",
         ),
-        HttpAnswer::Refused(failure) => problem::failure(&failure),
+        HttpAnswer::Refused(failure) => Problem::from(failure).into_response(),
     }
 }

@@ -92,8 +92,8 @@ pub struct Offer {
     /// Which sending m-lines are published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tracks: Vec<PublishedLine>,
-    /// The offer is that of a new media connection, which takes the place of the old one. Tracks
-    /// of the old one end.
+    /// The offer is that of a new media connection. The old one ends before, and its tracks with
+    /// it, even if the offer is then refused.
     #[serde(default)]
     pub new_connection: bool,
 }

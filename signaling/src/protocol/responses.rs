@@ -115,7 +115,7 @@ pub struct Left {}
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Pong {}
 
-/// To any request that was refused, which has then changed nothing. Without `re` it speaks of a
+/// To any request that was refused; it has changed nothing. Without `re` it speaks of a
 /// frame whose `id` could not be read.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {

@@ -30,13 +30,14 @@ pub(super) struct Accepted {
 }
 
 /// Accepts an m-line, or says why it cannot be served. `sources` are the SSRCs it had as a slot,
-/// filled in when it becomes one.
+/// filled in when it becomes one; `free_stream` numbers the stream of a new slot.
 pub(super) fn accept(
     offer: &Offer,
     line: &OfferedLine,
     policy: Policy,
     sources: &mut SlotSources,
     new_ssrc: &mut dyn FnMut() -> Ssrc,
+    free_stream: impl FnOnce(Kind) -> u16,
 ) -> Result<Accepted, OfferError> {
     let kind = supported_kind(line)?;
     let mid = line
@@ -95,7 +96,10 @@ pub(super) fn accept(
     let send = sends.then(|| SendSection {
         ssrc: *sources.media.get_or_insert_with(&mut *new_ssrc),
         rtx_ssrc: has_rtx.then(|| *sources.rtx.get_or_insert_with(&mut *new_ssrc)),
-        msid: format!("slot-{mid}"),
+        msid: format!(
+            "slot-{}",
+            sources.stream.get_or_insert_with(|| free_stream(kind))
+        ),
         extensions: extensions.send,
     });
     Ok(Accepted {

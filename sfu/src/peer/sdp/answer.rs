@@ -140,7 +140,8 @@ impl Writer<'_> {
         let Some(send) = &section.send else {
             return;
         };
-        let msid = format!("{0} {0}", send.msid);
+        // The stream may be another m-line's too, the track may not: Chromium refuses the answer.
+        let msid = format!("{} {}-{}", send.msid, section.kind, section.mid);
         a.value("msid", &msid);
         if let Some(rtx) = send.rtx_ssrc {
             a.value("ssrc-group", format!("FID {} {}", send.ssrc.0, rtx.0));

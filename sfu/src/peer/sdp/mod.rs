@@ -36,6 +36,7 @@ pub use transport::Local;
 use crate::peer::dtls::Fingerprint;
 use crate::peer::ice::Credentials;
 
+use crate::media::Kind;
 use crate::types::{Mid, Ssrc};
 
 /// Largest SDP that is read, in bytes: [`MAX_LINES`] m-lines of 4 KiB, which is what Chromium
@@ -110,11 +111,14 @@ struct Line {
     sources: SlotSources,
 }
 
-/// The SSRCs of an m-line as a slot. They outlast times in which it is none.
+/// What an m-line is known by as a slot. It outlasts times in which it is none.
 #[derive(Clone, Copy, Debug, Default)]
 struct SlotSources {
     media: Option<Ssrc>,
     rtx: Option<Ssrc>,
+    /// The n-th audio and the n-th video slot share a stream: receivers keep sound and picture in
+    /// step within a stream only.
+    stream: Option<u16>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -254,6 +258,7 @@ impl Negotiation {
     ) -> Result<(Vec<Line>, Vec<Accepted>), OfferError> {
         let mut lines = Vec::with_capacity(offer.lines.len());
         let mut accepted = Vec::new();
+        let mut streams: Vec<(Kind, u16)> = Vec::new();
         let mut first_reason = None;
         for offered in &offer.lines {
             let before = self.lines.get(offered.name.index).filter(|line| line.live);
@@ -263,9 +268,29 @@ impl Negotiation {
                 sources: before.map(|line| line.sources).unwrap_or_default(),
             };
             if !offered.stopped {
-                match accept(offer, offered, policy, &mut line.sources, new_ssrc) {
+                // Streams are few, so that looking for a free one costs little.
+                let free_stream = |kind| {
+                    let kept = self.sections.iter().filter(|s| s.kind == kind);
+                    let taken: Vec<u16> = kept
+                        .filter_map(|s| self.lines.get(s.index)?.sources.stream)
+                        .chain(streams.iter().filter(|s| s.0 == kind).map(|s| s.1))
+                        .collect();
+                    (0..u16::MAX)
+                        .find(|stream| !taken.contains(stream))
+                        .unwrap_or_default()
+                };
+                match accept(
+                    offer,
+                    offered,
+                    policy,
+                    &mut line.sources,
+                    new_ssrc,
+                    free_stream,
+                ) {
                     Ok(section) => {
                         line.live = true;
+                        let stream = line.sources.stream;
+                        streams.extend(stream.map(|stream| (section.section.kind, stream)));
                         accepted.push(section);
                     }
                     Err(reason @ OfferError::NoCommonCodec { .. })

@@ -46,7 +46,7 @@ pub struct SendSection {
     pub ssrc: Ssrc,
     /// The SSRC of our retransmissions, when a payload has them. As stable as `ssrc`.
     pub rtx_ssrc: Option<Ssrc>,
-    /// The id of the `MediaStream` and the track that the client makes of it.
+    /// The id of the `MediaStream` that the client makes of it.
     pub msid: String,
     /// The header extensions that we may put on packets.
     pub extensions: ExtensionMap,

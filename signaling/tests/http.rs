@@ -1,0 +1,284 @@
+//! WHIP, WHEP, health, metrics and the page over real sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, SystemTime};
+
+use common::{House, Response, settings};
+use confab_signaling::Settings;
+use confab_signaling::auth::{ApiKey, Auth, Grants, TokenRequest};
+use confab_signaling::connection::MAX_MESSAGE_BYTES;
+use serde_json::json;
+
+const SDP: &str = "Content-Type: application/sdp\r\n";
+const FRAGMENT: &str = "Content-Type: application/trickle-ice-sdpfrag\r\n";
+
+async fn publish(house: &House) -> Response {
+    let offer = "send 0\r\na=ice-ufrag:old\r\n";
+    let created = house
+        .http("POST", "/whip/kitchen?name=Stage%20left", SDP, offer)
+        .await;
+    assert_eq!(created.status, 201, "{created:?}");
+    created
+}
+
+#[tokio::test]
+async fn a_stream_published_over_whip_is_seen_in_the_room_until_it_is_deleted() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "receive 0").await;
+    let created = publish(&house).await;
+    assert_eq!(created.header("content-type"), "application/sdp");
+    assert!(created.body.starts_with("answer to send 0"));
+    assert_eq!(created.header("etag"), "\"1\"");
+    let joined = alice.event().await;
+    assert_eq!(joined["participant"]["name"], "Stage left");
+    let session = created.header("location").to_owned();
+    assert!(
+        session.starts_with("/whip/kitchen/") && session.len() > 40,
+        "{session}"
+    );
+    assert_eq!(house.http("DELETE", &session, "", "").await.status, 200);
+    assert_eq!(alice.event().await["type"], "participant_left");
+    assert_eq!(house.http("DELETE", &session, "", "").await.status, 404);
+    assert_eq!(house.sfu.closed(), 1);
+}
+
+#[tokio::test]
+async fn a_whep_client_receives_and_publishes_nothing() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "send 0").await;
+    let created = house
+        .http("POST", "/whep/kitchen", SDP, "receive 0, send 1")
+        .await;
+    assert_eq!(created.status, 201);
+    assert!(created.header("location").starts_with("/whep/kitchen/"));
+    let joined = alice.event().await;
+    assert_eq!(joined["participant"]["tracks"], json!([]));
+}
+
+#[tokio::test]
+async fn ice_is_restarted_with_the_right_precondition_only() {
+    let house = House::new().await;
+    let created = publish(&house).await;
+    let session = created.header("location");
+    let fragment = |ufrag: &str| format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:x\r\n");
+    let new = fragment("new");
+    for (headers, body, status) in [
+        (FRAGMENT.to_owned(), &new, 428),
+        (format!("{FRAGMENT}If-Match: \"7\"\r\n"), &new, 412),
+        (
+            format!("{FRAGMENT}If-Match: \"1\"\r\n"),
+            &fragment("old"),
+            204,
+        ),
+        (
+            format!("{FRAGMENT}If-Match: *\r\n"),
+            &"nonsense".to_owned(),
+            422,
+        ),
+        (format!("{SDP}If-Match: *\r\n"), &new, 415),
+    ] {
+        let answer = house.http("PATCH", session, &headers, body).await;
+        assert_eq!(answer.status, status, "{headers}");
+        if status >= 400 {
+            answer.code();
+        }
+    }
+    let headers = format!("{FRAGMENT}If-Match: *\r\n");
+    let restarted = house.http("PATCH", session, &headers, &new).await;
+    assert_eq!(restarted.status, 200);
+    assert_eq!(
+        restarted.header("content-type"),
+        "application/trickle-ice-sdpfrag"
+    );
+    assert_eq!(restarted.header("etag"), "\"2\"");
+    assert!(restarted.body.starts_with("answer to a=ice-ufrag:new"));
+}
+
+#[tokio::test]
+async fn every_mistake_is_a_problem_with_a_code() {
+    let house = House::new().await;
+    let large = "x".repeat(MAX_MESSAGE_BYTES + 1);
+    let foreign = format!("{SDP}Origin: https://evil.example.org\r\n");
+    let table: &[(&str, &str, &str, &str, u16, &str)] = &[
+        ("POST", "/whip/a%20b", SDP, "send 0", 400, "bad_room"),
+        (
+            "POST",
+            "/whip/kitchen?name=%0A",
+            SDP,
+            "send 0",
+            400,
+            "bad_name",
+        ),
+        ("POST", "/whip/kitchen", "", "send 0", 415, "bad_request"),
+        (
+            "POST",
+            "/whip/kitchen",
+            "Content-Type: text/plain\r\n",
+            "send 0",
+            415,
+            "bad_request",
+        ),
+        ("POST", "/whip/kitchen", SDP, "bad", 503, "overloaded"),
+        ("POST", "/whip/kitchen", SDP, "panic", 500, "internal"),
+        ("POST", "/whip/kitchen", SDP, &large, 413, "too_large"),
+        (
+            "POST",
+            "/whip/kitchen",
+            &foreign,
+            "send 0",
+            403,
+            "not_allowed",
+        ),
+        ("GET", "/whip/kitchen", "", "", 405, "not_allowed"),
+        ("PUT", "/whip/kitchen/x", "", "", 405, "not_allowed"),
+        ("DELETE", "/whip/kitchen/guess", "", "", 404, "unknown_peer"),
+        (
+            "PATCH",
+            "/whip/kitchen/guess",
+            FRAGMENT,
+            "x",
+            404,
+            "unknown_peer",
+        ),
+        ("POST", "/", "", "", 405, "not_allowed"),
+        ("GET", "/nothing", "", "", 404, "bad_request"),
+        ("GET", "/../Cargo.toml", "", "", 404, "bad_request"),
+        ("GET", "/sdk/../../Cargo.toml", "", "", 404, "bad_request"),
+    ];
+    for (method, path, headers, body, status, code) in table {
+        let answer = house.http(method, path, headers, body).await;
+        assert_eq!(
+            answer.status, *status,
+            "{method} {path} {headers}: {answer:?}"
+        );
+        assert_eq!(answer.code(), *code, "{method} {path} {headers}");
+    }
+    assert!(house.sfu.peers().is_empty());
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_use_whip() {
+    let house = House::new().await;
+    let origin = "Origin: https://app.example.org\r\n";
+    let preflight = house.http("OPTIONS", "/whip/kitchen", origin, "").await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(
+        preflight.header("access-control-allow-origin"),
+        "https://app.example.org"
+    );
+    assert!(
+        preflight
+            .header("access-control-allow-methods")
+            .contains("PATCH")
+    );
+    assert!(
+        preflight
+            .header("access-control-allow-headers")
+            .contains("Authorization")
+    );
+    let headers = format!("{SDP}{origin}");
+    let created = house
+        .http("POST", "/whip/kitchen", &headers, "send 0")
+        .await;
+    assert!(
+        created
+            .header("access-control-expose-headers")
+            .contains("Location")
+    );
+}
+
+#[tokio::test]
+async fn with_a_key_a_bearer_token_is_needed() {
+    let key = ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap();
+    let auth = Auth::with_key(key.clone());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let bearer = |room: &str, publish: bool| {
+        let request = TokenRequest {
+            room: room.parse().unwrap(),
+            identity: "encoder".into(),
+            name: None,
+            grants: Grants {
+                publish,
+                subscribe: true,
+            },
+            lifetime: Duration::from_secs(60),
+        };
+        let token = key.mint(&request, SystemTime::now()).unwrap();
+        format!("{SDP}Authorization: Bearer {token}\r\n")
+    };
+    for (headers, status, code) in [
+        (SDP.to_owned(), 401, "unauthorized"),
+        (
+            format!("{SDP}Authorization: Bearer x\r\n"),
+            401,
+            "unauthorized",
+        ),
+        (bearer("cellar", true), 403, "wrong_room"),
+        (bearer("kitchen", false), 403, "not_allowed"),
+    ] {
+        let refused = house
+            .http("POST", "/whip/kitchen", &headers, "send 0")
+            .await;
+        assert_eq!((refused.status, refused.code().as_str()), (status, code));
+    }
+    let created = house
+        .http("POST", "/whip/kitchen", &bearer("kitchen", true), "send 0")
+        .await;
+    assert_eq!(created.status, 201);
+    let session = created.header("location");
+    assert_eq!(house.http("DELETE", session, "", "").await.status, 401);
+    let other = bearer("cellar", true);
+    assert_eq!(house.http("DELETE", session, &other, "").await.status, 403);
+    let right = bearer("kitchen", true);
+    assert_eq!(house.http("DELETE", session, &right, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_is_served_with_its_policy_and_only_once() {
+    let house = House::new().await;
+    let page = house.http("GET", "/?room=kitchen", "", "").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(
+        page.header("content-security-policy")
+            .contains("frame-ancestors 'none'")
+    );
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    let known = format!("If-None-Match: {}\r\n", page.header("etag"));
+    let again = house.http("GET", "/", &known, "").await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let sdk = house.http("GET", "/sdk/confab.js", "", "").await;
+    assert_eq!(sdk.header("content-type"), "text/javascript; charset=utf-8");
+}
+
+#[tokio::test]
+async fn metrics_count_what_happened() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "send 0").await;
+    alice.ask("subscribe", json!({"mid": "0"})).await;
+    publish(&house).await;
+    let metrics = house.http("GET", "/metrics", "", "").await;
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    for line in [
+        "confab_sessions 1",
+        "confab_rooms 1",
+        "confab_participants 2",
+        "confab_tracks 42",
+        "confab_requests_total{type=\"join\"} 1",
+        "confab_refusals_total{code=\"bad_request\"} 1",
+        "confab_events_total 1",
+    ] {
+        assert!(
+            metrics.body.lines().any(|l| l == line),
+            "{line}\n{}",
+            metrics.body
+        );
+    }
+}

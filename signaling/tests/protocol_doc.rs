@@ -1,0 +1,307 @@
+//! `docs/protocol.md` is made from the types of the protocol, with an example of each message that
+//! is read and written here. `UPDATE_DOCS=1 cargo test -p confab-signaling` writes it anew.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write;
+use std::path::Path;
+
+use confab_signaling::protocol::{
+    Answer, ClientMessage, Closing, ErrorCode, Event, Failure, Hello, Join, Joined, Leave, Left,
+    Media, Mute, Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Ping,
+    Pong, Publish, Published, PublishedLine, Reconnect, Reply, Request, Resume, Slot, SlotShows,
+    Source, Subscribe, Subscribed, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublish,
+    Unpublished, Welcome,
+};
+use schemars::{JsonSchema, schema_for};
+use serde_json::Value;
+
+const INTRODUCTION: &str = r#"# The signaling protocol, version 1
+
+<!-- Made from the types in signaling/src/protocol by `UPDATE_DOCS=1 cargo test -p confab-signaling`; do not edit. -->
+
+A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one in each text frame.
+
+- **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` is answered at once.
+- **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
+- **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. A socket closed by the client with code 1000 or 1001 ends the session at once.
+- **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none.
+- **Limits**: a message has at most 262144 bytes; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
+- **Growth**: replies and events may get more fields, and events more types, within a version: ignore those you do not know.
+
+"#;
+
+/// A message's section: its name, its description and fields from its type, and an example.
+struct Section {
+    name: &'static str,
+    schema: Value,
+    example: &'static str,
+}
+
+fn section<T: JsonSchema>(name: &'static str, example: &'static str) -> Section {
+    Section {
+        name,
+        schema: schema_for!(T).to_value(),
+        example,
+    }
+}
+
+fn requests() -> Vec<Section> {
+    vec![
+        section::<Hello>(
+            "hello",
+            r#"{"id": 1, "type": "hello", "version": 1, "token": "eyJ…", "resume": {"session": "3Bq…", "seq": 17}}"#,
+        ),
+        section::<Join>(
+            "join",
+            r#"{"id": 2, "type": "join", "room": "kitchen", "name": "Ada", "offer": "v=0…", "tracks": [{"mid": "0", "source": "microphone"}, {"mid": "1", "source": "camera"}]}"#,
+        ),
+        section::<Offer>(
+            "offer",
+            r#"{"id": 3, "type": "offer", "sdp": "v=0…", "tracks": [{"mid": "9", "source": "screen", "name": "Slides"}], "new_connection": false}"#,
+        ),
+        section::<Publish>(
+            "publish",
+            r#"{"id": 4, "type": "publish", "mid": "9", "source": "screen"}"#,
+        ),
+        section::<Unpublish>(
+            "unpublish",
+            r#"{"id": 5, "type": "unpublish", "track": "t_2a"}"#,
+        ),
+        section::<Subscribe>(
+            "subscribe",
+            r#"{"id": 6, "type": "subscribe", "mid": "4", "track": "t_2a"}"#,
+        ),
+        section::<Mute>(
+            "mute",
+            r#"{"id": 7, "type": "mute", "track": "t_2a", "muted": true}"#,
+        ),
+        section::<Leave>("leave", r#"{"id": 8, "type": "leave"}"#),
+        section::<Ping>("ping", r#"{"id": 9, "type": "ping"}"#),
+    ]
+}
+
+fn replies() -> Vec<Section> {
+    vec![
+        section::<Welcome>(
+            "welcome",
+            r#"{"re": 1, "type": "welcome", "session": "3Bq…", "resumed": false, "grace_ms": 30000, "ping_interval_ms": 15000, "max_message_bytes": 262144}"#,
+        ),
+        section::<Joined>(
+            "joined",
+            r#"{"re": 2, "type": "joined", "participant": "p_3", "room": "kitchen", "participants": [{"id": "p_2", "name": "Grace", "tracks": [{"id": "t_1f", "kind": "audio", "source": "microphone", "muted": false}]}], "answer": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}, {"mid": "3", "kind": "video", "track": null}]}"#,
+        ),
+        section::<Answer>(
+            "answer",
+            r#"{"re": 3, "type": "answer", "sdp": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}]}"#,
+        ),
+        section::<Published>(
+            "published",
+            r#"{"re": 4, "type": "published", "track": "t_2b", "mid": "9", "kind": "video"}"#,
+        ),
+        section::<Unpublished>(
+            "unpublished",
+            r#"{"re": 5, "type": "unpublished", "track": "t_2b"}"#,
+        ),
+        section::<Subscribed>(
+            "subscribed",
+            r#"{"re": 6, "type": "subscribed", "mid": "4", "track": "t_1f"}"#,
+        ),
+        section::<Muted>(
+            "muted",
+            r#"{"re": 7, "type": "muted", "track": "t_2a", "muted": true}"#,
+        ),
+        section::<Left>("left", r#"{"re": 8, "type": "left"}"#),
+        section::<Pong>("pong", r#"{"re": 9, "type": "pong"}"#),
+        section::<Failure>(
+            "error",
+            r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants, as many as it may."}"#,
+        ),
+    ]
+}
+
+fn events() -> Vec<Section> {
+    vec![
+        section::<ParticipantJoined>(
+            "participant_joined",
+            r#"{"seq": 1, "type": "participant_joined", "participant": {"id": "p_4", "name": "Alan", "tracks": [{"id": "t_3c", "kind": "video", "source": "camera", "muted": false}]}}"#,
+        ),
+        section::<ParticipantLeft>(
+            "participant_left",
+            r#"{"seq": 2, "type": "participant_left", "participant": "p_4", "reason": "left"}"#,
+        ),
+        section::<TrackPublished>(
+            "track_published",
+            r#"{"seq": 3, "type": "track_published", "participant": "p_2", "track": {"id": "t_3d", "kind": "video", "source": "screen", "name": "Slides", "muted": false}}"#,
+        ),
+        section::<TrackUnpublished>(
+            "track_unpublished",
+            r#"{"seq": 4, "type": "track_unpublished", "participant": "p_2", "track": "t_3d"}"#,
+        ),
+        section::<TrackMuted>(
+            "track_muted",
+            r#"{"seq": 5, "type": "track_muted", "participant": "p_2", "track": "t_1f", "muted": true}"#,
+        ),
+        section::<SlotShows>(
+            "slot",
+            r#"{"seq": 6, "type": "slot", "mid": "3", "track": "t_3c"}"#,
+        ),
+        section::<Media>(
+            "media",
+            r#"{"seq": 7, "type": "media", "state": "connected"}"#,
+        ),
+        section::<Reconnect>(
+            "reconnect",
+            r#"{"seq": 8, "type": "reconnect", "reason": "consent_lost", "message": "Nothing was heard of the media connection for 30 seconds."}"#,
+        ),
+        section::<Closing>(
+            "closing",
+            r#"{"type": "closing", "code": "shutting_down", "message": "The server is stopping.", "in_ms": 10000}"#,
+        ),
+    ]
+}
+
+fn objects() -> Vec<(&'static str, Value)> {
+    vec![
+        ("Resume", schema_for!(Resume).to_value()),
+        ("PublishedLine", schema_for!(PublishedLine).to_value()),
+        ("Participant", schema_for!(Participant).to_value()),
+        ("Track", schema_for!(Track).to_value()),
+        ("OwnTrack", schema_for!(OwnTrack).to_value()),
+        ("Slot", schema_for!(Slot).to_value()),
+    ]
+}
+
+/// A description as one line.
+fn prose(schema: &Value) -> String {
+    let text = schema["description"].as_str().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A field's type, as a reader of JSON thinks of it.
+fn type_name(schema: &Value) -> String {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return format!("`{}`", reference.rsplit('/').next().unwrap());
+    }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        let names: Vec<_> = choices.iter().map(type_name).collect();
+        return names.join(" or ");
+    }
+    match &schema["type"] {
+        Value::String(name) if name == "array" => {
+            format!("list of {}", type_name(&schema["items"]))
+        }
+        Value::String(name) => name.clone(),
+        Value::Array(names) => {
+            let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
+            names.join(" or ")
+        }
+        _ => "any".into(),
+    }
+}
+
+fn fields(text: &mut String, schema: &Value) {
+    let Some(properties) = schema["properties"].as_object().filter(|p| !p.is_empty()) else {
+        return;
+    };
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    writeln!(text, "\n| field | type | meaning |\n| --- | --- | --- |").unwrap();
+    for (name, field) in properties {
+        let optional = match required.contains(&Value::from(name.as_str())) {
+            true => "",
+            false => ", optional",
+        };
+        let (kind, prose) = (type_name(field), prose(field));
+        writeln!(text, "| `{name}` | {kind}{optional} | {prose} |").unwrap();
+    }
+}
+
+fn sections(text: &mut String, title: &str, sections: &[Section]) {
+    writeln!(text, "## {title}").unwrap();
+    for Section {
+        name,
+        schema,
+        example,
+    } in sections
+    {
+        writeln!(text, "\n### `{name}`\n\n{}", prose(schema)).unwrap();
+        fields(text, schema);
+        writeln!(text, "\n```json\n{example}\n```").unwrap();
+    }
+    text.push('\n');
+}
+
+/// The table of an enumeration's values.
+fn values<T: JsonSchema>(text: &mut String, title: &str, heading: &str) {
+    let schema = schema_for!(T).to_value();
+    let introduction = prose(&schema);
+    writeln!(
+        text,
+        "{title}\n\n{introduction}\n\n| {heading} | meaning |\n| --- | --- |"
+    )
+    .unwrap();
+    for value in schema["oneOf"].as_array().unwrap() {
+        let name = value["const"].as_str().unwrap();
+        writeln!(text, "| `{name}` | {} |", prose(value)).unwrap();
+    }
+    text.push('\n');
+}
+
+fn document() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    sections(&mut text, "Requests", &requests());
+    sections(&mut text, "Replies", &replies());
+    sections(&mut text, "Events", &events());
+    writeln!(text, "## Objects").unwrap();
+    for (name, schema) in objects() {
+        writeln!(text, "\n### `{name}`\n\n{}", prose(&schema)).unwrap();
+        fields(&mut text, &schema);
+    }
+    text.push('\n');
+    values::<Source>(&mut text, "### `Source`", "value");
+    values::<ErrorCode>(&mut text, "## Codes", "code");
+    format!("{}\n", text.trim_end())
+}
+
+#[test]
+fn the_protocol_reference_is_that_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let document = document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &document).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == document,
+        "docs/protocol.md is not what the code says; run\n    UPDATE_DOCS=1 cargo test -p confab-signaling"
+    );
+}
+
+#[test]
+fn the_examples_are_messages_and_there_is_one_of_each() {
+    let names: Vec<_> = requests().iter().map(|s| s.name).collect();
+    assert_eq!(names, Request::TYPES);
+    for Section { name, example, .. } in requests() {
+        let Ok(ClientMessage::Request(id, request)) = ClientMessage::parse(example) else {
+            panic!("{example}");
+        };
+        let mut written = serde_json::to_value(&request).unwrap();
+        written["id"] = id.into();
+        assert_eq!(written, serde_json::from_str::<Value>(example).unwrap());
+        assert_eq!(written["type"], name);
+    }
+    for Section { name, example, .. } in replies() {
+        let value: Value = serde_json::from_str(example).unwrap();
+        let reply: Reply = serde_json::from_value(value.clone()).unwrap();
+        let written: Value = serde_json::from_str(&reply.frame(value["re"].as_u64())).unwrap();
+        assert_eq!(written, value);
+        assert_eq!(written["type"], name);
+    }
+    for Section { name, example, .. } in events() {
+        let value: Value = serde_json::from_str(example).unwrap();
+        let event: Event = serde_json::from_value(value.clone()).unwrap();
+        let written: Value = serde_json::from_str(&event.frame(value["seq"].as_u64())).unwrap();
+        assert_eq!(written, value);
+        assert_eq!(written["type"], name);
+    }
+}

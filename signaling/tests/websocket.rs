@@ -1,0 +1,391 @@
+//! The WebSocket door over real sockets: what each mistake gets, and that nothing is lost.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, SystemTime};
+
+use common::{Client, House, settings};
+use confab_sfu::api::{Event, GoneReason};
+use confab_signaling::Settings;
+use confab_signaling::auth::{ApiKey, Auth, Grants, TokenRequest};
+use confab_signaling::connection::MAX_MESSAGE_BYTES;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_whole_call() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "send 0, receive 1").await;
+    let mut bob = house.guest("Bob", "receive 0").await;
+    let event = alice.event().await;
+    assert_eq!(event["participant"]["name"], "Bob");
+    let bob_id = event["participant"]["id"].clone();
+    let published = bob
+        .ask("publish", json!({"mid": "5", "source": "microphone"}))
+        .await;
+    assert_eq!(published["kind"], "audio");
+    let event = alice.event().await;
+    assert_eq!(
+        (&event["type"], &event["participant"]),
+        (&json!("track_published"), &bob_id)
+    );
+    assert_eq!(event["track"]["source"], "microphone");
+    let track = published["track"].clone();
+    bob.ask("mute", json!({"track": track, "muted": true}))
+        .await;
+    assert_eq!(alice.event().await["muted"], true);
+    let pinned = alice
+        .ask("subscribe", json!({"mid": "1", "track": track}))
+        .await;
+    assert_eq!(pinned["track"], track);
+    let refused = alice
+        .ask("subscribe", json!({"mid": "nowhere", "auto": true}))
+        .await;
+    assert_eq!(refused["code"], "unknown_mid");
+    bob.ask("unpublish", json!({"track": track})).await;
+    assert_eq!(alice.event().await["type"], "track_unpublished");
+    assert_eq!(bob.ask("leave", json!({})).await["type"], "left");
+    assert_eq!(alice.event().await["type"], "participant_left");
+    assert_eq!(alice.ask("ping", json!({})).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn every_mistake_gets_its_code_and_the_socket_lives_on() {
+    let house = House::new().await;
+    let mut client = house.socket().await;
+    assert_eq!(client.ask("ping", json!({})).await["code"], "hello_first");
+    assert_eq!(
+        client.ask("hello", json!({"version": 1})).await["type"],
+        "welcome"
+    );
+    assert_eq!(
+        client.ask("hello", json!({"version": 1})).await["code"],
+        "already_greeted"
+    );
+    for (text, code) in [
+        ("{", "bad_message"),
+        ("[1]", "bad_message"),
+        ("{\"type\":\"ping\"}", "bad_message"),
+        ("{\"type\":\"dance\"}", "unknown_type"),
+    ] {
+        client.send_text(text).await;
+        let error = client.frame().await.unwrap();
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("error"), &json!(code)),
+            "{text}"
+        );
+        assert_eq!(error.get("re"), None);
+    }
+    client.send_text("{\"type\":\"ack\"}").await;
+    assert_eq!(client.frame().await.unwrap()["code"], "bad_request");
+    client.send_binary(vec![1, 2, 3]).await;
+    assert_eq!(client.frame().await.unwrap()["code"], "bad_message");
+    assert_eq!(client.ask("dance", json!({})).await["code"], "unknown_type");
+    assert_eq!(
+        client.ask("join", json!({"rom": "x"})).await["code"],
+        "bad_request"
+    );
+    let refused = client
+        .ask("join", json!({"room": "r", "name": "A", "offer": "bad"}))
+        .await;
+    assert_eq!(refused["code"], "overloaded");
+    let refused = client
+        .ask("join", json!({"room": "r", "name": "A", "offer": "panic"}))
+        .await;
+    assert_eq!(refused["code"], "internal");
+    let joined = client.ask("join", json!({"room": "r", "name": "A"})).await;
+    assert_eq!(joined["type"], "joined");
+    let twice = client.ask("join", json!({"room": "r", "name": "A"})).await;
+    assert_eq!(twice["code"], "already_joined");
+}
+
+#[tokio::test]
+async fn a_refused_hello_ends_the_socket() {
+    let house = House::new().await;
+    let mut client = house.socket().await;
+    let refused = client.ask("hello", json!({"version": 7})).await;
+    assert_eq!(refused["code"], "unsupported_version");
+    assert_eq!(client.frame().await, None);
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_too_much_ends_the_socket_and_not_the_session() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    client.send_text(" ".repeat(MAX_MESSAGE_BYTES + 1)).await;
+    assert_eq!(client.closing().await, "too_large");
+
+    let mut flooder = house.client().await;
+    for id in 10..100 {
+        flooder.send(id, "ping", json!({})).await;
+    }
+    assert_eq!(flooder.closing().await, "too_many_requests");
+    let mut back = house.socket().await;
+    let resume = json!({"session": flooder.session, "seq": 0});
+    let welcome = back
+        .ask("hello", json!({"version": 1, "resume": resume}))
+        .await;
+    assert_eq!(welcome["resumed"], true);
+}
+
+#[tokio::test]
+async fn many_acknowledgements_are_no_flood() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    for seq in 0..200 {
+        client
+            .send_text(format!("{{\"type\":\"ack\",\"seq\":{seq}}}"))
+            .await;
+    }
+    assert_eq!(client.ask("ping", json!({})).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_frame_beyond_all_bounds_is_not_even_read() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    client.send_text(" ".repeat(5 * MAX_MESSAGE_BYTES)).await;
+    while client.frame().await.is_some() {}
+    let mut other = house.client().await;
+    assert_eq!(other.ask("ping", json!({})).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_with_the_first_answer() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    let join = json!({"room": "kitchen", "name": "Alice"});
+    client.send(100, "join", join.clone()).await;
+    let first = client.reply(100).await;
+    client.send(100, "join", join).await;
+    assert_eq!(client.reply(100).await, first);
+}
+
+#[tokio::test]
+async fn a_phone_that_changes_networks_loses_nothing() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "receive 0").await;
+    let bob = house.guest("Bob", "receive 0").await;
+    assert_eq!(alice.event().await["type"], "participant_joined");
+    // Bob's offer is being answered when his socket dies, and Alice publishes meanwhile.
+    let mut bob = bob;
+    bob.send(50, "offer", json!({"sdp": "slow, receive 0"}))
+        .await;
+    let session = bob.session.clone();
+    bob.vanish().await;
+    let published = alice
+        .ask("publish", json!({"mid": "5", "source": "screen"}))
+        .await;
+    house.sfu.release();
+    let mut bob = house.socket().await;
+    let resume = json!({"session": session, "seq": 0});
+    bob.send(60, "hello", json!({"version": 1, "resume": resume}))
+        .await;
+    let welcome = bob.reply(60).await;
+    assert_eq!(welcome["resumed"], true);
+    let event = bob.event().await;
+    assert_eq!(
+        (&event["seq"], &event["track"]["id"]),
+        (&json!(1), &published["track"])
+    );
+    // The request that had no answer is sent again under its old id.
+    bob.send(50, "offer", json!({"sdp": "slow, receive 0"}))
+        .await;
+    assert_eq!(bob.reply(50).await["type"], "answer");
+    assert_eq!(house.sfu.peers().len(), 2, "carried out once");
+    alice.ask("ping", json!({})).await;
+    let left = tokio::time::timeout(Duration::from_millis(100), alice.event()).await;
+    assert!(left.is_err(), "Alice noticed nothing");
+}
+
+#[tokio::test]
+async fn the_old_socket_of_a_resumed_session_is_closed() {
+    let house = House::new().await;
+    let mut old = house.client().await;
+    let mut new = house.socket().await;
+    let resume = json!({"session": old.session, "seq": 0});
+    new.ask("hello", json!({"version": 1, "resume": resume}))
+        .await;
+    assert_eq!(old.closing().await, "replaced");
+    assert_eq!(new.ask("ping", json!({})).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn who_says_goodbye_leaves_at_once_and_who_vanishes_after_the_grace() {
+    let mut settings = settings();
+    settings.control.grace = Duration::from_millis(200);
+    let house = House::with(settings).await;
+    let mut alice = house.guest("Alice", "receive 0").await;
+    let bob = house.guest("Bob", "receive 0").await;
+    let carol = house.guest("Carol", "receive 0").await;
+    alice.event().await;
+    alice.event().await;
+    bob.goodbye().await;
+    assert_eq!(alice.event().await["reason"], "left");
+    carol.vanish().await;
+    assert_eq!(alice.event().await["reason"], "connection_lost");
+    alice.ask("ping", json!({})).await;
+    assert_eq!(house.sfu.peers().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_media_connection_is_told() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "send 0").await;
+    let peer = house.sfu.peers()[0];
+    house.sfu.report(Event::PeerConnected { peer }).await;
+    let media = alice.event().await;
+    assert_eq!(
+        (&media["type"], &media["state"]),
+        (&json!("media"), &json!("connected"))
+    );
+    let reason = GoneReason::ConsentLost;
+    house.sfu.report(Event::PeerGone { peer, reason }).await;
+    let reconnect = alice.event().await;
+    assert_eq!(reconnect["reason"], "consent_lost");
+    let offer = json!({"sdp": "send 0", "new_connection": true});
+    assert_eq!(alice.ask("offer", offer).await["type"], "answer");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_slows_nobody_down() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "send 0").await;
+    let deaf = house.guest("Deaf", "receive 0").await;
+    alice.event().await;
+    let name = "é".repeat(64);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..60 {
+        let start = std::time::Instant::now();
+        let body = json!({"mid": "9", "source": "other", "name": name});
+        let published = alice.ask("publish", body).await;
+        alice
+            .ask("unpublish", json!({"track": published["track"]}))
+            .await;
+        slowest = slowest.max(start.elapsed());
+        // Within the rate of messages.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    deaf.vanish().await;
+}
+
+#[tokio::test]
+async fn only_known_origins_may_connect() {
+    let house = House::new().await;
+    let own = format!("http://{}", house.address);
+    for origin in [None, Some(own.as_str()), Some("https://app.example.org")] {
+        assert!(
+            Client::connect(house.address, origin).await.is_ok(),
+            "{origin:?}"
+        );
+    }
+    for origin in ["https://evil.example.org", "null"] {
+        assert_eq!(
+            Client::connect(house.address, Some(origin)).await.err(),
+            Some(403)
+        );
+    }
+}
+
+#[tokio::test]
+async fn sockets_are_bounded() {
+    let mut settings = settings();
+    settings.control.max_sessions = 1;
+    let house = House::with(settings).await;
+    let first = house.client().await;
+    assert_eq!(Client::connect(house.address, None).await.err(), Some(503));
+    first.goodbye().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(Client::connect(house.address, None).await.is_ok());
+}
+
+fn key() -> ApiKey {
+    ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap()
+}
+
+fn token(room: &str, publish: bool) -> String {
+    let request = TokenRequest {
+        room: room.parse().unwrap(),
+        identity: "alice".into(),
+        name: Some("Alice of the token".into()),
+        grants: Grants {
+            publish,
+            subscribe: true,
+        },
+        lifetime: Duration::from_secs(60),
+    };
+    key().mint(&request, SystemTime::now()).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_opens_its_room_and_no_other() {
+    let auth = Auth::with_key(key());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    for hello in [
+        json!({"version": 1}),
+        json!({"version": 1, "token": "nonsense"}),
+    ] {
+        let mut client = house.socket().await;
+        assert_eq!(client.ask("hello", hello).await["code"], "unauthorized");
+        assert_eq!(client.frame().await, None);
+    }
+    let mut alice = house.socket().await;
+    let hello = json!({"version": 1, "token": token("kitchen", false)});
+    assert_eq!(alice.ask("hello", hello).await["type"], "welcome");
+    let join = |room: &str| json!({"room": room, "name": "Mallory", "offer": "send 0"});
+    assert_eq!(
+        alice.ask("join", join("cellar")).await["code"],
+        "wrong_room"
+    );
+    let mut bob = house.socket().await;
+    let hello = json!({"version": 1, "token": token("kitchen", true)});
+    bob.ask("hello", hello).await;
+    bob.ask("join", json!({"room": "kitchen", "name": "Bob"}))
+        .await;
+    let joined = alice.ask("join", join("kitchen")).await;
+    assert_eq!(joined["tracks"], json!([]), "it may not publish");
+    let event = bob.event().await;
+    assert_eq!(event["participant"]["name"], "Alice of the token");
+    let publish = json!({"mid": "0", "source": "camera"});
+    assert_eq!(alice.ask("publish", publish).await["code"], "not_allowed");
+}
+
+#[tokio::test]
+async fn a_stopping_server_says_so_and_ends_when_everybody_has_left() {
+    let mut house = House::with(Settings {
+        drain: Duration::from_secs(60),
+        ..settings()
+    })
+    .await;
+    let mut alice = house.guest("Alice", "send 0").await;
+    assert_eq!(house.http("GET", "/health/ready", "", "").await.status, 200);
+    house.stop();
+    let closing = alice.event().await;
+    assert_eq!(
+        (&closing["type"], &closing["code"]),
+        (&json!("closing"), &json!("shutting_down"))
+    );
+    assert_eq!(closing["in_ms"], 60_000);
+    assert_eq!(house.http("GET", "/health/ready", "", "").await.status, 503);
+    assert_eq!(house.http("GET", "/health/live", "", "").await.status, 200);
+    let mut late = house.client().await;
+    let join = json!({"room": "kitchen", "name": "Late"});
+    assert_eq!(late.ask("join", join).await["code"], "shutting_down");
+    assert_eq!(alice.ask("ping", json!({})).await["type"], "pong");
+    alice.ask("leave", json!({})).await;
+    house.ended().await;
+    assert_eq!(alice.frame().await, None);
+}
+
+#[tokio::test]
+async fn calls_that_outlive_the_drain_deadline_are_ended() {
+    let mut house = House::new().await;
+    let mut alice = house.guest("Alice", "send 0").await;
+    house.stop();
+    house.ended().await;
+    alice.event().await;
+    assert_eq!(alice.frame().await, None);
+}
