@@ -340,7 +340,10 @@ impl Peer {
         let mut change = None;
         if let Err(error) = result {
             tracing::debug!(peer = self.id.0, %error, "DTLS failed");
-            change = Some(Change::Gone(GoneReason::DtlsFailed));
+            change = Some(Change::Gone(match error {
+                dtls::DtlsError::HandshakeTimeout => GoneReason::NeverConnected,
+                _ => GoneReason::DtlsFailed,
+            }));
         }
         // Handshakes are rare; this is not the packet path.
         let mut buffer = vec![0; POLL_BUFFER_LEN];
