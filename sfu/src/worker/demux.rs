@@ -122,9 +122,9 @@ impl Worker {
                     std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::hash_map::Entry::Vacant(entry) => {
                         let spare = self.spare_batches.pop();
-                        entry.insert(spare.unwrap_or_else(|| {
-                            Box::new(super::mailbox::MediaBatch::new(self.index))
-                        }))
+                        entry.insert(
+                            spare.unwrap_or_else(|| super::mailbox::MediaBatch::new(self.index)),
+                        )
                     }
                 };
                 batch.push(track, meta.clone(), received.packet);

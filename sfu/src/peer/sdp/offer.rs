@@ -81,7 +81,7 @@ impl Offer {
             });
         }
         let sdp = SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
-            .map_err(|error| OfferError::Syntax(quote(&complaint(&error.to_string()))))?;
+            .map_err(|error| OfferError::Syntax(quote(complaint(&error.to_string()))))?;
         if sdp.media_descriptions.len() > MAX_LINES {
             return Err(OfferError::TooManyLines {
                 lines: sdp.media_descriptions.len(),
