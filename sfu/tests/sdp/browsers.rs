@@ -200,11 +200,11 @@ fn slots_are_described_as_a_browser_expects() {
         answer.attribute("v", "ssrc-group"),
         [format!("FID {ssrc} {rtx}")]
     );
-    assert_eq!(answer.attribute("v", "msid"), ["slot-0 slot-0"]);
+    assert_eq!(answer.attribute("v", "msid"), ["slot-0 video-v"]);
     let ssrcs = answer.attribute("v", "ssrc");
     for ssrc in [ssrc, rtx] {
         assert!(ssrcs.contains(&format!("{ssrc} cname:server").as_str()));
-        assert!(ssrcs.contains(&format!("{ssrc} msid:slot-0 slot-0").as_str()));
+        assert!(ssrcs.contains(&format!("{ssrc} msid:slot-0 video-v").as_str()));
     }
     // RFC 8829 section 5.2.1: the session id fits 63 bits.
     assert_eq!(answer.sdp.origin.session_id, u64::MAX >> 1);
