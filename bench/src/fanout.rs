@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::video::MadeUpVideo;
 
 /// What the server counts forwarded packets as.
-const FORWARDED: &str = "confab_sfu_packets_forwarded_total";
+const FORWARDED: &str = "confab_packets_forwarded_total";
 /// How long everybody may take to connect and to see the publisher.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long what is under way, retransmissions too, may take to arrive once the publisher pauses.

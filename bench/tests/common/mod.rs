@@ -113,7 +113,7 @@ pub(crate) fn frames(slot: &SlotStats) -> u64 {
 /// judge by: less than the 150 ms that make a freeze.
 const CALM: Duration = Duration::from_millis(100);
 /// How often a calm window is waited for.
-const WINDOWS: usize = 4;
+const WINDOWS: usize = 6;
 
 /// A stretch of a call as one bot had it, to be judged by what changed in it.
 pub(crate) struct Window {
@@ -122,7 +122,7 @@ pub(crate) struct Window {
     /// The call at the end.
     pub(crate) after: Report,
     /// Whether the machine let everybody run. If not, what was late or dropped proves nothing, and
-    /// only the rough picture is judged.
+    /// only that media flows is judged.
     calm: bool,
 }
 
@@ -168,10 +168,7 @@ impl Window {
             after.audio.as_ref().unwrap(),
         );
         let seconds = (new.total_samples - old.total_samples) as f64 / 48_000.0;
-        assert!(
-            seconds > 0.5 * self.seconds,
-            "{seconds} s of sound: {after:#?}"
-        );
+        assert!(seconds > 0.0, "no sound: {after:#?}");
         if self.calm {
             assert!(
                 seconds > 0.9 * self.seconds,
@@ -198,10 +195,7 @@ impl Window {
         );
         let frames = (new.frames - old.frames) as f64;
         let expected = 30.0 * self.seconds;
-        assert!(
-            frames > 0.5 * expected,
-            "{frames} of {expected} frames: {after:#?}"
-        );
+        assert!(frames > 0.0, "no picture: {after:#?}");
         if self.calm {
             let few = 5.0;
             assert!(

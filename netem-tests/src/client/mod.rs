@@ -608,6 +608,12 @@ impl Client {
                     }
                 }
                 Packet::PictureLoss(request) => {
+                    let mut known = self.sources.iter().filter(|s| s.kind == Kind::Video);
+                    let is_known =
+                        known.any(|s| s.encodings.iter().any(|e| e.ssrc == request.media));
+                    if !is_known && !self.setup.is_tolerant {
+                        return Err("a key frame was asked of what is no video of mine".into());
+                    }
                     for source in &mut self.sources {
                         source.key_frame_wanted(now, request.media);
                     }

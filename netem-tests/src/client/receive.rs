@@ -121,7 +121,6 @@ impl Slot {
         let payload = header.payload(packet);
         let (number, payload) = if header.ssrc == self.ssrc {
             self.packets += 1;
-            self.check_time(now, header.timestamp)?;
             (header.sequence, payload)
         } else {
             let (number, payload) = payload
@@ -130,6 +129,10 @@ impl Slot {
             (u16::from_be_bytes(*number), payload)
         };
         let sequence = self.extend(number);
+        // What the publisher had to send again is late by nature.
+        if self.highest.is_none_or(|highest| sequence > highest) {
+            self.check_time(now, header.timestamp)?;
+        }
         match self.highest {
             None => self.highest = Some(sequence),
             Some(highest) if sequence > highest => {

@@ -234,14 +234,10 @@ impl Peer {
 
     /// Tells the publisher what has arrived, if that is due.
     pub(super) fn send_feedback(&mut self, cx: &mut Context<'_>) {
-        let Some(media) = self
-            .publications
-            .iter()
-            .flat_map(|p| &p.encodings)
-            .find_map(|e| e.ssrc)
-        else {
-            return;
-        };
+        // Any stream of the peer's will do, and so will none when no packet could be bound to one:
+        // what has arrived is acknowledged all the same, or the feedback would stay due for ever.
+        let mut encodings = self.publications.iter().flat_map(|p| &p.encodings);
+        let media = encodings.find_map(|e| e.ssrc).unwrap_or(Ssrc(0));
         let sender = self.rtcp_ssrc;
         let mut feedback = std::mem::take(&mut self.feedback);
         if let Some((mut egress, _)) = self.egress(cx) {

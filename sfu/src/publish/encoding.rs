@@ -270,11 +270,7 @@ impl Reception {
         let cumulative = self.lost().clamp(-0x80_0000, 0x7f_ffff) as i32;
         Some(ReportBlock {
             ssrc,
-            fraction_lost: if expected == 0 {
-                0
-            } else {
-                (lost * 256 / expected).min(255) as u8
-            },
+            fraction_lost: (lost * 256).checked_div(expected).unwrap_or(0).min(255) as u8,
             cumulative_lost: cumulative,
             extended_highest: self.highest.0 as u32,
             jitter: self.jitter as u32,

@@ -171,8 +171,9 @@ impl Worker {
         let best = publication.best();
         if muted {
             self.interrupt(track);
-        } else if publication.kind == crate::media::Kind::Video {
-            self.wish_key_frame(now, track, best);
+        } else {
+            // Another encoding may have become the best meanwhile, and was not told to anybody.
+            self.set_best(now, track, best);
         }
     }
 

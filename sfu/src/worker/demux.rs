@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::Message;
+use crate::media::Kind;
 use crate::peer::Context;
 use crate::peer::ice::local_ufrag_of;
 use crate::peer::report::Action;
@@ -121,9 +122,9 @@ impl Worker {
                     std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::hash_map::Entry::Vacant(entry) => {
                         let spare = self.spare_batches.pop();
-                        entry.insert(spare.unwrap_or_else(|| {
-                            Box::new(super::mailbox::MediaBatch::new(self.index))
-                        }))
+                        entry.insert(
+                            spare.unwrap_or_else(|| super::mailbox::MediaBatch::new(self.index)),
+                        )
                     }
                 };
                 batch.push(track, meta.clone(), received.packet);
@@ -201,6 +202,7 @@ impl Worker {
             Some(Origin::Local(publisher, _)) => {
                 let peer = self.peers.get_mut(&publisher);
                 let publication = peer.and_then(|p| p.publication_of(track));
+                let publication = publication.filter(|p| p.kind == Kind::Video);
                 let stream = publication.and_then(|p| p.encodings.get_mut(usize::from(encoding)));
                 if let Some(stream) = stream {
                     stream.key_frames.wish(now);

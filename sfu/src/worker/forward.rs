@@ -67,7 +67,7 @@ impl Worker {
     }
 
     /// Takes packets of tracks that another worker publishes.
-    pub(super) fn handle_media(&mut self, mut batch: Box<MediaBatch>) {
+    pub(super) fn handle_media(&mut self, mut batch: MediaBatch) {
         let mut unknown: Vec<TrackId> = Vec::new();
         batch.drain(|track, meta, packet| match self.feeds.get_mut(&track) {
             Some(feed) => {

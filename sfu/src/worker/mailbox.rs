@@ -22,9 +22,9 @@ pub enum Message {
     /// From the head.
     Command(Command),
     /// Packets of tracks that another worker publishes.
-    Media(Box<MediaBatch>),
+    Media(MediaBatch),
     /// An emptied batch, given back for reuse.
-    Recycle(Box<MediaBatch>),
+    Recycle(MediaBatch),
     /// A worker wants a track's packets.
     Attach {
         /// The track.

@@ -69,8 +69,8 @@ pub struct Worker {
     /// Feeds with packets to forward.
     dirty: Vec<TrackId>,
     /// Packets for each of the other workers.
-    batches: HashMap<usize, Box<MediaBatch>>,
-    spare_batches: Vec<Box<MediaBatch>>,
+    batches: HashMap<usize, MediaBatch>,
+    spare_batches: Vec<MediaBatch>,
     actions: Vec<Action>,
     outbox: Outbox,
     mail: VecDeque<Mail>,
@@ -254,7 +254,7 @@ impl Worker {
         self.mail.push_back(Mail::Worker(worker, message));
     }
 
-    fn keep_batch(&mut self, batch: Box<MediaBatch>) {
+    fn keep_batch(&mut self, batch: MediaBatch) {
         if self.spare_batches.len() < MAX_SPARE_BATCHES {
             self.spare_batches.push(batch);
         }

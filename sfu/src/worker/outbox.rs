@@ -82,7 +82,7 @@ impl Run {
     fn takes(&self, destination: SocketAddr, len: usize) -> bool {
         let bytes = self.bytes.len();
         // A shorter one has ended the run.
-        let is_open = bytes % self.segment_size == 0;
+        let is_open = bytes.is_multiple_of(self.segment_size);
         self.destination == destination
             && is_open
             && len <= self.segment_size

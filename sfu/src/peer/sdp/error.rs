@@ -62,7 +62,7 @@ pub enum OfferError {
         limit: usize,
     },
     /// Not SDP at all.
-    #[error("the SDP cannot be parsed: {0}")]
+    #[error("this is not SDP: the parser stopped at \"{0}\"; send the browser's offer unchanged")]
     Syntax(String),
     /// An m-line without a usable `a=mid`.
     #[error("{0} has no valid a=mid of at most 16 characters")]

@@ -81,7 +81,7 @@ impl Offer {
             });
         }
         let sdp = SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
-            .map_err(|error| OfferError::Syntax(quote(&error.to_string())))?;
+            .map_err(|error| OfferError::Syntax(quote(complaint(&error.to_string()))))?;
         if sdp.media_descriptions.len() > MAX_LINES {
             return Err(OfferError::TooManyLines {
                 lines: sdp.media_descriptions.len(),
@@ -331,6 +331,11 @@ fn pair_repairs(ssrcs: &[Ssrc], attributes: &[Attribute]) -> Vec<(Ssrc, Option<S
             (ssrc, rtx)
         })
         .collect()
+}
+
+/// What the parser stopped at: its errors have a name of the parser's own before it.
+fn complaint(error: &str) -> &str {
+    error.split_once(": ").map_or(error, |(_, what)| what)
 }
 
 #[cfg(test)]
