@@ -28,7 +28,7 @@ export function newRoom() {
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
  * @param {{name: string, room: string, [option: string]: string}} options Go into the page's address.
- * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number}, token?: string}} [more]
+ * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number, fps: number}, token?: string}} [more]
  */
 export async function join(browser, url, options, { viewport = { width: 960, height: 640 }, portrait, token } = {}) {
   const context = await browser.newContext({ viewport, colorScheme: "dark" });
