@@ -1,11 +1,12 @@
 //! One client misbehaves; the others do not notice.
 
 use confab_netem_tests::call::{Call, Person, millis, secs};
+use confab_netem_tests::client::send::Beginning;
 use confab_netem_tests::client::{publish, watch};
 use confab_sfu::api::SlotChoice;
 use confab_sfu::media::Kind;
 use confab_sfu::rtp::packet::PacketClass;
-use confab_sfu::types::Ssrc;
+use confab_sfu::types::{Mid, Ssrc};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// Datagrams of an attack in a second.
@@ -118,9 +119,8 @@ fn replayed_media_is_dropped() {
 /// Changes a few bytes, or the length.
 fn mutate(rng: &mut StdRng, bytes: &mut Vec<u8>) {
     for _ in 0..rng.random_range(1..8) {
-        if let Some(byte) = rng.random_range(0..bytes.len().max(1)).checked_sub(0)
-            && let Some(byte) = bytes.get_mut(byte)
-        {
+        let at = rng.random_range(0..bytes.len().max(1));
+        if let Some(byte) = bytes.get_mut(at) {
             *byte = rng.random();
         }
     }
@@ -134,12 +134,61 @@ fn mutate(rng: &mut StdRng, bytes: &mut Vec<u8>) {
     }
 }
 
+/// What an attacker forges packets of: a stream that she may send.
+struct Stream {
+    ssrc: Ssrc,
+    mid: Mid,
+    payload_types: [u8; 2],
+    next: u16,
+}
+
+/// A packet that has the right names and nonsense in it.
+fn forge_rtp(rng: &mut StdRng, stream: &mut Stream) -> Vec<u8> {
+    stream.next = stream.next.wrapping_add(rng.random_range(0..3));
+    let payload_type = match rng.random_range(0..4) {
+        0 => rng.random_range(35..128),
+        _ => stream.payload_types[rng.random_range(0..2)],
+    };
+    let mut plain = vec![0x90, rng.random::<u8>() & 0x80 | payload_type];
+    plain.extend_from_slice(&stream.next.to_be_bytes());
+    plain.extend_from_slice(&rng.random::<u32>().to_be_bytes());
+    plain.extend_from_slice(&stream.ssrc.0.to_be_bytes());
+    let name = stream.mid.as_bytes();
+    plain.extend_from_slice(&[0xbe, 0xde, 0, 2, 0x40 | (name.len() as u8 - 1)]);
+    plain.extend_from_slice(name);
+    plain.resize(24, 0);
+    plain.extend((0..rng.random_range(0..200)).map(|_| rng.random::<u8>()));
+    plain
+}
+
+/// Feedback with the right names and nonsense in it.
+fn forge_rtcp(rng: &mut StdRng, own: Ssrc, media: Ssrc) -> Vec<u8> {
+    let words: u16 = rng.random_range(2..40);
+    let mut plain = vec![0x80 | rng.random_range(0..32), rng.random_range(200..208)];
+    plain.extend_from_slice(&words.to_be_bytes());
+    plain.extend_from_slice(&own.0.to_be_bytes());
+    plain.extend_from_slice(&media.0.to_be_bytes());
+    plain.extend((0..(words - 2) * 4).map(|_| rng.random::<u8>()));
+    if rng.random_bool(0.2) {
+        let (prefix, mut rest) = (plain[..8].to_vec(), plain.split_off(8));
+        mutate(rng, &mut rest);
+        plain = [prefix, rest].concat();
+    }
+    plain
+}
+
 #[test]
 fn garbage_of_a_joined_client_disturbs_nobody() {
     let mut call = Call::new(63).workers(2);
     let alice = call.join("alice", publish().audio().video().slots(1, 1));
     let bob = call.join("bob", publish().audio().video().slots(1, 1));
-    let mallory = call.join("mallory", publish().audio().simulcast().tolerant());
+    let from_zero = Beginning {
+        sequence: 0,
+        timestamp: 0,
+        picture_id: 0,
+    };
+    let setup = publish().audio().simulcast().beginning(from_zero);
+    let mallory = call.join("mallory", setup.tolerant());
     let victim = call.join("victim", watch().slots(1, 1).tolerant());
     call.overhear(mallory);
     call.run(secs(1));
@@ -149,13 +198,22 @@ fn garbage_of_a_joined_client_disturbs_nobody() {
     }
     call.run(secs(1));
     let datagrams = call.overheard(mallory).to_vec();
-    let ssrcs: Vec<Ssrc> = call[mallory]
-        .sources
-        .iter()
-        .flat_map(|s| &s.encodings)
-        .map(|e| e.ssrc)
-        .collect();
-    let mids: Vec<_> = call[mallory].sources.iter().map(|s| s.mid).collect();
+    let slots: Vec<Ssrc> = call[mallory].slots.iter().map(|slot| slot.ssrc).collect();
+    let mut streams = Vec::new();
+    for source in &mut call[mallory].sources {
+        for encoding in &mut source.encodings {
+            encoding.is_alive = false;
+            streams.push(Stream {
+                ssrc: encoding.ssrc,
+                mid: source.mid,
+                payload_types: [
+                    source.payload_types.0,
+                    source.payload_types.1.unwrap_or_default(),
+                ],
+                next: 1000,
+            });
+        }
+    }
     let mut rng = StdRng::seed_from_u64(63);
     let mut longest = millis(0);
     for _ in 0..4000 {
@@ -169,36 +227,13 @@ fn garbage_of_a_joined_client_disturbs_nobody() {
                 }
                 // With her own keys: what authenticates and is nonsense.
                 1 | 2 => {
-                    let mut plain =
-                        vec![0x90, rng.random_range(90..128), rng.random(), rng.random()];
-                    plain.extend_from_slice(&rng.random::<u32>().to_be_bytes());
-                    let ssrc = ssrcs[rng.random_range(0..ssrcs.len())];
-                    plain.extend_from_slice(&ssrc.0.to_be_bytes());
-                    let mid = mids[rng.random_range(0..mids.len())];
-                    plain.extend_from_slice(&[
-                        0xbe,
-                        0xde,
-                        0,
-                        2,
-                        0x40 | (mid.as_bytes().len() as u8 - 1),
-                    ]);
-                    plain.extend_from_slice(mid.as_bytes());
-                    plain.resize(24, 0);
-                    plain.extend((0..rng.random_range(0..200)).map(|_| rng.random::<u8>()));
-                    if rng.random_bool(0.5) {
-                        mutate(&mut rng, &mut plain);
-                    }
+                    let at = rng.random_range(0..streams.len());
+                    let plain = forge_rtp(&mut rng, &mut streams[at]);
                     call[mallory].send_plain_rtp(&plain, 0);
                 }
                 _ => {
-                    let words: u16 = rng.random_range(0..40);
-                    let mut plain =
-                        vec![0x80 | rng.random_range(0..32), rng.random_range(200..208)];
-                    plain.extend_from_slice(&words.to_be_bytes());
-                    plain.extend((0..words * 4).map(|_| rng.random::<u8>()));
-                    if rng.random_bool(0.3) {
-                        mutate(&mut rng, &mut plain);
-                    }
+                    let media = slots[rng.random_range(0..slots.len())];
+                    let plain = forge_rtcp(&mut rng, streams[0].ssrc, media);
                     call[mallory].send_plain_rtcp(&plain);
                 }
             }
@@ -209,6 +244,21 @@ fn garbage_of_a_joined_client_disturbs_nobody() {
         }
     }
     assert!(longest < millis(100), "{longest:?}");
+    // It was not all turned away at the door.
+    let total = call.stats().total();
+    let watched = call.peer_stats(victim).expect("a victim").sent;
+    let forwarded: u64 = watched.iter().map(|stream| stream.packets).sum();
+    assert!(forwarded > 1000, "{forwarded}: {total:?}");
+    for reason in [
+        "not_authentic",
+        "rtcp_malformed",
+        "rtp_payload_type",
+        "rtp_malformed_payload",
+        "nack_unanswered",
+        "rtx_unneeded",
+    ] {
+        assert!(call.dropped(reason) > 10, "{reason}: {total:?}");
+    }
     call.run(secs(2));
     assert_undisturbed(&call, [alice, bob]);
 }

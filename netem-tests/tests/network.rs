@@ -151,6 +151,22 @@ fn whoever_never_connects_is_forgotten() {
 }
 
 #[test]
+fn whoever_is_reachable_but_never_shakes_hands_is_forgotten_too() {
+    let mut call = Call::new(47);
+    let ghost = call.join("ghost", publish().audio().video());
+    call.vanish(ghost);
+    let (home, server) = (call[ghost].address, call[ghost].server().expect("a server"));
+    for _ in 0..35 {
+        let check = call[ghost].check().expect("a check");
+        call.inject(home, server, check);
+        call.run(secs(1));
+    }
+    let (gone, reason) = call.gone(ghost).expect("gone");
+    assert_eq!((gone, reason), (secs(30), GoneReason::NeverConnected));
+    assert_eq!(call.stats().peers, 0);
+}
+
+#[test]
 fn a_bad_spell_ends_without_a_trace() {
     let mut call = Call::new(46);
     let alice = call.join("alice", publish().audio().video());

@@ -1,6 +1,7 @@
 //! Tracks come, go, pause and change places.
 
 use confab_netem_tests::call::{Call, millis, secs};
+use confab_netem_tests::client::send::Beginning;
 use confab_netem_tests::client::{publish, watch};
 use confab_sfu::api::{Publish, SlotChoice};
 use confab_sfu::media::Kind;
@@ -299,6 +300,47 @@ fn a_stopped_m_line_is_used_again() {
     call.run(secs(1));
     assert!(call.sees(bob, alice).fps() > 28.0);
     assert!(call.hears(bob, alice).concealed() == 0.0);
+}
+
+#[test]
+fn m_lines_are_inactive_for_a_while_and_go_on() {
+    let mut call = Call::new(30).workers(2);
+    // Its sequence numbers have wrapped by the time of the first pause.
+    let about_to_wrap = Beginning {
+        sequence: 65_500,
+        timestamp: 0,
+        picture_id: 0,
+    };
+    let setup = publish().audio().video().beginning(about_to_wrap);
+    let alice = call.join("alice", setup);
+    let bob = call.join("bob", watch().slots(1, 1));
+    call.run(secs(2));
+    let camera = call[alice].source(Kind::Video).mid;
+    let microphone = call[alice].source(Kind::Audio).mid;
+    let screens = call.slot_names(bob, Kind::Video);
+    let speakers = call.slot_names(bob, Kind::Audio);
+    for (person, lines) in [
+        (alice, [camera, microphone]),
+        (bob, [screens[0], speakers[0]]),
+        (alice, [camera, microphone]),
+        (bob, [screens[0], speakers[0]]),
+    ] {
+        for is_paused in [true, false] {
+            for mid in lines {
+                call[person].pause_line(mid, is_paused);
+            }
+            assert_eq!(call.offer(person, Publish::All), Ok(()));
+            call.run(millis(45));
+            call.run(secs(2));
+            let (seen, heard) = (call.sees(bob, alice), call.hears(bob, alice));
+            if is_paused {
+                assert_eq!(seen.frames() + heard.packets(), 0);
+            } else {
+                assert!(seen.fps() > 27.0, "{} fps", seen.fps());
+                assert!(heard.packets() > 95 && heard.concealed() == 0.0);
+            }
+        }
+    }
 }
 
 #[test]

@@ -130,7 +130,8 @@ impl Decoder {
 
     fn decode(&mut self, first: u64, pieces: &BTreeMap<u64, Piece>) -> Result<Frame, String> {
         let head = &pieces[&first];
-        let bytes: Vec<u8> = pieces.values().flat_map(|p| p.bytes.clone()).collect();
+        let bytes: Vec<&[u8]> = pieces.values().map(|p| p.bytes.as_slice()).collect();
+        let bytes = bytes.concat();
         let (stamp, is_key) =
             media::read_video(&bytes).ok_or("a frame does not have the bytes it was sent with")?;
         let one_of_a_kind = pieces.values().all(|p| {

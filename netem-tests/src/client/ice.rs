@@ -89,11 +89,6 @@ impl Ice {
         self.has_answer
     }
 
-    /// A check that is sent at once, from wherever the client is now.
-    pub fn check_now(&mut self, now: Instant) {
-        self.next_check = Some(now);
-    }
-
     /// The check that is due.
     pub fn poll_check(&mut self, now: Instant, rng: &mut StdRng) -> Option<Vec<u8>> {
         self.next_check.take_if(|due| now >= *due)?;

@@ -78,7 +78,8 @@ impl Stamp {
             state ^= state << 13;
             state ^= state >> 17;
             state ^= state << 5;
-            bytes.push(state as u8);
+            let missing = self.len as usize - bytes.len();
+            bytes.extend_from_slice(&state.to_be_bytes()[..missing.min(4)]);
         }
         bytes
     }

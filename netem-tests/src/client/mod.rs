@@ -160,7 +160,6 @@ impl Setup {
 struct Secured {
     sender: SrtpSender,
     receiver: SrtpReceiver,
-    since: Instant,
 }
 
 /// One browser.
@@ -318,6 +317,7 @@ impl Client {
             mid: mid.clone(),
             kind,
             usage,
+            is_paused: false,
         };
         match self
             .lines
@@ -337,6 +337,18 @@ impl Client {
         }
         self.sources.retain(|source| source.mid != mid);
         self.slots.retain(|slot| slot.mid != mid);
+    }
+
+    /// Makes an m-line inactive for a while, or active again; offer afterwards.
+    pub fn pause_line(&mut self, mid: Mid, is_paused: bool) {
+        let mut lines = self.lines.iter_mut();
+        if let Some(line) = lines.find(|line| line.mid == mid.as_str()) {
+            line.is_paused = is_paused;
+        }
+        let now_paused = |source: &&mut Source| source.mid == mid && is_paused;
+        if let Some(source) = self.sources.iter_mut().find(now_paused) {
+            source.stop();
+        }
     }
 
     /// The number of m-lines, stopped ones included.
@@ -375,6 +387,9 @@ impl Client {
         for (line, answered) in self.lines.iter().zip(&answer.lines) {
             let is_as_wanted = answered.mid == line.mid
                 && match line.usage {
+                    Use::Send { .. } | Use::Slot if line.is_paused => {
+                        !answered.sends && !answered.receives && !answered.is_stopped
+                    }
                     Use::Send { .. } => answered.receives && !answered.sends,
                     Use::Slot => answered.sends && !answered.receives,
                     Use::Stopped => answered.is_stopped,
@@ -399,6 +414,9 @@ impl Client {
                 return Err(format!("m-line {} lacks one of {wanted:?}", line.mid));
             }
             let mid = Mid::new(&line.mid).map_err(|e| e.to_string())?;
+            if line.is_paused {
+                continue;
+            }
             match &line.usage {
                 Use::Send { rids, .. } => {
                     if *rids != answered.rids {
@@ -451,24 +469,6 @@ impl Client {
         self.ice.server()
     }
 
-    /// When the DTLS handshake was done.
-    #[must_use]
-    pub fn connected_at(&self) -> Option<Instant> {
-        Some(self.secured.as_ref()?.since)
-    }
-
-    /// The slot with a name.
-    ///
-    /// # Panics
-    /// When there is none.
-    #[must_use]
-    pub fn slot(&self, mid: Mid) -> &Slot {
-        self.slots
-            .iter()
-            .find(|slot| slot.mid == mid)
-            .expect("a slot")
-    }
-
     /// The first source of a kind.
     ///
     /// # Panics
@@ -491,17 +491,20 @@ impl Client {
     /// When it is not what the client negotiated.
     pub fn handle_datagram(&mut self, now: Instant, mut bytes: Vec<u8>) -> Result<(), String> {
         match PacketClass::of(&bytes) {
-            PacketClass::Stun => self.ice.handle_response(now, &bytes, self.address)?,
+            PacketClass::Stun => {
+                self.ice.handle_response(now, &bytes, self.address)?;
+                self.drive_dtls(now)
+            }
             PacketClass::Dtls => {
                 if let Some(dtls) = &mut self.dtls {
                     dtls.handle_packet(now, &bytes).map_err(|e| e.to_string())?;
                 }
+                self.drive_dtls(now)
             }
-            PacketClass::Rtp => self.handle_rtp(now, &mut bytes)?,
-            PacketClass::Rtcp => self.handle_rtcp(now, &mut bytes)?,
-            PacketClass::Unknown => return Err("a datagram of no known protocol".into()),
+            PacketClass::Rtp => self.handle_rtp(now, &mut bytes),
+            PacketClass::Rtcp => self.handle_rtcp(now, &mut bytes),
+            PacketClass::Unknown => Err("a datagram of no known protocol".into()),
         }
-        self.drive_dtls(now)
     }
 
     fn drive_dtls(&mut self, now: Instant) -> Result<(), String> {
@@ -537,7 +540,6 @@ impl Client {
         self.secured = Some(Secured {
             sender: sender.map_err(|e| e.to_string())?,
             receiver: receiver.map_err(|e| e.to_string())?,
-            since: now,
         });
         self.next_report = Some(now + FIRST_REPORT);
         self.sources.iter_mut().for_each(|source| source.start(now));
@@ -662,7 +664,10 @@ impl Client {
         if let Some(check) = self.ice.poll_check(now, &mut self.rng) {
             self.outbox.push_back(check);
         }
-        self.drive_dtls(now)?;
+        let dtls_deadline = self.dtls.as_ref().and_then(DtlsEndpoint::next_deadline);
+        if dtls_deadline.is_some_and(|due| now >= due) {
+            self.drive_dtls(now)?;
+        }
         if self.secured.is_none() {
             return Ok(());
         }

@@ -276,6 +276,12 @@ impl Slot {
         Ok(())
     }
 
+    /// How often the sequence number has wrapped.
+    #[must_use]
+    pub fn wraps(&self) -> u64 {
+        self.highest.map_or(0, |highest| (highest >> 16) - 1)
+    }
+
     /// Takes a sender report.
     pub fn handle_sender_report(&mut self, now: Instant, ntp: u64, timestamp: u32) {
         self.report = Some((ntp, timestamp, now));

@@ -101,6 +101,8 @@ pub struct Line {
     pub kind: Kind,
     /// What for.
     pub usage: Use,
+    /// Not for the time being: it is offered as inactive.
+    pub is_paused: bool,
 }
 
 /// What an offer says of the connection.
@@ -195,10 +197,15 @@ fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Tran
             ));
         }
     }
-    let Use::Send { encodings, rids } = &line.usage else {
-        return put(format_args!("a=recvonly"));
+    let (encodings, rids) = match &line.usage {
+        Use::Send { encodings, rids } => (encodings, rids),
+        _ if line.is_paused => return put(format_args!("a=inactive")),
+        _ => return put(format_args!("a=recvonly")),
     };
-    put(format_args!("a=sendonly"));
+    match line.is_paused {
+        true => put(format_args!("a=inactive")),
+        false => put(format_args!("a=sendonly")),
+    }
     put(format_args!("a=msid:stream track-{}", line.mid));
     for rid in rids {
         put(format_args!("a=rid:{rid} send"));
@@ -293,12 +300,6 @@ impl Answer {
             }
         }
         answer
-    }
-
-    /// The m-line with a name.
-    #[must_use]
-    pub fn line(&self, mid: &str) -> Option<&Answered> {
-        self.lines.iter().find(|line| line.mid == mid)
     }
 }
 

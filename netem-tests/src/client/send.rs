@@ -173,6 +173,14 @@ impl Source {
         self.next.get_or_insert(now);
     }
 
+    /// Stops recording. Decoders need a key frame when it goes on.
+    pub fn stop(&mut self) {
+        self.next = None;
+        self.encodings
+            .iter_mut()
+            .for_each(|e| e.wants_key_frame = true);
+    }
+
     /// When there is something to record.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -264,14 +264,17 @@ impl Peer {
     fn apply_sections(&mut self) {
         let sections = self.negotiation.sections();
         let find = |mid| sections.iter().find(|s| s.mid == mid);
-        for slot in &mut self.slots {
-            let mid = slot.as_ref().map(|s| s.mid);
-            if mid.and_then(find).is_none_or(|s| s.send.is_none()) {
-                *slot = None;
+        // An m-line that is inactive keeps its state: the same SSRCs go on when it is active again,
+        // and their encryption depends on how often their numbers have wrapped.
+        for place in &mut self.slots {
+            let section = place.as_ref().map(|slot| find(slot.mid));
+            match (place.as_mut(), section.flatten()) {
+                (Some(slot), Some(section)) if section.send.is_none() => slot.show(None),
+                (Some(_), Some(_)) => {}
+                _ => *place = None,
             }
         }
-        self.publications
-            .retain(|p| find(p.mid).is_some_and(|s| s.receive.is_some()));
+        self.publications.retain(|p| find(p.mid).is_some());
         let mut extensions = ExtensionMap::default();
         for section in sections {
             if let Some(send) = &section.send {
@@ -340,7 +343,10 @@ impl Peer {
         let mut change = None;
         if let Err(error) = result {
             tracing::debug!(peer = self.id.0, %error, "DTLS failed");
-            change = Some(Change::Gone(GoneReason::DtlsFailed));
+            change = Some(Change::Gone(match error {
+                dtls::DtlsError::HandshakeTimeout => GoneReason::NeverConnected,
+                _ => GoneReason::DtlsFailed,
+            }));
         }
         // Handshakes are rare; this is not the packet path.
         let mut buffer = vec![0; POLL_BUFFER_LEN];

@@ -185,7 +185,11 @@ impl Slot {
         let Some(mapped) = self.rewriter.again(source, kept.meta) else {
             return false;
         };
-        let Some(payload_map) = self.payload_for(kept.meta.codec) else {
+        let payload_map = self.payload_for(kept.meta.codec);
+        let rtx_payload_type = payload_map.and_then(|map| map.rtx_payload_type);
+        // Without RTX the packet would go out under its own number once more, but with other header
+        // extensions: two packets sealed with one nonce, which gives the key away.
+        let Some((ssrc, payload_type)) = self.rtx_ssrc.zip(rtx_payload_type) else {
             return false;
         };
         let size = kept.packet.len();
@@ -195,28 +199,17 @@ impl Slot {
         {
             return false;
         }
-        let mut fields = HeaderFields {
+        let fields = HeaderFields {
             marker: kept.meta.marker,
-            payload_type: payload_map.payload_type,
+            payload_type,
             sequence: 0,
             timestamp: mapped.timestamp,
-            ssrc: self.ssrc,
+            ssrc,
         };
-        match (self.rtx_ssrc, payload_map.rtx_payload_type) {
-            (Some(ssrc), Some(payload_type)) => {
-                fields.ssrc = ssrc;
-                fields.payload_type = payload_type;
-                self.rtx_sequence = self.rtx_sequence.next();
-                let number = self.rtx_sequence;
-                self.send(kept, mapped, fields, number, Some(sequence), egress)
-                    .is_some()
-            }
-            // Without RTX the packet itself is sent again. SRTP allows it, for the receiver's
-            // replay window only has seen those that arrived.
-            _ => self
-                .send(kept, mapped, fields, mapped.sequence, None, egress)
-                .is_some(),
-        }
+        self.rtx_sequence = self.rtx_sequence.next();
+        let number = self.rtx_sequence;
+        self.send(kept, mapped, fields, number, Some(sequence), egress)
+            .is_some()
     }
 
     fn send(
