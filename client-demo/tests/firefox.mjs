@@ -15,8 +15,6 @@ const PREFERENCES = {
   "media.navigator.streams.fake": true,
   "media.navigator.permission.disabled": true,
   "media.autoplay.default": 0,
-  // Without it Firefox pairs no loopback candidates.
-  "media.peerconnection.ice.loopback": true,
   // OpenH264 would be fetched from the network.
   "media.gmp-manager.updateEnabled": false,
   "app.update.enabled": false,

@@ -28,9 +28,9 @@ export function newRoom() {
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
  * @param {{name: string, room: string, [option: string]: string}} options Go into the page's address.
- * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number}}} [look]
+ * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number, fps: number}, token?: string}} [more]
  */
-export async function join(browser, url, options, { viewport = { width: 960, height: 640 }, portrait } = {}) {
+export async function join(browser, url, options, { viewport = { width: 960, height: 640 }, portrait, token } = {}) {
   const context = await browser.newContext({ viewport, colorScheme: "dark" });
   const page = await context.newPage();
   if (portrait) {
@@ -38,9 +38,15 @@ export async function join(browser, url, options, { viewport = { width: 960, hei
     await page.addInitScript(portraitForCamera, portrait);
   }
   page.on("pageerror", (error) => console.error(`${options.name}: ${error.stack}`));
-  await page.goto(`${url}/?${new URLSearchParams({ video: CAMERA, autojoin: "1", ...options })}`);
+  await page.goto(address(url, options, token));
   await connected(page);
   return page;
+}
+
+/** The page's address that leads into a call at once. */
+export function address(url, options, token) {
+  const query = new URLSearchParams({ video: CAMERA, autojoin: "1", ...options });
+  return `${url}/?${query}${token ? `#token=${token}` : ""}`;
 }
 
 export async function connected(page, timeout = CONNECT_TIMEOUT_MS) {

@@ -7,7 +7,7 @@
  * Makes `window.portrait(index)`, a video track of a person who sways a little.
  */
 export function installPortraits() {
-  window.portrait = (index, width = 640) => {
+  window.portrait = (index, width = 640, fps = 15) => {
     const canvas = document.createElement("canvas");
     Object.assign(canvas, { width, height: (width * 9) / 16 });
     const paint = canvas.getContext("2d");
@@ -41,17 +41,17 @@ export function installPortraits() {
       paint.stroke();
     };
     draw();
-    setInterval(draw, 66);
-    return canvas.captureStream(15).getVideoTracks()[0];
+    setInterval(draw, 1000 / fps);
+    return canvas.captureStream(fps).getVideoTracks()[0];
   };
 }
 
 /** Puts a painted person before the camera. */
-export function portraitForCamera({ index, width }) {
+export function portraitForCamera({ index, width, fps }) {
   const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = async ({ audio, video }) => {
     const stream = audio ? await real({ audio }) : new MediaStream();
-    if (video) stream.addTrack(window.portrait(index, width));
+    if (video) stream.addTrack(window.portrait(index, width, fps));
     return stream;
   };
 }

@@ -2,11 +2,13 @@
  * The server under test: its own process on free ports, stopped by its id.
  */
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
+import { networkInterfaces } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -16,6 +18,8 @@ const MAX_WORKERS = 8;
 /** Where media ports are looked for: below the range the kernel hands out by itself. */
 const MEDIA_PORTS = { from: 20_000, to: 32_000 };
 const READY_TIMEOUT_MS = 15_000;
+/** Signs tokens of servers that listen beyond loopback, and is forgotten with them. */
+const API_KEY = { CONFAB_AUTH_API_KEY: "test", CONFAB_AUTH_API_SECRET: randomBytes(32).toString("hex") };
 
 function binary() {
   const candidates = process.env.CONFAB_BIN
@@ -30,12 +34,17 @@ export class Server {
   #child = null;
   #httpPort = 0;
   #mediaPort = 0;
+  #mediaAddress = "127.0.0.1";
   log = "";
 
-  static async start() {
+  /**
+   * @param {string} [mediaAddress] Where media is received. Beyond loopback, joining needs a token.
+   */
+  static async start(mediaAddress = "127.0.0.1") {
     const server = new Server();
+    server.#mediaAddress = mediaAddress;
     server.#httpPort = await freeTcpPort();
-    server.#mediaPort = await freeUdpPorts();
+    server.#mediaPort = await freeUdpPorts(mediaAddress);
     await server.restart();
     return server;
   }
@@ -46,10 +55,12 @@ export class Server {
 
   /** Starts it, after `kill`, on the same ports again. */
   async restart() {
-    const child = spawn(binary(), ["--http-listen", `127.0.0.1:${this.#httpPort}`, "--media-port", String(this.#mediaPort)], {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: withoutSettings(),
-    });
+    const flags = [
+      `--http-listen=127.0.0.1:${this.#httpPort}`,
+      `--media-listen=${this.#mediaAddress}`,
+      `--media-port=${this.#mediaPort}`,
+    ];
+    const child = spawn(binary(), flags, { stdio: ["ignore", "pipe", "pipe"], env: this.#environment() });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (this.log += data));
     const deadline = Date.now() + READY_TIMEOUT_MS;
@@ -57,6 +68,17 @@ export class Server {
       if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the server did not start:\n${this.log}`);
       await new Promise((done) => setTimeout(done, 50));
     }
+  }
+
+  /** What lets one into a room of a server that asks for tokens. */
+  token(room, identity) {
+    return execFileSync(binary(), ["token", "--room", room, "--identity", identity], { env: this.#environment(), encoding: "utf8" }).trim();
+  }
+
+  /** Without the tests' own CONFAB_ variables, which are no settings, and without a developer's. */
+  #environment() {
+    const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("CONFAB_"));
+    return { ...Object.fromEntries(inherited), ...(this.#mediaAddress !== "127.0.0.1" && API_KEY) };
   }
 
   async #isReady() {
@@ -78,9 +100,10 @@ export class Server {
   }
 }
 
-/** The tests' own CONFAB_ variables are no settings of the server, and a developer's are not wanted. */
-function withoutSettings() {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CONFAB_")));
+/** An address of this machine that is not loopback, if it has one. Packets to it stay inside. */
+export function ownAddress() {
+  const all = Object.values(networkInterfaces()).flat();
+  return all.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
 }
 
 async function freeTcpPort() {
@@ -92,18 +115,18 @@ async function freeTcpPort() {
   return port;
 }
 
-async function freeUdpPorts() {
+async function freeUdpPorts(address) {
   for (;;) {
     const first = MEDIA_PORTS.from + Math.floor(Math.random() * (MEDIA_PORTS.to - MEDIA_PORTS.from));
-    const free = await Promise.all(Array.from({ length: MAX_WORKERS }, (_, index) => isUdpPortFree(first + index)));
+    const free = await Promise.all(Array.from({ length: MAX_WORKERS }, (_, index) => isUdpPortFree(address, first + index)));
     if (free.every(Boolean)) return first;
   }
 }
 
-function isUdpPortFree(port) {
+function isUdpPortFree(address, port) {
   return new Promise((resolve) => {
     const probe = createSocket("udp4");
     probe.once("error", () => resolve(false));
-    probe.bind(port, "127.0.0.1", () => probe.close(() => resolve(true)));
+    probe.bind(port, address, () => probe.close(() => resolve(true)));
   });
 }

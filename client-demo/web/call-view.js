@@ -125,16 +125,14 @@ export class CallView {
   #showTrack(participant, track) {
     const key = tileKey(participant.id, track);
     const media = track.mediaStreamTrack;
-    const ofScreen = key !== participant.id;
-    if (ofScreen && !media && track.kind === "video") return this.#grid.remove(key);
-    if (ofScreen && media && !this.#grid.tile(key)) {
-      this.#grid.add(new Tile(key, `${participant.name}'s screen`, { screen: true }));
-    }
+    const ofPerson = key === participant.id;
+    if (!ofPerson && !media && track.source !== "screen_audio") return this.#grid.remove(key);
+    if (!ofPerson && media && !this.#grid.tile(key)) this.#grid.add(extraTile(key, participant, track));
     const tile = this.#grid.tile(key);
     if (!tile) return;
     if (track.kind === "video") return tile.setVideo(track.muted ? null : media);
     tile.setAudio(media);
-    if (!ofScreen) tile.setMicrophone(media !== null && !track.muted);
+    if (ofPerson) tile.setMicrophone(media !== null && !track.muted);
   }
 
   /** @param {Source} source */
@@ -368,11 +366,21 @@ function report(error) {
 }
 
 /**
- * Which tile shows this track: the participant's own, or one for the shared screen.
+ * Which tile shows this track: the participant's own, that of the shared screen, or one for itself.
  * @param {string} participant
  * @param {RemoteTrack} track
  */
-function tileKey(participant, track) {
-  const screen = track.source === "screen" || track.source === "screen_audio";
-  return screen ? `${participant}-screen` : participant;
+function tileKey(participant, { id, source }) {
+  if (source === "camera" || source === "microphone") return participant;
+  return source === "other" ? `${participant}-${id}` : `${participant}-screen`;
+}
+
+/**
+ * @param {string} key
+ * @param {Participant} participant
+ * @param {RemoteTrack} track
+ */
+function extraTile(key, { name }, track) {
+  if (track.source === "other") return new Tile(key, `${name}: ${track.name ?? "other"}`);
+  return new Tile(key, `${name}'s screen`, { screen: true });
 }

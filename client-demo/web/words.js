@@ -42,7 +42,7 @@ export function callProblem({ code, message }, { joining = false } = {}) {
         : "The server does not answer. Check your network; the call goes on trying to come back.";
     case "media_failed":
       return firefoxOnLoopback()
-        ? "No media connection. Firefox does not connect to a server on its own machine unless media.peerconnection.ice.loopback is true in about:config. Chromium does."
+        ? "No media connection: Firefox makes none to a server on 127.0.0.1. Use Chromium on this computer, or let the server receive media on a network address (--media-listen)."
         : "No sound and picture get through: a firewall may be blocking UDP. Still trying.";
     case "room_full":
       return "This room is full. Try again later, or pick another room.";

@@ -8,6 +8,9 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use confab_bot::{AudioSource, Bot, BotConfig, Report, VideoSource};
 
+/// What is logged unless `RUST_LOG` says otherwise: the crates warn of what happens in every call.
+const QUIET: &str = "warn,rtc=error,rtc_dtls=error";
+
 /// Joins a room as a headless participant, sends real audio and video, and reports what came back.
 #[derive(Debug, Parser)]
 #[command(name = "confab-bot", version)]
@@ -22,7 +25,7 @@ struct Cli {
     #[arg(long, default_value = "bot")]
     name: String,
     /// The token, where the server wants one.
-    #[arg(long, env = "CONFAB_BOT_TOKEN")]
+    #[arg(long)]
     token: Option<String>,
     /// What to say: tone, tone:HZ, a 48 kHz 16-bit .wav file (looped) or none.
     #[arg(long, default_value = "tone")]
@@ -101,7 +104,7 @@ impl Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -124,9 +127,10 @@ async fn main() -> anyhow::Result<()> {
             .await
             .context("cannot wait for Ctrl-C")?,
     }
-    let mut reports: Vec<Report> = Vec::with_capacity(bots.len());
+    // Everybody's call as it was before the first of them left.
+    let reports: Vec<Report> = bots.iter().map(Bot::report).collect();
     for bot in bots {
-        reports.push(bot.leave().await?);
+        bot.leave().await?;
     }
     match cli.report {
         Format::Text => reports.iter().for_each(|report| print!("{report}")),
