@@ -547,10 +547,10 @@ impl Client {
     }
 
     fn handle_rtp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<(), String> {
-        let secured = self
-            .secured
-            .as_mut()
-            .ok_or("RTP before the handshake was done")?;
+        // The end of the server's handshake was lost: it will come again, this will not.
+        let Some(secured) = &mut self.secured else {
+            return Ok(());
+        };
         let opened = secured
             .receiver
             .open_rtp(bytes)
@@ -586,10 +586,10 @@ impl Client {
     }
 
     fn handle_rtcp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<(), String> {
-        let secured = self
-            .secured
-            .as_mut()
-            .ok_or("RTCP before the handshake was done")?;
+        // The end of the server's handshake was lost: it will come again, this will not.
+        let Some(secured) = &mut self.secured else {
+            return Ok(());
+        };
         let len = secured
             .receiver
             .open_rtcp(bytes)
@@ -610,11 +610,12 @@ impl Client {
                     }
                 }
                 Packet::PictureLoss(request) => {
-                    let mut known = self.sources.iter().filter(|s| s.kind == Kind::Video);
-                    let is_known =
-                        known.any(|s| s.encodings.iter().any(|e| e.ssrc == request.media));
-                    if !is_known && !self.setup.is_tolerant {
-                        return Err("a key frame was asked of what is no video of mine".into());
+                    let is_sound = self
+                        .sources
+                        .iter()
+                        .any(|s| s.kind == Kind::Audio && s.encodings[0].ssrc == request.media);
+                    if is_sound && !self.setup.is_tolerant {
+                        return Err("a key frame was asked of sound".into());
                     }
                     for source in &mut self.sources {
                         source.key_frame_wanted(now, request.media);

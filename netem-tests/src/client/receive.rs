@@ -25,9 +25,12 @@ const RETRY: Duration = Duration::from_millis(50);
 /// After this a packet is of no use.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How far a stream's timestamps may stray from the time they arrive at. A jitter buffer that has
+/// How far a stream's timestamps may run ahead of the time they arrive at. A jitter buffer that has
 /// to adapt by more than this is noticed.
-const MAX_DRIFT: Duration = Duration::from_millis(500);
+const MAX_AHEAD: Duration = Duration::from_millis(500);
+
+/// How far they may lag: what was lost at first comes late.
+const MAX_LAG: Duration = Duration::from_millis(1500);
 
 /// A packet of sound or a frame that could be played.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,7 +233,7 @@ impl Slot {
             return Ok(());
         }
         // Half of the timestamps' range is hours; no simulated call lasts that long.
-        if drift.abs() > MAX_DRIFT.as_secs_f64() {
+        if drift > MAX_AHEAD.as_secs_f64() || drift < -MAX_LAG.as_secs_f64() {
             return Err(format!(
                 "the timestamps are {drift:.3} s off the time of arrival"
             ));
