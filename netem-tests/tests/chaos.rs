@@ -166,6 +166,7 @@ fn after_any_turmoil_everybody_sees_and_hears_everybody() {
         .ok()
         .and_then(|seeds| seeds.parse().ok());
     for seed in 0..seeds.unwrap_or(SEEDS) {
+        println!("seed {seed}");
         let mut story = Story {
             call: Call::new(seed).workers(1 + seed as usize % 3),
             rng: StdRng::seed_from_u64(seed),

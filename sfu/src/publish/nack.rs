@@ -27,6 +27,10 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// mends.
 pub const MAX_MISSING: usize = 256;
 
+/// Packets missing after a silence of [`MAX_AGE`] that make it an outage: they are too late, and sent
+/// again would hold up what follows. Fewer are the beginning of a frame of a slow screen share.
+const OUTAGE: u64 = 32;
+
 #[derive(Debug)]
 struct Missing {
     sequence: SequenceNumber,
@@ -52,12 +56,14 @@ pub enum Arrival {
 #[derive(Debug, Default)]
 pub struct NackGenerator {
     highest: Option<SequenceNumber>,
+    last_arrival: Option<Instant>,
     missing: VecDeque<Missing>,
 }
 
 impl NackGenerator {
     /// Notes the arrival of a packet.
     pub fn handle_packet(&mut self, now: Instant, sequence: SequenceNumber) -> Arrival {
+        let last_arrival = self.last_arrival.replace(now).unwrap_or(now);
         let Some(highest) = self.highest else {
             self.highest = Some(sequence);
             return Arrival::New;
@@ -73,7 +79,9 @@ impl NackGenerator {
         }
         self.highest = Some(sequence);
         let gap = sequence.0 - highest.0 - 1;
-        if gap.saturating_add(self.missing.len() as u64) > MAX_MISSING as u64 {
+        let silence = now.saturating_duration_since(last_arrival);
+        let too_late = gap > OUTAGE && silence > MAX_AGE;
+        if too_late || gap.saturating_add(self.missing.len() as u64) > MAX_MISSING as u64 {
             self.missing.clear();
             return Arrival::Lost;
         }
@@ -182,6 +190,20 @@ mod tests {
         assert!(given_up);
         assert_eq!(asked, usize::from(MAX_REQUESTS));
         assert!(now - start <= MAX_AGE + DEFAULT_RETRY + GRACE);
+    }
+
+    #[test]
+    fn what_an_outage_has_swallowed_is_not_asked_for() {
+        let start = Instant::now();
+        let after = start + MAX_AGE + MS;
+        for (gap, arrival) in [(OUTAGE, Arrival::New), (OUTAGE + 1, Arrival::Lost)] {
+            let mut nack = NackGenerator::default();
+            arrive(&mut nack, start, 1);
+            assert_eq!(arrive(&mut nack, after, 2 + gap), arrival);
+            let mut nack = NackGenerator::default();
+            arrive(&mut nack, start, 1);
+            assert_eq!(arrive(&mut nack, start + MAX_AGE, 2 + gap), Arrival::New);
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Publication {
                 packet.len(),
             )
         };
-        if numbered.needs_key_frame {
+        if numbered.needs_key_frame && self.kind == Kind::Video {
             stream.key_frames.wish(now);
         }
         let bytes = packet.get(payload.clone()).unwrap_or_default();
