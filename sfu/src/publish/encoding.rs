@@ -15,6 +15,9 @@ use crate::types::{Rid, Ssrc};
 /// slowest screen share (5 frames a second) several times.
 const ALIVE_FOR: Duration = Duration::from_secs(2);
 
+/// How late a packet that was sent again can be; a timestamp that says more is not to be trusted.
+const MAX_LATE: Duration = Duration::from_secs(2);
+
 /// Over how long the rate is measured.
 const RATE_WINDOW: Duration = Duration::from_millis(500);
 
@@ -25,6 +28,8 @@ pub struct Numbered {
     pub sequence: SequenceNumber,
     /// The extended timestamp.
     pub timestamp: u64,
+    /// When it arrived, or would have if it had not been lost at first.
+    pub due: Instant,
     /// Counts up whenever the numbering starts anew.
     pub epoch: u32,
     /// The packets before it will not come: a decoder needs a key frame.
@@ -63,6 +68,8 @@ pub struct Encoding {
     reception: Reception,
     rate: Rate,
     last_packet: Option<Instant>,
+    /// The newest timestamp, and when it arrived.
+    newest: Option<(u64, Instant)>,
 }
 
 impl Encoding {
@@ -82,6 +89,7 @@ impl Encoding {
             reception: Reception::default(),
             rate: Rate::default(),
             last_packet: None,
+            newest: None,
         }
     }
 
@@ -103,6 +111,7 @@ impl Encoding {
         self.nack = NackGenerator::default();
         self.reception = Reception::default();
         self.sender_report = None;
+        self.newest = None;
     }
 
     /// Numbers a packet that arrived on the encoding's own SSRC.
@@ -125,9 +134,14 @@ impl Encoding {
             .handle_packet(now, number, timestamp, clock_rate);
         self.rate.add(now, bytes);
         self.last_packet = Some(now);
+        let timestamp = self.timestamp.unwrap(timestamp);
+        if self.newest.is_none_or(|(newest, _)| timestamp > newest) {
+            self.newest = Some((timestamp, now));
+        }
         Numbered {
             sequence: number,
-            timestamp: self.timestamp.unwrap(timestamp),
+            timestamp,
+            due: now,
             epoch: self.epoch,
             needs_key_frame: arrival == Arrival::Lost,
         }
@@ -139,18 +153,32 @@ impl Encoding {
         now: Instant,
         sequence: u16,
         timestamp: u32,
+        clock_rate: u32,
     ) -> Option<Numbered> {
         let number = self.sequence.newest()?.nearest(sequence);
         if self.nack.handle_packet(now, number) != Arrival::Recovered {
             return None;
         }
         self.reception.recovered();
+        let timestamp = self.timestamp.unwrap(timestamp);
         Some(Numbered {
             sequence: number,
-            timestamp: self.timestamp.unwrap(timestamp),
+            timestamp,
+            due: self.due(now, timestamp, clock_rate),
             epoch: self.epoch,
             needs_key_frame: false,
         })
+    }
+
+    /// When a packet that was sent again would have arrived, going by the newest one.
+    fn due(&self, now: Instant, timestamp: u64, clock_rate: u32) -> Instant {
+        let newest = self.newest.filter(|(newest, _)| *newest >= timestamp);
+        let due = newest.and_then(|(newest, arrival)| {
+            let ticks = u32::try_from(newest - timestamp).ok()?;
+            let earlier = Duration::from_secs(1) * ticks / clock_rate;
+            arrival.checked_sub(earlier).filter(|_| earlier < MAX_LATE)
+        });
+        due.unwrap_or(now)
     }
 
     /// Notes a sender report for the encoding's SSRC.
@@ -345,13 +373,33 @@ mod tests {
         for sequence in 100..110 {
             receive(&mut encoding, now, sequence);
         }
-        assert!(encoding.handle_repaired(now, 3, 3 * 960).is_some());
+        assert!(encoding.handle_repaired(now, 3, 3 * 960, CLOCK).is_some());
         assert!(
-            encoding.handle_repaired(now, 3, 3 * 960).is_none(),
+            encoding.handle_repaired(now, 3, 3 * 960, CLOCK).is_none(),
             "only once"
         );
         let block = encoding.report_block(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (24, 0));
+    }
+
+    #[test]
+    fn a_packet_sent_again_was_due_when_its_timestamp_says() {
+        let start = Instant::now();
+        let mut encoding = encoding();
+        receive(&mut encoding, start, 0);
+        receive(&mut encoding, start + 100 * MS, 5);
+        let late = start + 300 * MS;
+        let mut due = |sequence, timestamp| {
+            let numbered = encoding.handle_repaired(late, sequence, timestamp, CLOCK);
+            numbered.unwrap().due - start
+        };
+        assert_eq!(due(2, 2 * 960), 40 * MS);
+        assert_eq!(
+            due(3, 0u32.wrapping_sub(3600 * CLOCK)),
+            300 * MS,
+            "an hour ago"
+        );
+        assert_eq!(due(4, 6 * 960), 300 * MS, "not yet");
     }
 
     #[test]

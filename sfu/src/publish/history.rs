@@ -43,7 +43,7 @@ pub struct PacketMeta {
     pub marker: bool,
     /// How the payload is coded.
     pub codec: Codec,
-    /// When its datagram arrived.
+    /// When its datagram arrived, or would have if it had not been lost at first.
     pub arrival: Instant,
     /// What the payload's first bytes say of its picture; none for audio.
     pub picture: Option<PictureInfo>,

@@ -162,7 +162,7 @@ impl Publication {
                 .ok_or(Unusable::Unneeded)?;
             payload.start += 2;
             stream
-                .handle_repaired(now, original, header.timestamp)
+                .handle_repaired(now, original, header.timestamp, map.codec.clock_rate())
                 .ok_or(Unusable::Unneeded)?
         } else {
             let clock_rate = map.codec.clock_rate();
@@ -197,7 +197,7 @@ impl Publication {
             timestamp: numbered.timestamp,
             marker: header.marker,
             codec: map.codec,
-            arrival: now,
+            arrival: numbered.due,
             picture,
             extensions,
             payload,

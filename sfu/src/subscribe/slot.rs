@@ -149,10 +149,10 @@ impl Slot {
         };
         match subscription.layer.judge(meta) {
             Verdict::Drop => return false,
-            Verdict::Start => self.rewriter.start(egress.now, source, meta),
+            Verdict::Start => self.rewriter.start(meta.arrival, source, meta),
             Verdict::Forward => {}
         }
-        let Some(mapped) = self.rewriter.forward(egress.now, meta) else {
+        let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
         let fields = HeaderFields {
