@@ -7,4 +7,4 @@ source scripts/need.sh
 need cargo cmake ffmpeg
 
 source scripts/server.sh
-cargo test --release --locked -p confab-bot -p confab-bench
+cargo test --profile ci --locked -p confab-bot -p confab-bench

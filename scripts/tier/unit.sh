@@ -6,5 +6,4 @@ cd "$(dirname "$0")/../.."
 source scripts/need.sh
 need cargo
 
-source scripts/release.sh
-cargo test --release --locked --workspace --exclude confab-bot --exclude confab-bench
+cargo test --profile ci --locked --workspace --exclude confab-bot --exclude confab-bench
