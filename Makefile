@@ -14,7 +14,7 @@ test: ## Install what the tests need, then run every tier: lint, unit, bots, bro
 lint: ## Formatting, clippy, dependencies and licences, types of the web SDK
 	scripts/tier/lint.sh
 
-unit: ## Unit, property and virtual-time tests
+unit: ## Unit, property and virtual-time tests, optimised but with overflow checks
 	scripts/tier/unit.sh
 
 bots: ## Headless clients and the load generator against a real server on loopback

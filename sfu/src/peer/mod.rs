@@ -22,6 +22,7 @@ use crate::worker::outbox::Outbox;
 
 pub mod dtls;
 pub mod egress;
+pub mod flood;
 pub mod ice;
 pub mod receive;
 pub mod report;
@@ -31,6 +32,7 @@ pub mod stun;
 
 use dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN};
 use egress::Egress;
+use flood::FloodGuard;
 use ice::{Checked, IceLite, StunDrop};
 use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
 use srtp::{SrtpReceiver, SrtpSender};
@@ -81,6 +83,7 @@ pub struct Peer {
     /// every m-line (RFC 8843 section 9.2), so one map serves all.
     extensions: ExtensionMap,
     feedback: FeedbackRecorder,
+    flood: FloodGuard,
     transport_sequence: u16,
     /// The SSRC that our RTCP comes from.
     rtcp_ssrc: Ssrc,
@@ -151,6 +154,7 @@ impl Peer {
             routes: HashMap::new(),
             extensions: ExtensionMap::default(),
             feedback: FeedbackRecorder::default(),
+            flood: FloodGuard::default(),
             transport_sequence: 0,
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,

@@ -32,6 +32,9 @@ impl Peer {
         datagram: &'a mut [u8],
         cx: &mut Context<'_>,
     ) -> Result<Option<Received<'a>>, &'static str> {
+        if !self.flood.admit(cx.now) {
+            return Err("rtp_flood");
+        }
         let secured = self.secured.as_mut().ok_or("rtp_before_dtls")?;
         let opened = secured
             .receiver

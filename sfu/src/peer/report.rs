@@ -69,6 +69,9 @@ impl Peer {
         cx: &mut Context<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), &'static str> {
+        if !self.flood.admit(cx.now) {
+            return Err("rtcp_flood");
+        }
         let secured = self.secured.as_mut().ok_or("rtcp_before_dtls")?;
         let len = secured
             .receiver
