@@ -16,7 +16,7 @@
 //! passed. Anything a client is sent that it did not negotiate ends the test with a panic that
 //! names the client, the moment and the fault.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 
 use crate::client::receive::Played;
 use crate::client::{Client, Setup};
-use crate::link::Link;
+use crate::link::{Impairment, Link};
 use crate::plane::{Datagram, Plane};
 
 /// One way between a client and the server, unless a test says otherwise.
@@ -57,13 +57,19 @@ pub struct Person(usize);
 struct Participant {
     client: Client,
     room: RoomId,
-    up: Link,
-    down: Link,
+    up: Link<Datagram>,
+    down: Link<Datagram>,
     tracks: Vec<TrackInfo>,
     slots: Vec<SlotInfo>,
     is_there: bool,
     gone: Option<(Instant, GoneReason)>,
     last_sent_to: Option<Instant>,
+}
+
+fn change_link(link: &mut Link<Datagram>, now: Instant, change: impl FnOnce(&mut Impairment)) {
+    let mut impairment = link.impairment().clone();
+    change(&mut impairment);
+    link.set(now, impairment);
 }
 
 /// A call.
@@ -75,9 +81,6 @@ pub struct Call {
     people: Vec<Participant>,
     /// By the address the server knows. Former addresses lead nowhere.
     addresses: HashMap<SocketAddr, usize>,
-    /// By time of arrival, and by order of sending among those that arrive together.
-    in_flight: BTreeMap<(Instant, u64), Datagram>,
-    sent: u64,
     rng: StdRng,
     /// The last datagrams that each client sent, for those who want to send them again.
     overheard: HashMap<usize, Vec<Vec<u8>>>,
@@ -117,8 +120,6 @@ impl Call {
             plane: Plane::new(now, 1, rng.next_u64()),
             people: Vec::new(),
             addresses: HashMap::new(),
-            in_flight: BTreeMap::new(),
-            sent: 0,
             rng,
             overheard: HashMap::new(),
             strays: 0,
@@ -152,11 +153,15 @@ impl Call {
         let peer = PeerId(person.0 as u64 + 1);
         let client = Client::new(self.epoch, name, peer, setup, self.rng.next_u64());
         self.addresses.insert(client.address, person.0);
+        let delayed = Impairment {
+            delay: DELAY,
+            ..Impairment::default()
+        };
         self.people.push(Participant {
             client,
             room,
-            up: Link::new(DELAY, self.rng.next_u64()),
-            down: Link::new(DELAY, self.rng.next_u64()),
+            up: Link::new(self.rng.next_u64(), delayed.clone()),
+            down: Link::new(self.rng.next_u64(), delayed),
             tracks: Vec::new(),
             slots: Vec::new(),
             is_there: true,
@@ -304,14 +309,16 @@ impl Call {
         self.strays
     }
 
-    /// The link of a person towards the server.
-    pub fn up(&mut self, person: Person) -> &mut Link {
-        &mut self.people[person.0].up
+    /// Changes the link of a person towards the server.
+    pub fn up(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
+        let now = self.now;
+        change_link(&mut self.people[person.0].up, now, change);
     }
 
-    /// The link of a person from the server.
-    pub fn down(&mut self, person: Person) -> &mut Link {
-        &mut self.people[person.0].down
+    /// Changes the link of a person from the server.
+    pub fn down(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
+        let now = self.now;
+        change_link(&mut self.people[person.0].down, now, change);
     }
 
     /// The server's name for a person.
@@ -427,19 +434,23 @@ impl Call {
 
     fn next_deadline(&self) -> Option<Instant> {
         let clients = self.people.iter().filter(|p| p.is_there);
-        let arrivals = self.in_flight.keys().next().map(|(at, _)| *at);
+        let links = self.people.iter().flat_map(|p| [&p.up, &p.down]);
         clients
             .filter_map(|p| p.client.next_deadline())
-            .chain(arrivals)
+            .chain(links.filter_map(Link::next_deadline))
             .chain(self.plane.next_deadline())
             .min()
     }
 
     fn step(&mut self) {
         let now = self.now;
-        while let Some(entry) = self.in_flight.first_entry().filter(|e| e.key().0 <= now) {
-            let datagram = entry.remove();
-            self.deliver(datagram);
+        for index in 0..self.people.len() {
+            while let Some(datagram) = self.people[index].up.poll(now) {
+                self.deliver(datagram);
+            }
+            while let Some(datagram) = self.people[index].down.poll(now) {
+                self.deliver(datagram);
+            }
         }
         self.plane.handle_timeout(now);
         for index in 0..self.people.len() {
@@ -486,8 +497,7 @@ impl Call {
             };
             let participant = &mut self.people[index];
             participant.last_sent_to = Some(self.now);
-            let arrival = participant.down.send(self.now);
-            self.send(arrival, datagram);
+            participant.down.send(self.now, datagram);
         }
         for index in 0..self.people.len() {
             while let Some(bytes) = self.people[index].client.poll_datagram() {
@@ -500,16 +510,8 @@ impl Call {
                     overheard.push(bytes.clone());
                 }
                 let from = client.address;
-                let arrival = participant.up.send(self.now);
-                self.send(arrival, Datagram { from, to, bytes });
+                participant.up.send(self.now, Datagram { from, to, bytes });
             }
-        }
-    }
-
-    fn send(&mut self, arrival: Option<Instant>, datagram: Datagram) {
-        if let Some(at) = arrival {
-            self.in_flight.insert((at, self.sent), datagram);
-            self.sent += 1;
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::link::Carried;
 use confab_sfu::api::Event;
 use confab_sfu::clock::Clock;
 use confab_sfu::config::Config;
@@ -26,6 +27,9 @@ const FIRST_WORKER: ([u8; 4], u16) = ([10, 0, 0, 1], 7000);
 /// Wake-ups of one worker at one instant. A deadline that does not move means a thread that spins.
 const MAX_WAKE_UPS: usize = 64;
 
+/// Bytes of an IPv4 (RFC 791) and a UDP header (RFC 768).
+const IP_AND_UDP_HEADERS: usize = 20 + 8;
+
 /// A UDP datagram.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Datagram {
@@ -35,6 +39,16 @@ pub struct Datagram {
     pub to: SocketAddr,
     /// The payload.
     pub bytes: Vec<u8>,
+}
+
+impl Carried for Datagram {
+    fn wire_size(&self) -> usize {
+        IP_AND_UDP_HEADERS + self.bytes.len()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
 }
 
 /// The server.

@@ -3,6 +3,7 @@
 use confab_netem_tests::call::{Call, Person, millis, secs};
 use confab_netem_tests::client::send::Beginning;
 use confab_netem_tests::client::{publish, watch};
+use confab_netem_tests::link::Loss;
 
 /// One has the other's picture and sound whole.
 fn assert_good(call: &Call, viewer: Person, publisher: Person) {
@@ -142,8 +143,8 @@ fn lost_packets_of_video_are_repaired_and_sound_loses_no_more_than_the_links_do(
         let alice = call.join("alice", publish().audio().video());
         let bob = call.join("bob", publish().audio().video().firefox());
         for person in [alice, bob] {
-            call.up(person).loss = 0.1;
-            call.down(person).loss = 0.1;
+            call.up(person, |link| link.loss = Loss::Random(0.1));
+            call.down(person, |link| link.loss = Loss::Random(0.1));
         }
         call.run(secs(3));
         call.run(secs(20));
@@ -199,8 +200,8 @@ fn two_runs_with_one_seed_are_identical() {
         let mut call = Call::new(seed).workers(2);
         for name in ["alice", "bob", "carol"] {
             let person = call.join(name, publish().audio().simulcast());
-            call.up(person).loss = 0.05;
-            call.down(person).loss = 0.05;
+            call.up(person, |link| link.loss = Loss::Random(0.05));
+            call.down(person, |link| link.loss = Loss::Random(0.05));
             call.run(millis(700));
         }
         call.run(secs(3));

@@ -2,6 +2,7 @@
 
 use confab_netem_tests::call::{Call, Person, millis, secs};
 use confab_netem_tests::client::publish;
+use confab_netem_tests::link::Loss;
 use confab_sfu::api::{Publish, SlotChoice};
 use confab_sfu::media::Kind;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -107,8 +108,10 @@ impl Story {
             }
             10 => {
                 let loss = rng.random_range(0.0..0.3);
-                call.up(person).loss = loss;
-                call.down(person).loss = rng.random_range(0.0..0.3);
+                call.up(person, |link| link.loss = Loss::Random(loss));
+                call.down(person, |link| {
+                    link.loss = Loss::Random(rng.random_range(0.0..0.3))
+                });
             }
             _ => {
                 let encodings = &mut call[person].source(Kind::Video).encodings;
@@ -126,8 +129,8 @@ impl Story {
     fn assert_good(&mut self, seed: u64) {
         let people = self.people.clone();
         for &person in &people {
-            self.call.up(person).loss = 0.0;
-            self.call.down(person).loss = 0.0;
+            self.call.up(person, |link| link.loss = Loss::Random(0.0));
+            self.call.down(person, |link| link.loss = Loss::Random(0.0));
         }
         self.call.run(secs(6));
         self.call.run(secs(2));

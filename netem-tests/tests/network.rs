@@ -2,6 +2,7 @@
 
 use confab_netem_tests::call::{Call, millis, secs};
 use confab_netem_tests::client::{publish, watch};
+use confab_netem_tests::link::Loss;
 use confab_sfu::api::{GoneReason, Publish};
 use confab_sfu::control::{Reply, Request};
 use confab_sfu::media::Kind;
@@ -172,10 +173,10 @@ fn a_bad_spell_ends_without_a_trace() {
     let alice = call.join("alice", publish().audio().video());
     let bob = call.join("bob", watch());
     call.run(secs(2));
-    call.up(alice).loss = 1.0;
+    call.up(alice, |link| link.loss = Loss::Random(1.0));
     call.run(secs(4));
     assert!(call.hears(bob, alice).packets() < 5);
-    call.up(alice).loss = 0.0;
+    call.up(alice, |link| link.loss = Loss::Random(0.0));
     call.run(secs(1));
     let first = call.sees(bob, alice).first_frame().expect("a frame");
     assert!(first <= millis(100 + 34), "{first:?}");

@@ -3,6 +3,7 @@
 use confab_netem_tests::call::{Call, millis, secs};
 use confab_netem_tests::client::send::Beginning;
 use confab_netem_tests::client::{publish, watch};
+use confab_netem_tests::link::Loss;
 use confab_sfu::api::{Publish, SlotChoice};
 use confab_sfu::media::Kind;
 use confab_sfu::types::RoomId;
@@ -218,7 +219,7 @@ fn lost_packets_of_every_simulcast_encoding_are_repaired() {
     let mut call = Call::new(26);
     let alice = call.join("alice", publish().audio().simulcast());
     let bob = call.join("bob", watch());
-    call.up(alice).loss = 0.05;
+    call.up(alice, |link| link.loss = Loss::Random(0.05));
     for best in [2, 1, 0] {
         call.run(secs(4));
         call.run(secs(4));

@@ -10,6 +10,7 @@
 //! - `send`: audio and video sources, RTP packets
 //! - `receive`: what a slot got: loss, sound, pictures, recordings
 //! - `report`: a bot's call in numbers
+//! - [`sample`]: what any client tells about its call, once a second
 
 mod bot;
 mod codec;
@@ -17,6 +18,7 @@ mod connection;
 mod protocol;
 mod receive;
 mod report;
+pub mod sample;
 mod send;
 mod signaling;
 
