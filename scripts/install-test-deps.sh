@@ -16,6 +16,8 @@ readonly PROGRAMS=(
   ffmpeg:ffmpeg # makes the bots' test video
   node:nodejs
   npm:npm
+  ip:iproute2 # network namespaces
+  nft:nftables # NAT and firewalls between them
 )
 
 missing=()

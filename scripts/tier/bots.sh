@@ -6,5 +6,5 @@ cd "$(dirname "$0")/../.."
 source scripts/need.sh
 need cargo cmake ffmpeg
 
-source scripts/server.sh
-cargo test --profile ci --locked -p confab-bot -p confab-bench
+source scripts/build.sh
+cargo test --profile ci --locked --workspace --test bots --test fanout

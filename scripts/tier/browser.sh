@@ -6,5 +6,5 @@ cd "$(dirname "$0")/../.."
 source scripts/need.sh
 need cargo cmake chromium firefox-esr node
 
-source scripts/server.sh
+source scripts/build.sh
 node client-demo/tests/run.mjs

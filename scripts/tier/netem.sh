@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The impaired network in real time: how exact its links are, that it leaves no trace, and the suite
+# `quick`, with a real browser call at ten percent loss. Needs root and /dev/net/tun.
+# The report of the suite: target/netem-quick/report.html.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/need.sh
+need cargo cmake chromium ip nft node
+
+source scripts/build.sh
+cargo test --profile ci --locked --workspace --test lab
+"$(dirname "$CONFAB_BIN")/confab-netem" run netem-tests/scenarios/quick --out target/netem-quick
