@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::link::{GilbertElliott, Loss, Queue};
+use crate::link::{GilbertElliott, Loss, Queue, Stall};
 
 /// A unit's name and how many of the base unit it is.
 type Unit = (&'static str, f64);
@@ -155,6 +155,30 @@ pub fn bursts(share: f64, mean: f64) -> Result<GilbertElliott, String> {
     Ok(GilbertElliott::bursts(share, mean))
 }
 
+/// A link that holds everything back again and again: `30ms every 100ms`.
+///
+/// # Errors
+/// A sentence about what is wrong with the text.
+pub fn parse_stall(text: &str) -> Result<Stall, String> {
+    let (length, every) = text.split_once(" every ").ok_or_else(|| {
+        format!("\"{text}\" does not say how long and how often: write it as 30ms every 100ms")
+    })?;
+    stall(parse_duration(every)?, parse_duration(length)?)
+}
+
+/// A link that holds everything back for a length of time, every so often.
+///
+/// # Errors
+/// A sentence, when it never lets go.
+pub fn stall(every: Duration, length: Duration) -> Result<Stall, String> {
+    if length >= every {
+        return Err(format!(
+            "a stall of {length:?} every {every:?} never ends: it has to be shorter than its period"
+        ));
+    }
+    Ok(Stall { every, length })
+}
+
 /// The number before the unit, as it stands, and the unit.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -240,6 +264,19 @@ mod tests {
         assert_eq!(parse_loss("burst 10% mean 4"), Ok(burst));
         assert!(bursts(0.5, 1.0).is_ok());
         assert!(bursts(0.51, 1.0).is_err());
+    }
+
+    #[test]
+    fn a_stall_is_shorter_than_its_period() {
+        let ms = Duration::from_millis;
+        let expected = Stall {
+            every: ms(100),
+            length: ms(30),
+        };
+        assert_eq!(parse_stall("30ms every 100ms"), Ok(expected));
+        for text in ["100ms every 100ms", "0ms every 0ms", "30ms"] {
+            assert!(parse_stall(text).is_err(), "{text}");
+        }
     }
 
     #[test]
