@@ -6,10 +6,12 @@
 //! - [`plane::Plane`] is the server: the head and its workers as one state machine
 //! - [`client::Client`] is one browser: it offers, connects, sends media, and judges what it is sent
 //! - [`link::Link`] is one direction of one client's network
+//! - [`lab::Lab`] is a network of real processes on one machine, over the same links in real time
 //! - [`units`] reads what people write: `30%`, `50ms`, `5 Mbit/s`
 
 pub mod call;
 pub mod client;
+pub mod lab;
 pub mod link;
 pub mod plane;
 pub mod units;
