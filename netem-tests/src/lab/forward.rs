@@ -24,10 +24,40 @@ const BATCH: usize = 64;
 /// nearly always.
 const PRIORITY: i32 = -20;
 
+/// Later than this is not what was asked for.
+const LATE: Duration = Duration::from_millis(1);
+
+/// Whether the machine kept up with the network it imitates: how late packets were handed on, after
+/// all delays that were asked for. A test on a machine that did not keep up has tested the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Punctuality {
+    /// Times at which something was due.
+    pub due: u64,
+    /// Of these, missed by more than a millisecond.
+    pub late: u64,
+    /// By how much at worst.
+    pub worst: Duration,
+}
+
+impl Punctuality {
+    /// The share that was late, 0 to 1.
+    #[must_use]
+    pub fn late_share(&self) -> f64 {
+        self.late as f64 / self.due.max(1) as f64
+    }
+
+    fn note(&mut self, lateness: Duration) {
+        self.due += 1;
+        self.late += u64::from(lateness > LATE);
+        self.worst = self.worst.max(lateness);
+    }
+}
+
 /// What the thread and its owner share.
 #[derive(Default)]
 struct State {
     switch: Switch,
+    punctuality: Punctuality,
     /// One for each port of the switch.
     devices: Vec<Arc<SyncDevice>>,
     is_over: bool,
@@ -72,6 +102,10 @@ impl Forwarder {
         result
     }
 
+    pub(super) fn punctuality(&self) -> Punctuality {
+        lock(&self.state).punctuality
+    }
+
     /// A deadline may have moved.
     fn wake(&self) {
         // The thread is there as long as this is.
@@ -106,6 +140,9 @@ fn run(state: &Mutex<State>, mut woken: PipeReader) {
                 return;
             }
             let now = Instant::now();
+            if let Some(due) = state.switch.next_deadline().filter(|due| *due <= now) {
+                state.punctuality.note(now - due);
+            }
             state.switch.handle_timeout(now);
             while let Some((port, packet)) = state.switch.poll_packet() {
                 if let Some(Some(device)) = devices.get(port) {

@@ -35,6 +35,7 @@ use std::time::Instant;
 pub use error::{EXIT_CANNOT_RUN_HERE, LabError};
 pub use exec::{exec, link};
 use forward::Forwarder;
+pub use forward::Punctuality;
 use namespace::Namespace;
 pub use nat::Nat;
 use reaper::Reaper;
@@ -324,6 +325,12 @@ impl Lab {
     #[must_use]
     pub fn refused(&self, node: Node) -> u64 {
         self.forwarder.with(|switch| switch.refused(node.0))
+    }
+
+    /// Whether this machine kept up so far. The kernel backend does not know.
+    #[must_use]
+    pub fn punctuality(&self) -> Punctuality {
+        self.forwarder.punctuality()
     }
 
     fn add(

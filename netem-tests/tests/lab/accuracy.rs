@@ -3,8 +3,8 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use confab_netem_tests::lab::{Lab, Nat, Node};
-use confab_netem_tests::link::{Impairment, Link, Loss, Queue, Rate};
+use confab_netem_tests::lab::{Lab, Nat, Node, Punctuality};
+use confab_netem_tests::link::{Impairment, Link, Queue, Rate};
 use confab_netem_tests::units::parse_loss;
 
 use crate::{at, client, new_lab, socket};
@@ -14,11 +14,35 @@ const MS: Duration = Duration::from_millis(1);
 /// Bytes of an IPv4 (RFC 791) and a UDP header (RFC 768).
 const HEADERS: usize = 20 + 8;
 
-/// An unimpaired link takes no longer than this at the median, unless the machine is starved.
-const STARVED: Duration = Duration::from_micros(500);
+/// A machine is starved when this share of what was due came more than a millisecond late.
+const STARVED: f64 = 0.05;
 
 /// How often a measurement is made that a starved machine may have spoiled.
 const ATTEMPTS: usize = 2;
+
+/// The priority (`nice`) of whoever measures: as that of what is measured.
+const PRIORITY: i32 = -20;
+
+fn measure_first() {
+    rustix::process::setpriority_process(None, PRIORITY).expect("root");
+}
+
+/// Measures, and once more if the machine was too busy to tell.
+fn measured(measure: impl Fn() -> (Result<(), String>, Punctuality)) {
+    for attempt in 1..=ATTEMPTS {
+        let (result, punctuality) = measure();
+        let Err(error) = result else {
+            return;
+        };
+        let share = punctuality.late_share();
+        let is_starved = share > STARVED;
+        assert!(
+            attempt < ATTEMPTS && is_starved,
+            "{error} ({punctuality:?})"
+        );
+        println!("{error}, and the machine is starved: {punctuality:?}; again");
+    }
+}
 
 /// When each datagram was sent and when it arrived.
 struct Flow {
@@ -62,6 +86,7 @@ fn flow(lab: &Lab, from: Node, to: Node, count: usize, every: Duration, size: us
     receiver.set_read_timeout(patience).expect("a timeout");
     std::thread::scope(|scope| {
         let arrived = scope.spawn(|| collect(&receiver));
+        measure_first();
         let start = Instant::now();
         let mut datagram = vec![0; size - HEADERS];
         let mut sent = Vec::with_capacity(count);
@@ -78,6 +103,7 @@ fn flow(lab: &Lab, from: Node, to: Node, count: usize, every: Duration, size: us
 }
 
 fn collect(receiver: &UdpSocket) -> Vec<(usize, Instant)> {
+    measure_first();
     let mut buffer = [0; 2000];
     let mut arrived = Vec::new();
     while receiver.recv(&mut buffer).is_ok() {
@@ -100,48 +126,54 @@ fn in_virtual_time(impairment: &Impairment, count: usize) -> Vec<usize> {
         .collect()
 }
 
+/// A lab with a server, and a client whose uplink is as described.
+fn one_client(up: Impairment) -> (Lab, Node, Node) {
+    let mut lab = new_lab();
+    let server = lab.add_server("server").expect("a server");
+    let alice = client(&mut lab, "alice", Nat::None, up);
+    (lab, alice, server)
+}
+
+fn within(what: &str, measured: f64, expected: f64, tolerance: f64) -> Result<(), String> {
+    println!("{what}: {measured:.3}");
+    if (measured - expected).abs() <= tolerance {
+        Ok(())
+    } else {
+        Err(format!("{what}: {measured:.3} is not {expected:.3}"))
+    }
+}
+
 #[test]
 fn as_much_is_lost_as_was_asked_for_and_the_same_as_in_virtual_time() {
     const COUNT: usize = 20_000;
 
     let _machine = crate::alone();
-    for (text, share, tolerance) in [
-        ("10%", 0.1, 0.005),
-        ("30%", 0.3, 0.005),
-        ("burst 10% mean 4", 0.1, 0.01),
+    for (text, percent, tolerance) in [
+        ("10%", 10.0, 0.5),
+        ("30%", 30.0, 0.5),
+        ("burst 10% mean 4", 10.0, 1.0),
     ] {
         let impairment = Impairment {
             loss: parse_loss(text).expect("a loss"),
             ..Impairment::default()
         };
-        let mut attempts = ATTEMPTS;
-        let flow = loop {
-            let mut lab = new_lab();
-            let server = lab.add_server("server").expect("a server");
-            let alice = client(&mut lab, "alice", Nat::None, impairment.clone());
+        measured(|| {
+            let (lab, alice, server) = one_client(impairment.clone());
             let flow = flow(&lab, alice, server, COUNT, MS / 5, 100);
             let (up, _) = lab.readings(alice).expect("counters");
-            assert_eq!(up.counters.sent, COUNT as u64, "somebody else sends, too");
-            attempts -= 1;
-            let missing = up.counters.delivered - flow.arrived.len() as u64;
-            if missing == 0 || attempts == 0 {
-                break flow;
+            assert_eq!(up.counters.sent, COUNT as u64, "nobody else sends");
+            let arrived = flow.numbers();
+            let bursts = arrived.windows(2).filter(|pair| pair[1] > pair[0] + 1);
+            let lost = COUNT - arrived.len();
+            let mean = lost as f64 / bursts.count().max(1) as f64;
+            println!("{text}: {mean:.2} in a row on average");
+            let share = 100.0 * lost as f64 / COUNT as f64;
+            let mut result = within(&format!("{text}, % lost"), share, percent, tolerance);
+            if result.is_ok() && arrived != in_virtual_time(&impairment, COUNT) {
+                result = Err(format!("{text}: others than in virtual time"));
             }
-            println!("{text}: the receiver was too slow for {missing}; again");
-        };
-        let arrived = flow.numbers();
-        let lost = 1.0 - arrived.len() as f64 / COUNT as f64;
-        let bursts = arrived
-            .windows(2)
-            .filter(|pair| pair[1] > pair[0] + 1)
-            .count();
-        let mean = (COUNT - arrived.len()) as f64 / bursts.max(1) as f64;
-        println!(
-            "{text}: {:.2}% lost, {mean:.2} in a row on average",
-            lost * 100.0
-        );
-        assert!((lost - share).abs() < tolerance, "{text}: {lost}");
-        assert_eq!(arrived, in_virtual_time(&impairment, COUNT), "{text}");
+            (result, lab.punctuality())
+        });
     }
 }
 
@@ -150,27 +182,20 @@ fn a_delay_is_as_long_as_was_asked_for() {
     const DELAY: Duration = Duration::from_millis(50);
 
     let _machine = crate::alone();
-    for attempt in 1..=ATTEMPTS {
-        let mut lab = new_lab();
-        let server = lab.add_server("server").expect("a server");
-        let alice = client(&mut lab, "alice", Nat::None, Impairment::default());
-        let noise = flow(&lab, alice, server, 1000, 2 * MS, 200).median_delay();
+    measured(|| {
+        let (lab, alice, server) = one_client(Impairment::default());
+        let median = || flow(&lab, alice, server, 1000, 2 * MS, 200).median_delay();
+        println!("no delay: {:?} at the median", median());
         let late = Impairment {
             delay: DELAY,
             ..Impairment::default()
         };
         lab.set_uplink(alice, late).expect("a change");
-        let median = flow(&lab, alice, server, 1000, 2 * MS, 200).median_delay();
-        println!("50 ms: {median:?} at the median; without delay {noise:?}");
-        if median.abs_diff(DELAY) < MS {
-            return;
-        }
-        assert!(
-            attempt < ATTEMPTS && noise > STARVED,
-            "{median:?} instead of {DELAY:?}, and {noise:?} without delay"
-        );
-        println!("the machine is starved; again");
-    }
+        let millis = median().as_secs_f64() * 1000.0;
+        let result = within("50 ms of delay, ms at the median", millis, 50.0, 1.0);
+        println!("{:?}", lab.punctuality());
+        (result, lab.punctuality())
+    });
 }
 
 #[test]
@@ -178,26 +203,26 @@ fn a_bottleneck_is_as_fast_as_was_asked_for() {
     const SIZE: usize = 1200;
 
     let _machine = crate::alone();
-    for bits_per_second in [5_000_000, 1_000_000] {
+    for megabits in [5.0, 1.0] {
+        let bits_per_second = megabits * 1e6;
         let narrow = Impairment {
-            loss: Loss::None,
             rate: Some(Rate {
-                bits_per_second,
+                bits_per_second: bits_per_second as u64,
                 queue: Queue::Time(100 * MS),
             }),
             ..Impairment::default()
         };
-        let mut lab = new_lab();
-        let server = lab.add_server("server").expect("a server");
-        let alice = client(&mut lab, "alice", Nat::None, narrow);
         // Half as much again as fits, for four seconds.
-        let every = Duration::from_secs_f64(SIZE as f64 * 8.0 / bits_per_second as f64 / 1.5);
+        let every = Duration::from_secs_f64(SIZE as f64 * 8.0 / bits_per_second / 1.5);
         let count = (4.0 / every.as_secs_f64()) as usize;
-        let rate = flow(&lab, alice, server, count, every, SIZE).rate(SIZE);
-        println!("{bits_per_second} bit/s: {rate:.0} bit/s");
-        let error = rate / bits_per_second as f64 - 1.0;
-        assert!(error.abs() < 0.02, "{rate} instead of {bits_per_second}");
-        let (up, _) = lab.readings(alice).expect("counters");
-        assert!(up.counters.overflowed > 0, "the queue was never full");
+        measured(|| {
+            let (lab, alice, server) = one_client(narrow.clone());
+            let rate = flow(&lab, alice, server, count, every, SIZE).rate(SIZE) / 1e6;
+            let what = format!("{megabits} Mbit/s, Mbit/s");
+            let result = within(&what, rate, megabits, 0.02 * megabits);
+            let (up, _) = lab.readings(alice).expect("counters");
+            assert!(up.counters.overflowed > 0, "the queue was never full");
+            (result, lab.punctuality())
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 
-use confab_netem_tests::lab::cli::{ExecArgs, LinkArgs};
+use confab_netem_tests::lab::cli::ExecArgs;
 use confab_netem_tests::lab::{self, Firewall, Lab, LabError, LinkBackend, Nat, Node};
 use confab_netem_tests::link::Impairment;
 
@@ -163,28 +163,50 @@ fn the_kernel_s_own_netem_is_used_or_refused() {
 fn a_program_behind_a_link_reaches_this_machine() {
     let here = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     here.set_read_timeout(Some(SOON)).expect("a timeout");
-    let port = here.local_addr().expect("it is bound").port().to_string();
-    let caller = roles::command(roles::CALLER);
-    let words = [caller.get_program()].into_iter().chain(caller.get_args());
-    let words = words.map(|word| word.to_string_lossy().into_owned());
-    let settings = [
-        format!("CONFAB_TEST_PORT={port}"),
-        format!("{}=x", roles::ROLE),
-    ];
-    let command = |words: Vec<String>| ExecArgs {
-        link: LinkArgs::default(),
-        internet: false,
-        command: words,
+    let port = here.local_addr().expect("it is bound").port();
+    let exec = |arguments: &ExecArgs| {
+        let code = lab::exec(arguments, roles::command(roles::REAPER));
+        code.map_err(|error| error.to_string())
     };
-    let env = ["env".to_owned()].into_iter().chain(settings).chain(words);
-    let code = lab::exec(&command(env.collect()), roles::command(roles::REAPER));
-    assert_eq!(code.map_err(|error| error.to_string()), Ok(0));
+    assert_eq!(exec(&roles::call(&format!("HOST:{port}"), false)), Ok(0));
     let from = receive(&here).expect("a datagram");
     assert!(from.ip().to_string().starts_with("198.18."), "{from}");
 
     let fails = ["sh", "-c", "exit 7"].map(str::to_owned).to_vec();
-    let code = lab::exec(&command(fails), roles::command(roles::REAPER));
-    assert_eq!(code.map_err(|error| error.to_string()), Ok(7));
+    let fails = ExecArgs {
+        command: fails,
+        ..roles::call("", false)
+    };
+    assert_eq!(exec(&fails), Ok(7));
+}
+
+/// Here, "this machine" is a client of a lab, and "beyond" is the lab's server.
+#[test]
+fn a_program_behind_a_link_reaches_beyond_this_machine_and_leaves_it_as_it_was() {
+    let mut lab = new_lab();
+    let server = lab.add_server("server").expect("a server");
+    let machine = client(&mut lab, "machine", Nat::None, Impairment::default());
+    let there = socket(&lab, server, "0.0.0.0:0");
+    let mut tester = roles::command(roles::TESTER);
+    tester.env(roles::TO, at(&lab, server, &there).to_string());
+    let output = lab.inside(machine, || tester.output());
+    let output = output.expect("its namespace").expect("this program");
+    assert!(output.status.success(), "{output:?}");
+    let from = receive(&there).expect("a datagram");
+    assert_eq!(from.ip(), lab.addresses(machine).v4);
+
+    let forwards = lab.inside(machine, || {
+        std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+    });
+    assert_eq!(
+        forwards.expect("its namespace").ok().as_deref(),
+        Some("0\n")
+    );
+    let rules = lab
+        .command(machine, "nft")
+        .args(["list", "ruleset"])
+        .output();
+    assert_eq!(String::from_utf8_lossy(&rules.expect("nft").stdout), "");
 }
 
 #[test]

@@ -40,7 +40,8 @@ fn client(lab: &mut Lab, name: &str, nat: Nat, up: Impairment) -> Node {
         seed_down: 1,
         ..ClientSpec::default()
     };
-    lab.add_client(spec).expect("a client")
+    let client = lab.add_client(spec);
+    client.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A socket of a node that waits for what comes soon.

@@ -4,17 +4,21 @@
 use std::io::Write;
 use std::process::Command;
 
-use confab_netem_tests::lab::cli::{BetweenArgs, LinkArgs};
+use confab_netem_tests::lab::cli::{BetweenArgs, ExecArgs, LinkArgs};
 use confab_netem_tests::lab::{self, Nat};
 use confab_netem_tests::link::Impairment;
 
 pub(crate) const REAPER: &str = "roles::reaper";
 pub(crate) const VICTIM: &str = "roles::victim";
 pub(crate) const CALLER: &str = "roles::caller";
+pub(crate) const TESTER: &str = "roles::tester";
 pub(crate) const LINK: &str = "roles::link_between";
 
 /// Set for whoever has a role; `panic` is one way for a victim to end.
 pub(crate) const ROLE: &str = "CONFAB_TEST_ROLE";
+
+/// Where a caller sends to.
+pub(crate) const TO: &str = "CONFAB_TEST_TO";
 
 /// This program in a role.
 pub(crate) fn command(role: &str) -> Command {
@@ -62,17 +66,44 @@ fn victim() {
     }
 }
 
-/// Sends a datagram to port 7000 of the machine it runs on.
+/// Sends a datagram to where it is told; HOST is the machine that it runs on.
 #[test]
 #[ignore = "a role, not a test"]
 fn caller() {
     if has_role() {
         let host = std::env::var("CONFAB_HOST").expect("where the machine is");
+        let to = std::env::var(TO).expect("where the test listens");
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        let port = std::env::var("CONFAB_TEST_PORT").expect("where the test listens");
-        socket
-            .send_to(b"hello", format!("{host}:{port}"))
-            .expect("a way there");
+        let sent = socket.send_to(b"hello", to.replace("HOST", &host));
+        sent.expect("a way there");
+    }
+}
+
+/// Runs a caller behind a link, with a way beyond this machine.
+#[test]
+#[ignore = "a role, not a test"]
+fn tester() {
+    if has_role() {
+        let to = std::env::var(TO).expect("where the test listens");
+        let code = lab::exec(&call(&to, true), command(REAPER));
+        assert_eq!(code.map_err(|error| error.to_string()), Ok(0));
+    }
+}
+
+/// The command line of a caller behind a link.
+pub(crate) fn call(to: &str, internet: bool) -> ExecArgs {
+    let caller = command(CALLER);
+    let settings = [
+        "env".to_owned(),
+        format!("{TO}={to}"),
+        format!("{ROLE}={CALLER}"),
+    ];
+    let words = [caller.get_program()].into_iter().chain(caller.get_args());
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    ExecArgs {
+        link: LinkArgs::default(),
+        internet,
+        command: settings.into_iter().chain(words).collect(),
     }
 }
 
