@@ -6,8 +6,18 @@
 //! - [`plane::Plane`] is the server: the head and its workers as one state machine
 //! - [`client::Client`] is one browser: it offers, connects, sends media, and judges what it is sent
 //! - [`link::Link`] is one direction of one client's network
+//!
+//! What is run, and what came of it, is the same in virtual and in real time:
+//!
+//! - [`scenario::Scenario`] is a call and its networks, read from a file
+//! - [`figures`] makes of what clients tell once a second what a person would notice
+//! - [`report::Results`] is what a suite found: as JSON, as a page, against an earlier one
 
 pub mod call;
 pub mod client;
+pub mod figures;
 pub mod link;
 pub mod plane;
+pub mod report;
+pub mod scenario;
+pub mod units;
