@@ -8,10 +8,19 @@
 //! - [`link::Link`] is one direction of one client's network
 //! - [`lab::Lab`] is a network of real processes on one machine, over the same links in real time
 //! - [`units`] reads what people write: `30%`, `50ms`, `5 Mbit/s`
+//!
+//! What is run, and what came of it, is the same in virtual and in real time:
+//!
+//! - [`scenario::Scenario`] is a call and its networks, read from a file
+//! - [`figures`] makes of what clients tell once a second what a person would notice
+//! - [`report::Results`] is what a suite found: as JSON, as a page, against an earlier one
 
 pub mod call;
 pub mod client;
+pub mod figures;
 pub mod lab;
 pub mod link;
 pub mod plane;
+pub mod report;
+pub mod scenario;
 pub mod units;
