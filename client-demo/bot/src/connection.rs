@@ -4,32 +4,39 @@
 //! arrive, requests for key frames from those who watch.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{Attribute, Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::interceptor::{
+    Attribute, Interceptor, NackResponderBuilder, Packet, StreamInfo, TaggedPacket,
+};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability,
-    RTCRtpRtxParameters, RtpCodecKind,
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
+    RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
 use rtc::sansio::Protocol;
 use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtcp::receiver_report::ReceiverReport;
+use rtcp::reception_report::ReceptionReport;
+use rtcp::sender_report::SenderReport;
 use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
-    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, Slot,
-    configure_nack, configure_rtcp_reports, configure_simulcast_extension_headers, configure_twcc,
+    RTCPeerConnectionState, RTCSessionDescription, RTCStatsReport, Registry, SettingEngineBuilder,
+    Slot, StatsSelector, configure_rtcp_reports, configure_simulcast_extension_headers,
+    configure_twcc,
 };
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit, RtpTransceiver};
 
 use crate::BotError;
-use crate::codec::VideoCodec;
+use crate::codec::{Format, VideoCodec};
 use crate::protocol::Kind;
+use crate::sync::lock;
 
 /// The header extension that names the m-line (RFC 8843 section 15).
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -40,6 +47,12 @@ const HIGH_PROFILE: u8 = 100;
 const H264_HIGH: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032";
 const H264_CONSTRAINED_BASELINE: &str =
     "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+/// RED with Opus in it, as browsers offer it: the payload types, and the parameters that name the
+/// Opus ones (RFC 2198 section 5).
+const RED_PAYLOAD_TYPE: u8 = 63;
+const RED_PARAMETERS: &str = "111/111";
+/// Streams whose losses are remembered; a bot sends two.
+const MAX_LOSSES: usize = 16;
 /// Tracks that may wait to be served; more slots than any test opens at once.
 const TRACK_QUEUE: usize = 256;
 
@@ -130,8 +143,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct ArrivedTrack {
     pub(crate) mid: String,
     pub(crate) track: Arc<dyn TrackRemote>,
-    /// What each video payload type was negotiated as.
-    pub(crate) codecs: HashMap<u8, VideoCodec>,
+    /// What each payload type was negotiated as.
+    pub(crate) formats: HashMap<u8, Format>,
 }
 
 /// The PeerConnection and its m-lines.
@@ -144,6 +157,39 @@ pub(crate) struct Connection {
 pub(crate) struct ConnectionEvents {
     pub(crate) tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
+    pub(crate) losses: Losses,
+}
+
+/// The share of packets lost that the far side last reported of each stream, by SSRC, until it is
+/// taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Losses(Arc<Mutex<HashMap<u32, f64>>>);
+
+impl Losses {
+    /// What was reported since the last call.
+    pub(crate) fn take(&self, ssrc: u32) -> Option<f64> {
+        lock(&self.0).remove(&ssrc)
+    }
+
+    /// Takes note of receiver reports (RFC 3550 section 6.4).
+    fn handle_rtcp(&self, packet: &dyn rtcp::Packet) {
+        let packet = packet.as_any();
+        let reports: &[ReceptionReport] = if let Some(report) = packet.downcast_ref() {
+            let report: &ReceiverReport = report;
+            &report.reports
+        } else if let Some(report) = packet.downcast_ref() {
+            let report: &SenderReport = report;
+            &report.reports
+        } else {
+            &[]
+        };
+        let mut losses = lock(&self.0);
+        for report in reports {
+            if losses.len() < MAX_LOSSES || losses.contains_key(&report.ssrc) {
+                losses.insert(report.ssrc, f64::from(report.fraction_lost) / 256.0);
+            }
+        }
+    }
 }
 
 impl Connection {
@@ -151,7 +197,19 @@ impl Connection {
     pub(crate) async fn new(bind: &str) -> Result<(Connection, ConnectionEvents), BotError> {
         let mut media_engine = MediaEngine::default();
         media_engine.register_default_codecs()?;
-        let registry = configure_nack(Registry::new(), &mut media_engine);
+        media_engine.register_codec(red(), RtpCodecKind::Audio)?;
+        for parameter in ["", "pli"] {
+            let nack = RTCPFeedback {
+                typ: "nack".to_owned(),
+                parameter: parameter.to_owned(),
+            };
+            media_engine.register_feedback(nack, RtpCodecKind::Video);
+        }
+        // What the bot sends is sent again on request; what it misses the slots ask for themselves,
+        // as browsers do.
+        let responder = NackResponderBuilder::new().build();
+        let registry = Registry::new().with(Slot::NackResponder, responder);
+        let losses = Losses::default();
         configure_simulcast_extension_headers(&mut media_engine)?;
         let mid = RTCRtpHeaderExtensionCapability {
             uri: MID_URI.to_owned(),
@@ -159,7 +217,7 @@ impl Connection {
         media_engine.register_header_extension(mid, RtpCodecKind::Audio, None)?;
         let registry = configure_twcc(registry, &mut media_engine)?;
         let registry = configure_rtcp_reports(registry)
-            .with(Slot::from(LAST_INTERCEPTOR), KeyFrameRequests::default());
+            .with(Slot::from(LAST_INTERCEPTOR), Feedback::new(losses.clone()));
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(true)
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -182,7 +240,12 @@ impl Connection {
             peer_connection: Arc::new(peer_connection),
             lines: Vec::new(),
         };
-        Ok((connection, ConnectionEvents { tracks, state }))
+        let events = ConnectionEvents {
+            tracks,
+            state,
+            losses,
+        };
+        Ok((connection, events))
     }
 
     /// Adds an m-line that sends.
@@ -301,25 +364,50 @@ impl Connection {
                 continue;
             }
             let parameters = receiver.get_parameters().await?;
-            let codecs = parameters
+            let formats = parameters
                 .rtp_parameters
                 .codecs
                 .iter()
                 .filter_map(|codec| {
-                    let video = VideoCodec::from_mime_type(&codec.rtp_codec.mime_type)?;
-                    Some((codec.payload_type, video))
+                    let format = Format::from_mime_type(&codec.rtp_codec.mime_type)?;
+                    Some((codec.payload_type, format))
                 })
                 .collect();
             let mid = line.mid.clone();
-            return Ok(Some(ArrivedTrack { mid, track, codecs }));
+            return Ok(Some(ArrivedTrack {
+                mid,
+                track,
+                formats,
+            }));
         }
         Ok(None)
+    }
+
+    /// The connection in numbers.
+    pub(crate) async fn stats(&self, now: Instant) -> RTCStatsReport {
+        self.peer_connection
+            .get_stats(now, StatsSelector::None)
+            .await
     }
 
     /// Ends the connection, telling the server.
     pub(crate) async fn close(&self) {
         // An error here means that it was closed already.
         let _ = self.peer_connection.close().await;
+    }
+}
+
+fn red() -> RTCRtpCodecParameters {
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: "audio/red".to_owned(),
+            clock_rate: 48_000,
+            channels: 2,
+            sdp_fmtp_line: RED_PARAMETERS.to_owned(),
+            ..Default::default()
+        },
+        payload_type: RED_PAYLOAD_TYPE,
+        ..Default::default()
     }
 }
 
@@ -357,11 +445,22 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// Marks requests for key frames for the application; all other RTCP ends with the interceptors.
-#[derive(Default)]
-struct KeyFrameRequests {
+/// Notes the losses reported and marks requests for key frames for the application; all other RTCP
+/// ends with the interceptors.
+struct Feedback {
+    losses: Losses,
     incoming: VecDeque<TaggedPacket>,
     outgoing: VecDeque<TaggedPacket>,
+}
+
+impl Feedback {
+    fn new(losses: Losses) -> Feedback {
+        Feedback {
+            losses,
+            incoming: VecDeque::new(),
+            outgoing: VecDeque::new(),
+        }
+    }
 }
 
 /// Whether any of the packets asks for a key frame.
@@ -372,7 +471,7 @@ pub(crate) fn asks_for_key_frame(packets: &[Box<dyn rtcp::Packet>]) -> bool {
     })
 }
 
-impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyFrameRequests {
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Feedback {
     type Rout = TaggedPacket;
     type Wout = TaggedPacket;
     type Eout = ();
@@ -381,6 +480,9 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyFrameRequests {
 
     fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
         if let Packet::Rtcp(packets) = &mut packet.message.packet {
+            for packet in packets.iter() {
+                self.losses.handle_rtcp(packet.as_ref());
+            }
             packets.retain(|packet| asks_for_key_frame(std::slice::from_ref(packet)));
             if packets.is_empty() {
                 return Ok(());
@@ -405,7 +507,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyFrameRequests {
     }
 }
 
-impl Interceptor for KeyFrameRequests {
+impl Interceptor for Feedback {
     fn bind_local_stream(&mut self, _info: &StreamInfo) {}
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
     fn bind_remote_stream(&mut self, _info: &StreamInfo) {}

@@ -2,6 +2,8 @@
 
 pub(crate) mod audio;
 pub(crate) mod packetize;
+pub(crate) mod speech;
+pub(crate) mod stream;
 pub(crate) mod video;
 
 use std::path::Path;
