@@ -11,6 +11,8 @@ const MAX_RETRY_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** So often the socket is tried, milliseconds; after two intervals of silence it counts as dead. As Confab's SDK. */
 const KEEPALIVE_MS = 15_000;
+/** A socket that is in doubt has so long to answer, milliseconds. */
+const DOUBT_PATIENCE_MS = 2_000;
 /** The first connection is worth so long, milliseconds. */
 const OPEN_PATIENCE_MS = 10_000;
 /** Janus no longer has the session, or the handle. */
@@ -127,6 +129,15 @@ export class JanusSession {
     });
   }
 
+  /** Media has stopped, so the socket may be dead as well: finds out now rather than at the next keepalive. */
+  doubt() {
+    const asked = Date.now();
+    this.#keepAlive();
+    setTimeout(() => {
+      if (this.#socket && this.#heardAt < asked) this.#handleLoss();
+    }, DOUBT_PATIENCE_MS);
+  }
+
   async close() {
     if (this.#closed) return;
     this.#closed = true;
@@ -157,8 +168,9 @@ export class JanusSession {
     this.#attempts = 0;
     this.#heardAt = Date.now();
     const unanswered = [...this.#waiting.values()];
-    if (this.#id !== null) this.request({ janus: "claim" }).catch((error) => this.#fail(error.message));
-    for (const { text } of unanswered) this.#socket?.send(text);
+    const repeat = () => unanswered.forEach(({ text }) => this.#socket?.send(text));
+    if (this.#id === null) repeat();
+    else this.request({ janus: "claim" }).then(repeat, (error) => this.#fail(error.message));
   }
 
   #handleLoss() {
@@ -187,6 +199,8 @@ export class JanusSession {
       this.#waiting.delete(message.transaction);
       if (message.janus === "error") this.#refuse(waiting, message.error);
       else waiting.resolve(message);
+    } else if (this.#closed) {
+      return;
     } else if (message.janus === "event") {
       this.#listeners.get(message.sender)?.(pluginEvent(message));
     } else if (message.janus === "timeout") {

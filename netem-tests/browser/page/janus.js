@@ -1,7 +1,7 @@
 /**
  * A participant of a Janus VideoRoom: one connection for what is published, one for everything that
- * is received. It mends itself as Confab's SDK does, after the same waits: a lost socket is
- * opened again and the session claimed, a lost connection gets an ICE restart.
+ * is received. It mends itself, after the same waits as Confab's SDK: a lost socket is opened again
+ * and the session claimed, a lost connection gets an ICE restart.
  *
  * The protocol: <https://janus.conf.meetecho.com/docs/rest.html> and
  * <https://janus.conf.meetecho.com/docs/videoroom.html>.
@@ -48,7 +48,10 @@ class Line {
     this.#handle = handle;
     this.#restart = restart;
     this.#onConnected = onConnected;
-    this.connection.onicecandidate = ({ candidate }) => handle.trickle(candidate);
+    // Janus loses a candidate that overtakes its offer, and, being ICE-lite, needs none to begin.
+    this.connection.onicecandidate = ({ candidate }) => {
+      this.#last.catch(() => {}).then(() => handle.trickle(candidate));
+    };
     this.connection.onconnectionstatechange = () => this.#handleState(this.connection.connectionState);
   }
 
@@ -128,6 +131,8 @@ export class JanusClient {
   #subscriberHandle = null;
   /** Subscriptions are asked for one after the other. @type {Promise<void>} */
   #subscribing = Promise.resolve();
+  /** Who is subscribed to: publishers are announced anew with each negotiation of theirs. @type {Set<string>} */
+  #feeds = new Set();
   /** Whom each receiving m-line shows. @type {Map<string, Stream>} */
   #streams = new Map();
 
@@ -170,7 +175,10 @@ export class JanusClient {
    * @param {object} join
    */
   #publish(handle, join) {
-    const restart = () => publisher.offer({ request: "configure" }, { iceRestart: true });
+    const restart = () => {
+      this.#session.doubt();
+      return publisher.offer({ request: "configure" }, { iceRestart: true });
+    };
     const publisher = new Line(handle, restart, () => this.#handleConnected());
     this.#publisher = publisher;
     for (const track of this.#tracks) {
@@ -185,20 +193,26 @@ export class JanusClient {
 
   /** @param {PluginEvent} event */
   #handleRoomEvent({ data }) {
-    const feeds = (data.publishers ?? []).map((/** @type {{id: string}} */ { id }) => ({ feed: id }));
+    for (const gone of [data.leaving, data.unpublished]) this.#feeds.delete(gone);
+    const ids = (data.publishers ?? []).map((/** @type {{id: string}} */ { id }) => id);
+    const feeds = ids.filter((/** @type {string} */ id) => !this.#feeds.has(id));
     if (feeds.length === 0) return;
-    const subscribed = () => this.#subscribe(feeds);
+    for (const id of feeds) this.#feeds.add(id);
+    const subscribed = () => this.#subscribe(feeds.map((/** @type {string} */ feed) => ({ feed })));
     this.#subscribing = this.#subscribing.then(subscribed).catch((error) => this.#audience.failed(error.message));
   }
 
   /** @param {{feed: string}[]} streams */
   async #subscribe(streams) {
     if (this.#subscriberHandle) {
-      await this.#subscriberHandle.request({ request: "subscribe", streams }).then((event) => this.#handleSubscribed(event));
+      await this.#handleSubscribed(await this.#subscriberHandle.request({ request: "subscribe", streams }));
       return;
     }
     const handle = await this.#session.attach((event) => this.#handleSubscribed(event));
-    const restart = async () => this.#handleSubscribed(await handle.request({ request: "configure", restart: true }));
+    const restart = async () => {
+      this.#session.doubt();
+      await this.#handleSubscribed(await handle.request({ request: "configure", restart: true }));
+    };
     this.#subscriberHandle = handle;
     this.#subscriber = new Line(handle, restart, () => this.#handleConnected());
     const join = { request: "join", ptype: "subscriber", room: this.#settings.room, streams };
