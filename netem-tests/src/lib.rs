@@ -11,6 +11,8 @@
 //!
 //! What is run, and what came of it, is the same in virtual and in real time:
 //!
+//! - [`real_time::run`] runs a scenario with real programs in a lab; what it leaves is a
+//!   [`recording::Recording`]
 //! - [`scenario::Scenario`] is a call and its networks, read from a file
 //! - [`figures`] makes of what clients tell once a second what a person would notice
 //! - [`report::Results`] is what a suite found: as JSON, as a page, against an earlier one
@@ -21,6 +23,8 @@ pub mod figures;
 pub mod lab;
 pub mod link;
 pub mod plane;
+pub mod real_time;
+pub mod recording;
 pub mod report;
 pub mod scenario;
 pub mod units;

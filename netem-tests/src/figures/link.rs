@@ -1,11 +1,9 @@
 //! The links of a client, once a second, and what they did in between.
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
 
 use super::{CallTime, Figure, Series, Summary, Window, grown, median, ratio, summary};
-use crate::link::{Carried, Link};
+use crate::link::Reading;
 
 /// Both links of a client at one time.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -37,19 +35,17 @@ pub struct DirectionSample {
     pub rate: Option<u64>,
 }
 
-impl DirectionSample {
-    /// How a link stands.
-    #[must_use]
-    pub fn of<D: Carried>(link: &Link<D>, now: Instant) -> Self {
-        let counters = link.counters();
+impl From<Reading> for DirectionSample {
+    fn from(reading: Reading) -> Self {
+        let counters = reading.counters;
         DirectionSample {
             sent: counters.sent,
             lost: counters.lost,
             overflowed: counters.overflowed,
             cut: counters.cut,
             delivered_bytes: counters.delivered_bytes,
-            queueing_delay_ms: link.queueing_delay(now).as_secs_f64() * 1e3,
-            rate: link.impairment().rate.map(|rate| rate.bits_per_second),
+            queueing_delay_ms: reading.queueing_delay.as_secs_f64() * 1e3,
+            rate: reading.rate,
         }
     }
 }

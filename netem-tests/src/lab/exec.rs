@@ -14,8 +14,9 @@ use super::error::LabError;
 use super::forward::Forwarder;
 use super::namespace::{Namespace, check_nft, ip, make_tun, nft, run};
 use super::reaper::Undo;
-use super::switch::{Links, Reading};
+use super::switch::Links;
 use super::{begin, check_name};
+use crate::link::Reading;
 
 /// Where both ends of a link are: 198.18.0.0/15 is for tests of networks (RFC 2544).
 const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)];

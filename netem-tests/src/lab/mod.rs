@@ -40,10 +40,10 @@ use namespace::Namespace;
 pub use nat::Nat;
 use reaper::Reaper;
 pub use reaper::reap;
-pub use switch::{Firewall, Reading};
+pub use switch::Firewall;
 use switch::{Links, Way};
 
-use crate::link::Impairment;
+use crate::link::{Impairment, Reading};
 
 /// Addresses of servers: TEST-NET-3 (RFC 5737) and the documentation prefix (RFC 3849).
 const SERVERS: (Ipv4Addr, Ipv6Addr) = (

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::link::{Carried, Counters, Impairment, Link};
+use crate::link::{Carried, Impairment, Link, Reading};
 
 /// Protocol numbers (IANA): the only ones a firewall tells apart.
 const TCP: u8 = 6;
@@ -28,15 +28,6 @@ pub enum Firewall {
     NoUdp,
     /// Everything but TCP connections to port 443.
     Tcp443Only,
-}
-
-/// One direction of a client's network, at this moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Reading {
-    /// So far.
-    pub counters: Counters,
-    /// How long a packet sent now would wait at the bottleneck.
-    pub queueing_delay: Duration,
 }
 
 /// Both directions of a port's network.
@@ -138,11 +129,7 @@ impl Switch {
         let Some(links) = self.ports.get(port).and_then(|p| p.links.as_ref()) else {
             return Default::default();
         };
-        let reading = |link: &Link<Packet>| Reading {
-            counters: link.counters(),
-            queueing_delay: link.queueing_delay(now),
-        };
-        (reading(&links.up), reading(&links.down))
+        (links.up.reading(now), links.down.reading(now))
     }
 
     /// How many packets a port's firewall refused.

@@ -42,13 +42,13 @@ use std::time::Duration;
 
 pub use expect::{Comparison, Expectation, Limit};
 pub use matrix::Parameter;
-pub use participant::{Client, Firewall, Nat, Participant, Size, Tier};
+pub use participant::{Client, Participant, Size, Tier};
 pub use problem::{Errors, Problem};
 pub use timeline::{Action, Change, Mark};
 
 use crate::units::parse_duration;
 use node::{Fields, Node};
-use participant::Names;
+use participant::{Names, Word};
 use problem::Problems;
 use timeline::Event;
 

@@ -1,6 +1,5 @@
 //! Who is in the call, behind what.
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use super::link_change::LinkChange;
 use super::node::{Fields, unknown};
 use super::problem::Problems;
 use super::reference::LINK;
+use crate::lab::{Firewall, Nat};
 use crate::link::Impairment;
 use crate::units::parse_duration;
 
@@ -58,80 +58,71 @@ impl Default for Size {
     }
 }
 
-/// An enum whose values are words in a scenario file.
-macro_rules! words {
-    ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident $word:literal)* }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum $name {
-            $($(#[$variant_about])* $variant,)*
-        }
-
-        impl $name {
-            const WORDS: &[(&'static str, $name)] = &[$(($word, $name::$variant)),*];
-
-            pub(super) fn parse(text: &str) -> Result<Self, String> {
-                let found = Self::WORDS.iter().find(|(word, _)| *word == text);
-                let words = Self::WORDS.iter().map(|(word, _)| *word);
-                found.map(|(_, value)| *value).ok_or_else(|| unknown(text, words))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let found = Self::WORDS.iter().find(|(_, value)| value == self);
-                f.write_str(found.map_or("", |(word, _)| word))
-            }
-        }
-    };
+/// What is in the call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    /// Chromium with a camera and a microphone that are files.
+    Browser,
+    /// confab-bot.
+    Bot,
 }
 
-words! {
-    /// What is in the call.
-    Client {
-        /// Chromium with a camera and a microphone that are files.
-        Browser "browser"
-        /// confab-bot.
-        Bot "bot"
+/// Where a scenario is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tier {
+    /// In virtual time, with simulated clients.
+    Virtual,
+    /// In real time, with real clients in network namespaces.
+    Real,
+}
+
+/// What is a word in a scenario file.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// Every value and its word.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value of a word.
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::WORDS.iter().find(|(word, _)| *word == text);
+        let words = Self::WORDS.iter().map(|(word, _)| *word);
+        found
+            .map(|(_, value)| *value)
+            .ok_or_else(|| unknown(text, words))
+    }
+
+    /// The word of a value.
+    fn word(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, value)| *value == self);
+        found.map_or("", |(word, _)| word)
     }
 }
 
-words! {
-    /// How an address translation maps and filters (RFC 4787, with the older names of RFC 3489).
-    Nat {
-        /// There is none.
-        None "none"
-        /// One outer port for an inner one, open to all.
-        FullCone "full-cone"
-        /// Open to addresses that were sent to.
-        AddressRestricted "address-restricted"
-        /// Open to addresses and ports that were sent to.
-        PortRestricted "port-restricted"
-        /// Another outer port for each destination.
-        Symmetric "symmetric"
-    }
+impl Word for Client {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("browser", Client::Browser), ("bot", Client::Bot)];
 }
 
-words! {
-    /// What is let out.
-    Firewall {
-        /// Everything.
-        None "none"
-        /// Everything but UDP.
-        NoUdp "no-udp"
-        /// Nothing but TCP to port 443.
-        Tcp443Only "tcp-443-only"
-    }
+impl Word for Tier {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("virtual", Tier::Virtual), ("real", Tier::Real)];
 }
 
-words! {
-    /// Where a scenario is run.
-    Tier {
-        /// In virtual time, with simulated clients.
-        Virtual "virtual"
-        /// In real time, with real clients in network namespaces.
-        Real "real"
-    }
+impl Word for Nat {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Nat::None),
+        ("full-cone", Nat::FullCone),
+        ("address-restricted", Nat::AddressRestricted),
+        ("port-restricted", Nat::PortRestricted),
+        ("symmetric", Nat::Symmetric),
+    ];
+}
+
+impl Word for Firewall {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Firewall::None),
+        ("no-udp", Firewall::NoUdp),
+        ("tcp-443-only", Firewall::Tcp443Only),
+    ];
 }
 
 /// The names in a scenario: of entries, each of one client or of several.

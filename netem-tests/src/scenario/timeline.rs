@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::describe;
 use super::link_change::{LinkChange, between, parse_flag};
 use super::node::Fields;
-use super::participant::{Firewall, Names, Participant, read_links};
+use super::participant::{Names, Participant, Word, read_links};
 use super::problem::Problems;
+use crate::lab::Firewall;
 use crate::link::Impairment;
 use crate::units::parse_duration;
 
