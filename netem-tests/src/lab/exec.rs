@@ -51,7 +51,7 @@ pub fn exec(arguments: &ExecArgs, reaper: std::process::Command) -> Result<i32, 
     let Some((program, rest)) = arguments.command.split_first() else {
         return Err(LabError::BadName(String::new()));
     };
-    let (prefix, forwarder, mut reaper) = begin(reaper)?;
+    let (prefix, mut reaper, forwarder) = begin(reaper)?;
     let namespace = Namespace::make(format!("{prefix}exec"))?;
     let client = forwarder.add(namespace.make_tun("eth0")?, Some(links(&arguments.link)));
     let device = format!("confab{}", std::process::id());
@@ -130,7 +130,7 @@ pub fn link(
     arguments: &BetweenArgs,
     reaper: std::process::Command,
 ) -> Result<Infallible, LabError> {
-    let (_, forwarder, mut reaper) = begin(reaper)?;
+    let (_, mut reaper, forwarder) = begin(reaper)?;
     let mut links = Some(links(&arguments.link));
     let names = [&arguments.first, &arguments.second];
     let mut ports = Vec::new();

@@ -2,15 +2,14 @@
 //! wants a second opinion or more packets a second than one thread carries.
 //!
 //! It obeys the same [`Impairment`], less finely: a queue is counted in full packets, loss comes
-//! before the bottleneck and not after it, and stalls and recorded losses it does not have. What it
-//! does is tested where the kernel has netem only; where there is none, the arguments and the
-//! refusal are.
+//! before the bottleneck and not after it, and stalls and recorded losses it does not have. Where the
+//! kernel has no netem only the arguments and the refusal are tested, not what netem makes of them.
 
 use super::error::LabError;
 use super::namespace::{Namespace, run, tc};
 use crate::link::{Impairment, Loss};
 
-/// The device that packets of a full size are counted in, bytes.
+/// A full packet, bytes.
 const MTU: usize = 1500;
 
 /// Packets that may be on the way when nothing limits the rate.

@@ -141,7 +141,7 @@ pub struct Lab {
     clients: u8,
     /// The kernel backend's router.
     core: Option<Namespace>,
-    // In this order: namespaces live as long as their devices do.
+    // In this order, see `begin`.
     forwarder: Forwarder,
     _reaper: Reaper,
 }
@@ -161,7 +161,7 @@ impl Lab {
     /// # Errors
     /// When the machine or the rights of this process do not allow it.
     pub fn new(reaper: Command, backend: LinkBackend) -> Result<Self, LabError> {
-        let (prefix, forwarder, reaper) = begin(reaper)?;
+        let (prefix, reaper, forwarder) = begin(reaper)?;
         let mut lab = Lab {
             prefix,
             members: Vec::new(),
@@ -456,14 +456,15 @@ impl Lab {
     }
 }
 
-/// What every kind of lab begins with: its name, an empty switch, and who tidies up.
-fn begin(reaper: Command) -> Result<(String, Forwarder, Reaper), LabError> {
+/// What every kind of lab begins with: its name, who tidies up, and an empty switch. The switch is to
+/// be dropped first: namespaces live as long as their devices do.
+fn begin(reaper: Command) -> Result<(String, Reaper, Forwarder), LabError> {
     namespace::check_machine()?;
     reaper::sweep()?;
     let prefix = reaper::prefix(LABS.fetch_add(1, Ordering::Relaxed));
     let reaper = Reaper::start(reaper, &prefix)?;
     let forwarder = Forwarder::start().map_err(LabError::of("starting the forwarder"))?;
-    Ok((prefix, forwarder, reaper))
+    Ok((prefix, reaper, forwarder))
 }
 
 fn check_name(name: &str) -> Result<(), LabError> {

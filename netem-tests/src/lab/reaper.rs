@@ -33,10 +33,10 @@ const MAX_DYING: Duration = Duration::from_secs(5);
 /// Between two looks at who is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Rounds of tidying up, while tools that the lab has started still make things.
+/// Rounds of tidying up, when something does not go at once.
 const MAX_ROUNDS: usize = 10;
 
-/// Between two rounds; longer than such a tool lives.
+/// Between two rounds; longer than a tool takes to make a namespace.
 const NEXT_ROUND: Duration = Duration::from_millis(50);
 
 /// Something outside the lab's namespaces that is to be undone.
@@ -163,7 +163,10 @@ pub fn reap(prefix: &str) -> Result<(), LabError> {
     let undos: Vec<Undo> = lines.filter_map(|line| Undo::from_line(&line)).collect();
     let is_ours =
         |name: &str| name.starts_with(prefix) || undos.contains(&Undo::Namespace(name.to_owned()));
-    let result = remove(is_ours);
+    let first = remove(is_ours);
+    // A tool that the lab had just started when it was killed may have made one more.
+    std::thread::sleep(NEXT_ROUND);
+    let result = first.and(remove(is_ours));
     undos.iter().map(Undo::perform).fold(result, Result::and)
 }
 

@@ -151,11 +151,17 @@ fn the_kernel_s_own_netem_is_used_or_refused() {
     };
     let server = lab.add_server("server").expect("a server");
     let alice = client(&mut lab, "alice", Nat::None, Impairment::default());
-    for any in ["0.0.0.0:0", "[::]:0"] {
-        let there = socket(&lab, server, any);
-        let here = socket(&lab, alice, any);
-        let seen = reaches(&here, at(&lab, server, &there), &there);
-        assert_eq!(seen, Some(at(&lab, alice, &here)));
+    let bob = client(&mut lab, "bob", Nat::PortRestricted, Impairment::default());
+    for _ in ["before", "after"] {
+        for (any, node) in [("0.0.0.0:0", alice), ("[::]:0", alice), ("0.0.0.0:0", bob)] {
+            let there = socket(&lab, server, any);
+            let here = socket(&lab, node, any);
+            let seen = reaches(&here, at(&lab, server, &there), &there);
+            assert_eq!(seen, Some(at(&lab, node, &here)));
+        }
+        for client in [alice, bob] {
+            lab.change_address(client).expect("a change");
+        }
     }
 }
 
