@@ -91,6 +91,5 @@ pub(crate) fn red() -> RTCRtpCodecParameters {
             ..Default::default()
         },
         payload_type: RED_PAYLOAD_TYPE,
-        ..Default::default()
     }
 }
