@@ -13,7 +13,7 @@ use webrtc::peer_connection::RTCPeerConnectionState;
 
 use crate::BotError;
 use crate::bot::BotConfig;
-use crate::connection::{Connection, ConnectionEvents, SendCodec};
+use crate::connection::{Connection, ConnectionEvents};
 use crate::protocol::{Kind, PublishedTrack, Reply, Request, VERSION};
 use crate::receive::listening::Scorer;
 use crate::receive::tracks::serve_tracks;
@@ -21,6 +21,7 @@ use crate::receive::{ReceiveOptions, SlotReceiver};
 use crate::report::Report;
 use crate::sample::Sample;
 use crate::send::audio::{AudioEncoder, AudioSource};
+use crate::send::codec::SendCodec;
 use crate::send::stream::{Sender, Stream};
 use crate::send::video::VideoFile;
 use crate::signaling::Signaling;
@@ -121,8 +122,12 @@ impl Call {
     pub(crate) async fn sample(&self) -> Sample {
         let now = Instant::now();
         let mut rtt = None;
-        let mut retransmitted = Retransmitted::default();
-        if let Some(media) = self.media.lock().await.as_ref() {
+        let mut counted = None;
+        // A connection that is being replaced is not waited for.
+        if let Ok(media) = self.media.try_lock()
+            && let Some(media) = media.as_ref()
+        {
+            let counted = counted.insert(Retransmitted::default());
             for entry in media.connection.lock().await.stats(now).await.iter() {
                 match entry {
                     RTCStatsReportEntry::IceCandidatePair(pair)
@@ -132,19 +137,16 @@ impl Call {
                     }
                     RTCStatsReportEntry::InboundRtp(stream) => {
                         let bytes = stream.retransmitted_bytes_received;
-                        *retransmitted
-                            .received
-                            .entry(stream.mid.clone())
-                            .or_default() += bytes;
+                        *counted.received.entry(stream.mid.clone()).or_default() += bytes;
                     }
                     RTCStatsReportEntry::OutboundRtp(stream) => {
-                        retransmitted.sent += stream.retransmitted_bytes_sent;
+                        counted.sent += stream.retransmitted_bytes_sent;
                     }
                     _ => {}
                 }
             }
         }
-        lock(&self.shared.state).sample(now, rtt, &retransmitted)
+        lock(&self.shared.state).sample(now, rtt, counted.as_ref())
     }
 
     /// Makes a media connection, by `join` the first time and by `offer` later.

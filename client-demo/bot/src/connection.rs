@@ -3,25 +3,17 @@
 //! In: a plan of m-lines, the server's answer, RTP packets to send. Out: offers, the tracks that
 //! arrive, requests for key frames from those who watch.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{
-    Attribute, Interceptor, NackResponderBuilder, Packet, StreamInfo, TaggedPacket,
-};
+use rtc::interceptor::NackResponderBuilder;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
-    RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
+    RTCPFeedback, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
-use rtc::sansio::Protocol;
-use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtcp::receiver_report::ReceiverReport;
-use rtcp::reception_report::ReceptionReport;
-use rtcp::sender_report::SenderReport;
 use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemote;
@@ -34,92 +26,17 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit, RtpTransceiver};
 
 use crate::BotError;
-use crate::codec::{Format, VideoCodec};
+use crate::codec::Format;
+use crate::feedback::{Feedback, Losses};
 use crate::protocol::Kind;
-use crate::sync::lock;
+use crate::send::codec::{SendCodec, red};
 
 /// The header extension that names the m-line (RFC 8843 section 15).
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// Behind every interceptor that acts on RTCP, so that each has seen all of it.
 const LAST_INTERCEPTOR: usize = 14_000;
-/// The profile_idc of H.264's High profile.
-const HIGH_PROFILE: u8 = 100;
-const H264_HIGH: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032";
-const H264_CONSTRAINED_BASELINE: &str =
-    "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
-/// RED with Opus in it, as browsers offer it: the payload types, and the parameters that name the
-/// Opus ones (RFC 2198 section 5).
-const RED_PAYLOAD_TYPE: u8 = 63;
-const RED_PARAMETERS: &str = "111/111";
-/// Streams whose losses are remembered; a bot sends two.
-const MAX_LOSSES: usize = 16;
 /// Tracks that may wait to be served; more slots than any test opens at once.
 const TRACK_QUEUE: usize = 256;
-
-/// What an m-line sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SendCodec {
-    Opus,
-    /// For H.264 with the profile_idc of the stream (ITU-T H.264 section 7.4.2.1.1).
-    Video(VideoCodec, Option<u8>),
-}
-
-impl SendCodec {
-    fn kind(&self) -> Kind {
-        match self {
-            SendCodec::Opus => Kind::Audio,
-            SendCodec::Video(..) => Kind::Video,
-        }
-    }
-
-    /// Whether packets of this codec may carry the payload type negotiated as `other`.
-    fn matches(&self, other: &RTCRtpCodec) -> bool {
-        let own = self.rtc();
-        // All but the level, which the answer may lower.
-        let h264 = |codec: &RTCRtpCodec| {
-            let profile = parameter(codec, "profile-level-id").and_then(|id| id.get(..4));
-            let mode = parameter(codec, "packetization-mode");
-            (
-                profile.map(str::to_ascii_lowercase),
-                mode.map(str::to_owned),
-            )
-        };
-        let same_parameters = match self {
-            SendCodec::Video(VideoCodec::H264, _) => h264(&own) == h264(other),
-            // The files are of VP9 profile 0 or AV1 profile 0, the default where none is named.
-            _ => matches!(parameter(other, "profile-id"), None | Some("0")),
-        };
-        own.mime_type.eq_ignore_ascii_case(&other.mime_type) && same_parameters
-    }
-
-    fn rtc(&self) -> RTCRtpCodec {
-        let (mime_type, clock_rate, channels) = match self {
-            SendCodec::Opus => ("audio/opus", 48_000, 2),
-            SendCodec::Video(codec, _) => (codec.mime_type(), 90_000, 0),
-        };
-        // As the crate registers them; the payloader writes packetization mode 1.
-        let sdp_fmtp_line = match self {
-            SendCodec::Video(VideoCodec::H264, Some(HIGH_PROFILE)) => H264_HIGH,
-            SendCodec::Video(VideoCodec::H264, _) => H264_CONSTRAINED_BASELINE,
-            _ => "",
-        };
-        RTCRtpCodec {
-            mime_type: mime_type.to_owned(),
-            clock_rate,
-            channels,
-            sdp_fmtp_line: sdp_fmtp_line.to_owned(),
-            ..Default::default()
-        }
-    }
-}
-
-/// A parameter of an `a=fmtp` line.
-fn parameter<'a>(codec: &'a RTCRtpCodec, name: &str) -> Option<&'a str> {
-    codec.sdp_fmtp_line.split(';').find_map(|parameter| {
-        let (key, value) = parameter.trim().split_once('=')?;
-        (key == name).then_some(value)
-    })
-}
 
 /// One m-line.
 pub(crate) struct Line {
@@ -158,38 +75,6 @@ pub(crate) struct ConnectionEvents {
     pub(crate) tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
     pub(crate) losses: Losses,
-}
-
-/// The share of packets lost that the far side last reported of each stream, by SSRC, until it is
-/// taken.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Losses(Arc<Mutex<HashMap<u32, f64>>>);
-
-impl Losses {
-    /// What was reported since the last call.
-    pub(crate) fn take(&self, ssrc: u32) -> Option<f64> {
-        lock(&self.0).remove(&ssrc)
-    }
-
-    /// Takes note of receiver reports (RFC 3550 section 6.4).
-    fn handle_rtcp(&self, packet: &dyn rtcp::Packet) {
-        let packet = packet.as_any();
-        let reports: &[ReceptionReport] = if let Some(report) = packet.downcast_ref() {
-            let report: &ReceiverReport = report;
-            &report.reports
-        } else if let Some(report) = packet.downcast_ref() {
-            let report: &SenderReport = report;
-            &report.reports
-        } else {
-            &[]
-        };
-        let mut losses = lock(&self.0);
-        for report in reports {
-            if losses.len() < MAX_LOSSES || losses.contains_key(&report.ssrc) {
-                losses.insert(report.ssrc, f64::from(report.fraction_lost) / 256.0);
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -397,20 +282,6 @@ impl Connection {
     }
 }
 
-fn red() -> RTCRtpCodecParameters {
-    RTCRtpCodecParameters {
-        rtp_codec: RTCRtpCodec {
-            mime_type: "audio/red".to_owned(),
-            clock_rate: 48_000,
-            channels: 2,
-            sdp_fmtp_line: RED_PARAMETERS.to_owned(),
-            ..Default::default()
-        },
-        payload_type: RED_PAYLOAD_TYPE,
-        ..Default::default()
-    }
-}
-
 fn rtc_kind(kind: Kind) -> RtpCodecKind {
     match kind {
         Kind::Audio => RtpCodecKind::Audio,
@@ -445,84 +316,18 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// Notes the losses reported and marks requests for key frames for the application; all other RTCP
-/// ends with the interceptors.
-struct Feedback {
-    losses: Losses,
-    incoming: VecDeque<TaggedPacket>,
-    outgoing: VecDeque<TaggedPacket>,
-}
-
-impl Feedback {
-    fn new(losses: Losses) -> Feedback {
-        Feedback {
-            losses,
-            incoming: VecDeque::new(),
-            outgoing: VecDeque::new(),
-        }
-    }
-}
-
-/// Whether any of the packets asks for a key frame.
-pub(crate) fn asks_for_key_frame(packets: &[Box<dyn rtcp::Packet>]) -> bool {
-    packets.iter().any(|packet| {
-        let packet = packet.as_any();
-        packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()
-    })
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for Feedback {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = rtc::shared::error::Error;
-    type Time = Instant;
-
-    fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
-        if let Packet::Rtcp(packets) = &mut packet.message.packet {
-            for packet in packets.iter() {
-                self.losses.handle_rtcp(packet.as_ref());
-            }
-            packets.retain(|packet| asks_for_key_frame(std::slice::from_ref(packet)));
-            if packets.is_empty() {
-                return Ok(());
-            }
-            packet.message.add(Attribute::DeliverToApplication);
-        }
-        self.incoming.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<TaggedPacket> {
-        self.incoming.pop_front()
-    }
-
-    fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
-        self.outgoing.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.outgoing.pop_front()
-    }
-}
-
-impl Interceptor for Feedback {
-    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
+    use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
     use webrtc::media_stream::track_local::TrackLocal;
     use webrtc::media_stream::track_remote::TrackRemoteEvent;
 
     use super::*;
+    use crate::codec::VideoCodec;
+    use crate::feedback::asks_for_key_frame;
     use crate::send::packetize::Packetizer;
 
     const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@
 //! - `bot`: [`Bot`], a participant, and what it can be told to do
 //! - `call`, `state`: its call, and what it knows of it
 //! - `signaling`, `protocol`: the WebSocket and what travels on it
-//! - `connection`: the PeerConnection and its m-lines
+//! - `connection`: the PeerConnection and its m-lines; `feedback`: what is said of what it sends
 //! - `send`: audio and video sources, RTP packets
 //! - `receive`: what a slot got: loss, sound, pictures, recordings
 //! - `report`: a bot's call in numbers
@@ -18,6 +18,7 @@ mod bot;
 mod call;
 mod codec;
 mod connection;
+mod feedback;
 pub mod lines;
 mod protocol;
 mod receive;

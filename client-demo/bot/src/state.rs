@@ -38,6 +38,10 @@ pub(crate) struct State {
     pub(crate) slots: Vec<Slot>,
     events: Vec<Event>,
     errors: Vec<String>,
+    /// What was sent and received on connections that are gone.
+    past: Sample,
+    /// The connection's count of retransmitted bytes when it was last asked.
+    retransmitted: u64,
     /// Why the server has ended the call.
     closing: Option<String>,
     /// What has happened and was not told yet.
@@ -52,7 +56,7 @@ pub(crate) struct Slot {
     pub(crate) receiver: Arc<Mutex<SlotReceiver>>,
 }
 
-/// Bytes of retransmissions, as the connection counts them.
+/// Payload bytes of retransmissions, as the connection counts them.
 #[derive(Default)]
 pub(crate) struct Retransmitted {
     pub(crate) sent: u64,
@@ -101,6 +105,8 @@ impl Shared {
 
     pub(crate) fn forget_media(&self) {
         let mut state = lock(&self.state);
+        state.past = state.sample(Instant::now(), None, None);
+        state.retransmitted = 0;
         state.connected_now = false;
         state.tracks.clear();
         state.sent.clear();
@@ -135,6 +141,8 @@ impl State {
             slots: Vec::new(),
             events: Vec::new(),
             errors: Vec::new(),
+            past: Sample::default(),
+            retransmitted: 0,
             closing: None,
             lines: VecDeque::new(),
             seen: BTreeSet::new(),
@@ -271,32 +279,37 @@ impl State {
         }
     }
 
+    /// What was sent and received, on this connection and those before. `connection` is what only
+    /// the connection knows, if it is there to be asked.
     pub(crate) fn sample(
-        &self,
+        &mut self,
         now: Instant,
         rtt: Option<Duration>,
-        retransmitted: &Retransmitted,
+        connection: Option<&Retransmitted>,
     ) -> Sample {
         let mut sample = Sample {
             at: clock(),
             rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
             path: self.connected_now.then(|| "udp".to_owned()),
-            ..Default::default()
+            ..self.past.clone()
         };
+        self.retransmitted = connection.map_or(self.retransmitted, |counted| counted.sent);
+        sample.sent.video_bytes += self.retransmitted;
+        sample.sent.video_retransmitted_bytes += self.retransmitted;
         for sender in &self.sent {
             let stats = sender.stats();
             match sender.kind() {
                 Kind::Audio => sample.sent.audio_bytes += stats.bytes,
                 Kind::Video => {
-                    sample.sent.video_bytes += stats.bytes + retransmitted.sent;
-                    sample.sent.video_retransmitted_bytes += retransmitted.sent;
+                    sample.sent.video_bytes += stats.bytes;
                     sample.sent.frames_encoded += stats.frames;
                 }
             }
         }
         for slot in &self.slots {
             let mut receiver = lock(&slot.receiver);
-            if let Some(bytes) = retransmitted.received.get(&slot.mid) {
+            let counted = connection.and_then(|counted| counted.received.get(&slot.mid));
+            if let Some(bytes) = counted {
                 receiver.handle_retransmitted_bytes(*bytes);
             }
             if let Some(rtt) = rtt {

@@ -370,7 +370,7 @@ mod tests {
         for arrival in &mut arrivals[20..30] {
             arrival.0 = 605;
         }
-        let (played, buffer) = played(&arrivals, 10 + 80 + 400 * 20);
+        let (played, buffer) = played(&arrivals, 400 * 20);
         let text = played.join(" ");
         assert!(text.contains(" 19 - - - - - - 20 21 "), "{text}");
         assert_eq!(text.matches('-').count(), 6, "{text}");
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_filled_and_afterwards_the_buffer_fills_first() {
-        let (played, buffer) = played(&on_time((0..10).chain(110..200)), 10 + 80 + 200 * 20);
+        let (played, buffer) = played(&on_time((0..10).chain(110..200)), 70 + 200 * 20);
         let text = played.join(" ");
         assert_eq!(text.matches('-').count(), 100, "{text}");
         assert!(text.contains("- 110 111 112"), "{text}");

@@ -1,6 +1,7 @@
 //! What a bot sends: encoded frames from a source, and those frames as RTP packets.
 
 pub(crate) mod audio;
+pub(crate) mod codec;
 pub(crate) mod packetize;
 pub(crate) mod speech;
 pub(crate) mod stream;
