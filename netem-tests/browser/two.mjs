@@ -121,11 +121,12 @@ people.forEach((person, index) => {
   const [now] = last.received;
   const [then] = first.received;
   const delays = person.samples.flatMap(({ received }) => received[0]?.video?.picture_delays ?? []);
+  const late = delays.slice(-delays.length / 4);
   const rate = (a, b) => ((a - b) / time).toFixed(1);
   console.log([
     `${person.name}: ready after ${person.startUpMs} ms, joined ${at("joined")} ms, connected ${at("connected")} ms, first frame ${at("first_frame")} ms`,
     `  sends ${rate(last.sent.frames_encoded, first.sent.frames_encoded)} fps at ${last.sent.height}, ${rate(last.sent.video_bytes * 0.008, first.sent.video_bytes * 0.008)} kbit/s, aims at ${Math.round(last.sent.target_bitrate / 1000)}; ${last.path}, ${last.rtt_ms} ms, may send ${Math.round(last.available_outgoing / 1000)}`,
-    `  sees ${now.from} at ${rate(now.video.frames, then.video.frames)} fps, ${now.video.width}x${now.video.height}, ${now.video.freezes} freezes (${now.video.frozen.toFixed(2)} s), ${delays.length} delays of about ${median(delays)} ms, ${Math.min(...delays)} to ${Math.max(...delays)}`,
+    `  sees ${now.from} at ${rate(now.video.frames, then.video.frames)} fps, ${now.video.width}x${now.video.height}, ${now.video.freezes} freezes (${now.video.frozen.toFixed(2)} s), ${delays.length} delays of about ${median(delays)} ms (at the end ${median(late)}), ${Math.min(...delays)} to ${Math.max(...delays)}`,
     `  hears ${(100 * (now.audio.concealed / now.audio.samples)).toFixed(2)} % concealed over all, ${((100 * (now.audio.concealed - then.audio.concealed)) / (now.audio.samples - then.audio.samples)).toFixed(2)} % lately, ${rate(now.audio.bytes * 0.008, then.audio.bytes * 0.008)} kbit/s`,
     `  uses ${((100 * (processorSeconds(person.processId) - before[index])) / (seconds - half)).toFixed(0)} % of a core`,
   ].join("\n"));
