@@ -270,7 +270,9 @@ pub(super) fn between(from: &Impairment, to: &Impairment, part: f64) -> Result<I
         }),
         (None, None) => None,
         _ => {
-            return Err("there must be a rate before and after, to go from one to the other".into());
+            return Err(
+                "there must be a rate before and after, to go from one to the other".into(),
+            );
         }
     };
     Ok(Impairment {
