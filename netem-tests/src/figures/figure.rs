@@ -44,8 +44,10 @@ pub enum Better {
 /// Whose figure it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// What one receiver has of one sender.
-    Stream,
+    /// What one receiver has of the sound of one sender.
+    Sound,
+    /// What one receiver has of the picture of one sender.
+    Picture,
     /// One client and its network.
     Client,
 }
@@ -101,37 +103,37 @@ macro_rules! figures {
 }
 
 figures! {
-    AudioConcealed "audio_concealed" "audio concealed" Percent Lower Stream 0.2
+    AudioConcealed "audio_concealed" "audio concealed" Percent Lower Sound 0.2
         "Sound that was made up because none had come, silence not counted: (`concealedSamples` − `silentConcealedSamples`) / `totalSamplesReceived`."
-    AudioScore "audio_score" "audio score" Score Higher Stream 0.02
+    AudioScore "audio_score" "audio score" Score Higher Sound 0.02
         "How intelligible the decoded sound is against what was sent (STOI), over the call so far. Of bots only."
-    AudioBuffer "audio_buffer" "audio buffer" Milliseconds Lower Stream 10.0
+    AudioBuffer "audio_buffer" "audio buffer" Milliseconds Lower Sound 10.0
         "How long sound waited in the jitter buffer, on average: `jitterBufferDelay` / `jitterBufferEmittedCount`."
-    FramesPerSecond "frames_per_second" "frames/s" PerSecond Higher Stream 0.5
+    FramesPerSecond "frames_per_second" "frame rate" PerSecond Higher Picture 0.5
         "Frames decoded a second (`framesDecoded`)."
-    VideoFrozen "video_frozen" "video frozen" Percent Lower Stream 0.5
+    VideoFrozen "video_frozen" "video frozen" Percent Lower Picture 0.5
         "Share of the time in which the picture stood still (`totalFreezesDuration`). getStats counts a freeze when it ends; one that does not end, because the call or the connection ended first, counts from its last frame. A picture that never came is frozen throughout."
-    Freezes "freezes" "freezes" Count Lower Stream 1.0
+    Freezes "freezes" "freezes" Count Lower Picture 1.0
         "How often the picture stood still (`freezeCount`, and the one that did not end)."
-    Height "height" "height" Lines Higher Stream 10.0
+    Height "height" "height" Lines Higher Picture 10.0
         "Height of the picture in lines, the median over the samples."
-    ResolutionSwitches "resolution_switches" "size changes" PerMinute Lower Stream 1.0
+    ResolutionSwitches "resolution_switches" "size changes" PerMinute Lower Picture 1.0
         "How often the picture changed its size, a minute."
-    PictureDelay "picture_delay" "picture delay" Milliseconds Lower Stream 15.0
+    PictureDelay "picture_delay" "picture delay" Milliseconds Lower Picture 15.0
         "From capture to rendering, read from a time code in the picture; the median."
-    PictureDelayP95 "picture_delay_p95" "picture delay, p95" Milliseconds Lower Stream 30.0
+    PictureDelayP95 "picture_delay_p95" "picture delay, p95" Milliseconds Lower Picture 30.0
         "The same, which 95 of 100 pictures stay below."
-    VideoBuffer "video_buffer" "video buffer" Milliseconds Lower Stream 15.0
+    VideoBuffer "video_buffer" "video buffer" Milliseconds Lower Picture 15.0
         "How long frames waited in the jitter buffer, on average: `jitterBufferDelay` / `jitterBufferEmittedCount`."
-    KeyFrameRequests "key_frame_requests" "key frames asked for" Count Lower Stream 2.0
+    KeyFrameRequests "key_frame_requests" "key frames asked for" Count Lower Picture 2.0
         "How often the receiver asked for a whole picture (`pliCount` + `firCount`)."
-    VideoBitrate "video_bitrate" "video received" Kilobits Neither Stream 50.0
+    VideoBitrate "video_bitrate" "video received" Kilobits Neither Picture 50.0
         "Video that arrived, repair included."
-    ReceivedRepair "received_repair" "repair received" Percent Lower Stream 1.0
+    ReceivedRepair "received_repair" "repair received" Percent Lower Picture 1.0
         "Retransmissions and FEC that arrived, over the media that arrived."
-    FirstFrame "first_frame" "first picture" Milliseconds Lower Stream 100.0
+    FirstFrame "first_frame" "first picture" Milliseconds Lower Picture 100.0
         "From joining (of the later of the two) to the first picture shown."
-    Recovery "recovery" "recovery" Seconds Lower Stream 1.0
+    Recovery "recovery" "recovery" Seconds Lower Picture 1.0
         "From a change of the network to pictures at half their former rate again; the longest, to the second. 0 if they never fell below; to the end of the call if they never came back."
     JoinTime "join_time" "join time" Milliseconds Lower Client 50.0
         "From asking to join to being let in."
@@ -237,12 +239,14 @@ impl Unit {
 /// The figures as docs/netem.md shows them: a Markdown table.
 #[must_use]
 pub fn markdown() -> String {
-    let mut text =
-        String::from("| figure | of | better | what it says |\n| --- | --- | --- | --- |\n");
+    let mut text = String::from(
+        "| figure | of | better | noise | what it says |\n| --- | --- | --- | --- | --- |\n",
+    );
     for figure in Figure::ALL {
         let info = figure.info();
         let of = match info.scope {
-            Scope::Stream => "receiver and sender",
+            Scope::Sound => "sound at a receiver",
+            Scope::Picture => "picture at a receiver",
             Scope::Client => "client",
         };
         let better = match info.better {
@@ -255,10 +259,14 @@ pub fn markdown() -> String {
             Unit::Score => " (0 to 1)".to_owned(),
             unit => format!(" ({})", unit.symbol().trim()),
         };
+        let noise = match info.better {
+            Better::Neither => String::new(),
+            _ => info.noise.to_string(),
+        };
+        let (name, about) = (info.name, info.about);
         let _ = writeln!(
             text,
-            "| `{}`{unit} | {of} | {better} | {} |",
-            info.name, info.about
+            "| `{name}`{unit} | {of} | {better} | {noise} | {about} |"
         );
     }
     text

@@ -165,9 +165,9 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     Some((values[values.len() / 2 - 1] + upper) / 2.0)
 }
 
-/// To three digits after the point, which is more than any figure means.
+/// To three digits after the point, which is more than any figure means; nothing is never negative.
 fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
+    (value * 1e3).round() / 1e3 + 0.0
 }
 
 /// The figures that have a value, rounded.

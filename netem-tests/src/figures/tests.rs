@@ -60,7 +60,8 @@ fn counted(counts: &[u64]) -> Vec<VideoReceived> {
 #[test]
 fn sound_that_was_made_up_is_told_from_silence() {
     // (samples, concealed, of these silent) at the end of each second; the share in percent.
-    let table: [(&[(u64, u64, u64)], f64); 3] = [
+    type Second = (u64, u64, u64);
+    let table: [(&[Second], f64); 3] = [
         (&[(48_000, 0, 0), (96_000, 4_800, 0)], 10.0),
         (&[(48_000, 0, 0), (96_000, 4_800, 2_400)], 5.0),
         // The connection is new: counters begin anew.

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::node::{Fields, Value, unknown};
-use super::participant::Names;
+use super::participant::{Names, Participant};
 use super::problem::Problems;
 use super::reference::EXPECT;
 use crate::figures::{Figure, Scope, Window};
@@ -26,7 +28,7 @@ pub struct Expectation {
 }
 
 /// What a figure is compared with.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Limit {
     /// How.
     pub comparison: Comparison,
@@ -35,15 +37,19 @@ pub struct Limit {
 }
 
 /// How a figure is compared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Comparison {
     /// `<`
+    #[serde(rename = "<")]
     Less,
     /// `<=`
+    #[serde(rename = "<=")]
     AtMost,
     /// `>`
+    #[serde(rename = ">")]
     More,
     /// `>=`
+    #[serde(rename = ">=")]
     AtLeast,
 }
 
@@ -84,6 +90,37 @@ impl Limit {
     }
 }
 
+impl Expectation {
+    /// Of whom it is expected: a receiver and, unless the figure is of a client, a sender who sends
+    /// what the figure is of.
+    #[must_use]
+    pub fn pairs<'a>(
+        &self,
+        participants: &'a [Participant],
+    ) -> Vec<(&'a Participant, Option<&'a Participant>)> {
+        let scope = self.figure.info().scope;
+        let receivers = participants
+            .iter()
+            .filter(|p| self.receivers.contains(&p.name));
+        if scope == Scope::Client {
+            return receivers.map(|receiver| (receiver, None)).collect();
+        }
+        let sends = |p: &&Participant| match scope {
+            Scope::Sound => p.audio,
+            Scope::Picture | Scope::Client => p.video.is_some(),
+        };
+        receivers
+            .flat_map(|receiver| {
+                let others = participants.iter().filter(|p| p.name != receiver.name);
+                let senders = others.filter(|p| self.senders.contains(&p.name));
+                senders
+                    .filter(sends)
+                    .map(move |sender| (receiver, Some(sender)))
+            })
+            .collect()
+    }
+}
+
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let info = self.figure.info();
@@ -106,6 +143,7 @@ pub(super) fn read(
     mut fields: Fields,
     duration: Duration,
     names: &Names,
+    participants: &[Participant],
     problems: &mut Problems,
 ) -> Vec<Expectation> {
     let is_windowed = fields.has("from") || fields.has("until");
@@ -145,13 +183,20 @@ pub(super) fn read(
             _ => Err("a comparison belongs here, like \"< 5%\"".to_owned()),
         };
         match limit {
-            Ok(limit) => expectations.push(Expectation {
-                receivers: receivers.clone(),
-                senders: senders.clone(),
-                window,
-                figure,
-                limit,
-            }),
+            Ok(limit) => {
+                let expectation = Expectation {
+                    receivers: receivers.clone(),
+                    senders: senders.clone(),
+                    window,
+                    figure,
+                    limit,
+                };
+                if expectation.pairs(participants).is_empty() && problems.is_empty() {
+                    let what = "nobody in this call has that of anybody";
+                    problems.add(node.line, key, what);
+                }
+                expectations.push(expectation);
+            }
             Err(what) => problems.add(node.line, key, what),
         }
     }

@@ -171,7 +171,7 @@ fn read(
     let (changes, marks) = timeline::resolve(events, &participants, problems);
     let mut expectations = Vec::new();
     for entry in fields.tables("expect", reference::EXPECT, problems) {
-        expectations.extend(expect::read(entry, within, &names, problems));
+        expectations.extend(expect::read(entry, within, &names, &participants, problems));
     }
     fields.finish(problems);
     Some(Scenario {

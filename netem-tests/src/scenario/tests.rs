@@ -377,6 +377,10 @@ fn an_error_names_file_line_and_key() {
             "[[expect]]\nfrom = \"50s\"\nuntil = \"20s\"\nfreezes = \"< 5\"".into(),
             "call.toml:11: expect.from: the window must be within the call",
         ),
+        (
+            "[[expect]]\nreceiver = \"bob\"\nsender = \"bob\"\nfreezes = \"< 5\"".into(),
+            "call.toml:13: expect.freezes: nobody in this call has that of anybody",
+        ),
         ("[[expect]]\nreceiver = \"bob\"".into(), "expects nothing"),
         ("[expect]\nfreezes = \"< 5\"".into(), "write [[expect]]"),
         (
