@@ -5,6 +5,7 @@
 //! the uplink of where they come from and the downlink of where they go.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,16 @@ pub enum Firewall {
     NoUdp,
     /// Everything but TCP connections to port 443.
     Tcp443Only,
+}
+
+impl fmt::Display for Firewall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Firewall::None => "none",
+            Firewall::NoUdp => "no-udp",
+            Firewall::Tcp443Only => "tcp-443-only",
+        })
+    }
 }
 
 /// Both directions of a port's network.

@@ -1,5 +1,6 @@
 //! Who is in the call, behind what.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,6 +101,18 @@ pub(super) trait Word: Copy + PartialEq + 'static {
 impl Word for Client {
     const WORDS: &'static [(&'static str, Self)] =
         &[("browser", Client::Browser), ("bot", Client::Bot)];
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
 }
 
 impl Word for Tier {
