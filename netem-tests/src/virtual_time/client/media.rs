@@ -8,7 +8,7 @@
 const OPUS_TOC: u8 = 0xf8;
 
 /// Bytes of an audio packet: 32 kbit/s in 20 ms.
-const AUDIO_LEN: u32 = 80;
+pub(super) const AUDIO_LEN: u32 = 80;
 
 /// A VP8 key frame's header (RFC 6386 section 9.1): shown, start code, 640 by 360.
 const KEY_FRAME_HEADER: [u8; 10] = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];

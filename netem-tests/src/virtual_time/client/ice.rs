@@ -28,6 +28,8 @@ pub struct Ice {
     next_check: Option<Instant>,
     has_answer: bool,
     was_connected: bool,
+    last_check: Option<Instant>,
+    round_trip: Option<Duration>,
     tie_breaker: u64,
 }
 
@@ -42,6 +44,8 @@ impl Ice {
             next_check: None,
             has_answer: false,
             was_connected: false,
+            last_check: None,
+            round_trip: None,
             tie_breaker: rng.random(),
         }
     }
@@ -89,6 +93,12 @@ impl Ice {
         self.has_answer
     }
 
+    /// The last check's round-trip time.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
     /// The check that is due.
     pub fn poll_check(&mut self, now: Instant, rng: &mut StdRng) -> Option<Vec<u8>> {
         self.next_check.take_if(|due| now >= *due)?;
@@ -97,6 +107,7 @@ impl Ice {
             false => CHECK_INTERVAL,
         };
         self.next_check = Some(now + interval);
+        self.last_check = Some(now);
         self.check(rng)
     }
 
@@ -132,7 +143,12 @@ impl Ice {
     ) -> Result<(), String> {
         let remote = self.remote.as_ref().ok_or("a response before a check")?;
         // One that was under way over an ICE restart or a change of address proves nothing.
-        if parse_binding_success(packet, &remote.pwd) == Some(own) && !self.has_answer {
+        let is_proof = parse_binding_success(packet, &remote.pwd) == Some(own);
+        // The first checks follow each other too closely to tell which one this answers.
+        if is_proof && self.has_answer {
+            self.round_trip = self.last_check.map(|at| now - at);
+        }
+        if is_proof && !self.has_answer {
             self.has_answer = true;
             self.was_connected = true;
             self.next_check = Some(now + CONSENT_INTERVAL);

@@ -10,9 +10,16 @@ use std::time::{Duration, Instant};
 
 use super::media::{self, Descriptor, Stamp};
 
-/// How long a picture may stand still for want of a packet before a key frame is asked for, and
-/// time between two such wishes.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the first picture is waited for until a key frame is asked for, and asked for again:
+/// libwebrtc's `kMaxWaitForKeyFrame`.
+const FIRST_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The same for any later picture: libwebrtc's `kMaxWaitForFrame`. Until then, retransmission is
+/// trusted.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A stream of which nothing has come for so long is not waited for, as in libwebrtc.
+const INACTIVE: Duration = Duration::from_secs(5);
 
 /// Packets kept while waiting for others.
 const MAX_PIECES: usize = 2000;
@@ -28,6 +35,8 @@ pub struct Piece {
     pub descriptor: Descriptor,
     /// Its part of the frame.
     pub bytes: Vec<u8>,
+    /// It came only after it had been asked for.
+    pub was_asked_for: bool,
 }
 
 /// A frame that was shown.
@@ -39,6 +48,8 @@ pub struct Frame {
     pub is_key: bool,
     /// Its RTP timestamp.
     pub timestamp: u32,
+    /// A part of it came only after it had been asked for.
+    pub was_repaired: bool,
     descriptor: Descriptor,
 }
 
@@ -51,12 +62,19 @@ pub struct Decoder {
     last: Option<Frame>,
     /// Frames were skipped before `next`.
     after_gap: bool,
-    stuck_since: Option<Instant>,
+    /// Since the last frame, or the last wish for a key frame.
+    waiting_since: Option<Instant>,
+    last_packet: Option<Instant>,
 }
 
 impl Decoder {
     /// Takes a packet.
-    pub fn insert(&mut self, sequence: u64, piece: Piece) {
+    pub fn insert(&mut self, now: Instant, sequence: u64, piece: Piece) {
+        self.last_packet = Some(now);
+        // Whoever was away for longer begins to wait anew.
+        let patience = self.patience();
+        self.waiting_since = self.waiting_since.filter(|&since| since + patience >= now);
+        self.waiting_since.get_or_insert(now);
         if self.next.is_none_or(|next| sequence >= next) {
             self.pieces.insert(sequence, piece);
         }
@@ -84,14 +102,9 @@ impl Decoder {
             }
         }
         let Some((first, end)) = self.next.zip(complete) else {
-            if self.pieces.is_empty() {
-                self.stuck_since = None;
-            } else {
-                self.stuck_since.get_or_insert(now);
-            }
             return Ok(None);
         };
-        self.stuck_since = None;
+        self.waiting_since = Some(now);
         let rest = self.pieces.split_off(&end);
         let pieces = std::mem::replace(&mut self.pieces, rest);
         self.next = Some(end);
@@ -100,11 +113,9 @@ impl Decoder {
 
     /// Whether a key frame is to be asked for; if so, it is taken as done.
     pub fn wants_key_frame(&mut self, now: Instant) -> bool {
-        let is_due = self
-            .stuck_since
-            .is_some_and(|since| now >= since + PATIENCE);
+        let is_due = self.next_deadline().is_some_and(|due| now >= due);
         if is_due {
-            self.stuck_since = Some(now);
+            self.waiting_since = Some(now);
         }
         is_due
     }
@@ -112,7 +123,21 @@ impl Decoder {
     /// When [`Decoder::wants_key_frame`] may say yes.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        Some(self.stuck_since? + PATIENCE)
+        let due = self.waiting_since? + self.patience();
+        (due <= self.last_packet? + INACTIVE).then_some(due)
+    }
+
+    fn patience(&self) -> Duration {
+        match self.last {
+            Some(_) => PATIENCE,
+            None => FIRST_PATIENCE,
+        }
+    }
+
+    /// Where the next frame begins, once there was one.
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
+        self.next
     }
 
     /// Where the frame that begins at `first` ends, if it is all there.
@@ -144,6 +169,7 @@ impl Decoder {
             stamp,
             is_key,
             timestamp: head.timestamp,
+            was_repaired: pieces.values().any(|p| p.was_asked_for),
             descriptor: head.descriptor,
         };
         let after_gap = std::mem::take(&mut self.after_gap);

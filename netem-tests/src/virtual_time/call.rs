@@ -2,8 +2,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use confab_netem_tests::call::Call;
-//! use confab_netem_tests::client::publish;
+//! use confab_netem_tests::virtual_time::call::Call;
+//! use confab_netem_tests::virtual_time::client::publish;
 //!
 //! let mut call = Call::new(7).workers(2);
 //! let alice = call.join("alice", publish().audio().video());
@@ -21,19 +21,14 @@ use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
-use confab_sfu::api::{
-    CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Publish, SlotChoice, SlotInfo,
-    Stats, TrackInfo,
-};
-use confab_sfu::control::{Reply, Request};
+use confab_sfu::api::{Event, GoneReason, Publish, SlotInfo, TrackInfo};
 use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-use crate::client::receive::Played;
-use crate::client::{Client, Setup};
 use crate::link::{Impairment, Link};
-use crate::plane::{Datagram, Plane};
+use crate::virtual_time::client::{Client, Setup};
+use crate::virtual_time::plane::{Datagram, Plane};
 
 /// One way between a client and the server, unless a test says otherwise.
 pub const DELAY: Duration = Duration::from_millis(20);
@@ -52,18 +47,19 @@ pub const fn millis(milliseconds: u64) -> Duration {
 
 /// A person in the call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Person(usize);
+pub struct Person(pub(super) usize);
 
-struct Participant {
-    client: Client,
-    room: RoomId,
+pub(super) struct Participant {
+    pub(super) client: Client,
+    pub(super) room: RoomId,
     up: Link<Datagram>,
     down: Link<Datagram>,
-    tracks: Vec<TrackInfo>,
-    slots: Vec<SlotInfo>,
-    is_there: bool,
+    pub(super) tracks: Vec<TrackInfo>,
+    pub(super) slots: Vec<SlotInfo>,
+    pub(super) is_there: bool,
     gone: Option<(Instant, GoneReason)>,
     last_sent_to: Option<Instant>,
+    fault: Option<(Instant, String)>,
 }
 
 fn change_link(link: &mut Link<Datagram>, now: Instant, change: impl FnOnce(&mut Impairment)) {
@@ -75,16 +71,19 @@ fn change_link(link: &mut Link<Datagram>, now: Instant, change: impl FnOnce(&mut
 /// A call.
 pub struct Call {
     epoch: Instant,
-    now: Instant,
-    window: Instant,
-    plane: Plane,
-    people: Vec<Participant>,
+    pub(super) now: Instant,
+    /// Since when [`Call::sees`] and [`Call::hears`] tell.
+    pub(super) window: Instant,
+    pub(super) plane: Plane,
+    pub(super) people: Vec<Participant>,
     /// By the address the server knows. Former addresses lead nowhere.
     addresses: HashMap<SocketAddr, usize>,
     rng: StdRng,
     /// The last datagrams that each client sent, for those who want to send them again.
     overheard: HashMap<usize, Vec<Vec<u8>>>,
     strays: u64,
+    /// A client that is sent what it did not negotiate leaves, and the call goes on.
+    goes_on: bool,
 }
 
 impl std::fmt::Debug for Call {
@@ -123,6 +122,7 @@ impl Call {
             rng,
             overheard: HashMap::new(),
             strays: 0,
+            goes_on: false,
         }
     }
 
@@ -131,6 +131,28 @@ impl Call {
     pub fn workers(mut self, workers: usize) -> Self {
         self.plane = Plane::new(self.now, workers, self.rng.next_u64());
         self
+    }
+
+    /// The same, and whoever is sent what they did not negotiate leaves without ending the test;
+    /// [`Call::fault`] tells why.
+    #[must_use]
+    pub fn going_on(mut self) -> Self {
+        self.goes_on = true;
+        self
+    }
+
+    /// When and why somebody could not go on.
+    #[must_use]
+    pub fn fault(&self, person: Person) -> Option<(Duration, &str)> {
+        let (at, fault) = self.people[person.0].fault.as_ref()?;
+        Some((*at - self.epoch, fault))
+    }
+
+    /// The links of a person to the server and from it.
+    #[must_use]
+    pub fn links(&self, person: Person) -> (&Link<Datagram>, &Link<Datagram>) {
+        let participant = &self.people[person.0];
+        (&participant.up, &participant.down)
     }
 
     /// Somebody joins room 1 and publishes what they have.
@@ -167,106 +189,11 @@ impl Call {
             is_there: true,
             gone: None,
             last_sent_to: None,
+            fault: None,
         });
         let offered = self.offer(person, publish);
         assert!(offered.is_ok(), "{name}: {offered:?}");
         person
-    }
-
-    /// Somebody offers what they want now.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    ///
-    /// # Panics
-    /// When the answer does not fit the offer.
-    pub fn offer(&mut self, person: Person, publish: Publish) -> Result<(), OfferError> {
-        let participant = &mut self.people[person.0];
-        let offer = Offer {
-            sdp: participant.client.offer(),
-            publish,
-            may_publish: true,
-            may_subscribe: true,
-        };
-        let (room, peer) = (participant.room, participant.client.peer);
-        let answer = match self.request(Request::Offer(room, peer, offer)) {
-            Reply::Offer(result) => result?,
-            other => panic!("{other:?} to an offer"),
-        };
-        let participant = &mut self.people[person.0];
-        participant.tracks = answer.tracks;
-        participant.slots = answer.slots;
-        let taken = participant.client.handle_answer(self.now, &answer.sdp);
-        let name = &participant.client.name;
-        assert!(taken.is_ok(), "{name}: {taken:?}\n{}", answer.sdp);
-        Ok(())
-    }
-
-    /// Somebody publishes an m-line that is negotiated.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub fn publish(&mut self, person: Person, mid: Mid) -> Result<TrackId, CommandError> {
-        match self.request(Request::Publish(self.peer(person), mid)) {
-            Reply::Publish(result) => {
-                let info = result?;
-                self.people[person.0].tracks.push(info);
-                Ok(info.track)
-            }
-            other => panic!("{other:?} to publish"),
-        }
-    }
-
-    /// Somebody takes a track back.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub fn unpublish(&mut self, person: Person, track: TrackId) -> Result<(), CommandError> {
-        self.people[person.0].tracks.retain(|t| t.track != track);
-        self.done(Request::Unpublish(self.peer(person), track))
-    }
-
-    /// Somebody mutes a track or unmutes it.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub fn mute(
-        &mut self,
-        person: Person,
-        track: TrackId,
-        muted: bool,
-    ) -> Result<(), CommandError> {
-        self.done(Request::Mute(self.peer(person), track, muted))
-    }
-
-    /// Somebody chooses what a slot shows.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub fn subscribe(
-        &mut self,
-        person: Person,
-        mid: Mid,
-        choice: SlotChoice,
-    ) -> Result<Option<TrackId>, CommandError> {
-        match self.request(Request::Subscribe(self.peer(person), mid, choice)) {
-            Reply::Subscribe(result) => {
-                let shows = result?;
-                let slots = &mut self.people[person.0].slots;
-                for slot in slots.iter_mut().filter(|slot| slot.mid == mid) {
-                    slot.track = shows;
-                }
-                Ok(shows)
-            }
-            other => panic!("{other:?} to subscribe"),
-        }
-    }
-
-    /// Somebody leaves and says so.
-    pub fn leave(&mut self, person: Person) {
-        let done = self.done(Request::Close(self.peer(person)));
-        assert_eq!(done, Ok(()));
-        self.people[person.0].is_there = false;
     }
 
     /// Somebody's device is gone from one moment to the next.
@@ -287,7 +214,7 @@ impl Call {
 
     /// Sends bytes to a worker from anywhere, at once.
     pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        let datagram = Datagram { from, to, bytes };
+        let datagram = Datagram::new(from, to, bytes);
         self.plane.handle_datagram(self.now, datagram);
         self.settle();
     }
@@ -381,42 +308,6 @@ impl Call {
         self.now
     }
 
-    /// The server's counters.
-    pub fn stats(&mut self) -> Stats {
-        match self.request(Request::Stats) {
-            Reply::Stats(stats) => stats,
-            other => panic!("{other:?} to stats"),
-        }
-    }
-
-    /// How often the server dropped something for a reason.
-    pub fn dropped(&mut self, reason: &str) -> u64 {
-        let total = self.stats().total();
-        total.dropped.get(reason).copied().unwrap_or_default()
-    }
-
-    /// The server's counters of one person's connection.
-    pub fn peer_stats(&mut self, person: Person) -> Option<PeerStats> {
-        match self.request(Request::PeerStats(self.peer(person))) {
-            Reply::PeerStats(stats) => stats.map(|stats| *stats),
-            other => panic!("{other:?} to stats of a peer"),
-        }
-    }
-
-    fn done(&mut self, request: Request) -> Result<(), CommandError> {
-        match self.request(request) {
-            Reply::Done(result) => result,
-            other => panic!("{other:?} to a command"),
-        }
-    }
-
-    /// Asks the server for something that the verbs above do not have.
-    pub fn request(&mut self, request: Request) -> Reply {
-        let reply = self.plane.request(self.now, request);
-        self.settle();
-        reply
-    }
-
     /// Lets time pass. What people see and hear meanwhile is what [`Call::sees`] and
     /// [`Call::hears`] tell afterwards.
     ///
@@ -466,6 +357,9 @@ impl Call {
 
     fn deliver(&mut self, datagram: Datagram) {
         let now = self.now;
+        if datagram.is_corrupt {
+            return;
+        }
         match self.addresses.get(&datagram.to) {
             Some(&index) if self.people[index].is_there => {
                 let client = &mut self.people[index].client;
@@ -478,15 +372,21 @@ impl Call {
         self.settle();
     }
 
-    fn check(&self, index: usize, result: Result<(), String>) {
-        if let Err(fault) = result {
-            let name = &self.people[index].client.name;
-            panic!("{name} at {:?}: {fault}", self.elapsed());
+    fn check(&mut self, index: usize, result: Result<(), String>) {
+        let Err(fault) = result else {
+            return;
+        };
+        let participant = &mut self.people[index];
+        if !self.goes_on {
+            let name = &participant.client.name;
+            panic!("{name} at {:?}: {fault}", self.now - self.epoch);
         }
+        participant.is_there = false;
+        participant.fault = Some((self.now, fault));
     }
 
     /// Takes events, and puts what was sent on its way.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(event) = self.plane.poll_event() {
             self.handle_event(event);
         }
@@ -509,8 +409,8 @@ impl Call {
                 if let Some(overheard) = self.overheard.get_mut(&index) {
                     overheard.push(bytes.clone());
                 }
-                let from = client.address;
-                participant.up.send(self.now, Datagram { from, to, bytes });
+                let datagram = Datagram::new(client.address, to, bytes);
+                participant.up.send(self.now, datagram);
             }
         }
     }
@@ -538,68 +438,6 @@ impl Call {
         }
     }
 
-    /// What a person saw of another's first camera during the last run.
-    #[must_use]
-    pub fn sees(&self, viewer: Person, publisher: Person) -> Seen {
-        self.seen(viewer, self.source(publisher, Kind::Video))
-    }
-
-    /// What a person heard of another's first microphone during the last run.
-    #[must_use]
-    pub fn hears(&self, listener: Person, publisher: Person) -> Heard {
-        let source = self.source(publisher, Kind::Audio);
-        let (played, before) = self.played(listener, source);
-        Heard {
-            played,
-            before,
-            window: (self.window, self.now),
-        }
-    }
-
-    /// What a person saw of a source during the last run.
-    #[must_use]
-    pub fn seen(&self, viewer: Person, source: u32) -> Seen {
-        let (played, before) = self.played(viewer, source);
-        Seen {
-            played,
-            before,
-            window: (self.window, self.now),
-        }
-    }
-
-    /// How far sound and picture of one person were apart for another, at worst, during the last
-    /// run, going by the sender reports. `None` before those have come.
-    #[must_use]
-    pub fn lip_skew(&self, viewer: Person, publisher: Person) -> Option<Duration> {
-        let errors = |kind| -> Option<(i64, i64)> {
-            let (played, _) = self.played(viewer, self.source(publisher, kind));
-            let errors: Option<Vec<i64>> = played.iter().map(|p| p.clock_error).collect();
-            let errors = errors?;
-            Some((*errors.iter().min()?, *errors.iter().max()?))
-        };
-        let (audio, video) = (errors(Kind::Audio)?, errors(Kind::Video)?);
-        let worst = (audio.1 - video.0).max(video.1 - audio.0);
-        Some(Duration::from_micros(worst.unsigned_abs()))
-    }
-
-    fn source(&self, person: Person, kind: Kind) -> u32 {
-        let mut sources = self[person].sources.iter();
-        sources.find(|s| s.kind == kind).expect("a source").id
-    }
-
-    /// What of a source a person was played during the last run, and the last of it before.
-    fn played(&self, viewer: Person, source: u32) -> (Vec<Played>, Option<Played>) {
-        let slots = self[viewer].slots.iter();
-        let mut all: Vec<Played> = slots
-            .flat_map(|slot| slot.played.iter().copied())
-            .filter(|played| played.stamp.source == source)
-            .collect();
-        all.sort_by_key(|played| played.at);
-        let start = all.partition_point(|played| played.at < self.window);
-        let window = all.split_off(start);
-        (window, all.pop())
-    }
-
     /// Everything that was played to everybody: what came, when, in which slot. Two runs are the
     /// same when these are.
     #[must_use]
@@ -618,111 +456,5 @@ impl Call {
             }
         }
         log
-    }
-}
-
-/// What somebody saw of a camera.
-#[derive(Debug)]
-pub struct Seen {
-    played: Vec<Played>,
-    before: Option<Played>,
-    window: (Instant, Instant),
-}
-
-impl Seen {
-    /// Frames shown a second.
-    #[must_use]
-    pub fn fps(&self) -> f64 {
-        self.played.len() as f64 / (self.window.1 - self.window.0).as_secs_f64()
-    }
-
-    /// Frames shown.
-    #[must_use]
-    pub fn frames(&self) -> usize {
-        self.played.len()
-    }
-
-    /// Key frames shown.
-    #[must_use]
-    pub fn key_frames(&self) -> usize {
-        self.played.iter().filter(|played| played.is_key).count()
-    }
-
-    /// From the beginning of the run to the first frame.
-    #[must_use]
-    pub fn first_frame(&self) -> Option<Duration> {
-        Some(self.played.first()?.at - self.window.0)
-    }
-
-    /// The simulcast encodings that were shown, in order.
-    #[must_use]
-    pub fn encodings(&self) -> Vec<u8> {
-        let mut encodings: Vec<u8> = self.played.iter().map(|p| p.stamp.encoding).collect();
-        encodings.dedup();
-        encodings
-    }
-
-    /// Each freeze as `getStats` counts them: a frame that lasts 150 ms longer than the average, and
-    /// three times as long. A picture that stands still at the end of the run is a freeze too.
-    #[must_use]
-    pub fn freezes(&self) -> Vec<Duration> {
-        let mut times: Vec<Instant> = self.before.iter().map(|p| p.at).collect();
-        times.extend(self.played.iter().map(|p| p.at));
-        times.push(self.window.1);
-        let lasts: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        lasts
-            .iter()
-            .enumerate()
-            .filter(|&(at, &last)| {
-                let recent = &lasts[at.saturating_sub(30)..at];
-                let average = recent.iter().sum::<Duration>() / recent.len().max(1) as u32;
-                last > (average * 3).max(average + millis(150))
-            })
-            .map(|(_, &last)| last)
-            .collect()
-    }
-}
-
-/// What somebody heard of a microphone.
-#[derive(Debug)]
-pub struct Heard {
-    played: Vec<Played>,
-    before: Option<Played>,
-    window: (Instant, Instant),
-}
-
-impl Heard {
-    /// Packets of sound that arrived.
-    #[must_use]
-    pub fn packets(&self) -> usize {
-        self.played.len()
-    }
-
-    /// The share of sound that did not arrive and had to be concealed, 0 to 1, from the first
-    /// packet to the last.
-    #[must_use]
-    pub fn concealed(&self) -> f64 {
-        let numbers = self.played.iter().map(|p| p.stamp.number);
-        let Some((first, last)) = numbers.clone().min().zip(numbers.max()) else {
-            return 1.0;
-        };
-        let expected = f64::from(last - first + 1);
-        (expected - self.played.len() as f64) / expected
-    }
-
-    /// The longest silence between two packets, ends of the run included.
-    #[must_use]
-    pub fn longest_gap(&self) -> Duration {
-        let mut times: Vec<Instant> = self.before.iter().map(|p| p.at).collect();
-        times.extend(self.played.iter().map(|p| p.at));
-        times.push(self.window.1);
-        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
-        gaps.max().unwrap_or(self.window.1 - self.window.0)
-    }
-
-    /// From the beginning of the run to the first packet.
-    #[must_use]
-    pub fn first_packet(&self) -> Option<Duration> {
-        Some(self.played.first()?.at - self.window.0)
     }
 }

@@ -14,6 +14,7 @@ use confab_sfu::clock::Clock;
 use confab_sfu::config::Config;
 use confab_sfu::control::{Control, Output, Reply, Request, RequestId};
 use confab_sfu::peer::dtls::Certificate;
+use confab_sfu::rtp::packet::PacketClass;
 use confab_sfu::worker::mailbox::{Mail, Message};
 use confab_sfu::worker::{Shared, Worker};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
@@ -30,6 +31,9 @@ const MAX_WAKE_UPS: usize = 64;
 /// Bytes of an IPv4 (RFC 791) and a UDP header (RFC 768).
 const IP_AND_UDP_HEADERS: usize = 20 + 8;
 
+/// Bytes to which the size of a handshake's datagram is rounded up.
+const DTLS_ROUNDING: usize = 256;
+
 /// A UDP datagram.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Datagram {
@@ -39,14 +43,37 @@ pub struct Datagram {
     pub to: SocketAddr,
     /// The payload.
     pub bytes: Vec<u8>,
+    /// A bit of it has flipped on the way, which its receiver's UDP checksum tells.
+    pub is_corrupt: bool,
+}
+
+impl Datagram {
+    /// A datagram about to be sent.
+    #[must_use]
+    pub fn new(from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) -> Self {
+        Datagram {
+            from,
+            to,
+            bytes,
+            is_corrupt: false,
+        }
+    }
 }
 
 impl Carried for Datagram {
+    /// The size of a handshake's datagram is rounded up: that of an ECDSA signature is random, and
+    /// how long the datagram takes must not be.
     fn wire_size(&self) -> usize {
-        IP_AND_UDP_HEADERS + self.bytes.len()
+        let len = self.bytes.len();
+        let len = match PacketClass::of(&self.bytes) {
+            PacketClass::Dtls => len.next_multiple_of(DTLS_ROUNDING),
+            _ => len,
+        };
+        IP_AND_UDP_HEADERS + len
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
+        self.is_corrupt = true;
         &mut self.bytes
     }
 }
@@ -73,12 +100,12 @@ impl Plane {
             workers,
             ..Config::default()
         };
+        let mut rng = StdRng::seed_from_u64(seed);
         let shared = Shared {
-            certificate: Certificate::generate().expect("a certificate"),
+            certificate: Certificate::generate_seeded(rng.next_u64()).expect("a certificate"),
             clock: Clock::new(now, SystemTime::UNIX_EPOCH + CALL_BEGINS),
             max_peers: config.max_peers,
         };
-        let mut rng = StdRng::seed_from_u64(seed);
         Plane {
             control: Control::new(&config, rng.next_u64()),
             workers: (0..workers)
@@ -198,11 +225,9 @@ impl Plane {
         let from = Self::address(index);
         for (run, bytes) in outbox.runs() {
             let segments = bytes.chunks(run.segment_size);
-            self.datagrams.extend(segments.map(|segment| Datagram {
-                from,
-                to: run.destination,
-                bytes: segment.to_vec(),
-            }));
+            self.datagrams.extend(
+                segments.map(|segment| Datagram::new(from, run.destination, segment.to_vec())),
+            );
         }
         outbox.clear();
     }

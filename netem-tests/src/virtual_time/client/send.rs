@@ -24,6 +24,10 @@ const KEY_FRAME_FACTOR: u32 = 4;
 /// Packets kept for retransmission: about what libwebrtc keeps.
 const HISTORY: usize = 600;
 
+/// A second request for a key frame within this time is not heard: libwebrtc's
+/// `kMinKeyframeSendInterval`.
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
+
 /// Bytes of the largest packet.
 const MAX_PACKET: usize = 1400;
 
@@ -97,8 +101,26 @@ pub struct Encoding {
     frames: u32,
     packets: u32,
     octets: u32,
-    sent: HashMap<u16, Outgoing>,
+    sent: HashMap<u16, Kept>,
     sent_order: VecDeque<u16>,
+}
+
+/// A packet kept for retransmission.
+#[derive(Debug)]
+struct Kept {
+    packet: Outgoing,
+    last_resent: Option<Instant>,
+}
+
+/// What a source has sent.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sent {
+    /// Bytes of payload, retransmissions among them.
+    pub bytes: u64,
+    /// Of these, retransmissions.
+    pub retransmitted_bytes: u64,
+    /// Frames of the largest encoding, or packets of sound.
+    pub frames: u64,
 }
 
 /// What a client publishes on one m-line.
@@ -116,6 +138,8 @@ pub struct Source {
     pub payload_types: (u8, Option<u8>),
     /// The ids of header extensions.
     pub map: ExtensionMap,
+    /// What it has sent so far.
+    pub sent: Sent,
     beginning: Beginning,
     next: Option<Instant>,
 }
@@ -163,6 +187,7 @@ impl Source {
             encodings,
             payload_types: (0, None),
             map: ExtensionMap::default(),
+            sent: Sent::default(),
             beginning,
             next: None,
         }
@@ -208,6 +233,8 @@ impl Source {
             self.next = Some(at + interval);
             for index in 0..self.encodings.len() {
                 if self.encodings[index].is_alive {
+                    let is_largest = index + 1 == self.encodings.len();
+                    self.sent.frames += u64::from(is_largest);
                     self.record(index, at - epoch, out);
                 }
             }
@@ -263,13 +290,21 @@ impl Source {
             encoding.sequence += 1;
             encoding.packets += 1;
             encoding.octets += packet.payload.len() as u32;
+            self.sent.bytes += packet.payload.len() as u64;
             encoding.remember(packet.clone());
             out.push(packet);
         }
     }
 
-    /// Answers a NACK.
-    pub fn resend(&mut self, ssrc: Ssrc, lost: &[u16], out: &mut Vec<Outgoing>) {
+    /// Answers a NACK; not twice within a round trip, as libwebrtc.
+    pub fn resend(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        lost: &[u16],
+        round_trip: Duration,
+        out: &mut Vec<Outgoing>,
+    ) {
         let Some(encoding) = self.encodings.iter_mut().find(|e| e.ssrc == ssrc) else {
             return;
         };
@@ -278,10 +313,14 @@ impl Source {
             return;
         };
         for number in lost {
-            let Some(original) = encoding.sent.get(number) else {
+            let Some(kept) = encoding.sent.get_mut(number) else {
                 continue;
             };
-            let mut packet = original.clone();
+            if kept.last_resent.is_some_and(|at| now < at + round_trip) {
+                continue;
+            }
+            kept.last_resent = Some(now);
+            let mut packet = kept.packet.clone();
             packet.payload.splice(0..0, number.to_be_bytes());
             packet.fields.ssrc = rtx_ssrc;
             packet.fields.payload_type = payload_type;
@@ -289,6 +328,8 @@ impl Source {
             packet.rollover = (encoding.rtx_sequence >> 16) as u32;
             packet.extensions.repaired_rid = packet.extensions.rid.take();
             encoding.rtx_sequence += 1;
+            self.sent.bytes += packet.payload.len() as u64;
+            self.sent.retransmitted_bytes += packet.payload.len() as u64;
             out.push(packet);
         }
     }
@@ -296,9 +337,25 @@ impl Source {
     /// Answers a PLI or FIR.
     pub fn key_frame_wanted(&mut self, now: Instant, ssrc: Ssrc) {
         if let Some(encoding) = self.encodings.iter_mut().find(|e| e.ssrc == ssrc) {
-            encoding.wants_key_frame = true;
+            let last = encoding.key_frame_requests.last();
+            if last.is_none_or(|&last| now >= last + KEY_FRAME_INTERVAL) {
+                encoding.wants_key_frame = true;
+            }
             encoding.key_frame_requests.push(now);
         }
+    }
+
+    /// What the encoders aim at together, in bits a second.
+    #[must_use]
+    pub fn target_bitrate(&self) -> f64 {
+        let (interval, lens): (Duration, u32) = match self.kind {
+            Kind::Audio => (AUDIO_INTERVAL, media::AUDIO_LEN),
+            Kind::Video => {
+                let live = self.encodings.iter().filter(|e| e.is_alive);
+                (VIDEO_INTERVAL, live.map(|e| e.frame_len).sum())
+            }
+        };
+        f64::from(lens * 8) / interval.as_secs_f64()
     }
 
     /// Packets and bytes for a sender report of each live encoding.
@@ -320,7 +377,11 @@ impl Encoding {
 
     fn remember(&mut self, packet: Outgoing) {
         let number = packet.fields.sequence;
-        self.sent.insert(number, packet);
+        let kept = Kept {
+            packet,
+            last_resent: None,
+        };
+        self.sent.insert(number, kept);
         self.sent_order.push_back(number);
         if self.sent_order.len() > HISTORY
             && let Some(oldest) = self.sent_order.pop_front()
