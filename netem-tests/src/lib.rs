@@ -11,6 +11,7 @@
 //!   [`recording::Recording`]
 //! - [`scenario::Scenario`] is a call and its networks, read from a file
 //! - [`figures`] makes of what clients tell once a second what a person would notice
+//! - [`suite::run`] runs files of them
 //! - [`report::Results`] is what a suite found: as JSON, as a page, against an earlier one
 
 pub mod figures;
@@ -20,5 +21,6 @@ pub mod real_time;
 pub mod recording;
 pub mod report;
 pub mod scenario;
+pub mod suite;
 pub mod units;
 pub mod virtual_time;

@@ -17,6 +17,8 @@ pub struct Recording {
     pub clients: Vec<ClientLog>,
     /// What went wrong with the run itself.
     pub faults: Vec<String>,
+    /// The share of packets that the machine forwarded later than their link meant, 0 to 1.
+    pub late_share: f64,
 }
 
 impl Recording {
@@ -34,6 +36,7 @@ impl Recording {
             },
             clients: clients.collect(),
             faults: Vec::new(),
+            late_share: 0.0,
         }
     }
 

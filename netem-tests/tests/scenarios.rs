@@ -2,8 +2,9 @@
 
 use confab_bot::sample::{AudioReceived, Line, Sample, VideoReceived};
 use confab_netem_tests::figures::ClientLog;
+use confab_netem_tests::recording::Recording;
 use confab_netem_tests::scenario::Scenario;
-use confab_netem_tests::virtual_time::run::{Recording, run, run_all};
+use confab_netem_tests::virtual_time::run::{run, run_all};
 
 /// Alice behind this link, with these events, and Bob behind a good one.
 fn scenarios(seconds: u32, matrix: &str, link: &str, events: &str) -> Vec<Scenario> {

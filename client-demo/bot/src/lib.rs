@@ -40,6 +40,7 @@ pub use receive::audio::AudioStats;
 pub use receive::video::VideoStats;
 pub use report::{Report, SentStats};
 pub use send::audio::AudioSource;
+pub use send::made_up::MadeUpVideo;
 pub use send::video::VideoSource;
 
 /// Why a bot cannot go on.

@@ -34,6 +34,8 @@ pub(super) struct Invitation<'a> {
     pub(super) url: &'a str,
     pub(super) room: &'a str,
     pub(super) token: Option<&'a str>,
+    /// How many others there are.
+    pub(super) others: usize,
 }
 
 /// A participant's process. Dropping it ends it.
@@ -54,14 +56,19 @@ impl Client {
     ) -> Result<Self, RunError> {
         let mut command = match participant.client {
             scenario::Client::Browser => {
-                let mut command = lab.command(node, "node".as_ref());
+                let mut command = lab.command(node, "node");
                 command.arg(programs.browser.join("participant.mjs"));
-                configure_browser(&mut command, participant, invitation);
+                configure_browser(&mut command, participant, invitation, &programs.speech);
                 command
             }
             scenario::Client::Bot => {
-                let mut command = lab.command(node, &programs.bot);
-                configure_bot(&mut command, participant);
+                let mut command = lab.command(node, &programs.bot.to_string_lossy());
+                configure_bot(
+                    &mut command,
+                    participant,
+                    invitation.others,
+                    &programs.video,
+                );
                 command
             }
         };
@@ -149,7 +156,11 @@ fn configure_browser(
     command: &mut Command,
     participant: &Participant,
     invitation: &Invitation<'_>,
+    speech: &Path,
 ) {
+    if speech.exists() {
+        command.arg("--speech").arg(speech);
+    }
     command.args(["--server-kind", &invitation.server.to_string()]);
     let mut publish = Vec::new();
     if participant.audio {
@@ -162,7 +173,13 @@ fn configure_browser(
     command.args(["--publish", &publish.join(",")]);
 }
 
-fn configure_bot(command: &mut Command, participant: &Participant) {
-    command.args(["--lines", "--bind", "0.0.0.0:0"]);
-    command.args(["--audio", if participant.audio { "speech" } else { "none" }]);
+fn configure_bot(command: &mut Command, participant: &Participant, others: usize, video: &Path) {
+    let others = others.to_string();
+    command
+        .args(["--lines", "--bind", "0.0.0.0:0", "--reference", "speech"])
+        .args(["--subscribe-audio", &others, "--subscribe-video", &others])
+        .args(["--audio", if participant.audio { "speech" } else { "none" }]);
+    if participant.video.is_some() {
+        command.arg("--video").arg(video);
+    }
 }

@@ -86,8 +86,8 @@ pub struct Setup {
     pub programs: Programs,
     /// Where logs go; it exists.
     pub dir: PathBuf,
-    /// This program: with the argument `reap` it calls [`crate::lab::reap`].
-    pub reaper: PathBuf,
+    /// A program and its first arguments, with which it calls [`crate::lab::reap`].
+    pub reaper: Vec<String>,
     /// What imitates the links.
     pub backend: LinkBackend,
 }
@@ -105,6 +105,7 @@ pub fn run(
     let mut bench = Bench::new(scenario, seed, setup)?;
     bench.wait_until_ready(scenario)?;
     bench.hold_call(scenario, &mut progress);
+    bench.recording.late_share = bench.lab.punctuality().late_share();
     Ok(bench.recording)
 }
 
@@ -121,8 +122,9 @@ struct Bench {
 
 impl Bench {
     fn new(scenario: &Scenario, seed: u64, setup: &Setup) -> Result<Self, RunError> {
-        let mut reaper = Command::new(&setup.reaper);
-        reaper.arg("reap");
+        let (program, arguments) = setup.reaper.split_first().unzip();
+        let mut reaper = Command::new(program.map_or("", String::as_str));
+        reaper.args(arguments.unwrap_or_default());
         let mut lab = Lab::new(reaper, setup.backend)?;
         let server_node = lab.add_server("server")?;
         let server = Server::start(
@@ -160,6 +162,7 @@ impl Bench {
                 url: &bench.server.url(),
                 room: ROOM,
                 token: token.as_deref(),
+                others: scenario.participants.len() - 1,
             };
             bench.clients.push(Client::start(
                 &bench.lab,
@@ -200,7 +203,7 @@ impl Bench {
     fn hold_call(&mut self, scenario: &Scenario, progress: &mut impl FnMut(Duration)) {
         let began = Instant::now();
         self.recording.call.start = unix_ms();
-        let mut agenda = Agenda::new(run);
+        let mut agenda = Agenda::new(scenario);
         while began.elapsed() < scenario.duration {
             let now = began.elapsed();
             while let Some(due) = agenda.next_due(now) {

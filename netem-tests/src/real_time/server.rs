@@ -70,6 +70,10 @@ pub struct Programs {
     pub browser: PathBuf,
     /// The headless participant.
     pub bot: PathBuf,
+    /// What browsers say, a WAV file; they make their own if it is not there.
+    pub speech: PathBuf,
+    /// What bots show, an IVF file.
+    pub video: PathBuf,
 }
 
 /// A server that accepts calls. The lab ends its process.
@@ -98,12 +102,12 @@ impl Server {
         let address = lab.addresses(node).v4;
         let mut command = match kind {
             ServerKind::Confab => {
-                let mut command = lab.command(node, &programs.confab);
+                let mut command = lab.command(node, &programs.confab.to_string_lossy());
                 configure_confab(&mut command, address, workers);
                 command
             }
             ServerKind::Janus => {
-                let mut command = lab.command(node, "node".as_ref());
+                let mut command = lab.command(node, "node");
                 configure_janus(&mut command, address, &programs.browser, dir);
                 command
             }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::figures::{CallTime, ClientFigures, ClientLog, Figure, Sends, Series, Stream, Summary};
+use crate::lab::{Firewall, Nat};
 use crate::scenario::{
-    Expectation, Firewall, Limit, Mark, Nat, Parameter, Participant, Scenario, Tier, describe,
-    full_name,
+    Expectation, Limit, Mark, Parameter, Participant, Scenario, Tier, describe, full_name,
 };
 
 /// The version of the structure.

@@ -4,6 +4,7 @@
 //! order of the scenarios, however many threads there are. Signaling takes no time, and there is no
 //! TCP: where UDP is blocked, nothing gets through.
 
+use std::borrow::Borrow;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,8 +60,8 @@ pub fn run(scenario: &Scenario, seed: u64) -> Recording {
 ///
 /// # Panics
 /// As [`run`].
-pub fn run_all(
-    scenarios: &[Scenario],
+pub fn run_all<S: Borrow<Scenario> + Sync>(
+    scenarios: &[S],
     seed: u64,
     done: impl Fn(usize, &Recording) + Sync,
 ) -> Vec<Recording> {
@@ -72,7 +73,7 @@ pub fn run_all(
             let Some(scenario) = scenarios.get(number) else {
                 return recordings;
             };
-            let recording = run(scenario, seed);
+            let recording = run(scenario.borrow(), seed);
             done(number, &recording);
             recordings.push((number, recording));
         }

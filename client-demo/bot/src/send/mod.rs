@@ -2,6 +2,7 @@
 
 pub(crate) mod audio;
 pub(crate) mod codec;
+pub(crate) mod made_up;
 pub(crate) mod packetize;
 pub(crate) mod speech;
 pub(crate) mod stream;

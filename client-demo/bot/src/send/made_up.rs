@@ -1,9 +1,9 @@
 //! A video of any bitrate, made up: its packets are as a VP8 encoder's would be, its pictures are
 //! noise. For load, where nobody looks.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use rand::RngCore;
 
 /// A made-up video.
@@ -20,15 +20,17 @@ const SECONDS: u32 = 2;
 
 impl MadeUpVideo {
     /// Writes the video as an IVF file and returns its path.
-    pub fn write(&self, directory: &Path) -> anyhow::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, directory: &Path) -> io::Result<PathBuf> {
         let path = directory.join(format!(
             "made-up-{}-{}-{}.ivf",
             self.bitrate,
             self.frame_rate,
             std::process::id()
         ));
-        std::fs::write(&path, self.ivf())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, self.ivf())?;
         Ok(path)
     }
 
