@@ -51,9 +51,10 @@ pub struct Options {
     /// How many seeds, one run each; what must hold is judged by the median
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub seeds: u32,
-    /// Run everything in virtual time, with simulated clients
-    #[arg(long = "virtual")]
-    pub in_virtual_time: bool,
+    /// Run everything in virtual time, with simulated clients, or in real time, with real ones,
+    /// whatever the scenarios say
+    #[arg(long, value_name = "virtual|real")]
+    pub tier: Option<Tier>,
     /// Run only what is named so: a part of a scenario's name with its parameters
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
@@ -83,7 +84,7 @@ pub enum SuiteError {
         error: io::Error,
     },
     /// Another server was asked for in virtual time.
-    #[error("{0}: in virtual time there is no server but ours; leave out --server, or --virtual")]
+    #[error("{0}: in virtual time there is no server but ours; leave out --server, or give --tier real")]
     NoServerInVirtualTime(String),
     /// A run could not be made.
     #[error("{scenario}: {error}")]
@@ -218,10 +219,8 @@ fn load(options: &Options) -> Result<Vec<Scenario>, SuiteError> {
     if !problems.is_empty() {
         return Err(SuiteError::Scenarios(problems.join("\n")));
     }
-    if options.in_virtual_time {
-        for scenario in &mut scenarios {
-            scenario.tier = Tier::Virtual;
-        }
+    for scenario in &mut scenarios {
+        scenario.tier = options.tier.unwrap_or(scenario.tier);
     }
     if let Some(only) = &options.only {
         scenarios.retain(|scenario| scenario.full_name().contains(only.as_str()));

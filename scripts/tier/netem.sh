@@ -8,5 +8,6 @@ source scripts/need.sh
 need cargo cmake chromium ip nft node
 
 source scripts/build.sh
+node --test netem-tests/browser/
 cargo test --profile ci --locked --workspace --test lab
 "$(dirname "$CONFAB_BIN")/confab-netem" run netem-tests/scenarios/quick --out target/netem-quick
