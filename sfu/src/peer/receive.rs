@@ -45,7 +45,8 @@ impl Peer {
         let header = RtpHeader::parse(packet).map_err(|_| "rtp_malformed")?;
         let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
         if let Some(sequence) = extensions.transport_sequence {
-            self.feedback.handle_packet(cx.now, sequence);
+            self.feedback
+                .handle_packet(cx.now, sequence, extensions.abs_send_time);
         }
         let route = match self.routes.get(&header.ssrc) {
             Some(&route) => route,
