@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::KeyFrameRequester;
 use super::nack::{Arrival, NackGenerator};
+use super::redundancy::Position;
+use super::repair::Repairer;
+use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
@@ -56,10 +59,14 @@ pub struct Encoding {
     pub ssrc: Option<Ssrc>,
     /// The SSRC of its retransmissions, once known.
     pub rtx_ssrc: Option<Ssrc>,
+    /// The SSRC of its FlexFEC, once known.
+    pub flexfec_ssrc: Option<Ssrc>,
     /// When to ask for key frames.
     pub key_frames: KeyFrameRequester,
     /// What is missing.
     pub nack: NackGenerator,
+    /// What repair packets give back.
+    pub repairer: Repairer,
     /// The latest sender report.
     pub sender_report: Option<SenderReportSeen>,
     sequence: Unwrapper,
@@ -70,6 +77,19 @@ pub struct Encoding {
     last_packet: Option<Instant>,
     /// The newest timestamp, and when it arrived.
     newest: Option<(u64, Instant)>,
+    /// The highest number so far, and the picture that ended with it, if one did.
+    picture_end: Option<(SequenceNumber, Option<PictureId>)>,
+}
+
+impl Numbered {
+    /// Where the packet is in its stream.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+        }
+    }
 }
 
 impl Encoding {
@@ -80,8 +100,11 @@ impl Encoding {
             rid,
             ssrc,
             rtx_ssrc,
+            flexfec_ssrc: None,
             key_frames: KeyFrameRequester::default(),
             nack: NackGenerator::default(),
+            repairer: Repairer::default(),
+            picture_end: None,
             sender_report: None,
             sequence: Unwrapper::default(),
             timestamp: TimestampUnwrapper::default(),
@@ -109,6 +132,8 @@ impl Encoding {
         self.sequence = Unwrapper::default();
         self.timestamp = TimestampUnwrapper::default();
         self.nack = NackGenerator::default();
+        self.repairer = Repairer::default();
+        self.picture_end = None;
         self.reception = Reception::default();
         self.sender_report = None;
         self.newest = None;
@@ -167,6 +192,77 @@ impl Encoding {
             due: self.due(now, timestamp, clock_rate),
             epoch: self.epoch,
             needs_key_frame: false,
+        })
+    }
+
+    /// Numbers a packet that a repair packet gave back. None when it was not missing. It still
+    /// counts as lost, so that the publisher goes on protecting.
+    pub fn handle_recovered(
+        &mut self,
+        now: Instant,
+        sequence: SequenceNumber,
+        timestamp: u32,
+        clock_rate: u32,
+    ) -> Option<Numbered> {
+        if !self.nack.forget(sequence) {
+            return None;
+        }
+        let timestamp = self.timestamp.unwrap(timestamp);
+        Some(Numbered {
+            sequence,
+            timestamp,
+            due: self.due(now, timestamp, clock_rate),
+            epoch: self.epoch,
+            needs_key_frame: false,
+        })
+    }
+
+    /// Notes that a packet which arrived was repair and not media.
+    pub fn handle_void(&mut self, sequence: SequenceNumber) {
+        if let Some((last, _)) = &mut self.picture_end
+            && *last + 1 == sequence
+        {
+            *last = sequence;
+        }
+    }
+
+    /// Notes where a media packet lies in its picture. Returns the numbers just before it that
+    /// nothing was lost under: the picture before them had ended, and the next begins here.
+    pub fn handle_picture(
+        &mut self,
+        sequence: SequenceNumber,
+        is_last: bool,
+        picture: &PictureInfo,
+    ) -> std::ops::Range<u64> {
+        let before = self.picture_end;
+        if before.is_some_and(|(last, _)| sequence <= last) {
+            return 0..0;
+        }
+        let ended = picture.picture_id.filter(|_| is_last);
+        self.picture_end = Some((sequence, ended));
+        match before {
+            Some((last, Some(ended)))
+                if picture.starts_frame
+                    && picture.picture_id.is_some_and(|p| ended.precedes(p)) =>
+            {
+                last.0 + 1..sequence.0
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// The highest number so far.
+    #[must_use]
+    pub fn newest_sequence(&self) -> Option<SequenceNumber> {
+        self.sequence.newest()
+    }
+
+    /// Where the stream has got to.
+    #[must_use]
+    pub fn newest(&self) -> Option<Position> {
+        Some(Position {
+            sequence: self.sequence.newest()?,
+            timestamp: self.newest?.0,
         })
     }
 
@@ -422,6 +518,35 @@ mod tests {
         let before = receive(&mut encoding, now, 1).timestamp;
         encoding.handle_sender_report(now, u64::MAX, 0x7fff_ffff);
         assert_eq!(receive(&mut encoding, now, 2).timestamp - before, 960);
+    }
+
+    #[test]
+    fn a_gap_between_two_pictures_was_repair() {
+        let mut encoding = encoding();
+        let picture = |id, starts_frame| PictureInfo {
+            starts_frame,
+            picture_id: Some(PictureId::Bits15(id)),
+            ..PictureInfo::default()
+        };
+        let story = [
+            // (sequence, starts a frame, last of it, picture, numbers that held nothing)
+            (10, true, false, 0x7fff, 0..0),
+            (11, false, true, 0x7fff, 0..0),
+            (14, true, true, 0, 12..14),
+            (16, true, true, 2, 0..0),
+            (18, false, true, 3, 0..0),
+            (17, true, false, 3, 0..0),
+            (19, true, false, 4, 19..19),
+            (21, true, true, 5, 0..0),
+        ];
+        for (sequence, starts, ends, id, gap) in story {
+            let found =
+                encoding.handle_picture(SequenceNumber(sequence), ends, &picture(id, starts));
+            assert_eq!(found, gap, "{sequence}");
+        }
+        encoding.handle_void(SequenceNumber(22));
+        let next = encoding.handle_picture(SequenceNumber(24), false, &picture(6, true));
+        assert_eq!(next, 23..24);
     }
 
     #[test]

@@ -6,3 +6,7 @@ pub mod history;
 pub mod keyframe;
 pub mod nack;
 pub mod publication;
+pub mod receive;
+pub mod redundancy;
+pub mod repair;
+pub mod unwrap;

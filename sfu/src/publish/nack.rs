@@ -94,6 +94,12 @@ impl NackGenerator {
         Arrival::New
     }
 
+    /// Takes a number out that turned out to be nothing to wait for. Says whether it was missing.
+    pub fn forget(&mut self, sequence: SequenceNumber) -> bool {
+        let found = self.missing.binary_search_by_key(&sequence, |m| m.sequence);
+        found.is_ok_and(|index| self.missing.remove(index).is_some())
+    }
+
     /// When the next request is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

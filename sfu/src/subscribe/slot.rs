@@ -152,6 +152,10 @@ impl Slot {
             Verdict::Start => self.rewriter.start(meta.arrival, source, meta),
             Verdict::Forward => {}
         }
+        if meta.is_void {
+            self.rewriter.skip(meta.sequence);
+            return false;
+        }
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
@@ -179,7 +183,8 @@ impl Slot {
         if self.track() != Some(source.track) {
             return false;
         }
-        let Some(kept) = feed.get_fresh(egress.now, source.encoding, original) else {
+        let kept = feed.get_fresh(egress.now, source.encoding, original);
+        let Some(kept) = kept.filter(|kept| !kept.meta.is_void) else {
             return false;
         };
         let Some(mapped) = self.rewriter.again(source, kept.meta) else {
