@@ -140,7 +140,7 @@ impl Peer {
         if let Some(index) = self.slot_of(block.ssrc)
             && let Some(slot) = &mut self.slots[index]
         {
-            slot.handle_report(sample, block.cumulative_lost);
+            slot.handle_report(sample, &block);
             self.round_trip = slot.round_trip.or(self.round_trip);
         }
     }

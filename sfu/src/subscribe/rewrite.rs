@@ -240,6 +240,12 @@ impl Rewriter {
         Some((number, tail.timestamp))
     }
 
+    /// The timestamp that was sent last.
+    #[must_use]
+    pub fn last_timestamp(&self) -> Option<u32> {
+        Some(self.tail?.timestamp)
+    }
+
     /// The numbers of a packet of the latest source. None for a packet from before its start.
     pub fn forward(&mut self, now: Instant, meta: &PacketMeta) -> Option<Mapped> {
         let mapped = self.latest().find_map(|stretch| stretch.map(meta))?;

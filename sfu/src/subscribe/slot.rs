@@ -7,18 +7,46 @@
 use std::time::Duration;
 
 use super::layer::{LayerSelector, Verdict};
+use super::monitor::Monitor;
+use super::policy::{Protection, decide};
+use super::protect::{Protector, Sent};
 use super::retransmit::Retransmitter;
 use super::rewrite::{Mapped, Rewriter, Source};
 use crate::clock::ntp_span;
-use crate::media::{Codec, ExtensionMap, Kind, PayloadMap};
-use crate::peer::egress::{Egress, Outgoing};
+use crate::media::{Codec, ExtensionMap, Kind, PayloadMap, RepairFormats};
+use crate::peer::egress::{Egress, MAX_HEADER, Outgoing};
 use crate::peer::sdp::{Section, SendSection, match_payload};
 use crate::publish::feed::Feed;
-use crate::publish::history::{Kept, PacketMeta};
+use crate::publish::history::{Kept, MAX_PACKET, PacketMeta};
 use crate::rtp::codec::{PictureId, vp8, vp9};
+use crate::rtp::extension::{HeaderExtensions, PlayoutDelay};
+use crate::rtp::fec::{Mask, Parity, flexfec, ulpfec};
 use crate::rtp::packet::HeaderFields;
+use crate::rtp::red;
+use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Ssrc, TrackId};
+
+/// Largest frame of sound that is repeated, bytes: beyond any speech.
+const MAX_REPEATED: usize = 320;
+
+/// Room for three repeated frames with their RED headers.
+const MAX_REDUNDANCY: usize = 3 * (MAX_REPEATED + 4) + 1;
+
+/// How far the receiver's delay moves with a picture.
+const PLAYOUT_STEP: Duration = Duration::from_millis(10);
+
+/// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
+const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
+
+/// How a slot's video is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scheme {
+    /// In RED, on the media's SSRC.
+    Ulpfec,
+    /// On an SSRC of its own.
+    Flexfec,
+}
 
 /// What a slot shows.
 #[derive(Debug)]
@@ -41,13 +69,23 @@ pub struct Slot {
     /// The packets the subscriber says it has lost, as of its last report.
     pub lost: i64,
     rtx_ssrc: Option<Ssrc>,
+    flexfec_ssrc: Option<Ssrc>,
     payloads: Vec<PayloadMap>,
+    repair: RepairFormats,
     extensions: ExtensionMap,
     allows_two_byte: bool,
     rewriter: Rewriter,
     subscription: Option<Subscription>,
     retransmitter: Retransmitter,
     rtx_sequence: SequenceNumber,
+    flexfec_sequence: SequenceNumber,
+    monitor: Monitor,
+    protection: Protection,
+    protector: Protector,
+    /// The number of the last key frame's first packet.
+    key_frame: Option<SequenceNumber>,
+    /// What the receiver was last asked for, if anything.
+    playout_delay: Option<Duration>,
     packets: u64,
     bytes: u64,
 }
@@ -64,13 +102,21 @@ impl Slot {
             round_trip: None,
             lost: 0,
             rtx_ssrc: None,
+            flexfec_ssrc: None,
             payloads: Vec::new(),
+            repair: RepairFormats::default(),
             extensions: ExtensionMap::default(),
             allows_two_byte: false,
             rewriter: Rewriter::new(u16::from_be_bytes([a, b])),
             subscription: None,
             retransmitter: Retransmitter::default(),
             rtx_sequence: SequenceNumber(u64::from(u16::from_be_bytes([c, d]) & 0x7fff)),
+            flexfec_sequence: SequenceNumber(u64::from(u16::from_be_bytes([b, c]) & 0x7fff)),
+            monitor: Monitor::default(),
+            protection: Protection::default(),
+            protector: Protector::default(),
+            key_frame: None,
+            playout_delay: None,
             packets: 0,
             bytes: 0,
         };
@@ -81,6 +127,8 @@ impl Slot {
     /// Takes over what another offer has changed.
     pub fn renegotiate(&mut self, section: &Section, send: &SendSection) {
         self.rtx_ssrc = send.rtx_ssrc;
+        self.flexfec_ssrc = send.flexfec_ssrc;
+        self.repair = section.repair;
         self.payloads.clone_from(&section.payloads);
         self.extensions = send.extensions;
         self.allows_two_byte = section.extmap_allow_mixed;
@@ -131,9 +179,8 @@ impl Slot {
         match_payload(codec, &self.payloads).copied()
     }
 
-    /// Forwards a packet of the track the slot shows; `best` is the encoding to show. Returns
-    /// whether it was sent.
-    pub fn forward(&mut self, kept: Kept<'_>, best: u8, egress: &mut Egress<'_>) -> bool {
+    /// Forwards a packet of the track the slot shows, from its feed. Returns whether it was sent.
+    pub fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let meta = kept.meta;
         let Some(payload_map) = self.payload_for(meta.codec) else {
             return false;
@@ -141,7 +188,7 @@ impl Slot {
         let Some(subscription) = &mut self.subscription else {
             return false;
         };
-        subscription.layer.set_target(best);
+        subscription.layer.set_target(feed.best);
         let source = Source {
             track: subscription.track,
             encoding: meta.encoding,
@@ -159,24 +206,219 @@ impl Slot {
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
+        let starts_picture = meta.picture.as_ref().is_some_and(|p| p.starts_frame);
+        let starts_key_frame = starts_picture && meta.starts_decoding();
+        if starts_key_frame {
+            self.key_frame = self.key_frame.max(Some(mapped.sequence));
+        }
+        if starts_picture {
+            self.move_playout_delay();
+        }
+        let plain = payload_map.payload_type;
+        let scheme = self.scheme(meta, starts_key_frame);
+        let mut old = [0; MAX_REDUNDANCY];
+        let (payload_type, prefix) = match (self.kind, self.repair.red) {
+            (Kind::Audio, Some(red)) => match self.repeat(kept, feed, plain, &mut old) {
+                Some(len) => (red, &old[..len]),
+                None => (plain, &[][..]),
+            },
+            (Kind::Video, Some(red)) if scheme == Some(Scheme::Ulpfec) => (red, &[plain][..]),
+            _ => (plain, &[][..]),
+        };
         let fields = HeaderFields {
             marker: meta.marker,
-            payload_type: payload_map.payload_type,
+            payload_type,
             sequence: 0,
             timestamp: mapped.timestamp,
             ssrc: self.ssrc,
         };
-        let Some(sent) = self.send(kept, mapped, fields, mapped.sequence, None, egress) else {
+        let Some(sent) = self.send(kept, mapped, fields, mapped.sequence, prefix, egress) else {
             return false;
         };
+        if let Some(scheme) = scheme {
+            self.protect(
+                scheme,
+                kept,
+                mapped,
+                HeaderFields {
+                    payload_type: plain,
+                    ..fields
+                },
+                egress,
+            );
+        }
         self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
         true
     }
 
+    /// How a packet of video is to be protected, if it is.
+    fn scheme(&self, meta: &PacketMeta, starts_key_frame: bool) -> Option<Scheme> {
+        let is_base = is_base(meta);
+        let is_wanted = self.kind == Kind::Video
+            && (self.protector.is_open()
+                || self
+                    .protector
+                    .wants(&self.protection, starts_key_frame, is_base));
+        if !is_wanted {
+            return None;
+        }
+        // ULPFEC takes numbers of the media. Only a decoder that counts pictures, not packets, goes
+        // on when one of those is missing (libwebrtc's `PayloadTypeSupportsSkippingFecPackets`).
+        let counts_pictures = matches!(meta.codec, Codec::Vp8 | Codec::Vp9 { .. });
+        let ulpfec = self.repair.red.zip(self.repair.ulpfec);
+        match (self.repair.flexfec.zip(self.flexfec_ssrc), ulpfec) {
+            (Some(_), _) => Some(Scheme::Flexfec),
+            (None, Some(_)) if counts_pictures => Some(Scheme::Ulpfec),
+            _ => None,
+        }
+    }
+
+    /// Puts the frames before a packet of sound, and the RED headers, into a buffer. None when there
+    /// is nothing to repeat.
+    fn repeat(
+        &self,
+        kept: Kept<'_>,
+        feed: &Feed,
+        payload_type: u8,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
+        let meta = kept.meta;
+        let distances = (1..=u64::from(self.protection.red_distance)).rev();
+        let blocks = distances.filter_map(|distance| {
+            let sequence = SequenceNumber(meta.sequence.0.checked_sub(distance)?);
+            let old = feed.get(meta.encoding, sequence)?;
+            let offset = u16::try_from(meta.timestamp.checked_sub(old.meta.timestamp)?).ok()?;
+            let fits = (1..=red::MAX_OFFSET).contains(&offset)
+                && (1..=MAX_REPEATED).contains(&old.payload().len());
+            fits.then_some(red::Block {
+                payload_type,
+                offset,
+                data: old.payload(),
+            })
+        });
+        blocks.clone().next()?;
+        red::write(buffer, blocks, payload_type)
+    }
+
+    /// Takes a packet that was sent into the protection, and sends the repair packets that complete.
+    fn protect(
+        &mut self,
+        scheme: Scheme,
+        kept: Kept<'_>,
+        mapped: Mapped,
+        fields: HeaderFields,
+        egress: &mut Egress<'_>,
+    ) {
+        let meta = kept.meta;
+        let mut descriptor = [0; u8::MAX as usize];
+        let descriptor = self.descriptor(kept, mapped, &mut descriptor);
+        let mut header = [0; MAX_HEADER];
+        let mut payload = [0; MAX_PACKET];
+        let outgoing = self.outgoing(meta, fields, mapped.sequence, descriptor, &[], &[]);
+        let header_len = outgoing.write_header(&mut header, fields.payload_type, 0, 0);
+        let (Some(header), Some(payload)) = (
+            header_len.and_then(|len| header.get(..len)),
+            payload.get_mut(..kept.payload().len()),
+        ) else {
+            return;
+        };
+        payload.copy_from_slice(kept.payload());
+        patch_payload(meta, mapped, payload);
+        let sent = Sent {
+            sequence: mapped.sequence,
+            header,
+            payload,
+            starts_key_frame: meta.starts_decoding(),
+            ends_picture: meta.marker,
+            is_base: is_base(meta),
+        };
+        let mut protector = std::mem::take(&mut self.protector);
+        protector.handle_packet(egress.now, &self.protection, &sent);
+        while let Some((base, mask, parity)) = protector.poll_repair() {
+            self.send_repair(scheme, base, mask, parity, egress);
+        }
+        self.protector = protector;
+    }
+
+    fn send_repair(
+        &mut self,
+        scheme: Scheme,
+        base: SequenceNumber,
+        mask: Mask,
+        parity: &Parity,
+        egress: &mut Egress<'_>,
+    ) -> Option<()> {
+        let mut payload = [0; MAX_PACKET];
+        let written = match scheme {
+            Scheme::Ulpfec => ulpfec::write(&mut payload, base.wire(), mask, parity),
+            Scheme::Flexfec => flexfec::write(&mut payload, self.ssrc, base.wire(), mask, parity),
+        };
+        let payload = payload.get(..written?)?;
+        let inner = [self.repair.ulpfec.unwrap_or_default()];
+        let (ssrc, payload_type, sequence, timestamp, prefix) = match scheme {
+            Scheme::Ulpfec => {
+                let payload_type = self.repair.red?;
+                let (sequence, timestamp) = self.rewriter.insert()?;
+                (self.ssrc, payload_type, sequence, timestamp, &inner[..])
+            }
+            Scheme::Flexfec => {
+                let (payload_type, ssrc) = self.repair.flexfec.zip(self.flexfec_ssrc)?;
+                let timestamp = self.rewriter.last_timestamp()?;
+                self.flexfec_sequence = self.flexfec_sequence.next();
+                (
+                    ssrc,
+                    payload_type,
+                    self.flexfec_sequence,
+                    timestamp,
+                    &[][..],
+                )
+            }
+        };
+        let fields = HeaderFields {
+            marker: false,
+            payload_type,
+            sequence: 0,
+            timestamp,
+            ssrc,
+        };
+        let outgoing = Outgoing {
+            fields,
+            sequence,
+            map: &self.extensions,
+            extensions: HeaderExtensions {
+                mid: Some(self.mid),
+                ..HeaderExtensions::default()
+            },
+            descriptor: &[],
+            prefix,
+            payload,
+        };
+        egress.send_rtp(&outgoing, |_| ()).map(|_| ())
+    }
+
+    /// Moves what the receiver is asked to wait a step towards what the policy wants: it plays a
+    /// little slower or faster meanwhile, which nobody sees.
+    fn move_playout_delay(&mut self) {
+        let target = self.protection.playout_delay;
+        let Some(current) = self
+            .playout_delay
+            .or((!target.is_zero()).then_some(Duration::ZERO))
+        else {
+            return;
+        };
+        let next = match current < target {
+            true => target.min(current + PLAYOUT_STEP),
+            false => target.max(current.saturating_sub(PLAYOUT_STEP)),
+        };
+        self.playout_delay = Some(next);
+    }
+
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
     pub fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+        let again = self.retransmitter.was_sent(egress.now, sequence);
+        self.monitor.handle_nack(sequence, again);
         let Some((source, original)) = self.rewriter.find(sequence) else {
             return false;
         };
@@ -190,6 +432,11 @@ impl Slot {
         let Some(mapped) = self.rewriter.again(source, kept.meta) else {
             return false;
         };
+        // A decoder can go on from the key frame that was sent meanwhile.
+        let is_overtaken = self.key_frame.is_some_and(|key| mapped.sequence < key);
+        if is_overtaken || !self.protection.retransmits {
+            return false;
+        }
         let payload_map = self.payload_for(kept.meta.codec);
         let rtx_payload_type = payload_map.and_then(|map| map.rtx_payload_type);
         // Without RTX the packet would go out under its own number once more, but with other header
@@ -213,7 +460,8 @@ impl Slot {
         };
         self.rtx_sequence = self.rtx_sequence.next();
         let number = self.rtx_sequence;
-        self.send(kept, mapped, fields, number, Some(sequence), egress)
+        let prefix = sequence.to_be_bytes();
+        self.send(kept, mapped, fields, number, &prefix, egress)
             .is_some()
     }
 
@@ -223,26 +471,52 @@ impl Slot {
         mapped: Mapped,
         fields: HeaderFields,
         sequence: SequenceNumber,
-        original: Option<u16>,
+        prefix: &[u8],
         egress: &mut Egress<'_>,
     ) -> Option<usize> {
         let meta = kept.meta;
-        let mut extensions = meta.extensions;
-        extensions.mid = Some(self.mid);
-        extensions.rid = None;
-        extensions.repaired_rid = None;
         let mut descriptor = [0; u8::MAX as usize];
         let descriptor = self.descriptor(kept, mapped, &mut descriptor);
-        let outgoing = Outgoing {
+        let payload = kept.payload();
+        let outgoing = self.outgoing(meta, fields, sequence, descriptor, prefix, payload);
+        egress.send_rtp(&outgoing, |payload| patch_payload(meta, mapped, payload))
+    }
+
+    fn outgoing<'a>(
+        &'a self,
+        meta: &PacketMeta,
+        fields: HeaderFields,
+        sequence: SequenceNumber,
+        descriptor: &'a [u8],
+        prefix: &'a [u8],
+        payload: &'a [u8],
+    ) -> Outgoing<'a> {
+        let mut extensions = HeaderExtensions {
+            mid: Some(self.mid),
+            rid: None,
+            repaired_rid: None,
+            ..meta.extensions
+        };
+        if let Some(delay) = self.playout_delay {
+            let asked = extensions.playout_delay.unwrap_or(PlayoutDelay {
+                min_ms: 0,
+                max_ms: MAX_PLAYOUT_DELAY_MS,
+            });
+            let min_ms = asked.min_ms.max(delay.as_millis() as u16);
+            extensions.playout_delay = Some(PlayoutDelay {
+                min_ms,
+                max_ms: asked.max_ms.max(min_ms),
+            });
+        }
+        Outgoing {
             fields,
             sequence,
             map: &self.extensions,
             extensions,
             descriptor,
-            original,
-            payload: kept.payload(),
-        };
-        egress.send_rtp(&outgoing, |payload| patch_payload(meta, mapped, payload))
+            prefix,
+            payload,
+        }
     }
 
     /// The packet's dependency descriptor with the subscriber's frame number. Empty where the
@@ -291,13 +565,21 @@ impl Slot {
     }
 
     /// Notes a reception report of the subscriber.
-    pub fn handle_report(&mut self, round_trip: Option<Duration>, lost: i32) {
-        self.lost = i64::from(lost);
+    pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
+        self.lost = i64::from(block.cumulative_lost);
+        self.monitor.handle_report(block.fraction_lost);
         if let Some(sample) = round_trip {
             // The smoothing of RFC 6298 section 2.
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
+        self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
     }
+}
+
+/// Whether pictures of other layers depend on a packet's.
+fn is_base(meta: &PacketMeta) -> bool {
+    let temporal = meta.picture.as_ref().and_then(|p| p.temporal_id);
+    temporal.is_none_or(|layer| layer == 0)
 }
 
 /// Puts the subscriber's picture numbers into a payload that carries some.
