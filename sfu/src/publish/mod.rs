@@ -7,6 +7,7 @@ pub mod keyframe;
 pub mod nack;
 pub mod publication;
 pub mod receive;
+mod reception;
 pub mod redundancy;
 pub mod repair;
 pub mod unwrap;

@@ -61,11 +61,11 @@ impl Publication {
     pub fn new(section: &Section, receive: &ReceiveSection) -> Self {
         let encodings = if receive.rids.is_empty() {
             let (ssrc, rtx) = receive.ssrcs.first().copied().unzip();
-            vec![Encoding::new(None, ssrc, rtx.flatten())]
+            vec![Encoding::new(section.kind, None, ssrc, rtx.flatten())]
         } else {
             let encoding = |(index, &rid): (usize, &Rid)| {
                 let (ssrc, rtx) = receive.ssrcs.get(index).copied().unzip();
-                Encoding::new(Some(rid), ssrc, rtx.flatten())
+                Encoding::new(section.kind, Some(rid), ssrc, rtx.flatten())
             };
             receive.rids.iter().enumerate().map(encoding).collect()
         };

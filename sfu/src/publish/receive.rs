@@ -400,3 +400,6 @@ impl Publication {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

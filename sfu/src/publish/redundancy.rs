@@ -50,7 +50,7 @@ pub fn positions<'a>(
     }
     let fills = count as u64 == missing;
     let steps = missing.saturating_add(1);
-    let step = (elapsed % steps == 0).then_some(elapsed / steps);
+    let step = elapsed.is_multiple_of(steps).then_some(elapsed / steps);
     found
         .into_iter()
         .flatten()
@@ -98,7 +98,14 @@ mod tests {
 
     #[test]
     fn a_block_finds_the_one_place_it_can_have() {
-        let table: [(&str, u64, u64, &[u16], &[(u64, u64)]); 9] = [
+        type Case = (
+            &'static str,
+            u64,
+            u64,
+            &'static [u16],
+            &'static [(u64, u64)],
+        );
+        let table: [Case; 9] = [
             ("one lost, one repeated", 12, 1920, &[960], &[(11, 960)]),
             ("nothing lost", 11, 960, &[960], &[]),
             (

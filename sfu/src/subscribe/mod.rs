@@ -4,6 +4,7 @@ pub mod layer;
 pub mod monitor;
 pub mod policy;
 pub mod protect;
+mod reinforce;
 pub mod retransmit;
 pub mod rewrite;
 pub mod slot;

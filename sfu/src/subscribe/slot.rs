@@ -9,44 +9,25 @@ use std::time::Duration;
 use super::layer::{LayerSelector, Verdict};
 use super::monitor::Monitor;
 use super::policy::{Protection, decide};
-use super::protect::{Protector, Sent};
+use super::protect::Protector;
+use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
 use super::rewrite::{Mapped, Rewriter, Source};
 use crate::clock::ntp_span;
 use crate::media::{Codec, ExtensionMap, Kind, PayloadMap, RepairFormats};
-use crate::peer::egress::{Egress, MAX_HEADER, Outgoing};
+use crate::peer::egress::{Egress, Outgoing};
 use crate::peer::sdp::{Section, SendSection, match_payload};
 use crate::publish::feed::Feed;
-use crate::publish::history::{Kept, MAX_PACKET, PacketMeta};
+use crate::publish::history::{Kept, PacketMeta};
 use crate::rtp::codec::{PictureId, vp8, vp9};
 use crate::rtp::extension::{HeaderExtensions, PlayoutDelay};
-use crate::rtp::fec::{Mask, Parity, flexfec, ulpfec};
 use crate::rtp::packet::HeaderFields;
-use crate::rtp::red;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Ssrc, TrackId};
 
-/// Largest frame of sound that is repeated, bytes: beyond any speech.
-const MAX_REPEATED: usize = 320;
-
-/// Room for three repeated frames with their RED headers.
-const MAX_REDUNDANCY: usize = 3 * (MAX_REPEATED + 4) + 1;
-
-/// How far the receiver's delay moves with a picture.
-const PLAYOUT_STEP: Duration = Duration::from_millis(10);
-
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
-
-/// How a slot's video is protected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Scheme {
-    /// In RED, on the media's SSRC.
-    Ulpfec,
-    /// On an SSRC of its own.
-    Flexfec,
-}
 
 /// What a slot shows.
 #[derive(Debug)]
@@ -69,23 +50,23 @@ pub struct Slot {
     /// The packets the subscriber says it has lost, as of its last report.
     pub lost: i64,
     rtx_ssrc: Option<Ssrc>,
-    flexfec_ssrc: Option<Ssrc>,
+    pub(super) flexfec_ssrc: Option<Ssrc>,
     payloads: Vec<PayloadMap>,
-    repair: RepairFormats,
-    extensions: ExtensionMap,
+    pub(super) repair: RepairFormats,
+    pub(super) extensions: ExtensionMap,
     allows_two_byte: bool,
-    rewriter: Rewriter,
+    pub(super) rewriter: Rewriter,
     subscription: Option<Subscription>,
     retransmitter: Retransmitter,
     rtx_sequence: SequenceNumber,
-    flexfec_sequence: SequenceNumber,
+    pub(super) flexfec_sequence: SequenceNumber,
     monitor: Monitor,
-    protection: Protection,
-    protector: Protector,
+    pub(super) protection: Protection,
+    pub(super) protector: Protector,
     /// The number of the last key frame's first packet.
     key_frame: Option<SequenceNumber>,
     /// What the receiver was last asked for, if anything.
-    playout_delay: Option<Duration>,
+    pub(super) playout_delay: Option<Duration>,
     packets: u64,
     bytes: u64,
 }
@@ -253,168 +234,6 @@ impl Slot {
         true
     }
 
-    /// How a packet of video is to be protected, if it is.
-    fn scheme(&self, meta: &PacketMeta, starts_key_frame: bool) -> Option<Scheme> {
-        let is_base = is_base(meta);
-        let is_wanted = self.kind == Kind::Video
-            && (self.protector.is_open()
-                || self
-                    .protector
-                    .wants(&self.protection, starts_key_frame, is_base));
-        if !is_wanted {
-            return None;
-        }
-        // ULPFEC takes numbers of the media. Only a decoder that counts pictures, not packets, goes
-        // on when one of those is missing (libwebrtc's `PayloadTypeSupportsSkippingFecPackets`).
-        let counts_pictures = matches!(meta.codec, Codec::Vp8 | Codec::Vp9 { .. });
-        let ulpfec = self.repair.red.zip(self.repair.ulpfec);
-        match (self.repair.flexfec.zip(self.flexfec_ssrc), ulpfec) {
-            (Some(_), _) => Some(Scheme::Flexfec),
-            (None, Some(_)) if counts_pictures => Some(Scheme::Ulpfec),
-            _ => None,
-        }
-    }
-
-    /// Puts the frames before a packet of sound, and the RED headers, into a buffer. None when there
-    /// is nothing to repeat.
-    fn repeat(
-        &self,
-        kept: Kept<'_>,
-        feed: &Feed,
-        payload_type: u8,
-        buffer: &mut [u8],
-    ) -> Option<usize> {
-        let meta = kept.meta;
-        let distances = (1..=u64::from(self.protection.red_distance)).rev();
-        let blocks = distances.filter_map(|distance| {
-            let sequence = SequenceNumber(meta.sequence.0.checked_sub(distance)?);
-            let old = feed.get(meta.encoding, sequence)?;
-            let offset = u16::try_from(meta.timestamp.checked_sub(old.meta.timestamp)?).ok()?;
-            let fits = (1..=red::MAX_OFFSET).contains(&offset)
-                && (1..=MAX_REPEATED).contains(&old.payload().len());
-            fits.then_some(red::Block {
-                payload_type,
-                offset,
-                data: old.payload(),
-            })
-        });
-        blocks.clone().next()?;
-        red::write(buffer, blocks, payload_type)
-    }
-
-    /// Takes a packet that was sent into the protection, and sends the repair packets that complete.
-    fn protect(
-        &mut self,
-        scheme: Scheme,
-        kept: Kept<'_>,
-        mapped: Mapped,
-        fields: HeaderFields,
-        egress: &mut Egress<'_>,
-    ) {
-        let meta = kept.meta;
-        let mut descriptor = [0; u8::MAX as usize];
-        let descriptor = self.descriptor(kept, mapped, &mut descriptor);
-        let mut header = [0; MAX_HEADER];
-        let mut payload = [0; MAX_PACKET];
-        let outgoing = self.outgoing(meta, fields, mapped.sequence, descriptor, &[], &[]);
-        let header_len = outgoing.write_header(&mut header, fields.payload_type, 0, 0);
-        let (Some(header), Some(payload)) = (
-            header_len.and_then(|len| header.get(..len)),
-            payload.get_mut(..kept.payload().len()),
-        ) else {
-            return;
-        };
-        payload.copy_from_slice(kept.payload());
-        patch_payload(meta, mapped, payload);
-        let sent = Sent {
-            sequence: mapped.sequence,
-            header,
-            payload,
-            starts_key_frame: meta.starts_decoding(),
-            ends_picture: meta.marker,
-            is_base: is_base(meta),
-        };
-        let mut protector = std::mem::take(&mut self.protector);
-        protector.handle_packet(egress.now, &self.protection, &sent);
-        while let Some((base, mask, parity)) = protector.poll_repair() {
-            self.send_repair(scheme, base, mask, parity, egress);
-        }
-        self.protector = protector;
-    }
-
-    fn send_repair(
-        &mut self,
-        scheme: Scheme,
-        base: SequenceNumber,
-        mask: Mask,
-        parity: &Parity,
-        egress: &mut Egress<'_>,
-    ) -> Option<()> {
-        let mut payload = [0; MAX_PACKET];
-        let written = match scheme {
-            Scheme::Ulpfec => ulpfec::write(&mut payload, base.wire(), mask, parity),
-            Scheme::Flexfec => flexfec::write(&mut payload, self.ssrc, base.wire(), mask, parity),
-        };
-        let payload = payload.get(..written?)?;
-        let inner = [self.repair.ulpfec.unwrap_or_default()];
-        let (ssrc, payload_type, sequence, timestamp, prefix) = match scheme {
-            Scheme::Ulpfec => {
-                let payload_type = self.repair.red?;
-                let (sequence, timestamp) = self.rewriter.insert()?;
-                (self.ssrc, payload_type, sequence, timestamp, &inner[..])
-            }
-            Scheme::Flexfec => {
-                let (payload_type, ssrc) = self.repair.flexfec.zip(self.flexfec_ssrc)?;
-                let timestamp = self.rewriter.last_timestamp()?;
-                self.flexfec_sequence = self.flexfec_sequence.next();
-                (
-                    ssrc,
-                    payload_type,
-                    self.flexfec_sequence,
-                    timestamp,
-                    &[][..],
-                )
-            }
-        };
-        let fields = HeaderFields {
-            marker: false,
-            payload_type,
-            sequence: 0,
-            timestamp,
-            ssrc,
-        };
-        let outgoing = Outgoing {
-            fields,
-            sequence,
-            map: &self.extensions,
-            extensions: HeaderExtensions {
-                mid: Some(self.mid),
-                ..HeaderExtensions::default()
-            },
-            descriptor: &[],
-            prefix,
-            payload,
-        };
-        egress.send_rtp(&outgoing, |_| ()).map(|_| ())
-    }
-
-    /// Moves what the receiver is asked to wait a step towards what the policy wants: it plays a
-    /// little slower or faster meanwhile, which nobody sees.
-    fn move_playout_delay(&mut self) {
-        let target = self.protection.playout_delay;
-        let Some(current) = self
-            .playout_delay
-            .or((!target.is_zero()).then_some(Duration::ZERO))
-        else {
-            return;
-        };
-        let next = match current < target {
-            true => target.min(current + PLAYOUT_STEP),
-            false => target.max(current.saturating_sub(PLAYOUT_STEP)),
-        };
-        self.playout_delay = Some(next);
-    }
-
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
     pub fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let again = self.retransmitter.was_sent(egress.now, sequence);
@@ -482,7 +301,7 @@ impl Slot {
         egress.send_rtp(&outgoing, |payload| patch_payload(meta, mapped, payload))
     }
 
-    fn outgoing<'a>(
+    pub(super) fn outgoing<'a>(
         &'a self,
         meta: &PacketMeta,
         fields: HeaderFields,
@@ -522,7 +341,12 @@ impl Slot {
     /// The packet's dependency descriptor with the subscriber's frame number. Empty where the
     /// subscriber cannot be sent one: longer than 16 bytes it needs the two-byte form, which may
     /// not be mixed in unless that was negotiated (RFC 8285 section 4.1.2).
-    fn descriptor<'a>(&self, kept: Kept<'_>, mapped: Mapped, buffer: &'a mut [u8]) -> &'a [u8] {
+    pub(super) fn descriptor<'a>(
+        &self,
+        kept: Kept<'_>,
+        mapped: Mapped,
+        buffer: &'a mut [u8],
+    ) -> &'a [u8] {
         let span = kept.meta.extensions.dependency_descriptor;
         let original = span.map_or(&[][..], |span| span.of(kept.packet));
         if original.is_empty() || !self.allows_two_byte {
@@ -564,6 +388,13 @@ impl Slot {
             .timestamp(source, report.timestamp.wrapping_add(ticks as u64))
     }
 
+    /// Whether only the publisher's encoder can protect what is heard here: it is sound, and RED is
+    /// not understood.
+    #[must_use]
+    pub fn relies_on_the_encoder(&self) -> bool {
+        self.kind == Kind::Audio && self.repair.red.is_none()
+    }
+
     /// Notes a reception report of the subscriber.
     pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
         self.lost = i64::from(block.cumulative_lost);
@@ -576,14 +407,8 @@ impl Slot {
     }
 }
 
-/// Whether pictures of other layers depend on a packet's.
-fn is_base(meta: &PacketMeta) -> bool {
-    let temporal = meta.picture.as_ref().and_then(|p| p.temporal_id);
-    temporal.is_none_or(|layer| layer == 0)
-}
-
 /// Puts the subscriber's picture numbers into a payload that carries some.
-fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
+pub(super) fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
     let offset = mapped.pictures;
     let ids = |picture: Option<PictureId>, tl0: Option<u8>| {
         (

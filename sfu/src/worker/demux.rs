@@ -201,6 +201,10 @@ impl Worker {
                 }
             }
             Action::Resend { slot, sequence } => self.resend(now, id, slot, sequence),
+            Action::ListenerLoss {
+                track,
+                fraction_lost,
+            } => self.tell_listener_loss(now, track, fraction_lost),
             Action::SenderReport {
                 track,
                 encoding,
@@ -222,6 +226,28 @@ impl Worker {
                     );
                 }
             }
+        }
+    }
+
+    /// Passes what a listener loses on to the publisher, or to the worker that has it.
+    pub(super) fn tell_listener_loss(&mut self, now: Instant, track: TrackId, fraction_lost: u8) {
+        match self.feeds.get(&track).map(|f: &Feed| f.origin) {
+            Some(Origin::Remote(worker)) => self.send(
+                worker,
+                Message::ListenerLoss {
+                    track,
+                    fraction_lost,
+                },
+            ),
+            Some(Origin::Local(publisher, _)) => {
+                let peer = self.peers.get_mut(&publisher);
+                if let Some(publication) = peer.and_then(|p| p.publication_of(track)) {
+                    for encoding in &mut publication.encodings {
+                        encoding.handle_listener(now, fraction_lost);
+                    }
+                }
+            }
+            None => {}
         }
     }
 
