@@ -26,6 +26,9 @@ const MIN_RETRY: Duration = Duration::from_millis(20);
 /// How often one packet is asked for (libwebrtc's `kMaxNackRetries`).
 const MAX_REQUESTS: u8 = 10;
 
+/// Requests that follow each other by a round trip; later ones take twice as long.
+const PATIENT_AFTER: u8 = 5;
+
 /// After this a packet is too late for any receiver's jitter buffer.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
@@ -158,9 +161,9 @@ impl NackGenerator {
                 return false;
             }
             m.requests += 1;
-            // The first three repeats come as soon as they make sense; what is lost more often than that
-            // is lost to congestion, which more requests would only feed.
-            m.next_request = now + retry * u32::from(m.requests.max(2) / 2);
+            // What is lost more often than that is lost to congestion, which requests would feed.
+            let backoff = 1 + u32::from(m.requests / PATIENT_AFTER);
+            m.next_request = now + retry * backoff;
             requests.push(m.sequence.wire());
             true
         });
@@ -238,8 +241,11 @@ mod tests {
     fn requests_are_spread_out_more_and_more() {
         let start = Instant::now();
         for (kind, expected) in [
-            (Kind::Video, vec![10, 60, 110, 160, 260, 360, 510, 660, 860]),
-            (Kind::Audio, vec![10, 60, 110, 160, 260, 360]),
+            (
+                Kind::Video,
+                vec![10, 60, 110, 160, 210, 310, 410, 510, 610, 710],
+            ),
+            (Kind::Audio, vec![10, 60, 110, 160, 210, 310]),
         ] {
             let mut nack = NackGenerator::new(kind);
             arrive(&mut nack, start, 1);

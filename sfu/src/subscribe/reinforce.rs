@@ -206,3 +206,6 @@ fn is_base(meta: &PacketMeta) -> bool {
     let temporal = meta.picture.as_ref().and_then(|p| p.temporal_id);
     temporal.is_none_or(|layer| layer == 0)
 }
+
+#[cfg(test)]
+mod tests;
