@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::publish::history::MAX_AGE;
+
 /// Packets whose last retransmission is remembered; as many as a NACK storm can ask for within a
 /// round trip without repeating itself, at the rates one slot has.
 const REMEMBERED: usize = 256;
@@ -44,6 +46,15 @@ impl Retransmitter {
     /// Notes media sent, which pays for retransmissions.
     pub fn sent(&mut self, bytes: usize) {
         self.budget = (self.budget + bytes as f64 * SHARE).min(BURST);
+    }
+
+    /// Whether a packet has been sent again before, and lately.
+    #[must_use]
+    pub fn was_sent(&self, now: Instant, sequence: u16) -> bool {
+        let entry = self.recent.get(usize::from(sequence) % REMEMBERED);
+        entry.copied().flatten().is_some_and(|(last, at)| {
+            last == sequence && now.saturating_duration_since(at) < MAX_AGE
+        })
     }
 
     /// Whether a packet is to be sent again now; if so, it is taken as done.
