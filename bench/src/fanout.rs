@@ -13,7 +13,7 @@ use confab_bot::{AudioSource, Bot, BotConfig, Report, VideoSource};
 use crate::baseline::{self, Load};
 use crate::cpu::CpuTimes;
 use crate::server::Server;
-use crate::video::MadeUpVideo;
+use confab_bot::MadeUpVideo;
 
 /// What the server counts forwarded packets as.
 const FORWARDED: &str = "confab_packets_forwarded_total";

@@ -5,7 +5,6 @@
 //! - `lossy`: a bad link between one bot and the server
 //! - `server`: the `confab` binary as a child process, on ports of its own
 //! - `cpu`, `metrics`: what the kernel and the server count
-//! - `video`: a video of any bitrate, made up
 
 pub mod baseline;
 pub mod cpu;
@@ -13,4 +12,3 @@ pub mod fanout;
 pub mod lossy;
 pub mod metrics;
 pub mod server;
-pub mod video;

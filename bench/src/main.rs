@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use confab_bench::fanout::{self, Fanout};
 use confab_bench::server::find_binary;
-use confab_bench::video::MadeUpVideo;
+use confab_bot::MadeUpVideo;
 
 /// Starts a server, puts a load on it and prints what it cost. Use release builds of both.
 #[derive(Debug, Parser)]

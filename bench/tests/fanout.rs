@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use confab_bench::fanout::{self, Fanout};
 use confab_bench::server::find_binary;
-use confab_bench::video::MadeUpVideo;
+use confab_bot::MadeUpVideo;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_subscribers_lose_nothing() {

@@ -1,8 +1,8 @@
 //! One client misbehaves; the others do not notice.
 
-use confab_netem_tests::call::{Call, Person, millis, secs};
-use confab_netem_tests::client::send::Beginning;
-use confab_netem_tests::client::{publish, watch};
+use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
+use confab_netem_tests::virtual_time::client::send::Beginning;
+use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::SlotChoice;
 use confab_sfu::media::Kind;
 use confab_sfu::rtp::packet::PacketClass;
@@ -15,7 +15,7 @@ const FLOOD: u64 = 5000;
 fn assert_undisturbed(call: &Call, people: [Person; 2]) {
     for (viewer, publisher) in [(people[0], people[1]), (people[1], people[0])] {
         let heard = call.hears(viewer, publisher);
-        assert!(heard.longest_gap() < millis(100) && heard.concealed() == 0.0);
+        assert!(heard.longest_gap() < millis(100) && heard.missing() == 0.0);
         assert!(call.sees(viewer, publisher).freezes().is_empty());
     }
 }

@@ -1,16 +1,16 @@
 //! People in a room see and hear each other.
 
-use confab_netem_tests::call::{Call, Person, millis, secs};
-use confab_netem_tests::client::send::Beginning;
-use confab_netem_tests::client::{publish, watch};
 use confab_netem_tests::link::Loss;
+use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
+use confab_netem_tests::virtual_time::client::send::Beginning;
+use confab_netem_tests::virtual_time::client::{publish, watch};
 
 /// One has the other's picture and sound whole.
 fn assert_good(call: &Call, viewer: Person, publisher: Person) {
     let (seen, heard) = (call.sees(viewer, publisher), call.hears(viewer, publisher));
     assert!(seen.fps() > 29.5, "{} fps", seen.fps());
     assert!(seen.freezes().is_empty(), "{:?}", seen.freezes());
-    assert!(heard.packets() > 0 && heard.concealed() == 0.0);
+    assert!(heard.packets() > 0 && heard.missing() == 0.0);
     assert!(
         heard.longest_gap() < millis(30),
         "{:?}",
@@ -154,8 +154,8 @@ fn lost_packets_of_video_are_repaired_and_sound_loses_no_more_than_the_links_do(
             assert!(seen.fps() > 29.0, "{} fps", seen.fps());
             assert!(frozen < millis(2500), "{:?}", seen.freezes());
             // Two links of 10 %: 19 %.
-            let concealed = call.hears(viewer, publisher).concealed();
-            assert!((0.14..0.24).contains(&concealed), "{concealed}");
+            let missing = call.hears(viewer, publisher).missing();
+            assert!((0.14..0.24).contains(&missing), "{missing}");
         }
         let repaired: u64 = call[bob].slots.iter().map(|slot| slot.repaired).sum();
         assert!(repaired > 100, "{repaired}");

@@ -1,8 +1,8 @@
 //! Everything at once, at random; afterwards everybody sees and hears everybody.
 
-use confab_netem_tests::call::{Call, Person, millis, secs};
-use confab_netem_tests::client::publish;
 use confab_netem_tests::link::Loss;
+use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
+use confab_netem_tests::virtual_time::client::publish;
 use confab_sfu::api::{Publish, SlotChoice};
 use confab_sfu::media::Kind;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -146,7 +146,7 @@ impl Story {
                 );
                 assert!(seen.fps() > 29.0, "{who}: {} fps", seen.fps());
                 assert!(heard.packets() > 95, "{who}: {} packets", heard.packets());
-                assert!(heard.concealed() == 0.0, "{who}: {}", heard.concealed());
+                assert!(heard.missing() == 0.0, "{who}: {}", heard.missing());
                 let skew = self.call.lip_skew(viewer, publisher);
                 assert!(
                     skew.is_some_and(|skew| skew < millis(20)),

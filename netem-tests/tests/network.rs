@@ -1,8 +1,8 @@
 //! The client's network changes under a call, or goes away.
 
-use confab_netem_tests::call::{Call, millis, secs};
-use confab_netem_tests::client::{publish, watch};
 use confab_netem_tests::link::Loss;
+use confab_netem_tests::virtual_time::call::{Call, millis, secs};
+use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::{GoneReason, Publish};
 use confab_sfu::control::{Reply, Request};
 use confab_sfu::media::Kind;
@@ -23,7 +23,7 @@ fn ice_restarts_without_a_gap() {
         for (viewer, publisher) in [(alice, bob), (bob, alice)] {
             assert!(call.sees(viewer, publisher).freezes().is_empty());
             let heard = call.hears(viewer, publisher);
-            assert!(heard.longest_gap() < millis(30) && heard.concealed() == 0.0);
+            assert!(heard.longest_gap() < millis(30) && heard.missing() == 0.0);
         }
     }
 }
@@ -70,7 +70,7 @@ fn a_new_address_is_followed_after_a_check_and_not_before() {
     call.run(secs(3));
     for (viewer, publisher) in [(alice, bob), (bob, alice)] {
         assert!(call.sees(viewer, publisher).fps() > 29.5);
-        assert!(call.hears(viewer, publisher).concealed() == 0.0);
+        assert!(call.hears(viewer, publisher).missing() == 0.0);
     }
     assert!(call.gone(bob).is_none());
 }
@@ -182,7 +182,7 @@ fn a_bad_spell_ends_without_a_trace() {
     assert!(first <= millis(100 + 34), "{first:?}");
     call.run(secs(2));
     assert!(call.sees(bob, alice).fps() > 29.0);
-    assert!(call.hears(bob, alice).concealed() == 0.0);
+    assert!(call.hears(bob, alice).missing() == 0.0);
     assert_eq!(
         call.track(alice, Kind::Video),
         call.slots(bob)[2].track.expect("a track")

@@ -1,9 +1,9 @@
 //! Tracks come, go, pause and change places.
 
-use confab_netem_tests::call::{Call, millis, secs};
-use confab_netem_tests::client::send::Beginning;
-use confab_netem_tests::client::{publish, watch};
 use confab_netem_tests::link::Loss;
+use confab_netem_tests::virtual_time::call::{Call, millis, secs};
+use confab_netem_tests::virtual_time::client::send::Beginning;
+use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::{Publish, SlotChoice};
 use confab_sfu::media::Kind;
 use confab_sfu::types::RoomId;
@@ -300,7 +300,7 @@ fn a_stopped_m_line_is_used_again() {
     call.run(secs(1));
     call.run(secs(1));
     assert!(call.sees(bob, alice).fps() > 28.0);
-    assert!(call.hears(bob, alice).concealed() == 0.0);
+    assert!(call.hears(bob, alice).missing() == 0.0);
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn m_lines_are_inactive_for_a_while_and_go_on() {
                 assert_eq!(seen.frames() + heard.packets(), 0);
             } else {
                 assert!(seen.fps() > 27.0, "{} fps", seen.fps());
-                assert!(heard.packets() > 95 && heard.concealed() == 0.0);
+                assert!(heard.packets() > 95 && heard.missing() == 0.0);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What the bot must know of each video payload format: where a key frame starts, so that a
-//! receiver can tell what a decoder could show, and where VP9's descriptor ends.
+//! What the bot must know of each payload format: its name, and of video where a key frame starts,
+//! so that a receiver can tell what a decoder could show.
 //!
 //! In: an RTP payload. Out: a yes or no, never an error: what cannot be read starts no key frame.
 
@@ -28,6 +28,39 @@ const FU_START: u8 = 0x80;
 /// AV1 aggregation header, AV1 RTP specification section 4.4.
 const AV1_CONTINUES_OBU: u8 = 0x80;
 const AV1_NEW_CODED_SEQUENCE: u8 = 0x08;
+
+/// VP8 start code and what follows it in a key frame, RFC 6386 section 9.1.
+const VP8_START_CODE: [u8; 3] = [0x9d, 0x01, 0x2a];
+const VP8_SIZE_MASK: u16 = 0x3fff;
+
+/// What a payload type was negotiated as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Audio(AudioFormat),
+    Video(VideoCodec),
+}
+
+impl Format {
+    /// The format of a media type, whatever its case; none for RTX, FEC and strangers.
+    pub(crate) fn from_mime_type(mime_type: &str) -> Option<Format> {
+        let is = |name: &str| mime_type.eq_ignore_ascii_case(name);
+        match VideoCodec::from_mime_type(mime_type) {
+            Some(codec) => Some(Format::Video(codec)),
+            None if is("audio/opus") => Some(Format::Audio(AudioFormat::Opus)),
+            None if is("audio/red") => Some(Format::Audio(AudioFormat::Red)),
+            None => None,
+        }
+    }
+}
+
+/// How sound is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AudioFormat {
+    /// RFC 7587.
+    Opus,
+    /// RFC 2198, with Opus in it.
+    Red,
+}
 
 /// A video codec that Confab forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,9 +118,30 @@ impl VideoCodec {
     }
 }
 
+/// Width and height in the first payload of a VP8 key frame (RFC 6386 section 9.1).
+pub(crate) fn vp8_size(payload: &[u8]) -> Option<(u32, u32)> {
+    let frame = payload.get(vp8_descriptor(payload)?..)?;
+    if frame.get(3..6)? != VP8_START_CODE {
+        return None;
+    }
+    // The upper two bits say how to scale.
+    let size = |at: usize| {
+        let bytes = frame.get(at..at + 2)?.try_into().ok()?;
+        Some(u32::from(u16::from_le_bytes(bytes) & VP8_SIZE_MASK))
+    };
+    Some((size(6)?, size(8)?))
+}
+
 fn vp8_starts_key_frame(payload: &[u8]) -> Option<bool> {
     let first = *payload.first()?;
     let starts_frame = first & VP8_START_OF_PARTITION != 0 && first & VP8_PARTITION_INDEX == 0;
+    let tag = payload.get(vp8_descriptor(payload)?)?;
+    Some(starts_frame && tag & VP8_INTER_FRAME == 0)
+}
+
+/// The length of the payload descriptor (RFC 7741 section 4.2).
+fn vp8_descriptor(payload: &[u8]) -> Option<usize> {
+    let first = *payload.first()?;
     let mut at = 1;
     if first & VP8_EXTENDED != 0 {
         let extensions = *payload.get(at)?;
@@ -99,7 +153,7 @@ fn vp8_starts_key_frame(payload: &[u8]) -> Option<bool> {
         at += usize::from(extensions & 0x40 != 0);
         at += usize::from(extensions & 0x30 != 0);
     }
-    Some(starts_frame && payload.get(at)? & VP8_INTER_FRAME == 0)
+    Some(at)
 }
 
 fn h264_starts_key_frame(payload: &[u8]) -> Option<bool> {
@@ -170,5 +224,16 @@ mod tests {
             assert!(!codec.starts_key_frame(&[]), "{codec:?}: empty");
         }
         assert_eq!(VideoCodec::from_mime_type("video/rtx"), None);
+        let red = Some(Format::Audio(AudioFormat::Red));
+        assert_eq!(Format::from_mime_type("AUDIO/RED"), red);
+    }
+
+    #[test]
+    fn a_vp8_key_frame_tells_its_size() {
+        let frame = [0x90, 0x80, 5, 0, 0, 0, 0x9d, 1, 0x2a, 0x80, 0x42, 0x68, 1];
+        assert_eq!(vp8_size(&frame), Some((640, 360)));
+        for end in 0..frame.len() {
+            assert_eq!(vp8_size(&frame[..end]), None, "cut after {end}");
+        }
     }
 }

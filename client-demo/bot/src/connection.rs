@@ -3,110 +3,40 @@
 //! In: a plan of m-lines, the server's answer, RTP packets to send. Out: offers, the tracks that
 //! arrive, requests for key frames from those who watch.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{Attribute, Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::interceptor::NackResponderBuilder;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability,
-    RTCRtpRtxParameters, RtpCodecKind,
+    RTCPFeedback, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
-use rtc::sansio::Protocol;
-use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
-    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, Slot,
-    configure_nack, configure_rtcp_reports, configure_simulcast_extension_headers, configure_twcc,
+    RTCPeerConnectionState, RTCSessionDescription, RTCStatsReport, Registry, SettingEngineBuilder,
+    Slot, StatsSelector, configure_rtcp_reports, configure_simulcast_extension_headers,
+    configure_twcc,
 };
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit, RtpTransceiver};
 
 use crate::BotError;
-use crate::codec::VideoCodec;
+use crate::codec::Format;
+use crate::feedback::{Feedback, Losses};
 use crate::protocol::Kind;
+use crate::send::codec::{SendCodec, red};
 
 /// The header extension that names the m-line (RFC 8843 section 15).
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// Behind every interceptor that acts on RTCP, so that each has seen all of it.
 const LAST_INTERCEPTOR: usize = 14_000;
-/// The profile_idc of H.264's High profile.
-const HIGH_PROFILE: u8 = 100;
-const H264_HIGH: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032";
-const H264_CONSTRAINED_BASELINE: &str =
-    "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
 /// Tracks that may wait to be served; more slots than any test opens at once.
 const TRACK_QUEUE: usize = 256;
-
-/// What an m-line sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SendCodec {
-    Opus,
-    /// For H.264 with the profile_idc of the stream (ITU-T H.264 section 7.4.2.1.1).
-    Video(VideoCodec, Option<u8>),
-}
-
-impl SendCodec {
-    fn kind(&self) -> Kind {
-        match self {
-            SendCodec::Opus => Kind::Audio,
-            SendCodec::Video(..) => Kind::Video,
-        }
-    }
-
-    /// Whether packets of this codec may carry the payload type negotiated as `other`.
-    fn matches(&self, other: &RTCRtpCodec) -> bool {
-        let own = self.rtc();
-        // All but the level, which the answer may lower.
-        let h264 = |codec: &RTCRtpCodec| {
-            let profile = parameter(codec, "profile-level-id").and_then(|id| id.get(..4));
-            let mode = parameter(codec, "packetization-mode");
-            (
-                profile.map(str::to_ascii_lowercase),
-                mode.map(str::to_owned),
-            )
-        };
-        let same_parameters = match self {
-            SendCodec::Video(VideoCodec::H264, _) => h264(&own) == h264(other),
-            // The files are of VP9 profile 0 or AV1 profile 0, the default where none is named.
-            _ => matches!(parameter(other, "profile-id"), None | Some("0")),
-        };
-        own.mime_type.eq_ignore_ascii_case(&other.mime_type) && same_parameters
-    }
-
-    fn rtc(&self) -> RTCRtpCodec {
-        let (mime_type, clock_rate, channels) = match self {
-            SendCodec::Opus => ("audio/opus", 48_000, 2),
-            SendCodec::Video(codec, _) => (codec.mime_type(), 90_000, 0),
-        };
-        // As the crate registers them; the payloader writes packetization mode 1.
-        let sdp_fmtp_line = match self {
-            SendCodec::Video(VideoCodec::H264, Some(HIGH_PROFILE)) => H264_HIGH,
-            SendCodec::Video(VideoCodec::H264, _) => H264_CONSTRAINED_BASELINE,
-            _ => "",
-        };
-        RTCRtpCodec {
-            mime_type: mime_type.to_owned(),
-            clock_rate,
-            channels,
-            sdp_fmtp_line: sdp_fmtp_line.to_owned(),
-            ..Default::default()
-        }
-    }
-}
-
-/// A parameter of an `a=fmtp` line.
-fn parameter<'a>(codec: &'a RTCRtpCodec, name: &str) -> Option<&'a str> {
-    codec.sdp_fmtp_line.split(';').find_map(|parameter| {
-        let (key, value) = parameter.trim().split_once('=')?;
-        (key == name).then_some(value)
-    })
-}
 
 /// One m-line.
 pub(crate) struct Line {
@@ -130,8 +60,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct ArrivedTrack {
     pub(crate) mid: String,
     pub(crate) track: Arc<dyn TrackRemote>,
-    /// What each video payload type was negotiated as.
-    pub(crate) codecs: HashMap<u8, VideoCodec>,
+    /// What each payload type was negotiated as.
+    pub(crate) formats: HashMap<u8, Format>,
 }
 
 /// The PeerConnection and its m-lines.
@@ -144,6 +74,7 @@ pub(crate) struct Connection {
 pub(crate) struct ConnectionEvents {
     pub(crate) tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
+    pub(crate) losses: Losses,
 }
 
 impl Connection {
@@ -151,7 +82,19 @@ impl Connection {
     pub(crate) async fn new(bind: &str) -> Result<(Connection, ConnectionEvents), BotError> {
         let mut media_engine = MediaEngine::default();
         media_engine.register_default_codecs()?;
-        let registry = configure_nack(Registry::new(), &mut media_engine);
+        media_engine.register_codec(red(), RtpCodecKind::Audio)?;
+        for parameter in ["", "pli"] {
+            let nack = RTCPFeedback {
+                typ: "nack".to_owned(),
+                parameter: parameter.to_owned(),
+            };
+            media_engine.register_feedback(nack, RtpCodecKind::Video);
+        }
+        // What the bot sends is sent again on request; what it misses the slots ask for themselves,
+        // as browsers do.
+        let responder = NackResponderBuilder::new().build();
+        let registry = Registry::new().with(Slot::NackResponder, responder);
+        let losses = Losses::default();
         configure_simulcast_extension_headers(&mut media_engine)?;
         let mid = RTCRtpHeaderExtensionCapability {
             uri: MID_URI.to_owned(),
@@ -159,7 +102,7 @@ impl Connection {
         media_engine.register_header_extension(mid, RtpCodecKind::Audio, None)?;
         let registry = configure_twcc(registry, &mut media_engine)?;
         let registry = configure_rtcp_reports(registry)
-            .with(Slot::from(LAST_INTERCEPTOR), KeyFrameRequests::default());
+            .with(Slot::from(LAST_INTERCEPTOR), Feedback::new(losses.clone()));
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(true)
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -182,7 +125,12 @@ impl Connection {
             peer_connection: Arc::new(peer_connection),
             lines: Vec::new(),
         };
-        Ok((connection, ConnectionEvents { tracks, state }))
+        let events = ConnectionEvents {
+            tracks,
+            state,
+            losses,
+        };
+        Ok((connection, events))
     }
 
     /// Adds an m-line that sends.
@@ -301,19 +249,30 @@ impl Connection {
                 continue;
             }
             let parameters = receiver.get_parameters().await?;
-            let codecs = parameters
+            let formats = parameters
                 .rtp_parameters
                 .codecs
                 .iter()
                 .filter_map(|codec| {
-                    let video = VideoCodec::from_mime_type(&codec.rtp_codec.mime_type)?;
-                    Some((codec.payload_type, video))
+                    let format = Format::from_mime_type(&codec.rtp_codec.mime_type)?;
+                    Some((codec.payload_type, format))
                 })
                 .collect();
             let mid = line.mid.clone();
-            return Ok(Some(ArrivedTrack { mid, track, codecs }));
+            return Ok(Some(ArrivedTrack {
+                mid,
+                track,
+                formats,
+            }));
         }
         Ok(None)
+    }
+
+    /// The connection in numbers.
+    pub(crate) async fn stats(&self, now: Instant) -> RTCStatsReport {
+        self.peer_connection
+            .get_stats(now, StatsSelector::None)
+            .await
     }
 
     /// Ends the connection, telling the server.
@@ -357,70 +316,18 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// Marks requests for key frames for the application; all other RTCP ends with the interceptors.
-#[derive(Default)]
-struct KeyFrameRequests {
-    incoming: VecDeque<TaggedPacket>,
-    outgoing: VecDeque<TaggedPacket>,
-}
-
-/// Whether any of the packets asks for a key frame.
-pub(crate) fn asks_for_key_frame(packets: &[Box<dyn rtcp::Packet>]) -> bool {
-    packets.iter().any(|packet| {
-        let packet = packet.as_any();
-        packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()
-    })
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyFrameRequests {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = rtc::shared::error::Error;
-    type Time = Instant;
-
-    fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
-        if let Packet::Rtcp(packets) = &mut packet.message.packet {
-            packets.retain(|packet| asks_for_key_frame(std::slice::from_ref(packet)));
-            if packets.is_empty() {
-                return Ok(());
-            }
-            packet.message.add(Attribute::DeliverToApplication);
-        }
-        self.incoming.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<TaggedPacket> {
-        self.incoming.pop_front()
-    }
-
-    fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
-        self.outgoing.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.outgoing.pop_front()
-    }
-}
-
-impl Interceptor for KeyFrameRequests {
-    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
+    use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
     use webrtc::media_stream::track_local::TrackLocal;
     use webrtc::media_stream::track_remote::TrackRemoteEvent;
 
     use super::*;
+    use crate::codec::VideoCodec;
+    use crate::feedback::asks_for_key_frame;
     use crate::send::packetize::Packetizer;
 
     const PATIENCE: Duration = Duration::from_secs(10);

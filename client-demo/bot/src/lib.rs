@@ -4,23 +4,31 @@
 //! It stands on the `webrtc` crate, another implementation of ICE, DTLS and SRTP than the server's,
 //! and has its own protocol types, so that no shared mistake can hide. For tests, load and demos.
 //!
-//! - `bot`: [`Bot`], a participant in a call
+//! - `bot`: [`Bot`], a participant, and what it can be told to do
+//! - `call`, `state`: its call, and what it knows of it
 //! - `signaling`, `protocol`: the WebSocket and what travels on it
-//! - `connection`: the PeerConnection and its m-lines
+//! - `connection`: the PeerConnection and its m-lines; `feedback`: what is said of what it sends
 //! - `send`: audio and video sources, RTP packets
 //! - `receive`: what a slot got: loss, sound, pictures, recordings
 //! - `report`: a bot's call in numbers
-//! - [`sample`]: what any client tells about its call, once a second
+//! - [`sample`]: what any client tells about its call, once a second; [`lines`]: a bot that tells it
+//! - [`score`]: how intelligible a voice is
 
 mod bot;
+mod call;
 mod codec;
 mod connection;
+mod feedback;
+pub mod lines;
 mod protocol;
 mod receive;
 mod report;
 pub mod sample;
+pub mod score;
 mod send;
 mod signaling;
+mod state;
+mod sync;
 
 use std::path::PathBuf;
 
@@ -32,6 +40,7 @@ pub use receive::audio::AudioStats;
 pub use receive::video::VideoStats;
 pub use report::{Report, SentStats};
 pub use send::audio::AudioSource;
+pub use send::made_up::MadeUpVideo;
 pub use send::video::VideoSource;
 
 /// Why a bot cannot go on.

@@ -1,12 +1,12 @@
 //! `confab-bot`: one or many headless participants from the command line, and what their call was
-//! like.
+//! like; or one that takes part in a measurement (`--lines`).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use confab_bot::{AudioSource, Bot, BotConfig, Report, VideoSource};
+use confab_bot::{AudioSource, Bot, BotConfig, Report, VideoSource, lines};
 
 /// What is logged unless `RUST_LOG` says otherwise: the crates warn of what happens in every call.
 const QUIET: &str = "warn,rtc=error,rtc_dtls=error";
@@ -27,7 +27,7 @@ struct Cli {
     /// The token, where the server wants one.
     #[arg(long)]
     token: Option<String>,
-    /// What to say: tone, tone:HZ, a 48 kHz 16-bit .wav file (looped) or none.
+    /// What to say: speech (made up, each name its own), tone, tone:HZ, a 48 kHz 16-bit .wav file (looped) or none.
     #[arg(long, default_value = "tone")]
     audio: AudioSource,
     /// What to show: an .ivf file (VP8, VP9, AV1), an .h264 file (Annex B, 30 frames a second),
@@ -40,6 +40,10 @@ struct Cli {
     /// Receive slots for video.
     #[arg(long, value_name = "N", default_value_t = 4)]
     subscribe_video: usize,
+    /// What the others say, to score how intelligible they are: speech (each by its name), or the
+    /// .wav file that all of them play.
+    #[arg(long, value_name = "SOURCE", default_value = "none")]
+    reference: AudioSource,
     /// Count packets only, instead of decoding sound and joining frames.
     #[arg(long)]
     no_decode: bool,
@@ -58,6 +62,10 @@ struct Cli {
     /// How many bots to run.
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
+    /// Print what happens and a sample every second as JSON lines, join at the word "join" on the
+    /// standard input and leave at "leave" or its end.
+    #[arg(long, conflicts_with_all = ["count", "duration", "report"])]
+    lines: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -96,6 +104,7 @@ impl Cli {
             decode: !self.no_decode,
             record: self.record.clone(),
             bind: self.bind.clone(),
+            reference: self.reference.clone(),
             ..BotConfig::new(&self.url, &self.room, &name)
         }
     }
@@ -113,6 +122,11 @@ async fn main() -> anyhow::Result<()> {
     if let Some(directory) = &cli.record {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    if cli.lines {
+        let went_on = lines::run(cli.bot(0)).await?;
+        // The thread that reads the standard input would keep the process.
+        std::process::exit(i32::from(!went_on));
     }
     let mut bots = Vec::with_capacity(cli.count);
     for index in 0..cli.count {

@@ -49,6 +49,11 @@ impl Signaling {
         Ok(Signaling { requests, task })
     }
 
+    /// Whether the WebSocket is still there.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
     /// Asks, and waits for the reply. An `error` reply is an error here.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply, BotError> {
         let (reply_slot, reply) = oneshot::channel();

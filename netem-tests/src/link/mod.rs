@@ -69,6 +69,17 @@ pub struct Link<D> {
     counters: Counters,
 }
 
+/// A link at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reading {
+    /// What it did so far.
+    pub counters: Counters,
+    /// How long a datagram sent now would wait for those before it.
+    pub queueing_delay: Duration,
+    /// The rate of its bottleneck, bits a second, if it has one.
+    pub rate: Option<u64>,
+}
+
 /// What a link did so far, in datagrams unless it says bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
@@ -215,6 +226,16 @@ impl<D: Carried> Link<D> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn reading(&self, now: Instant) -> Reading {
+        Reading {
+            counters: self.counters,
+            queueing_delay: self.queueing_delay(now),
+            rate: self.impairment.rate.map(|rate| rate.bits_per_second),
+        }
     }
 
     /// How long a datagram sent now would wait for those before it.

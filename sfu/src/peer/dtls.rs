@@ -195,9 +195,26 @@ impl Certificate {
     /// # Errors
     /// When the cryptographic library cannot make one.
     pub fn generate() -> Result<Self, DtlsError> {
+        Self::make(None)
+    }
+
+    /// As [`Certificate::generate`], and whatever its endpoints draw by lot follows from the seed,
+    /// such as when they send again. For simulations only: what is drawn can be foreseen.
+    ///
+    /// # Errors
+    /// When the cryptographic library cannot make one.
+    pub fn generate_seeded(seed: u64) -> Result<Self, DtlsError> {
+        Self::make(Some(seed))
+    }
+
+    fn make(seed: Option<u64>) -> Result<Self, DtlsError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|e| DtlsError::Certificate(e.to_string()))?;
-        let config = dimpl::Config::builder()
+        let mut config = dimpl::Config::builder();
+        if let Some(seed) = seed {
+            config = config.dangerously_set_rng_seed(seed);
+        }
+        let config = config
             .mtu(MTU)
             .max_queue_rx(ENGINE_QUEUE_LEN)
             .flight_start_rto(FLIGHT_RTO)

@@ -1,26 +1,29 @@
-//! What a bot hears: Opus packets put in order and decoded, gaps concealed, and the sound measured.
+//! What a bot hears: Opus packets played out by a clock as a listener's loudspeaker would, decoded,
+//! their gaps filled by redundancy or concealed, and the sound measured.
 //!
-//! In: packets with extended sequence numbers. Out: how much was decoded, how much made up, how
-//! loud and how high the last second was.
+//! In: packets and the time. Out: how much was played and how much of it made up, how loud and how
+//! high the last second was, and windows of sound to be judged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::jitter::{JitterBuffer, Playout, Sound};
+use super::listening::{Listening, Window};
+use super::meter::Meter;
+use super::payload::{has_fec, red_blocks, samples};
 use crate::BotError;
+use crate::codec::AudioFormat;
+use crate::sample::AudioReceived;
 use crate::send::audio::SAMPLE_RATE;
 
-/// Packets that may wait for an earlier one before it is given up: 60 ms of sound.
-const REORDER_DEPTH: usize = 3;
-/// A gap longer than this is silence rather than loss, and is not concealed: one second.
-const MAX_CONCEALED_FRAMES: u64 = 50;
 /// The longest Opus packet, 120 ms at 48 kHz (RFC 6716 section 3.2.5).
 const MAX_PACKET_SAMPLES: usize = 5760;
-/// The span measured for level and pitch: one second.
-const METER_SAMPLES: usize = SAMPLE_RATE as usize;
-/// Quieter than this is silence and has no pitch.
-const SILENCE_DBFS: f32 = -60.0;
+/// After so many samples made up in a row the concealment has faded for good: one second.
+const FADED: u64 = SAMPLE_RATE as u64;
+/// Concealment no louder than this, of full scale, is silence: −70 dBFS.
+const SILENT_AMPLITUDE: f32 = 3e-4;
 
 /// The sound of one slot. Samples are at 48 kHz, as in getStats.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -47,217 +50,275 @@ impl AudioStats {
 /// Decodes one stream.
 pub(crate) struct AudioReceiver {
     decoder: opus::Decoder,
-    waiting: BTreeMap<u64, Bytes>,
-    next: Option<u64>,
-    /// Samples in the last packet, which a lost one is taken to have had as well.
-    packet_samples: usize,
-    total_samples: u64,
-    concealed_samples: u64,
+    buffer: JitterBuffer,
+    /// The last RTP timestamp, extended.
+    timestamp: Option<u64>,
+    /// Samples made up since the last that were not.
+    concealed_in_a_row: u64,
     decode_errors: u64,
+    counters: AudioReceived,
     meter: Meter,
+    listening: Listening,
 }
 
 impl AudioReceiver {
     pub(crate) fn new() -> Result<AudioReceiver, BotError> {
         Ok(AudioReceiver {
             decoder: opus::Decoder::new(SAMPLE_RATE, opus::Channels::Mono)?,
-            waiting: BTreeMap::new(),
-            next: None,
-            packet_samples: crate::send::audio::FRAME_SAMPLES,
-            total_samples: 0,
-            concealed_samples: 0,
+            buffer: JitterBuffer::new(),
+            timestamp: None,
+            concealed_in_a_row: 0,
             decode_errors: 0,
+            counters: AudioReceived::default(),
             meter: Meter::default(),
+            listening: Listening::default(),
         })
     }
 
-    pub(crate) fn handle_packet(&mut self, sequence_number: u64, payload: Bytes) {
-        let next = *self.next.get_or_insert(sequence_number);
-        if sequence_number < next || payload.is_empty() {
+    /// Takes a packet as it arrives, in whatever order.
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Instant,
+        format: AudioFormat,
+        timestamp: u32,
+        payload: Bytes,
+    ) {
+        self.advance(now);
+        // Far enough from zero that a timestamp from before the first does not wrap.
+        let last = self.timestamp.unwrap_or(1 << 32 | u64::from(timestamp));
+        let ahead = timestamp.wrapping_sub(last as u32) as i32;
+        let timestamp = last.saturating_add_signed(i64::from(ahead));
+        self.timestamp = Some(timestamp.max(last));
+        let mut blocks = match format {
+            AudioFormat::Opus => vec![(0, payload)],
+            AudioFormat::Red => red_blocks(&payload).unwrap_or_default(),
+        };
+        let Some((_, primary)) = blocks.pop() else {
+            self.decode_errors += 1;
             return;
+        };
+        // The packet itself first: it sets the clock.
+        match samples(&primary) {
+            Some(samples) => self.buffer.handle_packet(now, timestamp, samples, primary),
+            None => self.decode_errors += 1,
         }
-        if sequence_number - next > MAX_CONCEALED_FRAMES {
-            self.waiting.clear();
-            self.next = Some(sequence_number);
-        }
-        self.waiting.insert(sequence_number, payload);
-        while let Some(next) = self.next {
-            if let Some(payload) = self.waiting.remove(&next) {
-                self.decode(&payload);
-            } else if self.waiting.len() >= REORDER_DEPTH {
-                // In-band FEC of the lost packet travels in the one after it.
-                let following = self.waiting.get(&(next + 1)).cloned();
-                self.conceal(following.as_deref().unwrap_or_default());
-            } else {
-                break;
+        for (before, block) in blocks {
+            if let Some(samples) = samples(&block) {
+                let timestamp = timestamp.saturating_sub(u64::from(before));
+                self.buffer
+                    .handle_redundancy(now, timestamp, samples, block);
             }
-            self.next = Some(next + 1);
         }
+    }
+
+    /// Plays what is due.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        while let Some(playout) = self.buffer.poll_playout(now) {
+            self.play(playout);
+        }
+    }
+
+    /// Who speaks from now on, if it is known.
+    pub(crate) fn handle_speaker(&mut self, from: Option<String>) {
+        self.listening.handle_speaker(from);
+    }
+
+    /// The sender pauses, or goes on, or another one follows: no sound is no loss.
+    pub(crate) fn handle_discontinuity(&mut self) {
+        self.buffer.restart();
+        self.timestamp = None;
+        self.concealed_in_a_row = 0;
+    }
+
+    /// Sound to be judged.
+    pub(crate) fn poll_window(&mut self) -> Option<Window> {
+        self.listening.poll_window()
+    }
+
+    /// What was played so far; packets are counted elsewhere.
+    pub(crate) fn counters(&self) -> &AudioReceived {
+        &self.counters
     }
 
     pub(crate) fn stats(&self) -> AudioStats {
         let (level_dbfs, tone_hz) = self.meter.read();
         AudioStats {
-            total_samples: self.total_samples,
-            concealed_samples: self.concealed_samples,
+            total_samples: self.counters.samples,
+            concealed_samples: self.counters.concealed,
             decode_errors: self.decode_errors,
             level_dbfs,
             tone_hz,
         }
     }
 
-    fn decode(&mut self, payload: &[u8]) {
+    fn play(&mut self, playout: Playout) {
         let mut pcm = [0.0; MAX_PACKET_SAMPLES];
-        match self.decoder.decode_float(payload, &mut pcm, false) {
-            Ok(samples) => {
-                self.packet_samples = samples;
-                self.play(&pcm[..samples]);
+        let wanted = playout.samples.min(MAX_PACKET_SAMPLES);
+        match playout.sound {
+            Sound::Packet {
+                payload,
+                waited,
+                hurried,
+            } => match self.decoder.decode_float(&payload, &mut pcm, false) {
+                Ok(samples) => {
+                    self.concealed_in_a_row = 0;
+                    self.counters.jitter_buffer_delay += waited.as_secs_f64() * samples as f64;
+                    self.counters.jitter_buffer_emitted += samples as u64;
+                    self.listening.hear(playout.timestamp, &pcm[..samples]);
+                    if !hurried {
+                        self.emit(&pcm[..samples]);
+                    }
+                }
+                Err(_) => {
+                    self.decode_errors += 1;
+                    self.conceal(playout.timestamp, &mut pcm[..wanted]);
+                }
+            },
+            Sound::Following(following) if has_fec(&following) => {
+                let pcm = &mut pcm[..wanted];
+                match self.decoder.decode_float(&following, pcm, true) {
+                    Ok(_) => {
+                        self.concealed_in_a_row = 0;
+                        self.listening.hear(playout.timestamp, pcm);
+                        self.emit(pcm);
+                    }
+                    Err(_) => self.conceal(playout.timestamp, pcm),
+                }
             }
-            Err(_) => self.decode_errors += 1,
+            Sound::Following(_) | Sound::Missing => {
+                self.conceal(playout.timestamp, &mut pcm[..wanted]);
+            }
         }
     }
 
-    fn conceal(&mut self, following: &[u8]) {
-        let mut pcm = [0.0; MAX_PACKET_SAMPLES];
-        let pcm = &mut pcm[..self.packet_samples];
-        if self
-            .decoder
-            .decode_float(following, pcm, !following.is_empty())
-            .is_ok()
-        {
-            self.concealed_samples += pcm.len() as u64;
-            self.play(pcm);
+    fn conceal(&mut self, timestamp: u64, pcm: &mut [f32]) {
+        let faded = self.concealed_in_a_row >= FADED;
+        if faded || self.decoder.decode_float(&[], pcm, false).is_err() {
+            pcm.fill(0.0);
         }
+        self.concealed_in_a_row += pcm.len() as u64;
+        self.counters.concealed += pcm.len() as u64;
+        if pcm.iter().all(|sample| sample.abs() <= SILENT_AMPLITUDE) {
+            self.counters.silent_concealed += pcm.len() as u64;
+        }
+        self.listening.hear(timestamp, pcm);
+        self.emit(pcm);
     }
 
-    fn play(&mut self, pcm: &[f32]) {
-        self.total_samples += pcm.len() as u64;
+    fn emit(&mut self, pcm: &[f32]) {
+        self.counters.samples += pcm.len() as u64;
         self.meter.add(pcm);
-    }
-}
-
-/// Level and pitch of the last second.
-#[derive(Default)]
-struct Meter {
-    blocks: VecDeque<Block>,
-    samples: usize,
-    positive: bool,
-}
-
-struct Block {
-    samples: usize,
-    energy: f32,
-    rises: u32,
-}
-
-impl Meter {
-    fn add(&mut self, pcm: &[f32]) {
-        let mut rises = 0;
-        for sample in pcm {
-            // A little hysteresis, so that noise around zero is no pitch.
-            if *sample > 0.001 && !self.positive {
-                rises += 1;
-                self.positive = true;
-            } else if *sample < -0.001 {
-                self.positive = false;
-            }
-        }
-        self.blocks.push_back(Block {
-            samples: pcm.len(),
-            energy: pcm.iter().map(|sample| sample * sample).sum(),
-            rises,
-        });
-        self.samples += pcm.len();
-        while self.samples > METER_SAMPLES {
-            let Some(oldest) = self.blocks.pop_front() else {
-                break;
-            };
-            self.samples -= oldest.samples;
-        }
-    }
-
-    /// dBFS and Hz.
-    fn read(&self) -> (f32, f32) {
-        if self.samples == 0 {
-            return (-127.0, 0.0);
-        }
-        let samples = self.samples as f32;
-        let energy: f32 = self.blocks.iter().map(|block| block.energy).sum();
-        let rises: u32 = self.blocks.iter().map(|block| block.rises).sum();
-        let level = (10.0 * (energy / samples).log10()).max(-127.0);
-        let tone = rises as f32 * SAMPLE_RATE as f32 / samples;
-        (level, if level < SILENCE_DBFS { 0.0 } else { tone })
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
     use crate::send::audio::{AudioEncoder, AudioSource};
 
-    fn packets(hz: f32, count: usize) -> Vec<Bytes> {
-        let mut encoder = AudioEncoder::open(&AudioSource::Tone(hz)).unwrap().unwrap();
+    const FRAME: Duration = Duration::from_millis(20);
+
+    fn packets(source: AudioSource, count: usize, loss: f64) -> Vec<Bytes> {
+        let mut encoder = AudioEncoder::open(&source, "alice").unwrap().unwrap();
+        for _ in 0..20 {
+            encoder.handle_loss(loss).unwrap();
+        }
         (0..count).map(|_| encoder.next_packet().unwrap()).collect()
     }
 
-    fn hear(order: impl IntoIterator<Item = (u64, Bytes)>) -> AudioStats {
+    /// Hears packets that come every 20 ms but for those whose index is lost, to the last.
+    fn hear(packets: &[Bytes], format: AudioFormat, lost: impl Fn(usize) -> bool) -> AudioReceiver {
+        let start = Instant::now();
         let mut receiver = AudioReceiver::new().unwrap();
-        for (sequence_number, payload) in order {
-            receiver.handle_packet(sequence_number, payload);
+        for (index, packet) in packets
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !lost(*index))
+        {
+            let now = start + FRAME * index as u32;
+            // The timestamp wraps on the way.
+            let timestamp = 0xffff_0000u32.wrapping_add(960 * index as u32);
+            receiver.handle_packet(now, format, timestamp, packet.clone());
         }
-        receiver.stats()
+        let target = Duration::from_millis(if packets.len() < 25 { 80 } else { 40 });
+        receiver.advance(start + FRAME * (packets.len() as u32 - 1) + target);
+        receiver
     }
 
     #[test]
     fn a_tone_comes_out_as_high_and_as_loud_as_it_went_in() {
         for hz in [300.0, 440.0, 1000.0] {
-            let heard = hear((0..).zip(packets(hz, 100)));
-            assert_eq!((heard.total_samples, heard.concealed_samples), (96_000, 0));
+            let sent = packets(AudioSource::Tone(hz), 100, 0.0);
+            let receiver = hear(&sent, AudioFormat::Opus, |_| false);
+            let heard = receiver.stats();
+            assert_eq!(heard.concealed_samples, 0);
+            assert!(
+                (90_000..=96_000).contains(&heard.total_samples),
+                "{heard:?}"
+            );
             assert!((heard.tone_hz - hz).abs() < 0.03 * hz, "{hz}: {heard:?}");
             assert!((-18.0..=-12.0).contains(&heard.level_dbfs), "{heard:?}");
         }
     }
 
     #[test]
-    fn every_tenth_packet_lost_is_a_tenth_concealed() {
-        let kept = (0..)
-            .zip(packets(440.0, 200))
-            .filter(|(number, _)| number % 10 != 5);
-        let heard = hear(kept);
-        assert_eq!(heard.concealed_samples, 20 * 960);
-        assert!((heard.concealed() - 0.1).abs() < 1e-9, "{heard:?}");
-        assert!((heard.tone_hz - 440.0).abs() < 20.0, "{heard:?}");
+    fn a_lost_packet_is_recovered_from_the_next_if_that_has_it_and_concealed_if_not() {
+        let lost = |index: usize| index % 10 == 5;
+        let speech = AudioSource::Speech(None);
+        let bare = hear(&packets(speech.clone(), 400, 0.0), AudioFormat::Opus, lost);
+        let bare = bare.counters();
+        assert!((39 * 960..=40 * 960).contains(&bare.concealed), "{bare:?}");
+        let fec = hear(&packets(speech, 400, 0.2), AudioFormat::Opus, lost);
+        let concealed = fec.counters().concealed;
+        assert!(concealed < bare.concealed / 2, "{concealed}");
     }
 
     #[test]
-    fn reordering_within_the_buffer_conceals_nothing() {
-        let mut order: Vec<(u64, Bytes)> = (0..).zip(packets(440.0, 60)).collect();
-        for pair in order[1..].chunks_exact_mut(3) {
-            pair.reverse();
-        }
-        let heard = hear(order);
+    fn red_gives_back_every_single_loss() {
+        let sent = packets(AudioSource::Tone(440.0), 200, 0.0);
+        let red: Vec<Bytes> = (0..sent.len())
+            .map(|index| {
+                let earlier: &[u8] = if index > 0 { &sent[index - 1] } else { &[] };
+                let header = 0xef00_0000 | 960 << 10 | earlier.len() as u32;
+                let parts = [&header.to_be_bytes()[..], &[0x6f], earlier, &sent[index]];
+                parts.concat().into()
+            })
+            .collect();
+        let receiver = hear(&red, AudioFormat::Red, |index| index % 2 == 1);
         assert_eq!(
-            (heard.total_samples, heard.concealed_samples),
-            (60 * 960, 0)
+            receiver.counters().concealed,
+            0,
+            "{:?}",
+            receiver.counters()
         );
     }
 
     #[test]
-    fn a_long_pause_is_not_loss_and_garbage_is_counted() {
-        let order = [(0, 0), (1, 0), (500, 0), (501, 1)].into_iter();
-        let tone = packets(440.0, 1).remove(0);
-        let heard = hear(order.map(|(number, garbage)| {
-            (
-                number,
-                if garbage == 1 {
-                    Bytes::from_static(&[0xff])
-                } else {
-                    tone.clone()
-                },
-            )
-        }));
-        assert_eq!((heard.concealed_samples, heard.decode_errors), (0, 1));
-        assert_eq!(heard.total_samples, 3 * 960);
+    fn concealment_fades_to_silence_and_a_pause_is_no_loss() {
+        let sent = packets(AudioSource::Tone(440.0), 300, 0.0);
+        let outage = |index: usize| (100..200).contains(&index);
+        let mut receiver = hear(&sent, AudioFormat::Opus, outage);
+        let heard = receiver.counters().clone();
+        assert_eq!(heard.concealed, 100 * 960);
+        let silent = heard.silent_concealed as f64 / heard.concealed as f64;
+        assert!((0.4..0.98).contains(&silent), "{heard:?}");
+        receiver.handle_discontinuity();
+        receiver.advance(Instant::now() + Duration::from_secs(60));
+        assert_eq!(receiver.counters().samples, heard.samples);
+    }
+
+    #[test]
+    fn garbage_is_counted() {
+        let mut receiver = AudioReceiver::new().unwrap();
+        let now = Instant::now();
+        for (timestamp, format) in [(0, AudioFormat::Opus), (960, AudioFormat::Red)] {
+            let garbage = Bytes::from_static(&[0xff]);
+            receiver.handle_packet(now, format, timestamp, garbage);
+        }
+        receiver.advance(now + Duration::from_secs(1));
+        assert_eq!(receiver.stats().decode_errors, 2);
     }
 }

@@ -1,24 +1,37 @@
 //! What a bot receives in one slot: packets counted, sound decoded, pictures put together.
 //!
-//! In: RTP packets of the slot, in the order they arrive. Out: `SlotStats`, requests for key frames
-//! and, if asked for, a recording.
+//! In: RTP packets of the slot, in the order they arrive. Out: `SlotStats`, what was received of
+//! each participant, requests for packets and key frames and, if asked for, a recording.
 
 pub(crate) mod audio;
-pub(crate) mod continuity;
-pub(crate) mod record;
+mod continuity;
+mod jitter;
+pub(crate) mod listening;
+mod meter;
+mod nack;
+mod payload;
+mod record;
+mod reference;
+pub(crate) mod tally;
+pub(crate) mod tracks;
 pub(crate) mod video;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::BotError;
-use crate::codec::VideoCodec;
+use crate::codec::Format;
 use crate::protocol::Kind;
+use crate::sample::{AudioReceived, Received, VideoReceived};
 use audio::{AudioReceiver, AudioStats};
 use continuity::{Arrival, Continuity};
+use listening::Scorer;
+use nack::NackGenerator;
 use record::Recorder;
+use tally::Tally;
 use video::{VideoReceiver, VideoStats};
 
 /// One slot as it stands. Times are in milliseconds since the bot began to join.
@@ -53,7 +66,7 @@ pub struct SlotStats {
 }
 
 /// How a slot treats what it receives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ReceiveOptions {
     /// When the bot began to join.
     pub(crate) joined: Instant,
@@ -61,6 +74,16 @@ pub(crate) struct ReceiveOptions {
     pub(crate) decode: bool,
     /// Where to write the pictures.
     pub(crate) record: Option<PathBuf>,
+    /// Who judges the sound.
+    pub(crate) scorer: Option<Arc<Scorer>>,
+}
+
+/// What to ask of the sender, of one stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    /// Packets to send again.
+    pub(crate) nacks: Vec<u16>,
+    pub(crate) key_frame: bool,
 }
 
 enum Media {
@@ -76,10 +99,15 @@ pub(crate) struct SlotReceiver {
     joined: Instant,
     track: Option<String>,
     continuity: Continuity,
+    nack: Option<NackGenerator>,
     media: Media,
+    scorer: Option<Arc<Scorer>>,
+    tally: Tally,
     recorder: Option<Recorder>,
     packets: u64,
     bytes: u64,
+    retransmitted_bytes: u64,
+    nacks: u64,
     first_packet: Option<Duration>,
     first_frame: Option<Duration>,
     last_packet: Option<Instant>,
@@ -107,10 +135,16 @@ impl SlotReceiver {
             joined: options.joined,
             track: None,
             continuity: Continuity::default(),
+            // Sound that comes a round trip late is of no use, and browsers do not ask for it.
+            nack: (kind == Kind::Video).then(NackGenerator::new),
             media,
+            scorer: options.scorer.clone(),
+            tally: Tally::default(),
             recorder,
             packets: 0,
             bytes: 0,
+            retransmitted_bytes: 0,
+            nacks: 0,
             first_packet: None,
             first_frame: None,
             last_packet: None,
@@ -118,11 +152,11 @@ impl SlotReceiver {
         })
     }
 
-    /// Takes a packet. `codec` is what its payload type was negotiated as, if that is video.
+    /// Takes a packet. `format` is what its payload type was negotiated as.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
-        codec: Option<VideoCodec>,
+        format: Option<Format>,
         packet: rtp::Packet,
     ) -> Result<(), BotError> {
         let Arrival::New(sequence_number) =
@@ -137,38 +171,80 @@ impl SlotReceiver {
         if let Some(last) = self.last_packet.replace(now) {
             self.longest_gap = self.longest_gap.max(now - last);
         }
-        match &mut self.media {
-            Media::Counted => {}
-            Media::Audio(audio) => {
-                audio.handle_packet(sequence_number, packet.payload);
+        if let Some(nack) = &mut self.nack {
+            nack.handle_packet(now, sequence_number);
+        }
+        match (&mut self.media, format, &self.nack) {
+            (Media::Audio(audio), Some(Format::Audio(format)), _) => {
+                audio.handle_packet(now, format, packet.header.timestamp, packet.payload);
                 self.first_frame.get_or_insert(since_join);
             }
-            Media::Video(video) => {
-                let Some(codec) = codec else { return Ok(()) };
-                video.handle_packet(now, sequence_number, codec, &packet);
+            (Media::Video(video), Some(Format::Video(codec)), Some(nack)) => {
+                video.handle_packet(now, sequence_number, codec, &packet, nack);
+            }
+            _ => {}
+        }
+        self.advance(now)
+    }
+
+    /// Shows and plays what is due.
+    fn advance(&mut self, now: Instant) -> Result<(), BotError> {
+        match (&mut self.media, &self.nack) {
+            (Media::Audio(audio), _) => {
+                audio.advance(now);
+                while let Some(window) = audio.poll_window() {
+                    if let Some(scorer) = &self.scorer {
+                        scorer.handle_window(window);
+                    }
+                }
+            }
+            (Media::Video(video), Some(nack)) => {
+                video.advance(now, nack);
                 while let Some(frame) = video.poll_frame() {
-                    self.first_frame.get_or_insert(since_join);
+                    self.first_frame.get_or_insert(now - self.joined);
                     if let Some(recorder) = &mut self.recorder {
                         recorder.write(&frame)?;
                     }
                 }
             }
+            _ => {}
         }
         Ok(())
     }
 
-    /// Whether to ask for a key frame now.
-    pub(crate) fn poll_key_frame_request(&mut self, now: Instant) -> bool {
-        match &mut self.media {
+    /// What to ask the sender for now.
+    pub(crate) fn poll_requests(&mut self, now: Instant) -> Result<Requests, BotError> {
+        let nacks = self.nack.as_mut().map(|nack| nack.poll_requests(now));
+        let nacks = nacks.unwrap_or_default();
+        self.nacks += u64::from(!nacks.is_empty());
+        // What is no longer asked for holds up nothing.
+        self.advance(now)?;
+        let key_frame = match &mut self.media {
             Media::Video(video) => video.poll_key_frame_request(now),
             Media::Counted | Media::Audio(_) => false,
-        }
+        };
+        Ok(Requests { nacks, key_frame })
     }
 
-    /// The server says what the slot shows from now on.
-    pub(crate) fn handle_track(&mut self, track: Option<String>) {
+    /// When to poll again though no packet comes.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.nack.as_ref().and_then(NackGenerator::next_deadline)
+    }
+
+    /// The server says what the slot shows from now on, and of whom.
+    pub(crate) fn handle_track(
+        &mut self,
+        now: Instant,
+        track: Option<String>,
+        from: Option<String>,
+    ) {
         if self.track != track {
             self.track = track;
+            let counters = self.counters(now);
+            if let Media::Audio(audio) = &mut self.media {
+                audio.handle_speaker(from.clone().filter(|_| self.scorer.is_some()));
+            }
+            self.tally.handle_shown(from, counters);
             self.handle_discontinuity();
         }
     }
@@ -176,9 +252,23 @@ impl SlotReceiver {
     /// What the slot shows is about to pause, or to go on after a pause.
     pub(crate) fn handle_discontinuity(&mut self) {
         self.last_packet = None;
-        if let Media::Video(video) = &mut self.media {
-            video.handle_discontinuity();
+        match &mut self.media {
+            Media::Video(video) => video.handle_discontinuity(),
+            Media::Audio(audio) => audio.handle_discontinuity(),
+            Media::Counted => {}
         }
+    }
+
+    /// How long an answer from the server takes.
+    pub(crate) fn handle_rtt(&mut self, rtt: Duration) {
+        if let Some(nack) = &mut self.nack {
+            nack.handle_rtt(rtt);
+        }
+    }
+
+    /// How many of the bytes came in retransmissions, as the connection counts them.
+    pub(crate) fn handle_retransmitted_bytes(&mut self, bytes: u64) {
+        self.retransmitted_bytes = bytes;
     }
 
     /// The track shown.
@@ -186,7 +276,80 @@ impl SlotReceiver {
         self.track.as_deref()
     }
 
-    pub(crate) fn stats(&self, now: Instant) -> SlotStats {
+    /// Whose track that is, if it is known.
+    pub(crate) fn from(&self) -> Option<&str> {
+        self.tally.shown()
+    }
+
+    /// Frames shown so far, in a video slot.
+    pub(crate) fn frames(&self) -> u64 {
+        match &self.media {
+            Media::Video(video) => video.counters().frames,
+            Media::Counted | Media::Audio(_) => 0,
+        }
+    }
+
+    /// What was received of each participant that the slot has shown.
+    pub(crate) fn received(&mut self, now: Instant) -> Vec<Received> {
+        let counters = self.counters(now);
+        let mut received = self.tally.received(&counters);
+        if let Some(scorer) = &self.scorer {
+            for one in &mut received {
+                if let Some(audio) = &mut one.audio {
+                    audio.score = scorer.score(&one.from);
+                }
+            }
+        }
+        received
+    }
+
+    /// The slot's counters as they stand, whomever it shows.
+    fn counters(&mut self, now: Instant) -> Received {
+        let (packets, bytes) = (self.packets, self.bytes);
+        let lost = self.continuity.lost() as i64;
+        let (mut audio, mut video) = (None, None);
+        match (self.kind, &mut self.media) {
+            (Kind::Audio, media) => {
+                let played = match media {
+                    Media::Audio(played) => {
+                        played.advance(now);
+                        played.counters().clone()
+                    }
+                    Media::Counted | Media::Video(_) => AudioReceived::default(),
+                };
+                audio = Some(AudioReceived {
+                    packets,
+                    lost,
+                    bytes,
+                    ..played
+                });
+            }
+            (Kind::Video, media) => {
+                let shown = match media {
+                    Media::Video(shown) => shown.counters(),
+                    Media::Counted | Media::Audio(_) => VideoReceived::default(),
+                };
+                video = Some(VideoReceived {
+                    packets,
+                    lost,
+                    bytes,
+                    retransmitted_bytes: self.retransmitted_bytes,
+                    nacks: self.nacks,
+                    ..shown
+                });
+            }
+        }
+        Received {
+            from: String::new(),
+            audio,
+            video,
+        }
+    }
+
+    pub(crate) fn stats(&mut self, now: Instant) -> SlotStats {
+        if let Media::Audio(audio) = &mut self.media {
+            audio.advance(now);
+        }
         let ms = |duration: Duration| duration.as_millis() as u64;
         let (audio, video) = match &self.media {
             Media::Counted => (None, None),

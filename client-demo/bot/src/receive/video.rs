@@ -1,8 +1,8 @@
 //! What a bot sees: packets put in order and joined to frames, and those frames judged as a decoder
 //! would: after a lost packet nothing can be shown until the next key frame.
 //!
-//! In: packets with extended sequence numbers, and the time. Out: frames, freezes, requests for key
-//! frames.
+//! In: packets with extended sequence numbers, the time, and which packets are still asked for. Out:
+//! frames, freezes, requests for key frames.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::codec::VideoCodec;
+use super::nack::NackGenerator;
+use crate::codec::{VideoCodec, vp8_size};
+use crate::sample::VideoReceived;
 
-/// How long a missing packet may take to be retransmitted before it is given up.
-const GAP_PATIENCE: Duration = Duration::from_millis(500);
 /// Packets that may wait behind a missing one.
 const MAX_WAITING: usize = 2048;
 /// Time between two requests for a key frame while none comes.
@@ -52,6 +52,7 @@ struct Waiting {
     timestamp: u32,
     marker: bool,
     payload: Bytes,
+    arrived: Instant,
 }
 
 /// A complete frame that can be shown, packet by packet.
@@ -65,7 +66,6 @@ pub(crate) struct ShownFrame {
 pub(crate) struct VideoReceiver {
     waiting: BTreeMap<u64, Waiting>,
     next: Option<u64>,
-    gap_since: Option<Instant>,
     frame: Vec<Waiting>,
     /// Whether every packet since a key frame has come.
     intact: bool,
@@ -76,6 +76,10 @@ pub(crate) struct VideoReceiver {
     shown: VecDeque<ShownFrame>,
     /// When the frames of the last second were shown.
     recent: VecDeque<Instant>,
+    size: Option<(u32, u32)>,
+    /// How long frames have waited from their first packet's arrival, all added up.
+    waited: Duration,
+    frozen: Duration,
     stats: VideoStats,
 }
 
@@ -86,6 +90,7 @@ impl VideoReceiver {
         sequence_number: u64,
         codec: VideoCodec,
         packet: &rtp::Packet,
+        nack: &NackGenerator,
     ) {
         let next = *self.next.get_or_insert(sequence_number);
         if sequence_number < next {
@@ -96,9 +101,10 @@ impl VideoReceiver {
             timestamp: packet.header.timestamp,
             marker: packet.header.marker,
             payload: packet.payload.clone(),
+            arrived: now,
         };
         self.waiting.insert(sequence_number, waiting);
-        self.advance(now);
+        self.advance(now, nack);
     }
 
     /// Whether to ask for a key frame now.
@@ -125,6 +131,22 @@ impl VideoReceiver {
         self.intervals.clear();
     }
 
+    /// The counters of the picture; packets are counted elsewhere.
+    pub(crate) fn counters(&self) -> VideoReceived {
+        VideoReceived {
+            frames: self.stats.frames,
+            key_frames: self.stats.key_frames,
+            freezes: self.stats.freezes,
+            frozen: self.frozen.as_secs_f64(),
+            width: self.size.map(|(width, _)| width),
+            height: self.size.map(|(_, height)| height),
+            key_frame_requests: self.stats.key_frame_requests,
+            jitter_buffer_delay: self.waited.as_secs_f64(),
+            jitter_buffer_emitted: self.stats.frames,
+            ..Default::default()
+        }
+    }
+
     pub(crate) fn stats(&self, now: Instant) -> VideoStats {
         let second = Duration::from_secs(1);
         let recent = self.recent.iter().filter(|shown| now - **shown <= second);
@@ -134,19 +156,18 @@ impl VideoReceiver {
         }
     }
 
-    fn advance(&mut self, now: Instant) {
+    /// Shows what can be shown. A missing packet holds up those behind it as long as it is asked for.
+    pub(crate) fn advance(&mut self, now: Instant, nack: &NackGenerator) {
         while let Some(next) = self.next {
             if let Some(packet) = self.waiting.remove(&next) {
                 self.next = Some(next + 1);
-                self.gap_since = None;
                 self.take(now, packet);
                 continue;
             }
             let Some((first_waiting, _)) = self.waiting.first_key_value() else {
                 return;
             };
-            let since = *self.gap_since.get_or_insert(now);
-            if now - since < GAP_PATIENCE && self.waiting.len() <= MAX_WAITING {
+            if nack.awaits(next) && self.waiting.len() <= MAX_WAITING {
                 return;
             }
             self.next = Some(*first_waiting);
@@ -185,6 +206,9 @@ impl VideoReceiver {
         if key {
             self.intact = true;
             self.wants_key_frame = false;
+            // Only VP8's is easily read.
+            let size = (codec == VideoCodec::Vp8).then(|| vp8_size(&first.payload));
+            self.size = size.flatten();
         }
         if !self.intact {
             self.stats.undecodable_frames += 1;
@@ -193,6 +217,8 @@ impl VideoReceiver {
         }
         self.stats.frames += 1;
         self.stats.key_frames += u64::from(key);
+        let first_arrival = frame.iter().map(|packet| packet.arrived).min();
+        self.waited += first_arrival.map_or(Duration::ZERO, |arrived| now - arrived);
         self.measure_interval(now);
         let payloads = frame.into_iter().map(|packet| packet.payload).collect();
         self.shown.push_back(ShownFrame { codec, payloads });
@@ -215,7 +241,8 @@ impl VideoReceiver {
             let average = self.intervals.iter().sum::<Duration>() / self.intervals.len() as u32;
             if interval >= (3 * average).max(average + FREEZE_MARGIN) {
                 self.stats.freezes += 1;
-                self.stats.freeze_ms += interval.as_millis() as u64;
+                self.frozen += interval;
+                self.stats.freeze_ms = self.frozen.as_millis() as u64;
             }
         }
         self.intervals.push_back(interval);
@@ -238,6 +265,7 @@ mod tests {
         now: Instant,
         sender: Packetizer,
         receiver: VideoReceiver,
+        nack: NackGenerator,
         next: u64,
     }
 
@@ -247,6 +275,7 @@ mod tests {
                 now: Instant::now(),
                 sender: Packetizer::video(VideoCodec::Vp8, 1, 96),
                 receiver: VideoReceiver::default(),
+                nack: NackGenerator::new(),
                 next: 1000,
             }
         }
@@ -265,13 +294,20 @@ mod tests {
                 if lost.contains(&index) {
                     withheld.push((self.next, packet));
                 } else {
-                    self.receiver
-                        .handle_packet(self.now, self.next, VideoCodec::Vp8, &packet);
+                    self.arrive(self.next, &packet);
                 }
                 self.next += 1;
             }
             self.now += FRAME;
+            self.nack.poll_requests(self.now);
+            self.receiver.advance(self.now, &self.nack);
             withheld
+        }
+
+        fn arrive(&mut self, number: u64, packet: &rtp::Packet) {
+            self.nack.handle_packet(self.now, number);
+            self.receiver
+                .handle_packet(self.now, number, VideoCodec::Vp8, packet, &self.nack);
         }
 
         fn frames(&mut self, count: usize) {
@@ -312,9 +348,7 @@ mod tests {
         story.frames(3);
         assert_eq!(story.shown(), (1, 0));
         for (number, packet) in withheld {
-            story
-                .receiver
-                .handle_packet(story.now, number, VideoCodec::Vp8, &packet);
+            story.arrive(number, &packet);
         }
         assert_eq!(story.shown(), (5, 0));
         assert!(!story.receiver.poll_key_frame_request(story.now));
@@ -326,17 +360,18 @@ mod tests {
         story.frame(true, &[]);
         story.frames(40);
         story.frame(false, &[1]);
-        story.frames(20);
+        // Ten requests of 100 ms each and some.
+        story.frames(40);
         assert!(story.receiver.poll_key_frame_request(story.now));
         let (frames, undecodable) = story.shown();
         assert_eq!(frames, 41);
-        assert!(undecodable > 15, "{undecodable}");
+        assert!(undecodable > 35, "{undecodable}");
         story.frame(true, &[]);
         story.frames(5);
         let stats = story.receiver.stats(story.now);
         assert_eq!((stats.frames, stats.key_frames, stats.freezes), (47, 2, 1));
-        // One lost frame and twenty behind it.
-        assert_eq!(stats.freeze_ms, 22 * 33);
+        // One lost frame and forty behind it.
+        assert_eq!(stats.freeze_ms, 42 * 33);
     }
 
     #[test]
@@ -364,9 +399,7 @@ mod tests {
         let mut story = Story::new();
         story.frame(true, &[]);
         let padding = rtp::Packet::default();
-        story
-            .receiver
-            .handle_packet(story.now, story.next, VideoCodec::Vp8, &padding);
+        story.arrive(story.next, &padding);
         story.next += 1;
         story.frames(1);
         assert_eq!(story.shown(), (2, 0));

@@ -1,12 +1,14 @@
-//! What a bot says: a tone or a WAV file, encoded with Opus in frames of 20 ms.
+//! What a bot says: made-up speech, a tone or a WAV file, encoded with Opus in frames of 20 ms.
 //!
-//! In: nothing but the source. Out: one Opus packet a call, for ever (a file is looped).
+//! In: the source and the losses to expect. Out: one Opus packet a call, for ever (speech and files
+//! are looped).
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bytes::Bytes;
 
+use super::speech::speech;
 use crate::BotError;
 
 /// Opus' RTP clock and the only sampling rate the bot takes, in Hz (RFC 7587 section 4.1).
@@ -19,6 +21,13 @@ const DEFAULT_TONE_HZ: f32 = 440.0;
 const TONE_AMPLITUDE: f32 = 0.25;
 /// More than a 20 ms frame takes at Opus' highest bitrate (RFC 6716 section 3.2.1).
 const MAX_OPUS_PACKET: usize = 1276;
+/// What browsers spend on a voice, in bits a second (libwebrtc's default for mono).
+const BITRATE: i32 = 32_000;
+/// The highest loss an encoder is told of, in percent: beyond, redundancy takes too much from the
+/// voice itself (libwebrtc's limit).
+const MAX_EXPECTED_LOSS: f64 = 20.0;
+/// How much of a reported loss counts beside those before (libwebrtc smooths as well).
+const NEW_LOSS_WEIGHT: f64 = 0.3;
 /// The largest WAV file read, in bytes: ten minutes of stereo.
 const MAX_WAV_BYTES: u64 = 128 << 20;
 
@@ -27,6 +36,9 @@ const MAX_WAV_BYTES: u64 = 128 << 20;
 pub enum AudioSource {
     /// No audio is published.
     None,
+    /// Speech-like sound, the same for the same speaker; its own name if none is given, so that
+    /// whoever hears a bot knows what it said.
+    Speech(Option<String>),
     /// A sine wave of this frequency in Hz.
     Tone(f32),
     /// A WAV file: 48 kHz, 16 bit, any number of channels; looped.
@@ -39,6 +51,8 @@ impl FromStr for AudioSource {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "none" => Ok(AudioSource::None),
+            None if text == "speech" => Ok(AudioSource::Speech(None)),
+            Some(("speech", speaker)) => Ok(AudioSource::Speech(Some(speaker.to_owned()))),
             None if text == "tone" => Ok(AudioSource::Tone(DEFAULT_TONE_HZ)),
             Some(("tone", hz)) => match hz.parse::<f32>() {
                 Ok(hz) if (20.0..=20_000.0).contains(&hz) => Ok(AudioSource::Tone(hz)),
@@ -48,9 +62,20 @@ impl FromStr for AudioSource {
             },
             _ if text.ends_with(".wav") => Ok(AudioSource::Wav(text.into())),
             _ => Err(format!(
-                "\"{text}\" is no audio source: give tone, tone:HZ, a .wav file or none"
+                "\"{text}\" is no audio source: give speech, speech:NAME, tone, tone:HZ, a .wav file or none"
             )),
         }
+    }
+}
+
+impl AudioSource {
+    /// What `speaker` says over and over, at 48 kHz; none if it is a tone or nothing.
+    pub(crate) fn repeated(&self, speaker: &str) -> Result<Option<Vec<f32>>, BotError> {
+        Ok(match self {
+            AudioSource::None | AudioSource::Tone(_) => None,
+            AudioSource::Speech(other) => Some(speech(other.as_deref().unwrap_or(speaker))),
+            AudioSource::Wav(path) => Some(read_wav(path)?),
+        })
     }
 }
 
@@ -58,6 +83,8 @@ impl FromStr for AudioSource {
 pub(crate) struct AudioEncoder {
     samples: Samples,
     encoder: opus::Encoder,
+    /// Of the packets, in percent.
+    expected_loss: f64,
 }
 
 enum Samples {
@@ -66,29 +93,54 @@ enum Samples {
 }
 
 impl AudioEncoder {
-    /// An encoder for the source, or none if nothing is to be published.
-    pub(crate) fn open(source: &AudioSource) -> Result<Option<AudioEncoder>, BotError> {
-        let samples = match source {
-            AudioSource::None => return Ok(None),
-            AudioSource::Tone(hz) => Samples::Tone {
+    /// An encoder for what `speaker` says, or none if nothing is to be published.
+    pub(crate) fn open(
+        source: &AudioSource,
+        speaker: &str,
+    ) -> Result<Option<AudioEncoder>, BotError> {
+        let samples = match (source, source.repeated(speaker)?) {
+            (_, Some(samples)) => Samples::Loop { samples, next: 0 },
+            (AudioSource::Tone(hz), _) => Samples::Tone {
                 step: hz / SAMPLE_RATE as f32,
                 phase: 0.0,
             },
-            AudioSource::Wav(path) => Samples::Loop {
-                samples: read_wav(path)?,
-                next: 0,
-            },
+            _ => return Ok(None),
         };
         let mut encoder =
             opus::Encoder::new(SAMPLE_RATE, opus::Channels::Mono, opus::Application::Voip)?;
+        encoder.set_bitrate(opus::Bitrate::Bits(BITRATE))?;
         encoder.set_inband_fec(true)?;
-        // Without an expected loss the encoder adds no redundancy at all.
-        encoder.set_packet_loss_perc(10)?;
-        Ok(Some(AudioEncoder { samples, encoder }))
+        Ok(Some(AudioEncoder {
+            samples,
+            encoder,
+            expected_loss: 0.0,
+        }))
+    }
+
+    /// The far side has lost this share of the packets since it last said so (`fraction_lost` of a
+    /// receiver report, RFC 3550 section 6.4.1). The encoder adds redundancy in proportion.
+    pub(crate) fn handle_loss(&mut self, fraction: f64) -> Result<(), BotError> {
+        let reported = 100.0 * fraction.clamp(0.0, 1.0);
+        self.expected_loss += NEW_LOSS_WEIGHT * (reported - self.expected_loss);
+        let told = self.expected_loss.min(MAX_EXPECTED_LOSS).round();
+        Ok(self.encoder.set_packet_loss_perc(told as i32)?)
     }
 
     /// The next 20 ms.
     pub(crate) fn next_packet(&mut self) -> Result<Bytes, BotError> {
+        let frame = self.next_frame();
+        Ok(self
+            .encoder
+            .encode_vec_float(&frame, MAX_OPUS_PACKET)?
+            .into())
+    }
+
+    /// Says 20 ms to nobody: time passes for the source too.
+    pub(crate) fn skip(&mut self) {
+        self.next_frame();
+    }
+
+    fn next_frame(&mut self) -> [f32; FRAME_SAMPLES] {
         let mut frame = [0.0; FRAME_SAMPLES];
         match &mut self.samples {
             Samples::Tone { step, phase } => {
@@ -104,10 +156,7 @@ impl AudioEncoder {
                 }
             }
         }
-        Ok(self
-            .encoder
-            .encode_vec_float(&frame, MAX_OPUS_PACKET)?
-            .into())
+        frame
     }
 }
 
@@ -194,6 +243,9 @@ mod tests {
     #[test]
     fn sources_are_named_on_the_command_line() {
         assert_eq!("none".parse(), Ok(AudioSource::None));
+        assert_eq!("speech".parse(), Ok(AudioSource::Speech(None)));
+        let bob = AudioSource::Speech(Some("bob".into()));
+        assert_eq!("speech:bob".parse(), Ok(bob));
         assert_eq!("tone".parse(), Ok(AudioSource::Tone(440.0)));
         assert_eq!("tone:1000".parse(), Ok(AudioSource::Tone(1000.0)));
         assert_eq!("a/b.wav".parse(), Ok(AudioSource::Wav("a/b.wav".into())));

@@ -1,7 +1,11 @@
 //! What a bot sends: encoded frames from a source, and those frames as RTP packets.
 
 pub(crate) mod audio;
+pub(crate) mod codec;
+pub(crate) mod made_up;
 pub(crate) mod packetize;
+pub(crate) mod speech;
+pub(crate) mod stream;
 pub(crate) mod video;
 
 use std::path::Path;

@@ -1,0 +1,53 @@
+/**
+ * A participant of a Confab call, by the web SDK as every other page uses it.
+ */
+
+import { Call } from "./sdk/confab.js";
+
+/** @import { Adapter, Audience, Settings } from "./types.js" */
+
+/** @implements {Adapter} */
+export class ConfabClient {
+  #call;
+
+  /**
+   * @param {Settings} settings
+   * @param {MediaStreamTrack[]} tracks
+   * @param {Audience} audience
+   */
+  constructor({ url, token, room, name, simulcast }, tracks, audience) {
+    const call = new Call({ url, token, room, name, tracks, simulcast });
+    let joined = false;
+    let media = false;
+    call.on("state", (state) => {
+      if (state.signaling && !joined) {
+        joined = true;
+        audience.joined();
+      }
+      if (state.media && !media) audience.connected();
+      media = state.media;
+    });
+    call.on("track", ({ participant, track }) => {
+      if (track.mediaStreamTrack) audience.shown(participant.name, track.mediaStreamTrack);
+    });
+    call.on("trackended", ({ participant, track }) => audience.hidden(participant.name, track.kind));
+    call.on("error", ({ error, fatal }) => {
+      if (fatal) audience.failed(error.message);
+      else console.warn(error.message);
+    });
+    this.#call = call;
+  }
+
+  async join() {
+    await this.#call.start();
+  }
+
+  async leave() {
+    await this.#call.leave();
+  }
+
+  connections() {
+    const connection = this.#call.peerConnection;
+    return connection ? [connection] : [];
+  }
+}

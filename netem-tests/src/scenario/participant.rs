@@ -1,0 +1,296 @@
+//! Who is in the call, behind what.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::link_change::LinkChange;
+use super::node::{Fields, unknown};
+use super::problem::Problems;
+use super::reference::LINK;
+use crate::lab::{Firewall, Nat};
+use crate::link::Impairment;
+use crate::units::parse_duration;
+
+/// More clients than this in one entry are a typing error.
+const MAX_COUNT: u32 = 1000;
+
+/// The sides of a picture, in pixels, that a camera may have.
+const SIDES: std::ops::RangeInclusive<u32> = 16..=8192;
+
+/// One client of a call.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Participant {
+    /// Its name in the call.
+    pub name: String,
+    /// What it is.
+    pub client: Client,
+    /// Whether it sends its voice.
+    pub audio: bool,
+    /// The size of the picture that it sends, if it sends one.
+    pub video: Option<Size>,
+    /// When it joins, from the beginning of the call.
+    pub joins: Duration,
+    /// The address translation it is behind.
+    pub nat: Nat,
+    /// What is let out at the beginning.
+    pub firewall: Firewall,
+    /// Its link to the server at the beginning.
+    pub uplink: Impairment,
+    /// Its link from the server at the beginning.
+    pub downlink: Impairment,
+}
+
+/// Width and height of a picture in pixels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Pixels in a line.
+    pub width: u32,
+    /// Lines.
+    pub height: u32,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Size {
+            width: 640,
+            height: 360,
+        }
+    }
+}
+
+/// What is in the call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    /// Chromium with a camera and a microphone that are files.
+    Browser,
+    /// confab-bot.
+    Bot,
+}
+
+/// Where a scenario is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tier {
+    /// In virtual time, with simulated clients.
+    Virtual,
+    /// In real time, with real clients in network namespaces.
+    Real,
+}
+
+/// What is a word in a scenario file.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// Every value and its word.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value of a word.
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::WORDS.iter().find(|(word, _)| *word == text);
+        let words = Self::WORDS.iter().map(|(word, _)| *word);
+        found
+            .map(|(_, value)| *value)
+            .ok_or_else(|| unknown(text, words))
+    }
+
+    /// The word of a value.
+    fn word(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, value)| *value == self);
+        found.map_or("", |(word, _)| word)
+    }
+}
+
+impl Word for Client {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("browser", Client::Browser), ("bot", Client::Bot)];
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Word for Tier {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("virtual", Tier::Virtual), ("real", Tier::Real)];
+}
+
+impl Word for Nat {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Nat::None),
+        ("full-cone", Nat::FullCone),
+        ("address-restricted", Nat::AddressRestricted),
+        ("port-restricted", Nat::PortRestricted),
+        ("symmetric", Nat::Symmetric),
+    ];
+}
+
+impl Word for Firewall {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Firewall::None),
+        ("no-udp", Firewall::NoUdp),
+        ("tcp-443-only", Firewall::Tcp443Only),
+    ];
+}
+
+/// The names in a scenario: of entries, each of one client or of several.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    entries: Vec<(String, Vec<String>)>,
+}
+
+impl Names {
+    /// The clients of this name, of an entry or of one client.
+    pub(super) fn clients(&self, name: &str) -> Result<Vec<String>, String> {
+        let clients = || self.entries.iter().flat_map(|(_, clients)| clients);
+        if let Some((_, clients)) = self.entries.iter().find(|(entry, _)| entry == name) {
+            return Ok(clients.clone());
+        }
+        if let Some(client) = clients().find(|client| *client == name) {
+            return Ok(vec![client.clone()]);
+        }
+        let entries = self.entries.iter().map(|(entry, _)| entry.as_str());
+        let what = unknown(name, entries.chain(clients().map(String::as_str)));
+        Err(format!("in the call, {what}"))
+    }
+
+    pub(super) fn everyone(&self) -> Vec<String> {
+        let clients = self.entries.iter().flat_map(|(_, clients)| clients);
+        clients.cloned().collect()
+    }
+}
+
+/// Reads one `[[participant]]`: as many clients as its `count` says.
+pub(super) fn read(
+    mut fields: Fields,
+    beside: &Path,
+    duration: Duration,
+    names: &mut Names,
+    problems: &mut Problems,
+) -> Vec<Participant> {
+    let name_line = fields.line_of("name");
+    let name = fields.need("name", problems, parse_name);
+    let client = fields.need("client", problems, Client::parse);
+    let (audio, video) = read_publish(&mut fields, problems);
+    let joins_line = fields.line_of("joins");
+    let joins = fields.parse("joins", problems, parse_duration);
+    let joins = joins.unwrap_or_default();
+    if joins >= duration {
+        let what = "nobody joins after the end of the call";
+        problems.add(joins_line, fields.key("joins"), what);
+    }
+    let count_line = fields.line_of("count");
+    let count = fields.parse("count", problems, |text| {
+        let count = text.parse().ok().filter(|n| (1..=MAX_COUNT).contains(n));
+        count.ok_or_else(|| format!("\"{text}\" is not a number from 1 to {MAX_COUNT}"))
+    });
+    if count.is_some() && client == Some(Client::Browser) {
+        let what = "only bots come in numbers: write each browser down, or use client = \"bot\"";
+        problems.add(count_line, fields.key("count"), what);
+    }
+    let nat = fields.parse("nat", problems, Nat::parse);
+    let firewall = fields.parse("firewall", problems, Firewall::parse);
+    let (uplink, downlink) = read_links(&mut fields, beside, problems);
+    let mut state = |name: &str, line: usize, change: &LinkChange| {
+        change.apply(&Impairment::default()).unwrap_or_else(|what| {
+            problems.add(line, fields.key(name), what);
+            Impairment::default()
+        })
+    };
+    let uplink = state("uplink", fields.line, &uplink);
+    let downlink = state("downlink", fields.line, &downlink);
+    fields.finish(problems);
+    let Some(name) = name else {
+        return Vec::new();
+    };
+    let clients = match count {
+        Some(count) => (1..=count).map(|n| format!("{name}-{n}")).collect(),
+        None => vec![name.clone()],
+    };
+    let taken = |name: &String| names.clients(name).is_ok();
+    if let Some(twice) = [&name].into_iter().chain(&clients).find(|name| taken(name)) {
+        let what = format!("there is a \"{twice}\" in the call already");
+        problems.add(name_line, "participant.name", what);
+    }
+    names.entries.push((name, clients.clone()));
+    // Its name is known all the same, so that nothing else is blamed for using it.
+    let Some(client) = client else {
+        return Vec::new();
+    };
+    clients
+        .into_iter()
+        .map(|name| Participant {
+            name,
+            client,
+            audio,
+            video,
+            joins,
+            nat: nat.unwrap_or(Nat::None),
+            firewall: firewall.unwrap_or(Firewall::None),
+            uplink: uplink.clone(),
+            downlink: downlink.clone(),
+        })
+        .collect()
+}
+
+/// `link`, `uplink` and `downlink` of a table: what they say together, upward first.
+pub(super) fn read_links(
+    fields: &mut Fields,
+    beside: &Path,
+    problems: &mut Problems,
+) -> (LinkChange, LinkChange) {
+    let both = fields.table("link", LINK, problems);
+    let (up, down) = both.map_or_else(Default::default, |both| {
+        LinkChange::read_both(both, beside, problems)
+    });
+    let mut one = |name| {
+        let fields = fields.table(name, LINK, problems);
+        fields.map_or_else(LinkChange::default, |fields| {
+            LinkChange::read(fields, beside, problems)
+        })
+    };
+    let (uplink, downlink) = (one("uplink"), one("downlink"));
+    (up.overridden_by(&uplink), down.overridden_by(&downlink))
+}
+
+fn read_publish(fields: &mut Fields, problems: &mut Problems) -> (bool, Option<Size>) {
+    let size = fields.parse("video", problems, |text| {
+        let (width, height) = text.split_once('x').unwrap_or((text, ""));
+        let side = |text: &str| text.parse().ok().filter(|side| SIDES.contains(side));
+        match (side(width), side(height)) {
+            (Some(width), Some(height)) => Ok(Size { width, height }),
+            _ => Err(format!("\"{text}\" is not a size, like 640x360")),
+        }
+    });
+    let video = Some(size.unwrap_or_default());
+    let Some(kinds) = fields.texts("publish", problems) else {
+        return (true, video);
+    };
+    for (line, kind) in &kinds {
+        if kind != "audio" && kind != "video" {
+            problems.add(
+                *line,
+                fields.key("publish"),
+                unknown(kind, ["audio", "video"].into_iter()),
+            );
+        }
+    }
+    let has = |wanted: &str| kinds.iter().any(|(_, kind)| kind == wanted);
+    (has("audio"), video.filter(|_| has("video")))
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(is_allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "\"{text}\" is no name: small letters, digits and -, and a letter first"
+        ))
+    }
+}

@@ -1,0 +1,141 @@
+//! What people ask of the server, and what it answers.
+
+use confab_sfu::api::{CommandError, Offer, OfferError, PeerStats, Publish, SlotChoice, Stats};
+use confab_sfu::control::{Reply, Request};
+use confab_sfu::types::{Mid, TrackId};
+
+use super::call::{Call, Person};
+
+impl Call {
+    /// Somebody offers what they want now.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    ///
+    /// # Panics
+    /// When the answer does not fit the offer.
+    pub fn offer(&mut self, person: Person, publish: Publish) -> Result<(), OfferError> {
+        let participant = &mut self.people[person.0];
+        let offer = Offer {
+            sdp: participant.client.offer(),
+            publish,
+            may_publish: true,
+            may_subscribe: true,
+        };
+        let (room, peer) = (participant.room, participant.client.peer);
+        let answer = match self.request(Request::Offer(room, peer, offer)) {
+            Reply::Offer(result) => result?,
+            other => panic!("{other:?} to an offer"),
+        };
+        let participant = &mut self.people[person.0];
+        participant.tracks = answer.tracks;
+        participant.slots = answer.slots;
+        let taken = participant.client.handle_answer(self.now, &answer.sdp);
+        let name = &participant.client.name;
+        assert!(taken.is_ok(), "{name}: {taken:?}\n{}", answer.sdp);
+        Ok(())
+    }
+
+    /// Somebody publishes an m-line that is negotiated.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn publish(&mut self, person: Person, mid: Mid) -> Result<TrackId, CommandError> {
+        match self.request(Request::Publish(self.peer(person), mid)) {
+            Reply::Publish(result) => {
+                let info = result?;
+                self.people[person.0].tracks.push(info);
+                Ok(info.track)
+            }
+            other => panic!("{other:?} to publish"),
+        }
+    }
+
+    /// Somebody takes a track back.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn unpublish(&mut self, person: Person, track: TrackId) -> Result<(), CommandError> {
+        self.people[person.0].tracks.retain(|t| t.track != track);
+        self.done(Request::Unpublish(self.peer(person), track))
+    }
+
+    /// Somebody mutes a track or unmutes it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn mute(
+        &mut self,
+        person: Person,
+        track: TrackId,
+        muted: bool,
+    ) -> Result<(), CommandError> {
+        self.done(Request::Mute(self.peer(person), track, muted))
+    }
+
+    /// Somebody chooses what a slot shows.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn subscribe(
+        &mut self,
+        person: Person,
+        mid: Mid,
+        choice: SlotChoice,
+    ) -> Result<Option<TrackId>, CommandError> {
+        match self.request(Request::Subscribe(self.peer(person), mid, choice)) {
+            Reply::Subscribe(result) => {
+                let shows = result?;
+                let slots = &mut self.people[person.0].slots;
+                for slot in slots.iter_mut().filter(|slot| slot.mid == mid) {
+                    slot.track = shows;
+                }
+                Ok(shows)
+            }
+            other => panic!("{other:?} to subscribe"),
+        }
+    }
+
+    /// Somebody leaves and says so.
+    pub fn leave(&mut self, person: Person) {
+        let done = self.done(Request::Close(self.peer(person)));
+        assert_eq!(done, Ok(()));
+        self.people[person.0].is_there = false;
+    }
+
+    /// The server's counters.
+    pub fn stats(&mut self) -> Stats {
+        match self.request(Request::Stats) {
+            Reply::Stats(stats) => stats,
+            other => panic!("{other:?} to stats"),
+        }
+    }
+
+    /// How often the server dropped something for a reason.
+    pub fn dropped(&mut self, reason: &str) -> u64 {
+        let total = self.stats().total();
+        total.dropped.get(reason).copied().unwrap_or_default()
+    }
+
+    /// The server's counters of one person's connection.
+    pub fn peer_stats(&mut self, person: Person) -> Option<PeerStats> {
+        match self.request(Request::PeerStats(self.peer(person))) {
+            Reply::PeerStats(stats) => stats.map(|stats| *stats),
+            other => panic!("{other:?} to stats of a peer"),
+        }
+    }
+
+    fn done(&mut self, request: Request) -> Result<(), CommandError> {
+        match self.request(request) {
+            Reply::Done(result) => result,
+            other => panic!("{other:?} to a command"),
+        }
+    }
+
+    /// Asks the server for something that the verbs above do not have.
+    pub fn request(&mut self, request: Request) -> Reply {
+        let reply = self.plane.request(self.now, request);
+        self.settle();
+        reply
+    }
+}

@@ -1,0 +1,170 @@
+//! What a client tells the server of what it receives, and what it does when the server tells it.
+
+use std::time::{Duration, Instant};
+
+use confab_sfu::media::Kind;
+use confab_sfu::rtp::rtcp::{Packet, PacketStatus, Packets, ReportBlock, SenderInfo, round_trip};
+
+use super::Client;
+use super::nack::DEFAULT_ROUND_TRIP;
+use super::reception::SenderReport;
+
+/// Time between two reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time to the first reports, as libwebrtc's, which halves the interval for the first.
+pub(super) const FIRST_REPORT: Duration = Duration::from_millis(500);
+
+impl Client {
+    pub(super) fn handle_rtcp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<(), String> {
+        // The end of the server's handshake was lost: it will come again, this will not.
+        let Some(secured) = &mut self.secured else {
+            return Ok(());
+        };
+        let len = secured
+            .receiver
+            .open_rtcp(bytes)
+            .map_err(|e| e.to_string())?;
+        for packet in Packets::new(&bytes[..len]) {
+            match packet.map_err(|e| e.to_string())? {
+                Packet::SenderReport(report) => {
+                    let info = report.info;
+                    let slot = self.slots.iter_mut().find(|slot| slot.ssrc == info.ssrc);
+                    if let Some(slot) = slot {
+                        slot.handle_sender_report(SenderReport {
+                            ntp: info.ntp,
+                            timestamp: info.rtp_timestamp,
+                            at: now,
+                        });
+                    }
+                    self.handle_blocks(now, report.blocks());
+                }
+                Packet::ReceiverReport(report) => self.handle_blocks(now, report.blocks()),
+                Packet::Nack(nack) => {
+                    let lost: Vec<u16> = nack.lost().collect();
+                    for source in &mut self.sources {
+                        let round_trip = self.round_trip.unwrap_or_default();
+                        source.resend(now, nack.media, &lost, round_trip, &mut self.outgoing);
+                    }
+                }
+                Packet::PictureLoss(request) => {
+                    let is_sound = self
+                        .sources
+                        .iter()
+                        .any(|s| s.kind == Kind::Audio && s.encodings[0].ssrc == request.media);
+                    if is_sound && !self.setup.is_tolerant {
+                        return Err("a key frame was asked of sound".into());
+                    }
+                    for source in &mut self.sources {
+                        source.key_frame_wanted(now, request.media);
+                    }
+                }
+                Packet::FullIntraRequest(request) => {
+                    for (ssrc, _) in request.entries() {
+                        for source in &mut self.sources {
+                            source.key_frame_wanted(now, ssrc);
+                        }
+                    }
+                }
+                Packet::TransportFeedback(feedback) => {
+                    let statuses = feedback.statuses();
+                    let received = statuses.filter(|(_, status)| *status != PacketStatus::Lost);
+                    self.packets_acknowledged += received.count() as u64;
+                }
+                Packet::Unknown { packet_type, .. } => {
+                    return Err(format!("RTCP packet type {packet_type}"));
+                }
+                _ => {}
+            }
+        }
+        self.send_outgoing();
+        Ok(())
+    }
+
+    /// Measures the round trip (RFC 3550 section 6.4.1).
+    fn handle_blocks(&mut self, now: Instant, blocks: impl Iterator<Item = ReportBlock>) {
+        let now_ntp = self.clock.ntp(now);
+        for block in blocks {
+            let measured = round_trip(now_ntp, block.last_sender_report, block.delay_since_last);
+            self.round_trip = measured.or(self.round_trip);
+        }
+    }
+
+    /// Sends what feedback is due.
+    pub(super) fn send_feedback(&mut self, now: Instant) {
+        self.ask_again(now);
+        self.tell_arrivals(now);
+        if self.next_report.is_some_and(|due| now >= due) {
+            self.next_report = Some(now + REPORT_INTERVAL);
+            self.report(now);
+        }
+    }
+
+    fn ask_again(&mut self, now: Instant) {
+        let sender = self.rtcp_ssrc;
+        let round_trip = self.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            let (ssrc, lost) = (slot.ssrc, slot.poll_nack(now, round_trip));
+            let wants_key_frame = slot.poll_key_frame(now);
+            if !lost.is_empty() {
+                self.send_rtcp(|writer| writer.nack(sender, ssrc, &lost));
+            }
+            if wants_key_frame {
+                self.send_rtcp(|writer| writer.picture_loss(sender, ssrc));
+            }
+        }
+    }
+
+    fn tell_arrivals(&mut self, now: Instant) {
+        let Some(media) = self.slots.first().map(|slot| slot.ssrc) else {
+            return;
+        };
+        let mut told = Vec::new();
+        let mut buffer = [0; 1200];
+        self.arrivals
+            .poll(now, self.rtcp_ssrc, media, &mut buffer, |packet| {
+                told.push(packet.to_vec());
+            });
+        for packet in told {
+            self.send_plain_rtcp(&packet);
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        let ntp = self.clock.ntp(now);
+        let since_beginning = now - self.epoch;
+        let infos: Vec<SenderInfo> = self
+            .sources
+            .iter()
+            .flat_map(|source| {
+                let rtp_timestamp = source.timestamp(since_beginning);
+                source
+                    .reports()
+                    .map(move |(ssrc, packets, octets)| SenderInfo {
+                        ssrc,
+                        ntp,
+                        rtp_timestamp,
+                        packet_count: packets,
+                        octet_count: octets,
+                    })
+            })
+            .collect();
+        let blocks: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter_map(|s| s.report_block(now))
+            .collect();
+        let own = self.rtcp_ssrc;
+        for info in infos {
+            self.send_rtcp(|writer| {
+                writer.sender_report(info, &[])?;
+                writer.cname(info.ssrc, "client")
+            });
+        }
+        self.send_rtcp(|writer| {
+            writer.receiver_report(own, &blocks)?;
+            writer.cname(own, "client")
+        });
+    }
+}
