@@ -214,7 +214,12 @@ export class Media extends Emitter {
     const newConnection = purpose === FRESH || !this.#answered;
     const pc = newConnection ? this.#open() : /** @type {RTCPeerConnection} */ (this.#pc);
     this.#addLines(pc);
-    await pc.setLocalDescription(await pc.createOffer({ iceRestart: purpose === RESTART }));
+    const offer = await pc.createOffer({ iceRestart: purpose === RESTART });
+    try {
+      await pc.setLocalDescription({ type: "offer", sdp: withAudioNack(offer.sdp ?? "") });
+    } catch {
+      await pc.setLocalDescription(offer);
+    }
     const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;
     try {
       const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection });
@@ -331,6 +336,22 @@ export class Media extends Emitter {
     this.#connected = connected;
     this.emit("connected", connected);
   }
+}
+
+/**
+ * Has published sound sent again when it is asked for. Chromium can, and offers it to nobody; there is
+ * no other way to tell it. Slots go without: what they are sent is protected in advance.
+ * @param {string} sdp
+ */
+function withAudioNack(sdp) {
+  const sections = sdp.split(/^(?=m=)/m).map((section) => {
+    const opus = /^a=rtpmap:(\d+) opus\//m.exec(section)?.[1];
+    const isPublished = /^a=send(only|recv)\r?$/m.test(section);
+    if (!opus || !section.startsWith("m=audio") || !isPublished) return section;
+    if (new RegExp(`^a=rtcp-fb:(${opus}|\\*) nack\\r?$`, "m").test(section)) return section;
+    return section.replace(new RegExp(`^a=rtpmap:${opus} .*\\r\\n`, "m"), `$&a=rtcp-fb:${opus} nack\r\n`);
+  });
+  return sections.join("");
 }
 
 /**

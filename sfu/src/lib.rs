@@ -9,13 +9,15 @@
 //! 1. [`worker::udp`] receives a batch of datagrams; `worker/demux.rs` finds the peer each is from.
 //! 2. [`peer`] is one client's connection: [`peer::ice`] proves where it is, [`peer::dtls`] agrees on
 //!    keys, [`peer::srtp`] opens the packet, [`peer::receive`] finds out which stream it belongs to.
-//! 3. [`publish`] is a track as it is published: [`publish::encoding`] numbers its packets,
+//! 3. [`publish`] is a track as it is published: [`publish::receive`] makes plain media of its
+//!    packets and of what RED and FEC give back, [`publish::encoding`] numbers them,
 //!    [`publish::nack`] and [`publish::keyframe`] ask for what is missing, [`publish::feed`] keeps
 //!    them for every subscriber on the worker, and the mailbox ([`worker::mailbox`]) hands them to
 //!    workers that have more.
 //! 4. [`subscribe`] is a track as one subscriber gets it: [`subscribe::slot`] is a receive m-line,
-//!    [`subscribe::layer`] picks the encoding, [`subscribe::rewrite`] renumbers, and
-//!    [`subscribe::retransmit`] answers NACKs.
+//!    [`subscribe::layer`] picks the encoding, [`subscribe::rewrite`] renumbers,
+//!    [`subscribe::retransmit`] answers NACKs, and [`subscribe::protect`] makes FEC.
+//!    [`subscribe::policy`] decides what is used against loss.
 //! 5. [`peer::egress`] writes and seals the packet into [`worker::outbox`], whose runs leave in few
 //!    system calls.
 //!

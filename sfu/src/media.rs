@@ -98,6 +98,19 @@ pub struct PayloadMap {
     pub transport_cc: bool,
 }
 
+/// The payload types by which one m-line repairs beside retransmission, where negotiated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RepairFormats {
+    /// RED (RFC 2198): with Opus in it on an audio m-line, with any codec or ULPFEC on a video one.
+    pub red: Option<u8>,
+    /// The retransmissions of RED packets.
+    pub red_rtx: Option<u8>,
+    /// ULPFEC (RFC 5109), only ever within RED.
+    pub ulpfec: Option<u8>,
+    /// FlexFEC-03, on an SSRC of its own.
+    pub flexfec: Option<u8>,
+}
+
 /// A header extension we understand.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]

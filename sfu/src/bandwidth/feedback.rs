@@ -1,11 +1,14 @@
 //! Transport-wide congestion control feedback for what a peer sends us
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 //!
-//! In: transport-wide sequence numbers and when they arrived. Out: every [`INTERVAL`], RTCP packets
-//! that tell of the arrivals since the last ones. The sender estimates its bandwidth from them.
+//! In: transport-wide sequence numbers, when they were sent and when they arrived. Out: every
+//! [`INTERVAL`], RTCP packets that tell of the arrivals since the last ones. The sender estimates its
+//! bandwidth from them, so loss that is not congestion is not told: see
+//! [`link_loss`](super::link_loss).
 
 use std::time::{Duration, Instant};
 
+use super::link_loss::LinkLoss;
 use crate::rtp::rtcp::{ArrivalReport, Writer};
 use crate::types::Ssrc;
 
@@ -25,11 +28,15 @@ pub struct FeedbackRecorder {
     next: Option<Instant>,
     next_sequence: Option<u16>,
     count: u8,
+    link_loss: LinkLoss,
 }
 
 impl FeedbackRecorder {
-    /// Notes an arrival.
-    pub fn handle_packet(&mut self, now: Instant, sequence: u16) {
+    /// Notes an arrival. `send_time` is the packet's absolute send time, if it has one.
+    pub fn handle_packet(&mut self, now: Instant, sequence: u16, send_time: Option<u32>) {
+        if let Some(send_time) = send_time {
+            self.link_loss.handle_packet(now, send_time);
+        }
         let epoch = *self.epoch.get_or_insert(now);
         if self.arrivals.len() < MAX_ARRIVALS {
             self.arrivals
@@ -60,10 +67,9 @@ impl FeedbackRecorder {
         let Some(&(first, _)) = self.arrivals.first() else {
             return;
         };
-        // Within one interval numbers are far less than half a cycle apart.
-        self.arrivals
-            .sort_by_key(|&(sequence, _)| sequence.wrapping_sub(first) as i16);
+        self.sort_arrivals(first);
         self.arrivals.dedup_by_key(|&mut (sequence, _)| sequence);
+        self.forgive_link_loss();
         let mut rest = &self.arrivals[..];
         while let Some(&(first, _)) = rest.first() {
             let mut writer = Writer::new(buffer);
@@ -85,6 +91,43 @@ impl FeedbackRecorder {
             rest = more;
         }
         self.arrivals.clear();
+    }
+
+    /// Enters packets that the link lost as arrived, each with the one after it.
+    fn forgive_link_loss(&mut self) {
+        let (Some(&(first, _)), Some(&(last, _))) = (self.arrivals.first(), self.arrivals.last())
+        else {
+            return;
+        };
+        let expected = self.next_sequence.unwrap_or(first);
+        let sent = usize::from(last.wrapping_sub(expected)) + 1;
+        // What is older than the last report has been told of.
+        let came = |&&(sequence, _): &&(u16, Duration)| sequence.wrapping_sub(expected) < 0x8000;
+        let lost = sent.saturating_sub(self.arrivals.iter().filter(came).count());
+        if sent > MAX_ARRIVALS {
+            return;
+        }
+        let mut forgiven = self.link_loss.forgive(sent, lost);
+        let mut expected = expected;
+        for index in 0..self.arrivals.len() {
+            let (sequence, at) = self.arrivals[index];
+            if sequence.wrapping_sub(expected) >= 0x8000 {
+                continue;
+            }
+            while forgiven > 0 && expected != sequence {
+                self.arrivals.push((expected, at));
+                expected = expected.wrapping_add(1);
+                forgiven -= 1;
+            }
+            expected = sequence.wrapping_add(1);
+        }
+        self.sort_arrivals(first);
+    }
+
+    /// Within one interval numbers are far less than half a cycle apart.
+    fn sort_arrivals(&mut self, near: u16) {
+        self.arrivals
+            .sort_unstable_by_key(|&(sequence, _)| sequence.wrapping_sub(near) as i16);
     }
 }
 
@@ -116,15 +159,36 @@ mod tests {
         let mut recorder = FeedbackRecorder::default();
         assert_eq!(recorder.next_deadline(), None);
         for sequence in [65_534, 0, 65_535, 0] {
-            recorder.handle_packet(start, sequence);
+            recorder.handle_packet(start, sequence, None);
         }
         assert_eq!(poll(&mut recorder, start), []);
         let statuses = poll(&mut recorder, start + INTERVAL);
         assert_eq!(statuses, [(65_534, true), (65_535, true), (0, true)]);
-        recorder.handle_packet(start + INTERVAL, 2);
+        recorder.handle_packet(start + INTERVAL, 2, None);
         let statuses = poll(&mut recorder, start + 2 * INTERVAL);
         assert_eq!(statuses, [(1, false), (2, true)]);
         assert_eq!(poll(&mut recorder, start + 20 * INTERVAL), []);
+    }
+
+    #[test]
+    fn what_an_idle_link_loses_is_reported_as_arrived_with_the_next() {
+        let start = Instant::now();
+        let mut recorder = FeedbackRecorder::default();
+        let mut lost = Vec::new();
+        for interval in 0..50u32 {
+            let now = start + INTERVAL * interval;
+            for packet in (0..20).filter(|packet| packet % 4 != 1) {
+                let ticks = (interval * 100 * 262_144 / 1000) & 0xff_ffff;
+                recorder.handle_packet(now, (interval * 20 + packet) as u16, Some(ticks));
+            }
+            let statuses = poll(&mut recorder, now + INTERVAL);
+            if interval > 0 {
+                assert_eq!(statuses.len(), 20);
+            }
+            lost.extend(statuses.iter().filter(|(_, came)| !came).map(|_| interval));
+        }
+        // At first it is not known to be usual.
+        assert!(lost.iter().all(|interval| *interval < 2), "{lost:?}");
     }
 
     #[test]
@@ -132,7 +196,7 @@ mod tests {
         let start = Instant::now();
         let mut recorder = FeedbackRecorder::default();
         for sequence in 0..u16::MAX {
-            recorder.handle_packet(start, sequence);
+            recorder.handle_packet(start, sequence, None);
         }
         assert_eq!(poll(&mut recorder, start + INTERVAL).len(), MAX_ARRIVALS);
     }

@@ -1,3 +1,4 @@
 //! Congestion control: what the network can carry.
 
 pub mod feedback;
+mod link_loss;

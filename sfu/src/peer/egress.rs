@@ -15,7 +15,7 @@ use crate::worker::outbox::Outbox;
 
 /// Room for a header with all its extensions: 12 bytes and the largest block that our bounded
 /// values and a dependency descriptor of 255 bytes can make.
-const MAX_HEADER: usize = 512;
+pub const MAX_HEADER: usize = 512;
 
 /// What a packet to a subscriber is made of.
 #[derive(Debug)]
@@ -30,10 +30,43 @@ pub struct Outgoing<'a> {
     pub extensions: HeaderExtensions,
     /// The dependency descriptor, patched.
     pub descriptor: &'a [u8],
-    /// The original sequence number, in a retransmission (RFC 4588 section 4).
-    pub original: Option<u16>,
+    /// What stands before the payload and is not patched: the original sequence number of a
+    /// retransmission (RFC 4588 section 4), or RED with what it repeats (RFC 2198).
+    pub prefix: &'a [u8],
     /// The payload before patching.
     pub payload: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    /// Writes the header, with these values for what is filled in last. Returns its length.
+    pub fn write_header(
+        &self,
+        buffer: &mut [u8],
+        payload_type: u8,
+        transport_sequence: u16,
+        abs_send_time: u32,
+    ) -> Option<usize> {
+        let extensions = HeaderExtensions {
+            transport_sequence: Some(transport_sequence),
+            abs_send_time: Some(abs_send_time),
+            dependency_descriptor: None,
+            ..self.extensions
+        };
+        let fields = HeaderFields {
+            sequence: self.sequence.wire(),
+            payload_type,
+            ..self.fields
+        };
+        write_header(buffer, fields, |writer| {
+            extensions.write(writer, self.map, &[]);
+            if let Some(id) = self.map.id(Extension::DependencyDescriptor)
+                && !self.descriptor.is_empty()
+            {
+                writer.put(id, self.descriptor);
+            }
+        })
+        .ok()
+    }
 }
 
 /// The way out to one peer.
@@ -60,34 +93,20 @@ impl Egress<'_> {
         packet: &Outgoing<'_>,
         patch: impl FnOnce(&mut [u8]),
     ) -> Option<usize> {
-        let mut extensions = packet.extensions;
-        extensions.transport_sequence = Some(*self.transport_sequence);
-        extensions.abs_send_time = Some(extension::abs_send_time(
-            self.clock.since_unix_epoch(self.now),
-        ));
-        extensions.dependency_descriptor = None;
-        let original = packet.original.map(u16::to_be_bytes);
-        let original = original.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-        let payload_len = original.len() + packet.payload.len();
+        let transport_sequence = *self.transport_sequence;
+        let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
+        let payload_len = packet.prefix.len() + packet.payload.len();
         let srtp = &mut *self.srtp;
         let room = MAX_HEADER + payload_len + MAX_SRTP_TRAILER;
         let sent = self.outbox.push(self.destination, room, |buffer| {
-            let fields = HeaderFields {
-                sequence: packet.sequence.wire(),
-                ..packet.fields
-            };
-            let header = write_header(buffer, fields, |writer| {
-                extensions.write(writer, packet.map, &[]);
-                if let Some(id) = packet.map.id(Extension::DependencyDescriptor)
-                    && !packet.descriptor.is_empty()
-                {
-                    writer.put(id, packet.descriptor);
-                }
-            })
-            .ok()?;
+            let payload_type = packet.fields.payload_type;
+            let header =
+                packet.write_header(buffer, payload_type, transport_sequence, send_time)?;
             let len = header + payload_len;
-            let (head, body) = buffer.get_mut(header..len)?.split_at_mut(original.len());
-            head.copy_from_slice(original);
+            let (head, body) = buffer
+                .get_mut(header..len)?
+                .split_at_mut(packet.prefix.len());
+            head.copy_from_slice(packet.prefix);
             body.copy_from_slice(packet.payload);
             patch(body);
             srtp.seal_rtp(buffer, len, packet.sequence.rollover()).ok()

@@ -62,7 +62,16 @@ struct Secured {
 struct Route {
     publication: usize,
     encoding: u8,
-    is_rtx: bool,
+    role: Role,
+}
+
+/// What a stream is for its encoding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Media,
+    Retransmission,
+    /// FlexFEC.
+    Repair,
 }
 
 /// One client.
@@ -77,13 +86,15 @@ pub struct Peer {
     dtls: DtlsEndpoint,
     negotiation: Negotiation,
     secured: Option<Secured>,
-    /// What each SSRC is; at most two for each encoding.
+    /// What each SSRC is; at most three for each encoding.
     routes: HashMap<Ssrc, Route>,
     /// The ids that the client's packets may carry. Within a BUNDLE group an id means the same on
     /// every m-line (RFC 8843 section 9.2), so one map serves all.
     extensions: ExtensionMap,
     feedback: FeedbackRecorder,
     flood: FloodGuard,
+    /// The publication that the last RTP datagram was for.
+    repairing: Option<usize>,
     transport_sequence: u16,
     /// The SSRC that our RTCP comes from.
     rtcp_ssrc: Ssrc,
@@ -155,6 +166,7 @@ impl Peer {
             extensions: ExtensionMap::default(),
             feedback: FeedbackRecorder::default(),
             flood: FloodGuard::default(),
+            repairing: None,
             transport_sequence: 0,
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,

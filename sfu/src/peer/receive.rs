@@ -3,8 +3,9 @@
 //! In: SRTP datagrams from a validated address. Out: the plaintext packet with what the track's
 //! feed needs to know of it. An SSRC is bound to a stream only by a packet that has authenticated.
 
-use super::{Context, Peer, Route};
+use super::{Context, Peer, Role, Route};
 use crate::publish::history::PacketMeta;
+use crate::publish::publication::Format;
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::RtpHeader;
 use crate::types::{Ssrc, TrackId};
@@ -41,28 +42,44 @@ impl Peer {
             .open_rtp(datagram)
             .map_err(crate::peer::srtp::SrtpError::reason)?;
         cx.stats.rtp_received += 1;
-        let packet = &datagram[..opened.plain_len];
+        let packet = &mut datagram[..opened.plain_len];
         let header = RtpHeader::parse(packet).map_err(|_| "rtp_malformed")?;
         let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
         if let Some(sequence) = extensions.transport_sequence {
-            self.feedback.handle_packet(cx.now, sequence);
+            self.feedback
+                .handle_packet(cx.now, sequence, extensions.abs_send_time);
         }
         let route = match self.routes.get(&header.ssrc) {
             Some(&route) => route,
             None => self.bind(&header, &extensions).ok_or("rtp_unknown_ssrc")?,
         };
         let publication = &mut self.publications[route.publication];
-        let meta = publication
-            .handle_rtp(cx.now, route.encoding, &header, extensions, packet)
-            .map_err(|unusable| unusable.reason())?;
+        let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);
+        self.repairing = Some(route.publication);
+        let plain = taken.map_err(|unusable| unusable.reason())?;
         let best = publication.choose_best(cx.now);
         let track = publication.track.filter(|_| !publication.muted);
-        Ok(track.map(|track| Received {
+        Ok(track.zip(plain).map(|(track, (meta, packet))| Received {
             track,
             meta,
             packet,
             best,
         }))
+    }
+
+    /// What the last RTP datagram has shown of packets that did not come. To be taken before the
+    /// datagram's own packet, until there is none.
+    pub fn poll_repaired(&mut self) -> Option<Received<'_>> {
+        let publication = self.publications.get_mut(self.repairing?)?;
+        let track = publication.track.filter(|_| !publication.muted);
+        // Taken in any case, so that nothing is left for when the track is shown again.
+        let (meta, packet) = publication.poll_repaired()?;
+        Some(Received {
+            track: track?,
+            meta,
+            packet,
+            best: None,
+        })
     }
 
     /// Finds out what an authenticated packet with a new SSRC belongs to, and remembers it.
@@ -76,26 +93,31 @@ impl Peer {
                     .publications
                     .iter()
                     .enumerate()
-                    .filter(|(_, p)| p.payload(payload_type).is_some());
+                    .filter(|(_, p)| p.format(payload_type).is_some());
                 let (index, _) = candidates.next()?;
                 candidates.next().is_none().then_some(index)?
             }
         };
         let state = self.publications.get_mut(publication)?;
-        let (_, is_rtx) = state.payload(payload_type)?;
-        let rid = if is_rtx {
-            extensions.repaired_rid
-        } else {
-            extensions.rid
+        let role = match state.format(payload_type)? {
+            Format::Retransmission(_) => Role::Retransmission,
+            Format::Flexfec => Role::Repair,
+            Format::Media(_) | Format::Red | Format::Ulpfec => Role::Media,
+        };
+        let rid = match role {
+            Role::Media => extensions.rid,
+            Role::Retransmission | Role::Repair => extensions.repaired_rid,
         };
         let encoding = state.encoding_named(rid)?;
         let stream = state.encodings.get_mut(usize::from(encoding))?;
-        let former = if is_rtx {
-            stream.rtx_ssrc.replace(header.ssrc)
-        } else {
-            let former = stream.ssrc;
-            stream.set_ssrc(header.ssrc);
-            former
+        let former = match role {
+            Role::Retransmission => stream.rtx_ssrc.replace(header.ssrc),
+            Role::Repair => stream.flexfec_ssrc.replace(header.ssrc),
+            Role::Media => {
+                let former = stream.ssrc;
+                stream.set_ssrc(header.ssrc);
+                former
+            }
         };
         if let Some(former) = former.filter(|&f| f != header.ssrc) {
             self.routes.remove(&former);
@@ -106,7 +128,7 @@ impl Peer {
         let route = Route {
             publication,
             encoding,
-            is_rtx,
+            role,
         };
         self.routes.insert(header.ssrc, route);
         Some(route)
@@ -117,11 +139,15 @@ impl Peer {
         let former = std::mem::take(&mut self.routes);
         for (publication, state) in self.publications.iter().enumerate() {
             for (index, encoding) in state.encodings.iter().enumerate() {
-                for (ssrc, is_rtx) in [(encoding.ssrc, false), (encoding.rtx_ssrc, true)] {
+                for (ssrc, role) in [
+                    (encoding.ssrc, Role::Media),
+                    (encoding.rtx_ssrc, Role::Retransmission),
+                    (encoding.flexfec_ssrc, Role::Repair),
+                ] {
                     let route = Route {
                         publication,
                         encoding: index as u8,
-                        is_rtx,
+                        role,
                     };
                     if let Some(ssrc) = ssrc {
                         self.routes.insert(ssrc, route);
@@ -139,7 +165,7 @@ impl Peer {
 
     /// The publication and encoding that an SSRC is the media of.
     pub(super) fn media_route(&self, ssrc: Ssrc) -> Option<(usize, u8)> {
-        let route = self.routes.get(&ssrc).filter(|r| !r.is_rtx)?;
+        let route = self.routes.get(&ssrc).filter(|r| r.role == Role::Media)?;
         Some((route.publication, route.encoding))
     }
 }

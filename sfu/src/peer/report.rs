@@ -47,6 +47,13 @@ pub enum Action {
         /// As the subscriber counts.
         sequence: u16,
     },
+    /// A listener loses this much of a track, of 256, without repair that would make up for it.
+    ListenerLoss {
+        /// The track.
+        track: TrackId,
+        /// As reported.
+        fraction_lost: u8,
+    },
     /// A publisher's clock, by the server's time.
     SenderReport {
         /// The track.
@@ -84,12 +91,12 @@ impl Peer {
                     self.handle_sender_report(info, cx, actions);
                     report
                         .blocks()
-                        .for_each(|block| self.handle_block(block, cx));
+                        .for_each(|block| self.handle_block(block, cx, actions));
                 }
                 Packet::ReceiverReport(report) => {
                     report
                         .blocks()
-                        .for_each(|block| self.handle_block(block, cx));
+                        .for_each(|block| self.handle_block(block, cx, actions));
                 }
                 Packet::Nack(nack) => {
                     if let Some(slot) = self.slot_of(nack.media) {
@@ -134,13 +141,20 @@ impl Peer {
             .position(|slot| slot.as_ref().is_some_and(|s| s.ssrc == ssrc))
     }
 
-    fn handle_block(&mut self, block: ReportBlock, cx: &Context<'_>) {
+    fn handle_block(&mut self, block: ReportBlock, cx: &Context<'_>, actions: &mut Vec<Action>) {
         let now_ntp = cx.clock.ntp(cx.now);
         let sample = round_trip(now_ntp, block.last_sender_report, block.delay_since_last);
         if let Some(index) = self.slot_of(block.ssrc)
             && let Some(slot) = &mut self.slots[index]
         {
-            slot.handle_report(sample, block.cumulative_lost);
+            slot.handle_report(sample, &block);
+            let unprotected = slot.track().filter(|_| slot.relies_on_the_encoder());
+            if let Some(track) = unprotected.filter(|_| actions.len() < MAX_ACTIONS) {
+                actions.push(Action::ListenerLoss {
+                    track,
+                    fraction_lost: block.fraction_lost,
+                });
+            }
             self.round_trip = slot.round_trip.or(self.round_trip);
         }
     }

@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::KeyFrameRequester;
 use super::nack::{Arrival, NackGenerator};
+use super::reception::{Rate, Reception};
+use super::redundancy::Position;
+use super::repair::Repairer;
+use crate::media::Kind;
+use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
@@ -18,8 +23,12 @@ const ALIVE_FOR: Duration = Duration::from_secs(2);
 /// How late a packet that was sent again can be; a timestamp that says more is not to be trusted.
 const MAX_LATE: Duration = Duration::from_secs(2);
 
-/// Over how long the rate is measured.
-const RATE_WINDOW: Duration = Duration::from_millis(500);
+/// How long a listener's report counts: it reports once a second, and some reports are lost.
+const LISTENER_MEMORY: Duration = Duration::from_secs(3);
+
+/// Most loss of a listener that a publisher is told of, of 256. Opus protects against 30 % at most;
+/// one listener with a broken link is not to spoil the sound of the others.
+const MAX_LISTENER_LOSS: u8 = 77;
 
 /// How a packet fits the encoding's numbering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,16 +59,21 @@ pub struct SenderReportSeen {
 /// One encoding's state.
 #[derive(Debug)]
 pub struct Encoding {
+    kind: Kind,
     /// Its simulcast name, if it has one.
     pub rid: Option<Rid>,
     /// The SSRC it is sent with, once known.
     pub ssrc: Option<Ssrc>,
     /// The SSRC of its retransmissions, once known.
     pub rtx_ssrc: Option<Ssrc>,
+    /// The SSRC of its FlexFEC, once known.
+    pub flexfec_ssrc: Option<Ssrc>,
     /// When to ask for key frames.
     pub key_frames: KeyFrameRequester,
     /// What is missing.
     pub nack: NackGenerator,
+    /// What repair packets give back.
+    pub repairer: Repairer,
     /// The latest sender report.
     pub sender_report: Option<SenderReportSeen>,
     sequence: Unwrapper,
@@ -70,18 +84,38 @@ pub struct Encoding {
     last_packet: Option<Instant>,
     /// The newest timestamp, and when it arrived.
     newest: Option<(u64, Instant)>,
+    /// The greatest loss that a listener has reported of late, of 256, and when.
+    listener: Option<(u8, Instant)>,
+    /// The highest number so far, and the picture that ended with it, if one did.
+    picture_end: Option<(SequenceNumber, Option<PictureId>)>,
+}
+
+impl Numbered {
+    /// Where the packet is in its stream.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+        }
+    }
 }
 
 impl Encoding {
     /// An encoding of which nothing has arrived yet.
     #[must_use]
-    pub fn new(rid: Option<Rid>, ssrc: Option<Ssrc>, rtx_ssrc: Option<Ssrc>) -> Self {
+    pub fn new(kind: Kind, rid: Option<Rid>, ssrc: Option<Ssrc>, rtx_ssrc: Option<Ssrc>) -> Self {
         Encoding {
+            kind,
             rid,
             ssrc,
             rtx_ssrc,
+            flexfec_ssrc: None,
             key_frames: KeyFrameRequester::default(),
-            nack: NackGenerator::default(),
+            nack: NackGenerator::new(kind),
+            repairer: Repairer::default(),
+            picture_end: None,
+            listener: None,
             sender_report: None,
             sequence: Unwrapper::default(),
             timestamp: TimestampUnwrapper::default(),
@@ -108,7 +142,9 @@ impl Encoding {
         self.epoch += 1;
         self.sequence = Unwrapper::default();
         self.timestamp = TimestampUnwrapper::default();
-        self.nack = NackGenerator::default();
+        self.nack = NackGenerator::new(self.kind);
+        self.repairer = Repairer::default();
+        self.picture_end = None;
         self.reception = Reception::default();
         self.sender_report = None;
         self.newest = None;
@@ -170,6 +206,77 @@ impl Encoding {
         })
     }
 
+    /// Numbers a packet that a repair packet gave back. None when it was not missing. It still
+    /// counts as lost, so that the publisher goes on protecting.
+    pub fn handle_recovered(
+        &mut self,
+        now: Instant,
+        sequence: SequenceNumber,
+        timestamp: u32,
+        clock_rate: u32,
+    ) -> Option<Numbered> {
+        if !self.nack.forget(sequence) {
+            return None;
+        }
+        let timestamp = self.timestamp.unwrap(timestamp);
+        Some(Numbered {
+            sequence,
+            timestamp,
+            due: self.due(now, timestamp, clock_rate),
+            epoch: self.epoch,
+            needs_key_frame: false,
+        })
+    }
+
+    /// Notes that a packet which arrived was repair and not media.
+    pub fn handle_void(&mut self, sequence: SequenceNumber) {
+        if let Some((last, _)) = &mut self.picture_end
+            && *last + 1 == sequence
+        {
+            *last = sequence;
+        }
+    }
+
+    /// Notes where a media packet lies in its picture. Returns the numbers just before it that
+    /// nothing was lost under: the picture before them had ended, and the next begins here.
+    pub fn handle_picture(
+        &mut self,
+        sequence: SequenceNumber,
+        is_last: bool,
+        picture: &PictureInfo,
+    ) -> std::ops::Range<u64> {
+        let before = self.picture_end;
+        if before.is_some_and(|(last, _)| sequence <= last) {
+            return 0..0;
+        }
+        let ended = picture.picture_id.filter(|_| is_last);
+        self.picture_end = Some((sequence, ended));
+        match before {
+            Some((last, Some(ended)))
+                if picture.starts_frame
+                    && picture.picture_id.is_some_and(|p| ended.precedes(p)) =>
+            {
+                last.0 + 1..sequence.0
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// The highest number so far.
+    #[must_use]
+    pub fn newest_sequence(&self) -> Option<SequenceNumber> {
+        self.sequence.newest()
+    }
+
+    /// Where the stream has got to.
+    #[must_use]
+    pub fn newest(&self) -> Option<Position> {
+        Some(Position {
+            sequence: self.sequence.newest()?,
+            timestamp: self.newest?.0,
+        })
+    }
+
     /// When a packet that was sent again would have arrived, going by the newest one.
     fn due(&self, now: Instant, timestamp: u64, clock_rate: u32) -> Instant {
         let newest = self.newest.filter(|(newest, _)| *newest >= timestamp);
@@ -216,10 +323,25 @@ impl Encoding {
         )
     }
 
+    /// Notes what a listener loses, of 256, that is not repaired for it: the publisher's encoder is to
+    /// protect against that too (RFC 6716 section 2.1.7), and only learns of it from our reports.
+    pub fn handle_listener(&mut self, now: Instant, fraction_lost: u8) {
+        let lost = fraction_lost.min(MAX_LISTENER_LOSS);
+        let is_worse = self
+            .listener
+            .is_none_or(|(worst, at)| lost >= worst || !is_recent(now, at));
+        if is_worse {
+            self.listener = Some((lost, now));
+        }
+    }
+
     /// The reception report block for the encoding, and the start of the next report's interval.
     pub fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
         let mut block = self.reception.block(ssrc)?;
+        if let Some((lost, _)) = self.listener.filter(|(_, at)| is_recent(now, *at)) {
+            block.fraction_lost = block.fraction_lost.max(lost);
+        }
         if let Some(report) = &self.sender_report {
             let held = now.saturating_duration_since(report.arrival);
             block.last_sender_report = compact_ntp(report.ntp);
@@ -229,109 +351,8 @@ impl Encoding {
     }
 }
 
-/// RFC 3550 appendices A.3 and A.8.
-#[derive(Debug, Default)]
-struct Reception {
-    first: Option<SequenceNumber>,
-    highest: SequenceNumber,
-    received: u64,
-    expected_before: u64,
-    received_before: u64,
-    /// In timestamp units.
-    jitter: f64,
-    last_transit: Option<f64>,
-    started: Option<Instant>,
-}
-
-impl Reception {
-    fn handle_packet(
-        &mut self,
-        now: Instant,
-        number: SequenceNumber,
-        timestamp: u32,
-        clock_rate: u32,
-    ) {
-        self.received += 1;
-        if self.first.is_none() {
-            self.first = Some(number);
-            self.highest = number;
-        }
-        if number < self.highest {
-            return;
-        }
-        self.highest = number;
-        let started = *self.started.get_or_insert(now);
-        let arrival = now.saturating_duration_since(started).as_secs_f64() * f64::from(clock_rate);
-        let transit = arrival - f64::from(timestamp);
-        if let Some(last) = self.last_transit {
-            let difference = (transit - last).abs();
-            // A timestamp that jumps (or wraps) says nothing of the network.
-            if difference < f64::from(clock_rate) {
-                self.jitter += (difference - self.jitter) / 16.0;
-            }
-        }
-        self.last_transit = Some(transit);
-    }
-
-    fn recovered(&mut self) {
-        self.received += 1;
-    }
-
-    fn expected(&self) -> u64 {
-        self.first
-            .map_or(0, |first| self.highest.0.saturating_sub(first.0) + 1)
-    }
-
-    fn lost(&self) -> i64 {
-        // Differences of packet counts are far below 2^63.
-        self.expected() as i64 - self.received as i64
-    }
-
-    fn block(&mut self, ssrc: Ssrc) -> Option<ReportBlock> {
-        self.first?;
-        let expected = self.expected() - self.expected_before;
-        let received = self.received - self.received_before;
-        self.expected_before = self.expected();
-        self.received_before = self.received;
-        let lost = expected.saturating_sub(received);
-        // 24 bits, signed (RFC 3550 section 6.4.1).
-        let cumulative = self.lost().clamp(-0x80_0000, 0x7f_ffff) as i32;
-        Some(ReportBlock {
-            ssrc,
-            fraction_lost: (lost * 256).checked_div(expected).unwrap_or(0).min(255) as u8,
-            cumulative_lost: cumulative,
-            extended_highest: self.highest.0 as u32,
-            jitter: self.jitter as u32,
-            last_sender_report: 0,
-            delay_since_last: 0,
-        })
-    }
-}
-
-/// The rate over the last whole window.
-#[derive(Debug, Default)]
-struct Rate {
-    window_start: Option<Instant>,
-    window_bytes: u64,
-    total_bytes: u64,
-    bits_per_second: u64,
-}
-
-impl Rate {
-    fn add(&mut self, now: Instant, bytes: usize) {
-        let start = *self.window_start.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(start);
-        if elapsed >= RATE_WINDOW {
-            let micros = u64::try_from(elapsed.as_micros())
-                .unwrap_or(u64::MAX)
-                .max(1);
-            self.bits_per_second = self.window_bytes.saturating_mul(8_000_000) / micros;
-            self.window_start = Some(now);
-            self.window_bytes = 0;
-        }
-        self.window_bytes += bytes as u64;
-        self.total_bytes += bytes as u64;
-    }
+fn is_recent(now: Instant, at: Instant) -> bool {
+    now.saturating_duration_since(at) <= LISTENER_MEMORY
 }
 
 #[cfg(test)]
@@ -343,7 +364,7 @@ mod tests {
     const CLOCK: u32 = 48_000;
 
     fn encoding() -> Encoding {
-        Encoding::new(None, Some(Ssrc(7)), Some(Ssrc(8)))
+        Encoding::new(Kind::Audio, None, Some(Ssrc(7)), Some(Ssrc(8)))
     }
 
     fn receive(encoding: &mut Encoding, now: Instant, sequence: u16) -> Numbered {
@@ -380,6 +401,20 @@ mod tests {
         );
         let block = encoding.report_block(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (24, 0));
+    }
+
+    #[test]
+    fn the_worst_listener_is_reported_for_a_while() {
+        let start = Instant::now();
+        let mut encoding = encoding();
+        receive(&mut encoding, start, 1);
+        assert_eq!(encoding.report_block(start).unwrap().fraction_lost, 0);
+        for (reported, expected) in [(20, 20), (10, 20), (255, MAX_LISTENER_LOSS)] {
+            encoding.handle_listener(start, reported);
+            let mut lost = |now| encoding.report_block(now).unwrap().fraction_lost;
+            assert_eq!(lost(start + LISTENER_MEMORY), expected);
+            assert_eq!(lost(start + LISTENER_MEMORY + MS), 0);
+        }
     }
 
     #[test]
@@ -422,6 +457,35 @@ mod tests {
         let before = receive(&mut encoding, now, 1).timestamp;
         encoding.handle_sender_report(now, u64::MAX, 0x7fff_ffff);
         assert_eq!(receive(&mut encoding, now, 2).timestamp - before, 960);
+    }
+
+    #[test]
+    fn a_gap_between_two_pictures_was_repair() {
+        let mut encoding = encoding();
+        let picture = |id, starts_frame| PictureInfo {
+            starts_frame,
+            picture_id: Some(PictureId::Bits15(id)),
+            ..PictureInfo::default()
+        };
+        let story = [
+            // (sequence, starts a frame, last of it, picture, numbers that held nothing)
+            (10, true, false, 0x7fff, 0..0),
+            (11, false, true, 0x7fff, 0..0),
+            (14, true, true, 0, 12..14),
+            (16, true, true, 2, 0..0),
+            (18, false, true, 3, 0..0),
+            (17, true, false, 3, 0..0),
+            (19, true, false, 4, 19..19),
+            (21, true, true, 5, 0..0),
+        ];
+        for (sequence, starts, ends, id, gap) in story {
+            let found =
+                encoding.handle_picture(SequenceNumber(sequence), ends, &picture(id, starts));
+            assert_eq!(found, gap, "{sequence}");
+        }
+        encoding.handle_void(SequenceNumber(22));
+        let next = encoding.handle_picture(SequenceNumber(24), false, &picture(6, true));
+        assert_eq!(next, 23..24);
     }
 
     #[test]

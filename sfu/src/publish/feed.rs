@@ -107,6 +107,13 @@ impl Feed {
         self.pending.clear();
     }
 
+    /// A packet of an encoding, as long as it is kept.
+    #[must_use]
+    pub fn get(&self, encoding: u8, sequence: SequenceNumber) -> Option<Kept<'_>> {
+        let stream = self.encodings.get(usize::from(encoding))?;
+        stream.history.get(sequence)
+    }
+
     /// A packet for sending again, if it is still of use.
     #[must_use]
     pub fn get_fresh(

@@ -51,6 +51,9 @@ pub struct PacketMeta {
     pub extensions: HeaderExtensions,
     /// Where in the packet its payload is.
     pub payload: Range<usize>,
+    /// The number was spent on repair (ULPFEC) and there is no media under it: subscribers, who get
+    /// repair of their own, see the stream without it.
+    pub is_void: bool,
 }
 
 impl PacketMeta {
@@ -211,6 +214,7 @@ pub(crate) mod tests {
             picture: None,
             extensions: HeaderExtensions::default(),
             payload: 0..0,
+            is_void: false,
         }
     }
 

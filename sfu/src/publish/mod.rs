@@ -6,3 +6,8 @@ pub mod history;
 pub mod keyframe;
 pub mod nack;
 pub mod publication;
+pub mod receive;
+mod reception;
+pub mod redundancy;
+pub mod repair;
+pub mod unwrap;

@@ -6,10 +6,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::media::Kind;
 use crate::rtp::sequence::SequenceNumber;
 
-/// How long a gap may be mere reordering before it is asked for.
-const GRACE: Duration = Duration::from_millis(15);
+/// How long a gap may be mere reordering before it is asked for: at least and at most. Within these
+/// it follows the reordering that has been seen.
+const MIN_GRACE: Duration = Duration::from_millis(10);
+const MAX_GRACE: Duration = Duration::from_millis(20);
+
+/// How much the grace shrinks with each packet that comes in order.
+const GRACE_DECAY: Duration = Duration::from_micros(10);
 
 /// How long to wait for an answer before asking again, until a round trip has been measured.
 const DEFAULT_RETRY: Duration = Duration::from_millis(100);
@@ -20,8 +26,14 @@ const MIN_RETRY: Duration = Duration::from_millis(20);
 /// How often one packet is asked for (libwebrtc's `kMaxNackRetries`).
 const MAX_REQUESTS: u8 = 10;
 
+/// Requests that follow each other by a round trip; later ones take twice as long.
+const PATIENT_AFTER: u8 = 5;
+
 /// After this a packet is too late for any receiver's jitter buffer.
 const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The same for sound, which no receiver holds up for as long as that.
+const MAX_AUDIO_AGE: Duration = Duration::from_millis(400);
 
 /// Most packets missing at once; a larger gap is a restart of the stream, which only a key frame
 /// mends.
@@ -53,14 +65,28 @@ pub enum Arrival {
 }
 
 /// The gaps of one encoding.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NackGenerator {
+    kind: Kind,
+    grace: Duration,
     highest: Option<SequenceNumber>,
     last_arrival: Option<Instant>,
     missing: VecDeque<Missing>,
 }
 
 impl NackGenerator {
+    /// For an encoding of a kind, of which nothing is missing.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        NackGenerator {
+            kind,
+            grace: MIN_GRACE,
+            highest: None,
+            last_arrival: None,
+            missing: VecDeque::new(),
+        }
+    }
+
     /// Notes the arrival of a packet.
     pub fn handle_packet(&mut self, now: Instant, sequence: SequenceNumber) -> Arrival {
         let last_arrival = self.last_arrival.replace(now).unwrap_or(now);
@@ -71,13 +97,20 @@ impl NackGenerator {
         if sequence <= highest {
             return match self.missing.binary_search_by_key(&sequence, |m| m.sequence) {
                 Ok(index) => {
-                    self.missing.remove(index);
+                    let missing = self.missing.remove(index);
+                    // What nobody has asked for was only overtaken.
+                    if let Some(late) = missing.filter(|m| m.requests == 0) {
+                        let by = now.saturating_duration_since(late.noticed);
+                        self.grace = self.grace.max(by + by / 4).min(MAX_GRACE);
+                    }
                     Arrival::Recovered
                 }
                 Err(_) => Arrival::Old,
             };
         }
         self.highest = Some(sequence);
+        self.grace = self.grace.saturating_sub(GRACE_DECAY).max(MIN_GRACE);
+        let grace = self.grace;
         let gap = sequence.0 - highest.0 - 1;
         let silence = now.saturating_duration_since(last_arrival);
         let too_late = gap > OUTAGE && silence > MAX_AGE;
@@ -88,10 +121,16 @@ impl NackGenerator {
         self.missing.extend((1..=gap).map(|ahead| Missing {
             sequence: highest + ahead,
             noticed: now,
-            next_request: now + GRACE,
+            next_request: now + grace,
             requests: 0,
         }));
         Arrival::New
+    }
+
+    /// Takes a number out that turned out to be nothing to wait for. Says whether it was missing.
+    pub fn forget(&mut self, sequence: SequenceNumber) -> bool {
+        let found = self.missing.binary_search_by_key(&sequence, |m| m.sequence);
+        found.is_ok_and(|index| self.missing.remove(index).is_some())
     }
 
     /// When the next request is due.
@@ -109,16 +148,22 @@ impl NackGenerator {
         requests: &mut Vec<u16>,
     ) -> bool {
         let retry = round_trip.map_or(DEFAULT_RETRY, |rtt| (rtt + rtt / 4).max(MIN_RETRY));
+        let max_age = match self.kind {
+            Kind::Audio => MAX_AUDIO_AGE,
+            Kind::Video => MAX_AGE,
+        };
         let before = self.missing.len();
         self.missing.retain_mut(|m| {
             if m.next_request > now {
                 return true;
             }
-            if m.requests >= MAX_REQUESTS || now.saturating_duration_since(m.noticed) > MAX_AGE {
+            if m.requests >= MAX_REQUESTS || now.saturating_duration_since(m.noticed) > max_age {
                 return false;
             }
             m.requests += 1;
-            m.next_request = now + retry;
+            // What is lost more often than that is lost to congestion, which requests would feed.
+            let backoff = 1 + u32::from(m.requests / PATIENT_AFTER);
+            m.next_request = now + retry * backoff;
             requests.push(m.sequence.wire());
             true
         });
@@ -151,21 +196,21 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_after_the_grace_and_every_round_trip() {
         let start = Instant::now();
-        let mut nack = NackGenerator::default();
+        let mut nack = NackGenerator::new(Kind::Video);
         assert_eq!(arrive(&mut nack, start, 10), Arrival::New);
         assert_eq!(arrive(&mut nack, start, 13), Arrival::New);
         assert_eq!(ask(&mut nack, start), []);
-        assert_eq!(ask(&mut nack, start + GRACE), [11, 12]);
-        assert_eq!(ask(&mut nack, start + GRACE + 49 * MS), []);
+        assert_eq!(ask(&mut nack, start + MIN_GRACE), [11, 12]);
+        assert_eq!(ask(&mut nack, start + MIN_GRACE + 49 * MS), []);
         assert_eq!(arrive(&mut nack, start, 12), Arrival::Recovered);
-        assert_eq!(ask(&mut nack, start + GRACE + 50 * MS), [11]);
+        assert_eq!(ask(&mut nack, start + MIN_GRACE + 50 * MS), [11]);
         assert_eq!(arrive(&mut nack, start, 12), Arrival::Old);
     }
 
     #[test]
     fn reordering_within_the_grace_asks_for_nothing() {
         let start = Instant::now();
-        let mut nack = NackGenerator::default();
+        let mut nack = NackGenerator::new(Kind::Video);
         for sequence in [1, 3, 2, 5, 4] {
             arrive(&mut nack, start, sequence);
         }
@@ -175,7 +220,7 @@ mod tests {
     #[test]
     fn a_packet_that_never_comes_is_given_up_and_said_so() {
         let start = Instant::now();
-        let mut nack = NackGenerator::default();
+        let mut nack = NackGenerator::new(Kind::Video);
         arrive(&mut nack, start, 1);
         arrive(&mut nack, start, 3);
         let mut asked = 0;
@@ -188,8 +233,52 @@ mod tests {
             asked += out.len();
         }
         assert!(given_up);
-        assert_eq!(asked, usize::from(MAX_REQUESTS));
-        assert!(now - start <= MAX_AGE + DEFAULT_RETRY + GRACE);
+        assert!((4..=usize::from(MAX_REQUESTS)).contains(&asked), "{asked}");
+        assert!(now - start <= MAX_AGE + 5 * DEFAULT_RETRY);
+    }
+
+    #[test]
+    fn requests_are_spread_out_more_and_more() {
+        let start = Instant::now();
+        for (kind, expected) in [
+            (
+                Kind::Video,
+                vec![10, 60, 110, 160, 210, 310, 410, 510, 610, 710],
+            ),
+            (Kind::Audio, vec![10, 60, 110, 160, 210, 310]),
+        ] {
+            let mut nack = NackGenerator::new(kind);
+            arrive(&mut nack, start, 1);
+            arrive(&mut nack, start, 3);
+            let mut asked = Vec::new();
+            while let Some(deadline) = nack.next_deadline() {
+                if !ask(&mut nack, deadline).is_empty() {
+                    asked.push((deadline - start).as_millis());
+                }
+            }
+            assert_eq!(asked, expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_grace_follows_the_reordering() {
+        let start = Instant::now();
+        let mut nack = NackGenerator::new(Kind::Video);
+        arrive(&mut nack, start, 1);
+        arrive(&mut nack, start, 3);
+        arrive(&mut nack, start + 9 * MS, 2);
+        arrive(&mut nack, start + 20 * MS, 5);
+        let grace = nack.next_deadline().map(|at| at - (start + 20 * MS));
+        assert!(
+            grace.is_some_and(|grace| grace > 11 * MS && grace < 12 * MS),
+            "{grace:?}"
+        );
+        for sequence in 6..1000 {
+            arrive(&mut nack, start + 20 * MS, sequence);
+        }
+        nack.forget(SequenceNumber(4));
+        arrive(&mut nack, start + 20 * MS, 1001);
+        assert_eq!(nack.next_deadline(), Some(start + 20 * MS + MIN_GRACE));
     }
 
     #[test]
@@ -197,10 +286,10 @@ mod tests {
         let start = Instant::now();
         let after = start + MAX_AGE + MS;
         for (gap, arrival) in [(OUTAGE, Arrival::New), (OUTAGE + 1, Arrival::Lost)] {
-            let mut nack = NackGenerator::default();
+            let mut nack = NackGenerator::new(Kind::Video);
             arrive(&mut nack, start, 1);
             assert_eq!(arrive(&mut nack, after, 2 + gap), arrival);
-            let mut nack = NackGenerator::default();
+            let mut nack = NackGenerator::new(Kind::Video);
             arrive(&mut nack, start, 1);
             assert_eq!(arrive(&mut nack, start + MAX_AGE, 2 + gap), Arrival::New);
         }
@@ -209,7 +298,7 @@ mod tests {
     #[test]
     fn a_gap_without_end_costs_nothing() {
         let start = Instant::now();
-        let mut nack = NackGenerator::default();
+        let mut nack = NackGenerator::new(Kind::Video);
         arrive(&mut nack, start, 1);
         assert_eq!(arrive(&mut nack, start, u64::MAX / 2), Arrival::Lost);
         assert_eq!(nack.missing(), 0);

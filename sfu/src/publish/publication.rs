@@ -1,17 +1,14 @@
 //! One track as its publisher sends it: an m-line with one encoding, or several in simulcast.
 //!
-//! In: RTP packets of the m-line after decryption. Out: the same packets, named and numbered, for
-//! the track's feed; what to ask the publisher for; which encoding is the best one alive.
+//! In: what is negotiated for the m-line, and its packets (`receive.rs`). Out: what each payload type
+//! stands for; what to ask the publisher for; which encoding is the best one alive.
 
 use std::time::{Duration, Instant};
 
 use super::encoding::Encoding;
-use super::history::PacketMeta;
-use crate::media::{ExtensionMap, Kind, PayloadMap};
+use super::receive::Repaired;
+use crate::media::{ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{ReceiveSection, Section};
-use crate::rtp::codec;
-use crate::rtp::extension::HeaderExtensions;
-use crate::rtp::packet::RtpHeader;
 use crate::types::{Mid, Rid, Ssrc, TrackId};
 
 /// How often the best encoding is chosen anew.
@@ -20,29 +17,6 @@ const CHOICE_INTERVAL: Duration = Duration::from_millis(250);
 /// How much more an encoding must send than the one forwarded to be preferred. Layers of a
 /// simulcast usually differ by a factor of three to four, noise in their rates by far less.
 const BETTER_BY: f64 = 1.5;
-
-/// Why a packet of a publication went no further.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unusable {
-    /// Its payload type was not negotiated on the m-line.
-    PayloadType,
-    /// It repairs nothing that is missing.
-    Unneeded,
-    /// Its payload is not what its codec's payloads look like.
-    Malformed,
-}
-
-impl Unusable {
-    /// A label for counters.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Unusable::PayloadType => "rtp_payload_type",
-            Unusable::Unneeded => "rtx_unneeded",
-            Unusable::Malformed => "rtp_malformed_payload",
-        }
-    }
-}
 
 /// A published m-line.
 #[derive(Debug)]
@@ -59,9 +33,26 @@ pub struct Publication {
     pub encodings: Vec<Encoding>,
     /// Which id each header extension has.
     pub extensions: ExtensionMap,
-    payloads: Vec<PayloadMap>,
+    pub(super) payloads: Vec<PayloadMap>,
+    pub(super) repair: RepairFormats,
+    pub(super) repaired: Repaired,
     best: u8,
     next_choice: Option<Instant>,
+}
+
+/// What a payload type of the m-line stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// A codec.
+    Media(PayloadMap),
+    /// RTX of this payload type.
+    Retransmission(u8),
+    /// RED, with whatever it carries.
+    Red,
+    /// ULPFEC, which comes in RED only.
+    Ulpfec,
+    /// FlexFEC, on an SSRC of its own.
+    Flexfec,
 }
 
 impl Publication {
@@ -70,11 +61,11 @@ impl Publication {
     pub fn new(section: &Section, receive: &ReceiveSection) -> Self {
         let encodings = if receive.rids.is_empty() {
             let (ssrc, rtx) = receive.ssrcs.first().copied().unzip();
-            vec![Encoding::new(None, ssrc, rtx.flatten())]
+            vec![Encoding::new(section.kind, None, ssrc, rtx.flatten())]
         } else {
             let encoding = |(index, &rid): (usize, &Rid)| {
                 let (ssrc, rtx) = receive.ssrcs.get(index).copied().unzip();
-                Encoding::new(Some(rid), ssrc, rtx.flatten())
+                Encoding::new(section.kind, Some(rid), ssrc, rtx.flatten())
             };
             receive.rids.iter().enumerate().map(encoding).collect()
         };
@@ -86,6 +77,8 @@ impl Publication {
             encodings,
             extensions: receive.extensions,
             payloads: section.payloads.clone(),
+            repair: section.repair,
+            repaired: Repaired::default(),
             best: 0,
             next_choice: None,
         }
@@ -94,6 +87,7 @@ impl Publication {
     /// Takes over what another offer has changed.
     pub fn renegotiate(&mut self, section: &Section, receive: &ReceiveSection) {
         self.payloads.clone_from(&section.payloads);
+        self.repair = section.repair;
         self.extensions = receive.extensions;
         let known: Vec<Option<Rid>> = self.encodings.iter().map(|e| e.rid).collect();
         let fresh = Publication::new(section, receive);
@@ -103,13 +97,24 @@ impl Publication {
         }
     }
 
-    /// The payload a payload type stands for, and whether it is that of its retransmissions.
+    /// What a payload type stands for.
     #[must_use]
-    pub fn payload(&self, payload_type: u8) -> Option<(PayloadMap, bool)> {
-        self.payloads.iter().find_map(|map| {
-            let is_rtx = map.rtx_payload_type == Some(payload_type);
-            (is_rtx || map.payload_type == payload_type).then_some((*map, is_rtx))
-        })
+    pub fn format(&self, payload_type: u8) -> Option<Format> {
+        let is = |agreed: Option<u8>| agreed == Some(payload_type);
+        let codec = self.payloads.iter().find_map(|map| {
+            if is(map.rtx_payload_type) {
+                Some(Format::Retransmission(map.payload_type))
+            } else {
+                (map.payload_type == payload_type).then_some(Format::Media(*map))
+            }
+        });
+        let repair = &self.repair;
+        let retransmitted = repair.red.filter(|_| is(repair.red_rtx));
+        codec
+            .or(retransmitted.map(Format::Retransmission))
+            .or(is(repair.red).then_some(Format::Red))
+            .or(is(repair.ulpfec).then_some(Format::Ulpfec))
+            .or(is(repair.flexfec).then_some(Format::Flexfec))
     }
 
     /// The encoding with a simulcast name, or the only one there is.
@@ -131,77 +136,6 @@ impl Publication {
             .iter()
             .position(|e| e.rtx_ssrc == Some(ssrc))?;
         u8::try_from(index).ok()
-    }
-
-    /// Takes a packet of one encoding; `packet` is plaintext. Returns what the feed needs to know.
-    ///
-    /// # Errors
-    /// When the packet can be of no use to a subscriber.
-    pub fn handle_rtp(
-        &mut self,
-        now: Instant,
-        encoding: u8,
-        header: &RtpHeader,
-        extensions: HeaderExtensions,
-        packet: &[u8],
-    ) -> Result<PacketMeta, Unusable> {
-        let (map, is_rtx) = self
-            .payload(header.payload_type)
-            .ok_or(Unusable::PayloadType)?;
-        let stream = self
-            .encodings
-            .get_mut(usize::from(encoding))
-            .ok_or(Unusable::PayloadType)?;
-        let mut payload = header.payload_range();
-        let numbered = if is_rtx {
-            let original = packet
-                .get(payload.clone())
-                .and_then(|p| p.first_chunk())
-                .map(|b| u16::from_be_bytes(*b))
-                // An empty retransmission is padding that probes for bandwidth.
-                .ok_or(Unusable::Unneeded)?;
-            payload.start += 2;
-            stream
-                .handle_repaired(now, original, header.timestamp, map.codec.clock_rate())
-                .ok_or(Unusable::Unneeded)?
-        } else {
-            let clock_rate = map.codec.clock_rate();
-            stream.handle_packet(
-                now,
-                header.sequence,
-                header.timestamp,
-                clock_rate,
-                packet.len(),
-            )
-        };
-        if numbered.needs_key_frame && self.kind == Kind::Video {
-            stream.key_frames.wish(now);
-        }
-        let bytes = packet.get(payload.clone()).unwrap_or_default();
-        let descriptor = extensions.dependency_descriptor.map(|span| span.of(packet));
-        let picture = match map.codec.kind() {
-            Kind::Audio => None,
-            // Padding: it carries a number that receivers must see, but no picture.
-            Kind::Video if bytes.is_empty() => None,
-            Kind::Video => {
-                Some(codec::inspect(map.codec, bytes, descriptor).ok_or(Unusable::Malformed)?)
-            }
-        };
-        if picture.as_ref().is_some_and(|p| p.key_frame) {
-            stream.key_frames.granted();
-        }
-        Ok(PacketMeta {
-            encoding,
-            epoch: numbered.epoch,
-            sequence: numbered.sequence,
-            timestamp: numbered.timestamp,
-            marker: header.marker,
-            codec: map.codec,
-            arrival: numbered.due,
-            picture,
-            extensions,
-            payload,
-        })
     }
 
     /// The best encoding, if it is another one now.

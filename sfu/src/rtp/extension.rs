@@ -86,6 +86,30 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// Sets to zero what a sender fills in last, after it has computed repair packets: the
+/// transport-wide sequence number and the absolute send time. As libwebrtc does
+/// (`RtpPacket::ZeroMutableExtensions`) on both sides of ULPFEC and FlexFEC.
+pub fn clear_mutable(packet: &mut [u8], header: &RtpHeader, map: &ExtensionMap) {
+    let Some(block) = header.extensions else {
+        return;
+    };
+    let mut spans = [None, None];
+    let mut all = elements(packet, header);
+    while let Some((id, data)) = all.next() {
+        let end = block.range().end - all.rest.len();
+        match map.extension(id) {
+            Some(Extension::TransportSequence) => spans[0] = Some(end - data.len()..end),
+            Some(Extension::AbsSendTime) => spans[1] = Some(end - data.len()..end),
+            _ => {}
+        }
+    }
+    for span in spans.into_iter().flatten() {
+        if let Some(value) = packet.get_mut(span) {
+            value.fill(0);
+        }
+    }
+}
+
 /// A piece of the packet it was found in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {

@@ -2,6 +2,8 @@
 
 pub mod codec;
 pub mod extension;
+pub mod fec;
 pub mod packet;
+pub mod red;
 pub mod rtcp;
 pub mod sequence;

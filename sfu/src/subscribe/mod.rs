@@ -1,6 +1,10 @@
-//! Tracks as one subscriber gets them: which layer, renumbered, retransmitted.
+//! Tracks as one subscriber gets them: which layer, renumbered, retransmitted, protected.
 
 pub mod layer;
+pub mod monitor;
+pub mod policy;
+pub mod protect;
+mod reinforce;
 pub mod retransmit;
 pub mod rewrite;
 pub mod slot;

@@ -3,7 +3,8 @@
 //! In: packets of one source after another (another track, another encoding, a numbering that
 //! starts anew). Out: a sequence number, timestamp and picture numbers for each, that go on where
 //! the last source ended. Within a source the mapping only adds constants, so it neither loses nor
-//! merges packets, and a NACK finds its way back.
+//! merges packets, and a NACK finds its way back. Numbers that the publisher spent on repair are
+//! left out, and numbers for the subscriber's own repair are put in.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -13,9 +14,10 @@ use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::TrackId;
 
-/// Sources remembered for the sake of NACKs: a receiver asks for what is at most a second old, and
-/// sources change at key frames, of which there are two a second at most.
-const MAX_STRETCHES: usize = 4;
+/// Stretches remembered for the sake of NACKs: a receiver asks for what is at most a second old.
+/// Sources change at key frames, of which there are two a second at most, but a repair packet put in
+/// or left out begins a stretch as well, about once a frame.
+const MAX_STRETCHES: usize = 64;
 
 /// Where packets come from. Their numbers continue within a source and only there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,16 +91,26 @@ pub struct Mapped {
 struct Stretch {
     source: Source,
     first_in: SequenceNumber,
+    /// The first number that is not of this stretch any more, when another one follows.
+    end_in: Option<SequenceNumber>,
     first_out: SequenceNumber,
     timestamp_offset: u32,
     pictures: PictureIds,
 }
 
 impl Stretch {
+    fn contains(&self, sequence: SequenceNumber) -> bool {
+        self.first_in <= sequence && self.end_in.is_none_or(|end| sequence < end)
+    }
+
+    /// The subscriber's number for one at or after the first.
+    fn number(&self, sequence: SequenceNumber) -> SequenceNumber {
+        self.first_out + sequence.0.saturating_sub(self.first_in.0)
+    }
+
     fn map(&self, meta: &PacketMeta) -> Option<Mapped> {
-        let since_first = u64::try_from(meta.sequence - self.first_in).ok()?;
-        Some(Mapped {
-            sequence: self.first_out + since_first,
+        self.contains(meta.sequence).then(|| Mapped {
+            sequence: self.number(meta.sequence),
             // Timestamps are modulo 2^32 on the wire.
             timestamp: (meta.timestamp as u32).wrapping_add(self.timestamp_offset),
             pictures: self.pictures,
@@ -109,6 +121,9 @@ impl Stretch {
 /// Where the stream ends so far.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
+    /// The highest number of the latest source that was forwarded, as its publisher counts.
+    source: SequenceNumber,
+    /// The highest number that was sent.
     sequence: SequenceNumber,
     timestamp: u32,
     sent: Instant,
@@ -154,23 +169,89 @@ impl Rewriter {
             (Some(last), Some(first)) => last.successor().minus(first),
             _ => PictureIds::default(),
         };
-        if self.stretches.len() == MAX_STRETCHES {
-            self.stretches.pop_front();
-        }
-        self.stretches.push_back(Stretch {
+        self.push(Stretch {
             source,
             first_in: meta.sequence,
+            end_in: None,
             first_out,
             timestamp_offset: timestamp.wrapping_sub(meta.timestamp as u32),
             pictures,
         });
     }
 
+    fn push(&mut self, stretch: Stretch) {
+        if self.stretches.len() == MAX_STRETCHES {
+            self.stretches.pop_front();
+        }
+        self.stretches.push_back(stretch);
+    }
+
+    /// The stretches of the latest source, latest first.
+    fn latest(&self) -> impl Iterator<Item = &Stretch> {
+        let source = self.current();
+        let stretches = self.stretches.iter().rev();
+        stretches.take_while(move |s| Some(s.source) == source)
+    }
+
+    /// From this number on the latest source goes on with another number of the subscriber's.
+    fn go_on(
+        &mut self,
+        end_in: SequenceNumber,
+        first_in: SequenceNumber,
+        first_out: SequenceNumber,
+    ) {
+        let Some(last) = self.stretches.back_mut() else {
+            return;
+        };
+        last.end_in = Some(end_in);
+        let next = Stretch {
+            first_in,
+            end_in: None,
+            first_out,
+            ..*last
+        };
+        self.push(next);
+    }
+
+    /// Leaves out a number of the latest source under which no media will come. Says whether that was
+    /// possible: not any more, when something after it has been sent.
+    pub fn skip(&mut self, sequence: SequenceNumber) -> bool {
+        let (Some(last), Some(tail)) = (self.stretches.back(), self.tail) else {
+            return false;
+        };
+        if sequence <= tail.source || !last.contains(sequence) {
+            return false;
+        }
+        let number = last.number(sequence);
+        self.go_on(sequence, sequence.next(), number);
+        true
+    }
+
+    /// Takes the next number of the stream for a packet of the subscriber's own, which goes with the
+    /// timestamp that was sent last.
+    pub fn insert(&mut self) -> Option<(SequenceNumber, u32)> {
+        let last = self.stretches.back()?;
+        let mut tail = self.tail?;
+        let next_in = tail.source.next().max(last.first_in);
+        let number = last.number(next_in);
+        self.go_on(next_in, next_in, number.next());
+        tail.sequence = number;
+        self.tail = Some(tail);
+        Some((number, tail.timestamp))
+    }
+
+    /// The timestamp that was sent last.
+    #[must_use]
+    pub fn last_timestamp(&self) -> Option<u32> {
+        Some(self.tail?.timestamp)
+    }
+
     /// The numbers of a packet of the latest source. None for a packet from before its start.
     pub fn forward(&mut self, now: Instant, meta: &PacketMeta) -> Option<Mapped> {
-        let mapped = self.stretches.back()?.map(meta)?;
+        let mapped = self.latest().find_map(|stretch| stretch.map(meta))?;
         if self.tail.is_none_or(|tail| mapped.sequence > tail.sequence) {
             self.tail = Some(Tail {
+                source: meta.sequence,
                 sequence: mapped.sequence,
                 timestamp: mapped.timestamp,
                 sent: now,
@@ -191,10 +272,11 @@ impl Rewriter {
             return None;
         }
         let stretch = self.stretches.iter().rev().find(|s| s.first_out <= out)?;
-        Some((
-            stretch.source,
-            stretch.first_in + (out.0 - stretch.first_out.0),
-        ))
+        let sequence = stretch.first_in + (out.0 - stretch.first_out.0);
+        // Otherwise it was put in.
+        stretch
+            .contains(sequence)
+            .then_some((stretch.source, sequence))
     }
 
     /// The numbers of a packet that [`Rewriter::find`] found, for sending it again.
@@ -203,8 +285,8 @@ impl Rewriter {
         self.stretches
             .iter()
             .rev()
-            .find(|s| s.source == source && s.first_in <= meta.sequence)?
-            .map(meta)
+            .filter(|s| s.source == source)
+            .find_map(|s| s.map(meta))
     }
 
     /// The latest source.
@@ -268,6 +350,64 @@ mod tests {
             for (mapped, source, meta) in sent {
                 prop_assert_eq!(rewriter.find(mapped.sequence.wire()), Some((source, meta.sequence)));
                 prop_assert_eq!(rewriter.again(source, &meta), Some(mapped));
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever is put in and left out, no number is sent twice, what was sent is found again, and
+        /// a stream that arrives in order and whole has no hole.
+        #[test]
+        fn repair_is_put_in_and_left_out(
+            steps in proptest::collection::vec((0u8..6, 0u64..3), 1..MAX_STRETCHES),
+        ) {
+            const FORWARD_LATE: u8 = 5;
+            let now = Instant::now();
+            let mut rewriter = Rewriter::new(9);
+            let mut next = 100u64;
+            let mut late = Vec::new();
+            let (mut sent, mut own) = (Vec::new(), Vec::new());
+            let first = video(0, 0, next, true);
+            rewriter.start(now, source(1), &first);
+            let mut whole = true;
+            let mut forward = |rewriter: &mut Rewriter, sequence: u64| {
+                let meta = video(0, 0, sequence, false);
+                let mapped = rewriter.forward(now, &meta);
+                sent.extend(mapped.map(|mapped| (mapped.sequence, meta)));
+            };
+            forward(&mut rewriter, next);
+            for (kind, gap) in steps {
+                next += 1;
+                match kind {
+                    0 => prop_assert!(rewriter.skip(SequenceNumber(next))),
+                    1 => {
+                        next -= 1;
+                        own.extend(rewriter.insert().map(|(number, _)| number));
+                    }
+                    FORWARD_LATE if gap > 0 => {
+                        late.push(next);
+                        whole = false;
+                    }
+                    _ => {
+                        forward(&mut rewriter, next);
+                        late.drain(..).for_each(|late| forward(&mut rewriter, late));
+                    }
+                }
+            }
+            let mut numbers: Vec<_> = sent.iter().map(|(number, _)| *number).chain(own.iter().copied()).collect();
+            let count = numbers.len();
+            numbers.sort();
+            numbers.dedup();
+            prop_assert_eq!(numbers.len(), count, "a number used twice");
+            if whole {
+                prop_assert_eq!((numbers[count - 1] - numbers[0]) as usize + 1, count, "a hole");
+            }
+            for (number, meta) in sent {
+                prop_assert_eq!(rewriter.find(number.wire()), Some((source(1), meta.sequence)));
+                prop_assert_eq!(rewriter.again(source(1), &meta).map(|m| m.sequence), Some(number));
+            }
+            for number in own {
+                prop_assert_eq!(rewriter.find(number.wire()), None);
             }
         }
     }

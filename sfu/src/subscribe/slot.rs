@@ -7,18 +7,27 @@
 use std::time::Duration;
 
 use super::layer::{LayerSelector, Verdict};
+use super::monitor::Monitor;
+use super::policy::{Protection, decide};
+use super::protect::Protector;
+use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
 use super::rewrite::{Mapped, Rewriter, Source};
 use crate::clock::ntp_span;
-use crate::media::{Codec, ExtensionMap, Kind, PayloadMap};
+use crate::media::{Codec, ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::egress::{Egress, Outgoing};
 use crate::peer::sdp::{Section, SendSection, match_payload};
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, PacketMeta};
 use crate::rtp::codec::{PictureId, vp8, vp9};
+use crate::rtp::extension::{HeaderExtensions, PlayoutDelay};
 use crate::rtp::packet::HeaderFields;
+use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Ssrc, TrackId};
+
+/// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
+const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
 
 /// What a slot shows.
 #[derive(Debug)]
@@ -41,13 +50,23 @@ pub struct Slot {
     /// The packets the subscriber says it has lost, as of its last report.
     pub lost: i64,
     rtx_ssrc: Option<Ssrc>,
+    pub(super) flexfec_ssrc: Option<Ssrc>,
     payloads: Vec<PayloadMap>,
-    extensions: ExtensionMap,
+    pub(super) repair: RepairFormats,
+    pub(super) extensions: ExtensionMap,
     allows_two_byte: bool,
-    rewriter: Rewriter,
+    pub(super) rewriter: Rewriter,
     subscription: Option<Subscription>,
     retransmitter: Retransmitter,
     rtx_sequence: SequenceNumber,
+    pub(super) flexfec_sequence: SequenceNumber,
+    monitor: Monitor,
+    pub(super) protection: Protection,
+    pub(super) protector: Protector,
+    /// The number of the last key frame's first packet.
+    key_frame: Option<SequenceNumber>,
+    /// What the receiver was last asked for, if anything.
+    pub(super) playout_delay: Option<Duration>,
     packets: u64,
     bytes: u64,
 }
@@ -64,13 +83,21 @@ impl Slot {
             round_trip: None,
             lost: 0,
             rtx_ssrc: None,
+            flexfec_ssrc: None,
             payloads: Vec::new(),
+            repair: RepairFormats::default(),
             extensions: ExtensionMap::default(),
             allows_two_byte: false,
             rewriter: Rewriter::new(u16::from_be_bytes([a, b])),
             subscription: None,
             retransmitter: Retransmitter::default(),
             rtx_sequence: SequenceNumber(u64::from(u16::from_be_bytes([c, d]) & 0x7fff)),
+            flexfec_sequence: SequenceNumber(u64::from(u16::from_be_bytes([b, c]) & 0x7fff)),
+            monitor: Monitor::default(),
+            protection: Protection::default(),
+            protector: Protector::default(),
+            key_frame: None,
+            playout_delay: None,
             packets: 0,
             bytes: 0,
         };
@@ -81,6 +108,8 @@ impl Slot {
     /// Takes over what another offer has changed.
     pub fn renegotiate(&mut self, section: &Section, send: &SendSection) {
         self.rtx_ssrc = send.rtx_ssrc;
+        self.flexfec_ssrc = send.flexfec_ssrc;
+        self.repair = section.repair;
         self.payloads.clone_from(&section.payloads);
         self.extensions = send.extensions;
         self.allows_two_byte = section.extmap_allow_mixed;
@@ -131,9 +160,8 @@ impl Slot {
         match_payload(codec, &self.payloads).copied()
     }
 
-    /// Forwards a packet of the track the slot shows; `best` is the encoding to show. Returns
-    /// whether it was sent.
-    pub fn forward(&mut self, kept: Kept<'_>, best: u8, egress: &mut Egress<'_>) -> bool {
+    /// Forwards a packet of the track the slot shows, from its feed. Returns whether it was sent.
+    pub fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let meta = kept.meta;
         let Some(payload_map) = self.payload_for(meta.codec) else {
             return false;
@@ -141,7 +169,7 @@ impl Slot {
         let Some(subscription) = &mut self.subscription else {
             return false;
         };
-        subscription.layer.set_target(best);
+        subscription.layer.set_target(feed.best);
         let source = Source {
             track: subscription.track,
             encoding: meta.encoding,
@@ -152,19 +180,54 @@ impl Slot {
             Verdict::Start => self.rewriter.start(meta.arrival, source, meta),
             Verdict::Forward => {}
         }
+        if meta.is_void {
+            self.rewriter.skip(meta.sequence);
+            return false;
+        }
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
+        let starts_picture = meta.picture.as_ref().is_some_and(|p| p.starts_frame);
+        let starts_key_frame = starts_picture && meta.starts_decoding();
+        if starts_key_frame {
+            self.key_frame = self.key_frame.max(Some(mapped.sequence));
+        }
+        if starts_picture {
+            self.move_playout_delay();
+        }
+        let plain = payload_map.payload_type;
+        let scheme = self.scheme(meta, starts_key_frame);
+        let mut old = [0; MAX_REDUNDANCY];
+        let (payload_type, prefix) = match (self.kind, self.repair.red) {
+            (Kind::Audio, Some(red)) => match self.repeat(kept, feed, plain, &mut old) {
+                Some(len) => (red, &old[..len]),
+                None => (plain, &[][..]),
+            },
+            (Kind::Video, Some(red)) if scheme == Some(Scheme::Ulpfec) => (red, &[plain][..]),
+            _ => (plain, &[][..]),
+        };
         let fields = HeaderFields {
             marker: meta.marker,
-            payload_type: payload_map.payload_type,
+            payload_type,
             sequence: 0,
             timestamp: mapped.timestamp,
             ssrc: self.ssrc,
         };
-        let Some(sent) = self.send(kept, mapped, fields, mapped.sequence, None, egress) else {
+        let Some(sent) = self.send(kept, mapped, fields, mapped.sequence, prefix, egress) else {
             return false;
         };
+        if let Some(scheme) = scheme {
+            self.protect(
+                scheme,
+                kept,
+                mapped,
+                HeaderFields {
+                    payload_type: plain,
+                    ..fields
+                },
+                egress,
+            );
+        }
         self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
@@ -173,18 +236,26 @@ impl Slot {
 
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
     pub fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+        let again = self.retransmitter.was_sent(egress.now, sequence);
+        self.monitor.handle_nack(sequence, again);
         let Some((source, original)) = self.rewriter.find(sequence) else {
             return false;
         };
         if self.track() != Some(source.track) {
             return false;
         }
-        let Some(kept) = feed.get_fresh(egress.now, source.encoding, original) else {
+        let kept = feed.get_fresh(egress.now, source.encoding, original);
+        let Some(kept) = kept.filter(|kept| !kept.meta.is_void) else {
             return false;
         };
         let Some(mapped) = self.rewriter.again(source, kept.meta) else {
             return false;
         };
+        // A decoder can go on from the key frame that was sent meanwhile.
+        let is_overtaken = self.key_frame.is_some_and(|key| mapped.sequence < key);
+        if is_overtaken || !self.protection.retransmits {
+            return false;
+        }
         let payload_map = self.payload_for(kept.meta.codec);
         let rtx_payload_type = payload_map.and_then(|map| map.rtx_payload_type);
         // Without RTX the packet would go out under its own number once more, but with other header
@@ -208,7 +279,8 @@ impl Slot {
         };
         self.rtx_sequence = self.rtx_sequence.next();
         let number = self.rtx_sequence;
-        self.send(kept, mapped, fields, number, Some(sequence), egress)
+        let prefix = sequence.to_be_bytes();
+        self.send(kept, mapped, fields, number, &prefix, egress)
             .is_some()
     }
 
@@ -218,32 +290,63 @@ impl Slot {
         mapped: Mapped,
         fields: HeaderFields,
         sequence: SequenceNumber,
-        original: Option<u16>,
+        prefix: &[u8],
         egress: &mut Egress<'_>,
     ) -> Option<usize> {
         let meta = kept.meta;
-        let mut extensions = meta.extensions;
-        extensions.mid = Some(self.mid);
-        extensions.rid = None;
-        extensions.repaired_rid = None;
         let mut descriptor = [0; u8::MAX as usize];
         let descriptor = self.descriptor(kept, mapped, &mut descriptor);
-        let outgoing = Outgoing {
+        let payload = kept.payload();
+        let outgoing = self.outgoing(meta, fields, sequence, descriptor, prefix, payload);
+        egress.send_rtp(&outgoing, |payload| patch_payload(meta, mapped, payload))
+    }
+
+    pub(super) fn outgoing<'a>(
+        &'a self,
+        meta: &PacketMeta,
+        fields: HeaderFields,
+        sequence: SequenceNumber,
+        descriptor: &'a [u8],
+        prefix: &'a [u8],
+        payload: &'a [u8],
+    ) -> Outgoing<'a> {
+        let mut extensions = HeaderExtensions {
+            mid: Some(self.mid),
+            rid: None,
+            repaired_rid: None,
+            ..meta.extensions
+        };
+        if let Some(delay) = self.playout_delay {
+            let asked = extensions.playout_delay.unwrap_or(PlayoutDelay {
+                min_ms: 0,
+                max_ms: MAX_PLAYOUT_DELAY_MS,
+            });
+            let min_ms = asked.min_ms.max(delay.as_millis() as u16);
+            extensions.playout_delay = Some(PlayoutDelay {
+                min_ms,
+                max_ms: asked.max_ms.max(min_ms),
+            });
+        }
+        Outgoing {
             fields,
             sequence,
             map: &self.extensions,
             extensions,
             descriptor,
-            original,
-            payload: kept.payload(),
-        };
-        egress.send_rtp(&outgoing, |payload| patch_payload(meta, mapped, payload))
+            prefix,
+            payload,
+        }
     }
 
     /// The packet's dependency descriptor with the subscriber's frame number. Empty where the
     /// subscriber cannot be sent one: longer than 16 bytes it needs the two-byte form, which may
     /// not be mixed in unless that was negotiated (RFC 8285 section 4.1.2).
-    fn descriptor<'a>(&self, kept: Kept<'_>, mapped: Mapped, buffer: &'a mut [u8]) -> &'a [u8] {
+    pub(super) fn descriptor<'a>(
+        &self,
+        kept: Kept<'_>,
+        mapped: Mapped,
+        buffer: &'a mut [u8],
+    ) -> &'a [u8] {
         let span = kept.meta.extensions.dependency_descriptor;
         let original = span.map_or(&[][..], |span| span.of(kept.packet));
         if original.is_empty() || !self.allows_two_byte {
@@ -285,18 +388,27 @@ impl Slot {
             .timestamp(source, report.timestamp.wrapping_add(ticks as u64))
     }
 
+    /// Whether only the publisher's encoder can protect what is heard here: it is sound, and RED is
+    /// not understood.
+    #[must_use]
+    pub fn relies_on_the_encoder(&self) -> bool {
+        self.kind == Kind::Audio && self.repair.red.is_none()
+    }
+
     /// Notes a reception report of the subscriber.
-    pub fn handle_report(&mut self, round_trip: Option<Duration>, lost: i32) {
-        self.lost = i64::from(lost);
+    pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
+        self.lost = i64::from(block.cumulative_lost);
+        self.monitor.handle_report(block.fraction_lost);
         if let Some(sample) = round_trip {
             // The smoothing of RFC 6298 section 2.
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
+        self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
     }
 }
 
 /// Puts the subscriber's picture numbers into a payload that carries some.
-fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
+pub(super) fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
     let offset = mapped.pictures;
     let ids = |picture: Option<PictureId>, tl0: Option<u8>| {
         (

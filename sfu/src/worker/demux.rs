@@ -4,18 +4,63 @@
 //! everything else by a source address that has passed a check. What matches nobody costs a look at
 //! its first bytes and at a table.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Worker;
-use super::mailbox::Message;
+use super::mailbox::{MediaBatch, Message};
+use crate::api::WorkerStats;
 use crate::media::Kind;
 use crate::peer::Context;
 use crate::peer::ice::local_ufrag_of;
+use crate::peer::receive::Received;
 use crate::peer::report::Action;
 use crate::publish::feed::{Feed, Origin};
 use crate::rtp::packet::PacketClass;
 use crate::types::{PeerId, TrackId};
+
+/// Where the packets of publications go: into their feeds, and to the workers that want them too.
+struct Intake<'a> {
+    index: usize,
+    feeds: &'a mut HashMap<TrackId, Feed>,
+    dirty: &'a mut Vec<TrackId>,
+    batches: &'a mut HashMap<usize, MediaBatch>,
+    spare_batches: &'a mut Vec<MediaBatch>,
+    stats: &'a mut WorkerStats,
+}
+
+impl Intake<'_> {
+    fn take(&mut self, received: Received<'_>) {
+        let Received {
+            track,
+            meta,
+            packet,
+            ..
+        } = received;
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        let first_pending = feed.is_idle();
+        let is_wanted = !feed.workers.is_empty();
+        let copy = is_wanted.then(|| meta.clone());
+        if !feed.insert(meta, packet) {
+            return self.stats.drop("rtp_duplicate");
+        }
+        if first_pending {
+            self.dirty.push(track);
+        }
+        if let Some(meta) = copy {
+            for &worker in &feed.workers {
+                let batch = self.batches.entry(worker).or_insert_with(|| {
+                    let spare = self.spare_batches.pop();
+                    spare.unwrap_or_else(|| MediaBatch::new(self.index))
+                });
+                batch.push(track, meta.clone(), packet);
+            }
+        }
+    }
+}
 
 impl Worker {
     /// Takes a datagram, which is decrypted in place.
@@ -98,39 +143,26 @@ impl Worker {
             stats: &mut self.stats,
         };
         self.touched.push(id);
-        let received = match peer.handle_rtp(datagram, &mut cx) {
+        let received = peer.handle_rtp(datagram, &mut cx);
+        let mut intake = Intake {
+            index: self.index,
+            feeds: &mut self.feeds,
+            dirty: &mut self.dirty,
+            batches: &mut self.batches,
+            spare_batches: &mut self.spare_batches,
+            stats: &mut self.stats,
+        };
+        while let Some(repaired) = peer.poll_repaired() {
+            intake.take(repaired);
+        }
+        let received = match received {
             Ok(Some(received)) => received,
             Ok(None) => return,
             Err(reason) => return self.stats.drop(reason),
         };
-        let track = received.track;
-        let Some(feed) = self.feeds.get_mut(&track) else {
-            return;
-        };
-        let first_pending = feed.is_idle();
-        let is_wanted = !feed.workers.is_empty();
-        let meta = is_wanted.then(|| received.meta.clone());
-        if !feed.insert(received.meta, received.packet) {
-            return self.stats.drop("rtp_duplicate");
-        }
-        if first_pending {
-            self.dirty.push(track);
-        }
-        if let Some(meta) = meta {
-            for &worker in &feed.workers {
-                let batch = match self.batches.entry(worker) {
-                    std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(entry) => {
-                        let spare = self.spare_batches.pop();
-                        entry.insert(
-                            spare.unwrap_or_else(|| super::mailbox::MediaBatch::new(self.index)),
-                        )
-                    }
-                };
-                batch.push(track, meta.clone(), received.packet);
-            }
-        }
-        if let Some(encoding) = received.best {
+        let best = received.best.map(|encoding| (received.track, encoding));
+        intake.take(received);
+        if let Some((track, encoding)) = best {
             self.set_best(now, track, encoding);
         }
     }
@@ -169,6 +201,10 @@ impl Worker {
                 }
             }
             Action::Resend { slot, sequence } => self.resend(now, id, slot, sequence),
+            Action::ListenerLoss {
+                track,
+                fraction_lost,
+            } => self.tell_listener_loss(now, track, fraction_lost),
             Action::SenderReport {
                 track,
                 encoding,
@@ -190,6 +226,28 @@ impl Worker {
                     );
                 }
             }
+        }
+    }
+
+    /// Passes what a listener loses on to the publisher, or to the worker that has it.
+    pub(super) fn tell_listener_loss(&mut self, now: Instant, track: TrackId, fraction_lost: u8) {
+        match self.feeds.get(&track).map(|f: &Feed| f.origin) {
+            Some(Origin::Remote(worker)) => self.send(
+                worker,
+                Message::ListenerLoss {
+                    track,
+                    fraction_lost,
+                },
+            ),
+            Some(Origin::Local(publisher, _)) => {
+                let peer = self.peers.get_mut(&publisher);
+                if let Some(publication) = peer.and_then(|p| p.publication_of(track)) {
+                    for encoding in &mut publication.encodings {
+                        encoding.handle_listener(now, fraction_lost);
+                    }
+                }
+            }
+            None => {}
         }
     }
 

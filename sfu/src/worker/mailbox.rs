@@ -46,6 +46,13 @@ pub enum Message {
         /// Of this encoding.
         encoding: u8,
     },
+    /// A listener loses this much of a track, of 256.
+    ListenerLoss {
+        /// The track.
+        track: TrackId,
+        /// As reported.
+        fraction_lost: u8,
+    },
     /// Another encoding is to be forwarded.
     Best {
         /// The track.
@@ -80,7 +87,10 @@ impl Message {
     pub fn may_be_lost(&self) -> bool {
         matches!(
             self,
-            Message::Media(_) | Message::Recycle(_) | Message::SenderReport { .. }
+            Message::Media(_)
+                | Message::Recycle(_)
+                | Message::SenderReport { .. }
+                | Message::ListenerLoss { .. }
         )
     }
 }

@@ -117,6 +117,10 @@ impl Worker {
                 }
             }
             Message::KeyFrame { track, encoding } => self.wish_key_frame(now, track, encoding),
+            Message::ListenerLoss {
+                track,
+                fraction_lost,
+            } => self.tell_listener_loss(now, track, fraction_lost),
             Message::Best { track, encoding } => self.set_best(now, track, encoding),
             Message::Interrupted { track } => self.interrupt(track),
             Message::SenderReport {

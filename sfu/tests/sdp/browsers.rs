@@ -1,6 +1,6 @@
 //! The offers that real clients make.
 
-use confab_sfu::media::{Codec, Extension, Kind};
+use confab_sfu::media::{Codec, Extension, Kind, RepairFormats};
 use confab_sfu::peer::sdp::match_payload;
 
 use super::support::{BOTH, Line, Offer, PUBLISH_ONLY, SUBSCRIBE_ONLY, Server, has};
@@ -165,25 +165,43 @@ fn what_is_not_handled_yet_is_left_out() {
     let answer = server.offer(recorded("chromium-default")).unwrap();
     for mid in ["0", "1"] {
         let rtpmaps = answer.attribute(mid, "rtpmap").join("\n");
-        for absent in ["red", "ulpfec", "telephone-event", "PCMU", "CN"] {
+        for absent in ["telephone-event", "PCMU", "CN"] {
             assert!(!rtpmaps.contains(absent), "{absent}");
         }
     }
-    assert_eq!(answer.line("0").media_name.formats, ["111"]);
-    // RTX of RED goes with it.
-    assert!(
-        !answer
-            .line("1")
-            .media_name
-            .formats
-            .contains(&"119".to_owned())
-    );
     assert!(
         !answer
             .attribute("1", "extmap")
             .join("\n")
             .contains("toffset")
     );
+}
+
+#[test]
+fn browsers_get_the_repair_they_offer() {
+    let none = RepairFormats::default();
+    let video = |red, red_rtx, ulpfec| RepairFormats {
+        red: Some(red),
+        red_rtx: Some(red_rtx),
+        ulpfec: Some(ulpfec),
+        flexfec: None,
+    };
+    let red = RepairFormats {
+        red: Some(63),
+        ..none
+    };
+    for (name, audio, video) in [
+        ("chromium-default", red, video(118, 119, 120)),
+        ("firefox-default", none, video(122, 119, 123)),
+    ] {
+        let mut server = Server::new(BOTH);
+        let answer = server.offer(recorded(name)).unwrap();
+        assert_eq!(server.section("0").repair, audio, "{name}");
+        assert_eq!(server.section("1").repair, video, "{name}");
+        // Chromium sends what comes first.
+        let first = &answer.line("0").media_name.formats[0];
+        assert_eq!(first == "63", audio.red.is_some(), "{name}");
+    }
 }
 
 #[test]

@@ -47,7 +47,11 @@ pub(super) fn accept(
     if !offer.bundle.contains(&mid) {
         return Err(OfferError::NotBundled(line.name.clone()));
     }
-    let Codecs { payloads, formats } = Codecs::negotiate(kind, &line.payloads);
+    let Codecs {
+        payloads,
+        repair,
+        formats,
+    } = Codecs::negotiate(kind, &line.payloads);
     if payloads.is_empty() {
         return Err(OfferError::NoCommonCodec {
             line: line.name.clone(),
@@ -96,6 +100,9 @@ pub(super) fn accept(
     let send = sends.then(|| SendSection {
         ssrc: *sources.media.get_or_insert_with(&mut *new_ssrc),
         rtx_ssrc: has_rtx.then(|| *sources.rtx.get_or_insert_with(&mut *new_ssrc)),
+        flexfec_ssrc: repair
+            .flexfec
+            .map(|_| *sources.flexfec.get_or_insert_with(&mut *new_ssrc)),
         msid: format!(
             "slot-{}",
             sources.stream.get_or_insert_with(|| free_stream(kind))
@@ -110,6 +117,7 @@ pub(super) fn accept(
             receive,
             send,
             payloads,
+            repair,
             extmap_allow_mixed: line.extmap_allow_mixed,
             rtcp_rsize: line.rtcp_rsize,
         },

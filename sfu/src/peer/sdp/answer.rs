@@ -146,7 +146,14 @@ impl Writer<'_> {
         if let Some(rtx) = send.rtx_ssrc {
             a.value("ssrc-group", format!("FID {} {}", send.ssrc.0, rtx.0));
         }
-        for ssrc in [Some(send.ssrc), send.rtx_ssrc].into_iter().flatten() {
+        if let Some(flexfec) = send.flexfec_ssrc {
+            a.value(
+                "ssrc-group",
+                format!("FEC-FR {} {}", send.ssrc.0, flexfec.0),
+            );
+        }
+        let ssrcs = [Some(send.ssrc), send.rtx_ssrc, send.flexfec_ssrc];
+        for ssrc in ssrcs.into_iter().flatten() {
             a.value("ssrc", format!("{} cname:{}", ssrc.0, self.cname));
             a.value("ssrc", format!("{} msid:{msid}", ssrc.0));
         }

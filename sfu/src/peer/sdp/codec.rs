@@ -4,7 +4,8 @@ use rtc_sdp::description::common::Attribute;
 
 use super::matching::H264Profile;
 use super::offer::{integer, values};
-use crate::media::{Codec, Kind, PayloadMap};
+use super::repair;
+use crate::media::{Codec, Kind, PayloadMap, RepairFormats};
 
 /// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).
 const RTCP_CONFLICTS: std::ops::RangeInclusive<u8> = 64..=95;
@@ -17,18 +18,18 @@ const H264_DEFAULT_PROFILE: (u8, u8, u8) = (0x42, 0x00, 0x0a);
 /// One payload type of an offered m-line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct OfferedPayload {
-    payload_type: u8,
+    pub(super) payload_type: u8,
     /// The encoding name in lower case. Empty without an `a=rtpmap`.
-    name: String,
-    clock_rate: u32,
-    channels: u8,
-    fmtp: String,
-    feedback: Feedback,
+    pub(super) name: String,
+    pub(super) clock_rate: u32,
+    pub(super) channels: u8,
+    pub(super) fmtp: String,
+    pub(super) feedback: Feedback,
 }
 
 /// The feedback messages of one payload type that we know (RFC 4585, RFC 5104).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Feedback {
+pub(super) struct Feedback {
     nack: bool,
     pli: bool,
     fir: bool,
@@ -40,7 +41,9 @@ struct Feedback {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Codecs {
     pub(super) payloads: Vec<PayloadMap>,
-    /// The formats of the answer, retransmissions among them, in the client's order.
+    pub(super) repair: RepairFormats,
+    /// The formats of the answer, those of repair among them, in the client's order; but RED of sound
+    /// comes first, for Chromium only sends it then.
     pub(super) formats: Vec<Format>,
 }
 
@@ -120,8 +123,7 @@ impl OfferedPayload {
         }
     }
 
-    /// The codec, if it is one that we forward. RED, ULPFEC and FlexFEC would be named here; until
-    /// we can take them apart, a client that is not offered them sends plain media.
+    /// The codec, if it is one that we forward. What repairs is named in `repair.rs`.
     fn codec(&self) -> Option<Codec> {
         let number = |name, default| match parameter(&self.fmtp, name) {
             Some(value) => integer(value),
@@ -163,7 +165,7 @@ impl OfferedPayload {
     }
 
     /// The payload type whose packets this one retransmits (RFC 4588 section 8.6).
-    fn retransmits(&self) -> Option<u8> {
+    pub(super) fn retransmits(&self) -> Option<u8> {
         (self.name == "rtx").then(|| integer(parameter(&self.fmtp, "apt")?))?
     }
 
@@ -214,7 +216,7 @@ impl Feedback {
     }
 
     /// What is left of it for that kind.
-    fn accepted(self, kind: Kind) -> Feedback {
+    pub(super) fn accepted(self, kind: Kind) -> Feedback {
         let video = kind == Kind::Video;
         Feedback {
             pli: self.pli && video,
@@ -224,7 +226,7 @@ impl Feedback {
         }
     }
 
-    fn values(self) -> Vec<&'static str> {
+    pub(super) fn values(self) -> Vec<&'static str> {
         let all = [
             (self.remb, "goog-remb"),
             (self.transport_cc, "transport-cc"),
@@ -252,21 +254,28 @@ impl Codecs {
                 continue;
             };
             let feedback = payload.feedback.accepted(kind);
-            let repair = repairs.iter().find(|(repaired, repair)| {
+            let rtx = repairs.iter().find(|(repaired, repair)| {
                 *repaired == payload.payload_type && repair.clock_rate == payload.clock_rate
             });
             agreed.payloads.push(PayloadMap {
                 codec,
                 payload_type: payload.payload_type,
-                rtx_payload_type: repair.map(|(_, repair)| repair.payload_type),
+                rtx_payload_type: rtx.map(|(_, rtx)| rtx.payload_type),
                 nack: feedback.nack,
                 transport_cc: feedback.transport_cc,
             });
         }
+        agreed.repair = repair::negotiate(kind, offered, &agreed.payloads);
         agreed.formats = offered
             .iter()
             .filter_map(|payload| agreed.format(payload, kind))
             .collect();
+        if kind == Kind::Audio {
+            let red = agreed.repair.red;
+            agreed
+                .formats
+                .sort_by_key(|format| Some(format.payload_type) != red);
+        }
         agreed
     }
 
@@ -274,7 +283,7 @@ impl Codecs {
     fn format(&self, payload: &OfferedPayload, kind: Kind) -> Option<Format> {
         let payload_type = payload.payload_type;
         let media = |map: &&PayloadMap| map.payload_type == payload_type;
-        let repair = |map: &&PayloadMap| map.rtx_payload_type == Some(payload_type);
+        let rtx = |map: &&PayloadMap| map.rtx_payload_type == Some(payload_type);
         if let Some(PayloadMap { codec, .. }) = self.payloads.iter().find(media) {
             let channels = if *codec == Codec::Opus { "/2" } else { "" };
             Some(Format {
@@ -283,14 +292,15 @@ impl Codecs {
                 fmtp: payload.answer_fmtp(*codec),
                 feedback: payload.feedback.accepted(kind).values(),
             })
-        } else {
-            let repaired = self.payloads.iter().find(repair)?;
+        } else if let Some(repaired) = self.payloads.iter().find(rtx) {
             Some(Format {
                 payload_type,
                 rtpmap: format!("rtx/{}", payload.clock_rate),
                 fmtp: format!("apt={}", repaired.payload_type),
                 feedback: Vec::new(),
             })
+        } else {
+            repair::format(&self.repair, kind, payload)
         }
     }
 }
@@ -440,6 +450,55 @@ mod tests {
         assert_eq!(agreed.payloads[1].rtx_payload_type, Some(97));
         assert_eq!(agreed.formats[2].feedback, ["nack", "nack pli"]);
         assert_eq!(Codecs::negotiate(Kind::Audio, &payloads), Codecs::default());
+    }
+
+    #[test]
+    fn repair_is_agreed_on_where_there_is_something_to_repair() {
+        let audio = |fmtp: &str| {
+            let payloads = offered(
+                "111 63",
+                &["rtpmap:111 opus/48000/2", "rtpmap:63 red/48000/2", fmtp],
+            );
+            let agreed = Codecs::negotiate(Kind::Audio, &payloads);
+            let order: Vec<_> = agreed.formats.iter().map(|f| f.payload_type).collect();
+            (agreed.repair.red, order)
+        };
+        assert_eq!(audio("fmtp:63 111/111"), (Some(63), vec![63, 111]));
+        assert_eq!(audio("fmtp:63 111/0"), (None, vec![111]));
+        assert_eq!(audio("fmtp:111 x=1"), (None, vec![111]));
+
+        let video = |formats: &str| {
+            let payloads = offered(
+                formats,
+                &[
+                    "rtpmap:96 VP8/90000",
+                    "rtpmap:118 red/90000",
+                    "rtpmap:119 rtx/90000",
+                    "fmtp:119 apt=118",
+                    "rtpmap:120 ulpfec/90000",
+                    "rtpmap:121 flexfec-03/90000",
+                    "rtcp-fb:121 transport-cc",
+                ],
+            );
+            let agreed = Codecs::negotiate(Kind::Video, &payloads);
+            let RepairFormats {
+                red,
+                red_rtx,
+                ulpfec,
+                flexfec,
+            } = agreed.repair;
+            let written: Vec<_> = agreed.formats.into_iter().map(|f| f.rtpmap).collect();
+            ([red, red_rtx, ulpfec, flexfec], written.join(" "))
+        };
+        assert_eq!(
+            video("96 118 119 120 121"),
+            (
+                [Some(118), Some(119), Some(120), Some(121)],
+                "VP8/90000 red/90000 rtx/90000 ulpfec/90000 flexfec-03/90000".into()
+            )
+        );
+        assert_eq!(video("96 118 119"), ([None; 4], "VP8/90000".into()));
+        assert_eq!(video("118 120").0, [Some(118), None, Some(120), None]);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! refuses an offer.
 //!
 //! - `offer.rs` reads the text into types, `answer.rs` writes the reply
-//! - `accept.rs` decides on one m-line, with `codec.rs`, `extension.rs` and `simulcast.rs`
+//! - `accept.rs` decides on one m-line, with `codec.rs`, `repair.rs`, `extension.rs` and
+//!   `simulcast.rs`
 //! - `matching.rs` finds the payload of a slot for a track
 //! - `section.rs` is what was agreed on, `error.rs` why nothing was
 //! - `transport.rs` has the ICE and DTLS attributes, `fragment.rs` restarts ICE without an offer
@@ -19,6 +20,7 @@ mod extension;
 mod fragment;
 mod matching;
 mod offer;
+mod repair;
 mod section;
 mod simulcast;
 mod transport;
@@ -116,6 +118,7 @@ struct Line {
 struct SlotSources {
     media: Option<Ssrc>,
     rtx: Option<Ssrc>,
+    flexfec: Option<Ssrc>,
     /// The n-th audio and the n-th video slot share a stream: receivers keep sound and picture in
     /// step within a stream only.
     stream: Option<u16>,

@@ -1,6 +1,6 @@
 //! What an offer and its answer have agreed on, one m-line at a time.
 
-use crate::media::{ExtensionMap, Kind, PayloadMap};
+use crate::media::{ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::types::{Mid, Rid, Ssrc};
 
 /// One accepted m-line. Stopped and refused m-lines have no section.
@@ -18,6 +18,8 @@ pub struct Section {
     pub send: Option<SendSection>,
     /// The codecs, in the client's order of preference and with its numbers. Never empty.
     pub payloads: Vec<PayloadMap>,
+    /// What repairs beside retransmission.
+    pub repair: RepairFormats,
     /// One-byte and two-byte header extensions may be mixed in a stream (RFC 8285 section 4.1.2).
     pub extmap_allow_mixed: bool,
     /// RTCP packets need not be compound (RFC 5506).
@@ -46,6 +48,8 @@ pub struct SendSection {
     pub ssrc: Ssrc,
     /// The SSRC of our retransmissions, when a payload has them. As stable as `ssrc`.
     pub rtx_ssrc: Option<Ssrc>,
+    /// The SSRC of our FlexFEC, where that was negotiated. As stable as `ssrc`.
+    pub flexfec_ssrc: Option<Ssrc>,
     /// The id of the `MediaStream` that the client makes of it.
     pub msid: String,
     /// The header extensions that we may put on packets.

@@ -143,6 +143,12 @@ impl PictureId {
         }
     }
 
+    /// Whether another picture is the next after this one.
+    #[must_use]
+    pub fn precedes(self, next: PictureId) -> bool {
+        self.with(self.value().wrapping_add(1)) == next
+    }
+
     fn wire_len(self) -> usize {
         match self {
             PictureId::Bits7(_) => 1,

@@ -1,0 +1,27 @@
+//! Any payload as FlexFEC; whatever it claims to protect, recovering it stays within bounds, and it can
+//! be written again.
+#![no_main]
+
+use confab_sfu::rtp::fec::{Parity, flexfec};
+use confab_sfu::types::Ssrc;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (&[u8], Vec<&[u8]>)| {
+    let (payload, packets) = input;
+    let Ok(repair) = flexfec::parse(payload) else {
+        return;
+    };
+    assert!((1..=flexfec::MAX_SPAN).contains(&repair.mask.span()));
+    let mut parity = Parity::default();
+    parity.start(repair.header, repair.body);
+    let mut copy = vec![0; payload.len() + flexfec::MAX_HEADER_LEN];
+    let len = flexfec::write(&mut copy, repair.ssrc.expect("it names one"), repair.base, repair.mask, &parity);
+    assert_eq!(flexfec::parse(&copy[..len.expect("it fits")]), Ok(repair));
+    for packet in packets {
+        parity.add(packet);
+    }
+    let mut recovered = Vec::new();
+    if parity.recover(repair.base, Ssrc(1), &mut recovered) {
+        assert!(recovered.len() <= 12 + parity.body().len());
+    }
+});

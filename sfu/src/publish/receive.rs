@@ -1,0 +1,405 @@
+//! What a publication makes of each packet: plain media with extended numbers.
+//!
+//! In: RTP packets of the m-line after decryption, as the publisher wraps them: RTX, RED with old
+//! sound or ULPFEC in it, FlexFEC. Out: the packets it meant, named and numbered, for the track's
+//! feed: the one that came, those that redundancy or repair packets gave back, and the numbers that
+//! were spent on repair and hold nothing. From here on nobody needs to know how they came.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use super::encoding::Numbered;
+use super::history::PacketMeta;
+use super::nack::MAX_MISSING;
+use super::publication::{Format, Publication};
+use super::redundancy::{Position, positions};
+use super::unwrap::strip;
+use crate::media::{Codec, Kind, PayloadMap};
+use crate::rtp::codec;
+use crate::rtp::extension::{HeaderExtensions, clear_mutable};
+use crate::rtp::fec::{flexfec, ulpfec};
+use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields, RtpHeader, write_header};
+use crate::rtp::red::{self, Block};
+use crate::rtp::sequence::SequenceNumber;
+use crate::types::Ssrc;
+
+/// The clock of repair packets, which there only are of video.
+const VIDEO_CLOCK: u32 = 90_000;
+
+/// Bytes of the original sequence number in a retransmission (RFC 4588 section 4).
+const ORIGINAL_LEN: usize = 2;
+
+/// Why a packet of a publication went no further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unusable {
+    /// Its payload type was not negotiated on the m-line.
+    PayloadType,
+    /// It repairs nothing that is missing.
+    Unneeded,
+    /// Its payload is not what its payload type's payloads look like.
+    Malformed,
+}
+
+impl Unusable {
+    /// A label for counters.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Unusable::PayloadType => "rtp_payload_type",
+            Unusable::Unneeded => "rtx_unneeded",
+            Unusable::Malformed => "rtp_malformed_payload",
+        }
+    }
+}
+
+/// Packets that did not come as they are, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Repaired {
+    queue: VecDeque<(PacketMeta, Range<usize>)>,
+    /// Kept until the queue is empty, so that it is reused.
+    bytes: Vec<u8>,
+}
+
+impl Repaired {
+    fn push(&mut self, meta: PacketMeta, packet: &[u8]) {
+        if self.queue.is_empty() {
+            self.bytes.clear();
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        self.queue.push_back((meta, start..self.bytes.len()));
+    }
+
+    fn poll(&mut self) -> Option<(PacketMeta, &[u8])> {
+        let (meta, range) = self.queue.pop_front()?;
+        Some((meta, &self.bytes[range]))
+    }
+}
+
+/// What is inside a packet.
+#[derive(Clone, Copy, Debug)]
+struct Content {
+    format: Format,
+    payload_type: u8,
+    /// What stands before it in the payload, bytes.
+    wrapping: usize,
+    /// The number it was sent with first, in a retransmission.
+    original: Option<u16>,
+}
+
+impl Publication {
+    /// Takes a packet of one encoding; `packet` is in the clear, and is brought into its plain form in
+    /// place. Returns what the feed needs to know, and the plain packet; none when it only helps
+    /// others, which [`Publication::poll_repaired`] has then.
+    ///
+    /// # Errors
+    /// When the packet can be of no use to a subscriber.
+    pub fn handle_rtp<'p>(
+        &mut self,
+        now: Instant,
+        encoding: u8,
+        mut header: RtpHeader,
+        extensions: HeaderExtensions,
+        packet: &'p mut [u8],
+    ) -> Result<Option<(PacketMeta, &'p [u8])>, Unusable> {
+        let content = self.look_inside(header.payload_type, header.payload(packet))?;
+        let clock_rate = match content.format {
+            Format::Flexfec => {
+                self.handle_flexfec(now, encoding, header.payload(packet))?;
+                return Ok(None);
+            }
+            Format::Media(map) => map.codec.clock_rate(),
+            _ => VIDEO_CLOCK,
+        };
+        let stream = self
+            .encodings
+            .get_mut(usize::from(encoding))
+            .ok_or(Unusable::PayloadType)?;
+        let before = stream.newest();
+        let numbered = match content.original {
+            Some(original) => stream
+                .handle_repaired(now, original, header.timestamp, clock_rate)
+                .ok_or(Unusable::Unneeded)?,
+            None => {
+                let (number, timestamp) = (header.sequence, header.timestamp);
+                stream.handle_packet(now, number, timestamp, clock_rate, packet.len())
+            }
+        };
+        if numbered.needs_key_frame && self.kind == Kind::Video {
+            stream.key_frames.wish(now);
+        }
+        let Format::Media(map) = content.format else {
+            // ULPFEC, or padding in RED: a number without media.
+            let payload = header.payload(packet).get(content.wrapping..);
+            self.handle_ulpfec(now, encoding, &numbered, payload.unwrap_or_default());
+            return Ok(Some((self.void(encoding, &numbered), &[])));
+        };
+        if self.kind == Kind::Audio
+            && content.wrapping > 0
+            && content.original.is_none()
+            && let Some(before) = before
+        {
+            let after = numbered.position();
+            let ssrc = header.ssrc;
+            self.use_redundancy(
+                now,
+                encoding,
+                map,
+                [before, after],
+                ssrc,
+                header.payload(packet),
+            );
+        }
+        let packet = strip(packet, &mut header, content.wrapping, content.payload_type)
+            .ok_or(Unusable::Malformed)?;
+        // What was sent again may carry other header extensions than what was protected.
+        let stream = &mut self.encodings[usize::from(encoding)];
+        if content.original.is_none()
+            && let Some(kept) = stream.repairer.handle_media(numbered.sequence, packet)
+        {
+            clear_mutable(kept, &header, &self.extensions);
+            self.recover(now, encoding);
+        }
+        let packet: &[u8] = packet;
+        let meta = self.describe(encoding, map, &numbered, &header, extensions, packet)?;
+        if content.original.is_none() {
+            self.find_voids(&meta);
+        }
+        Ok(Some((meta, packet)))
+    }
+
+    /// What the last packet has shown of others: packets recovered, and numbers without media. To be
+    /// taken before that packet itself.
+    pub fn poll_repaired(&mut self) -> Option<(PacketMeta, &[u8])> {
+        self.repaired.poll()
+    }
+
+    /// Looks through RTX and RED at what a payload is about.
+    fn look_inside(&self, payload_type: u8, payload: &[u8]) -> Result<Content, Unusable> {
+        let format_of = |payload_type| self.format(payload_type).ok_or(Unusable::PayloadType);
+        let mut content = Content {
+            format: format_of(payload_type)?,
+            payload_type,
+            wrapping: 0,
+            original: None,
+        };
+        if let Format::Retransmission(repaired) = content.format {
+            // An empty retransmission is padding that probes for bandwidth.
+            let number = payload.first_chunk::<ORIGINAL_LEN>();
+            let number = number.ok_or(Unusable::Unneeded)?;
+            content = Content {
+                format: format_of(repaired)?,
+                payload_type: repaired,
+                wrapping: ORIGINAL_LEN,
+                original: Some(u16::from_be_bytes(*number)),
+            };
+        }
+        let payload = payload.get(content.wrapping..).unwrap_or_default();
+        if content.format == Format::Red && !payload.is_empty() {
+            let blocks = red::parse(payload).map_err(|_| Unusable::Malformed)?;
+            let own = blocks.last().ok_or(Unusable::Malformed)?;
+            content.format = format_of(own.payload_type)?;
+            content.payload_type = own.payload_type;
+            content.wrapping += payload.len() - own.data.len();
+            if !matches!(content.format, Format::Media(_) | Format::Ulpfec) {
+                return Err(Unusable::Malformed);
+            }
+        }
+        Ok(content)
+    }
+
+    /// Takes a packet under whose number there is no media, whether or not it repairs.
+    fn handle_ulpfec(&mut self, now: Instant, encoding: u8, numbered: &Numbered, payload: &[u8]) {
+        let stream = &mut self.encodings[usize::from(encoding)];
+        stream.handle_void(numbered.sequence);
+        if let Ok(repair) = ulpfec::parse(payload) {
+            stream.repairer.handle_repair(numbered.sequence, &repair);
+            self.recover(now, encoding);
+        }
+    }
+
+    /// Takes a repair packet that has an SSRC of its own.
+    fn handle_flexfec(
+        &mut self,
+        now: Instant,
+        encoding: u8,
+        payload: &[u8],
+    ) -> Result<(), Unusable> {
+        let repair = flexfec::parse(payload).map_err(|_| Unusable::Malformed)?;
+        let stream = self.encodings.get_mut(usize::from(encoding));
+        let stream = stream.filter(|s| s.ssrc == repair.ssrc);
+        let stream = stream.ok_or(Unusable::Unneeded)?;
+        let newest = stream.newest_sequence().ok_or(Unusable::Unneeded)?;
+        stream.repairer.handle_repair(newest, &repair);
+        self.recover(now, encoding);
+        Ok(())
+    }
+
+    /// Takes the sound that a packet repeats and that is missing before it.
+    fn use_redundancy(
+        &mut self,
+        now: Instant,
+        encoding: u8,
+        map: PayloadMap,
+        [before, after]: [Position; 2],
+        ssrc: Ssrc,
+        payload: &[u8],
+    ) {
+        let Ok(blocks) = red::parse(payload) else {
+            return;
+        };
+        let is_same = |block: &Block<'_>| block.payload_type == map.payload_type;
+        let old = blocks.filter(|block| is_same(block) && block.offset > 0);
+        for (position, data) in positions(before, after, old) {
+            let stream = &mut self.encodings[usize::from(encoding)];
+            let timestamp = position.timestamp as u32;
+            let rate = map.codec.clock_rate();
+            let recovered = stream.handle_recovered(now, position.sequence, timestamp, rate);
+            let Some(numbered) = recovered else {
+                continue;
+            };
+            // The longest block and its header.
+            let mut packet = [0; FIXED_HEADER_LEN + red::MAX_BLOCK_LEN];
+            let fields = HeaderFields {
+                marker: false,
+                payload_type: map.payload_type,
+                sequence: position.sequence.wire(),
+                timestamp,
+                ssrc,
+            };
+            let Ok(start) = write_header(&mut packet, fields, |_| ()) else {
+                continue;
+            };
+            let len = start + data.len();
+            let Some(place) = packet.get_mut(start..len) else {
+                continue;
+            };
+            place.copy_from_slice(data);
+            let packet = &packet[..len];
+            let described = RtpHeader::parse(packet).ok().and_then(|header| {
+                let extensions = HeaderExtensions::default();
+                self.describe(encoding, map, &numbered, &header, extensions, packet)
+                    .ok()
+            });
+            if let Some(meta) = described {
+                self.repaired.push(meta, packet);
+            }
+        }
+    }
+
+    /// What the feed needs to know of a plain media packet.
+    fn describe(
+        &mut self,
+        encoding: u8,
+        map: PayloadMap,
+        numbered: &Numbered,
+        header: &RtpHeader,
+        extensions: HeaderExtensions,
+        packet: &[u8],
+    ) -> Result<PacketMeta, Unusable> {
+        let payload = header.payload_range();
+        let bytes = packet.get(payload.clone()).unwrap_or_default();
+        let descriptor = extensions.dependency_descriptor.map(|span| span.of(packet));
+        let picture = match map.codec.kind() {
+            Kind::Audio => None,
+            // Padding: it carries a number that receivers must see, but no picture.
+            Kind::Video if bytes.is_empty() => None,
+            Kind::Video => {
+                Some(codec::inspect(map.codec, bytes, descriptor).ok_or(Unusable::Malformed)?)
+            }
+        };
+        if picture.as_ref().is_some_and(|p| p.key_frame) {
+            self.encodings[usize::from(encoding)].key_frames.granted();
+        }
+        Ok(PacketMeta {
+            encoding,
+            epoch: numbered.epoch,
+            sequence: numbered.sequence,
+            timestamp: numbered.timestamp,
+            marker: header.marker,
+            codec: map.codec,
+            arrival: numbered.due,
+            picture,
+            extensions,
+            payload,
+            is_void: false,
+        })
+    }
+
+    /// What the feed needs to know of a number without media.
+    fn void(&self, encoding: u8, numbered: &Numbered) -> PacketMeta {
+        PacketMeta {
+            encoding,
+            epoch: numbered.epoch,
+            sequence: numbered.sequence,
+            timestamp: numbered.timestamp,
+            marker: false,
+            codec: self.payloads.first().map_or(Codec::Vp8, |map| map.codec),
+            arrival: numbered.due,
+            picture: None,
+            extensions: HeaderExtensions::default(),
+            payload: 0..0,
+            is_void: true,
+        }
+    }
+
+    /// Takes what repair packets have given back.
+    fn recover(&mut self, now: Instant, encoding: u8) {
+        let index = usize::from(encoding);
+        // Lent out, so that the packets in it can be looked at.
+        let mut repairer = std::mem::take(&mut self.encodings[index].repairer);
+        let ssrc = self.encodings[index].ssrc.unwrap_or(Ssrc(0));
+        while let Some((sequence, packet)) = repairer.poll_recovered(ssrc) {
+            let Ok(header) = RtpHeader::parse(packet) else {
+                continue;
+            };
+            let Some(Format::Media(map)) = self.format(header.payload_type) else {
+                continue;
+            };
+            let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
+            let rate = map.codec.clock_rate();
+            let stream = &mut self.encodings[index];
+            let numbered = stream.handle_recovered(now, sequence, header.timestamp, rate);
+            let meta = numbered.and_then(|numbered| {
+                self.describe(encoding, map, &numbered, &header, extensions, packet)
+                    .ok()
+            });
+            if let Some(meta) = meta {
+                self.repaired.push(meta, packet);
+            }
+        }
+        self.encodings[index].repairer = repairer;
+    }
+
+    /// Finds out that what is missing before a packet was repair for the picture before it: nothing
+    /// is lost then. libwebrtc sends its ULPFEC between pictures, and never sends it again.
+    fn find_voids(&mut self, meta: &PacketMeta) {
+        let Some(picture) = &meta.picture else {
+            return;
+        };
+        let stream = &mut self.encodings[usize::from(meta.encoding)];
+        let gap = stream.handle_picture(meta.sequence, meta.marker, picture);
+        if self.repair.ulpfec.is_none() {
+            return;
+        }
+        for sequence in gap.take(MAX_MISSING).map(SequenceNumber) {
+            let stream = &mut self.encodings[usize::from(meta.encoding)];
+            if stream.nack.forget(sequence) {
+                let void = PacketMeta {
+                    sequence,
+                    marker: false,
+                    picture: None,
+                    extensions: HeaderExtensions::default(),
+                    payload: 0..0,
+                    is_void: true,
+                    ..meta.clone()
+                };
+                self.repaired.push(void, &[]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! What is used against loss, and when: the one place where that is decided.
+//!
+//! In: what is known of the way to a subscriber. Out: how much redundancy and repair it is sent, and
+//! whether retransmission is worth its time. A pure function; nothing is remembered here.
+//!
+//! Sound, by loss. A frame is lost when it and all its copies are, so that a distance of `d` leaves
+//! `loss^(d+1)`; each step costs the bitrate of the sound once more, which is little beside video.
+//!
+//! | loss | RED distance | left, random loss |
+//! | --- | --- | --- |
+//! | under 1 % | 0 | under 1 %, of which in-band FEC hides most |
+//! | under 5 % | 1 | under 0.3 % |
+//! | under 15 % | 2 | under 0.4 % |
+//! | from 15 % | 3 | 0.8 % at 30 % |
+//! | bursts of 2 and more | one more, up to 3 | |
+//!
+//! Video, by loss and round trip. While a retransmission is quick and seldom lost, it is the cheapest
+//! repair there is, and adapts by itself; it needs a round trip for each time it is lost. FEC needs
+//! none, but is paid for in advance.
+//!
+//! | round trip | loss | FEC, share of the media |
+//! | --- | --- | --- |
+//! | any | under 1 % | none |
+//! | up to 100 ms | under 8 %, retransmissions arrive | none |
+//! | up to 100 ms | more, or retransmissions lost | half the loss |
+//! | up to 300 ms | from 1 % | the loss |
+//! | longer | from 1 % | one and a half times the loss |
+//!
+//! Key frames get twice that, for all that follows needs them. At most half of the media is repair.
+//! The upper temporal layers go without until every tenth packet is lost: nothing depends on them.
+//!
+//! Retransmission is used while a packet that is sent again can still be played: libwebrtc's NACK
+//! module gives up after a second, its audio jitter buffer drops what is later than some 400 ms.
+//! Where one retransmission arrives later than a receiver would wait by itself, it is asked to wait
+//! longer, for as many round trips as it takes until one in a hundred is still missing.
+
+use std::time::Duration;
+
+use crate::media::Kind;
+
+/// Loss below this is not worth a packet: at no loss, repair costs nothing.
+const LOSS_FLOOR: f64 = 0.01;
+
+/// Up to this, a retransmission arrives within what a jitter buffer holds anyway.
+const SHORT_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// From this on, a second retransmission is too late for a conversation.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(300);
+
+/// What a round trip is taken for until it is known.
+const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// From this loss on retransmissions are lost often enough to freeze the picture.
+const HEAVY_LOSS: f64 = 0.08;
+
+/// From this loss on upper temporal layers are protected as well.
+const PROTECT_ALL_FROM: f64 = 0.10;
+
+/// Most repair, as a share of the media.
+const MAX_RATIO: f64 = 0.5;
+
+/// Most rows of FEC that are interleaved: bursts longer than that are left to retransmission.
+const MAX_INTERLEAVING: usize = 4;
+
+/// How old a packet may be to be of use (libwebrtc's NACK module, and its audio jitter buffer).
+const USEFUL_VIDEO: Duration = Duration::from_secs(1);
+const USEFUL_AUDIO: Duration = Duration::from_millis(400);
+
+/// Longest delay that a receiver is asked for: beyond it people talk at the same time (ITU-T G.114).
+const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(400);
+
+/// The bitrate of Opus that a step of RED costs, bits per second.
+const SOUND_BITRATE: u64 = 40_000;
+
+/// What is known of the way to a subscriber.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Conditions {
+    /// Of what.
+    pub kind: Kind,
+    /// Packets lost, 0 to 1, smoothed.
+    pub loss: f64,
+    /// Packets lost in a row, on average: 1 or more.
+    pub burst: f64,
+    /// Retransmissions that had to be repeated, 0 to 1.
+    pub repeated: f64,
+    /// The round trip, if known.
+    pub round_trip: Option<Duration>,
+    /// What could be sent beyond what is, bits per second, if known.
+    pub spare: Option<u64>,
+}
+
+/// What a subscriber is sent beside the media.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Protection {
+    /// How many old frames each packet of sound repeats, 0 to 3.
+    pub red_distance: u8,
+    /// FEC packets for each media packet, 0 to 0.5.
+    pub fec_ratio: f64,
+    /// The same for packets of key frames.
+    pub key_frame_fec_ratio: f64,
+    /// Over how many FEC packets neighbouring media packets are spread, 1 to 4.
+    pub interleaving: usize,
+    /// Upper temporal layers are protected too.
+    pub protects_all: bool,
+    /// Retransmissions are worth their time.
+    pub retransmits: bool,
+    /// The least delay to ask the receiver for.
+    pub playout_delay: Duration,
+}
+
+impl Default for Protection {
+    /// Nothing is known to be lost.
+    fn default() -> Self {
+        Protection {
+            red_distance: 0,
+            fec_ratio: 0.0,
+            key_frame_fec_ratio: 0.0,
+            interleaving: 1,
+            protects_all: false,
+            retransmits: true,
+            playout_delay: Duration::ZERO,
+        }
+    }
+}
+
+/// Decides; see the tables above.
+#[must_use]
+pub fn decide(conditions: &Conditions) -> Protection {
+    let Conditions { kind, loss, .. } = *conditions;
+    let round_trip = conditions.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
+    let useful = match kind {
+        Kind::Audio => USEFUL_AUDIO,
+        Kind::Video => USEFUL_VIDEO,
+    };
+    let quiet = Protection {
+        retransmits: round_trip < useful,
+        ..Protection::default()
+    };
+    if loss.is_nan() || loss < LOSS_FLOOR {
+        return quiet;
+    }
+    match kind {
+        Kind::Audio => Protection {
+            red_distance: red_distance(conditions),
+            ..quiet
+        },
+        Kind::Video => {
+            let ratio = fec_ratio(conditions, round_trip);
+            Protection {
+                fec_ratio: ratio,
+                key_frame_fec_ratio: (2.0 * ratio).min(MAX_RATIO),
+                interleaving: (conditions.burst.round() as usize).clamp(1, MAX_INTERLEAVING),
+                protects_all: loss >= PROTECT_ALL_FROM,
+                playout_delay: playout_delay(loss, round_trip),
+                ..quiet
+            }
+        }
+    }
+}
+
+fn red_distance(conditions: &Conditions) -> u8 {
+    let by_loss = match conditions.loss {
+        loss if loss < 0.05 => 1,
+        loss if loss < 0.15 => 2,
+        _ => 3,
+    };
+    let by_burst = u8::from(conditions.burst >= 2.0);
+    let affordable = conditions
+        .spare
+        .map_or(u64::MAX, |spare| spare / SOUND_BITRATE);
+    // One copy is always worth it: sound comes before everything else.
+    let affordable = u8::try_from(affordable).unwrap_or(u8::MAX).max(1);
+    (by_loss + by_burst).min(3).min(affordable)
+}
+
+fn fec_ratio(conditions: &Conditions, round_trip: Duration) -> f64 {
+    let loss = conditions.loss;
+    let is_heavy = loss >= HEAVY_LOSS || conditions.repeated >= HEAVY_LOSS;
+    let per_loss = match round_trip {
+        short if short <= SHORT_ROUND_TRIP && !is_heavy => 0.0,
+        short if short <= SHORT_ROUND_TRIP => 0.5,
+        middle if middle <= LONG_ROUND_TRIP => 1.0,
+        _ => 1.5,
+    };
+    (per_loss * loss).min(MAX_RATIO)
+}
+
+/// How long it takes until but one in a hundred of the lost packets has come.
+fn playout_delay(loss: f64, round_trip: Duration) -> Duration {
+    if round_trip <= SHORT_ROUND_TRIP {
+        return Duration::ZERO;
+    }
+    // Request and answer are lost independently.
+    let fails = 1.0 - (1.0 - loss.min(0.9)).powi(2);
+    let rounds = ((0.01f64.ln() - loss.ln()) / fails.ln()).ceil();
+    round_trip
+        .mul_f64(1.25 * rounds.clamp(1.0, 3.0))
+        .min(MAX_PLAYOUT_DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn conditions(kind: Kind, loss: f64, round_trip: u64) -> Conditions {
+        Conditions {
+            kind,
+            loss,
+            burst: 1.0,
+            repeated: 0.0,
+            round_trip: Some(Duration::from_millis(round_trip)),
+            spare: None,
+        }
+    }
+
+    #[test]
+    fn sound_is_repeated_as_often_as_loss_asks() {
+        for (loss, burst, spare, distance) in [
+            (0.0, 1.0, None, 0),
+            (0.009, 3.0, None, 0),
+            (0.02, 1.0, None, 1),
+            (0.02, 4.0, None, 2),
+            (0.1, 1.0, None, 2),
+            (0.1, 4.0, None, 3),
+            (0.3, 4.0, None, 3),
+            (0.3, 1.0, Some(80_000), 2),
+            (0.3, 1.0, Some(0), 1),
+        ] {
+            let conditions = Conditions {
+                burst,
+                spare,
+                ..conditions(Kind::Audio, loss, 100)
+            };
+            assert_eq!(decide(&conditions).red_distance, distance, "{conditions:?}");
+        }
+    }
+
+    #[test]
+    fn video_is_repaired_in_advance_where_retransmission_is_slow_or_lost() {
+        for (loss, repeated, round_trip, ratio, key_frame_ratio) in [
+            (0.0, 0.0, 500, 0.0, 0.0),
+            (0.05, 0.0, 50, 0.0, 0.0),
+            (0.05, 0.2, 50, 0.025, 0.05),
+            (0.10, 0.0, 100, 0.05, 0.1),
+            (0.10, 0.0, 300, 0.1, 0.2),
+            (0.30, 0.0, 300, 0.3, 0.5),
+            (0.30, 0.0, 301, 0.45, 0.5),
+            (0.90, 0.0, 301, 0.5, 0.5),
+        ] {
+            let conditions = Conditions {
+                repeated,
+                ..conditions(Kind::Video, loss, round_trip)
+            };
+            let decided = decide(&conditions);
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+            assert!(close(decided.fec_ratio, ratio), "{conditions:?}");
+            assert!(
+                close(decided.key_frame_fec_ratio, key_frame_ratio),
+                "{conditions:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retransmission_ends_where_it_is_too_late() {
+        for (kind, round_trip, expected) in [
+            (Kind::Audio, 399, true),
+            (Kind::Audio, 400, false),
+            (Kind::Video, 999, true),
+            (Kind::Video, 1000, false),
+        ] {
+            assert_eq!(
+                decide(&conditions(kind, 0.1, round_trip)).retransmits,
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_receiver_waits_for_what_is_on_its_way() {
+        let delay = |loss, round_trip| {
+            decide(&conditions(Kind::Video, loss, round_trip))
+                .playout_delay
+                .as_millis()
+        };
+        assert_eq!(delay(0.0, 200), 0);
+        assert_eq!(delay(0.3, 100), 0);
+        assert_eq!(delay(0.05, 120), 150);
+        assert_eq!(delay(0.1, 120), 300);
+        assert_eq!(delay(0.3, 300), 400);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_measured_the_answer_is_in_range(
+            is_audio: bool, loss: f64, burst: f64, repeated: f64,
+            round_trip in prop::option::of(0u64..1 << 40), spare: Option<u64>,
+        ) {
+            let kind = if is_audio { Kind::Audio } else { Kind::Video };
+            let round_trip = round_trip.map(Duration::from_millis);
+            let decided = decide(&Conditions { kind, loss, burst, repeated, round_trip, spare });
+            prop_assert!(decided.red_distance <= 3);
+            prop_assert!((0.0..=MAX_RATIO).contains(&decided.fec_ratio));
+            prop_assert!((0.0..=MAX_RATIO).contains(&decided.key_frame_fec_ratio));
+            prop_assert!((1..=4).contains(&decided.interleaving));
+            prop_assert!(decided.playout_delay <= MAX_PLAYOUT_DELAY);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a slot sends beside the plain media, as the policy has decided: sound that is repeated in
+//! RED, repair packets for video, and how long the receiver is asked to wait.
+//!
+//! In: the packets that the slot forwards. Out: RED headers with old frames to put before them, and
+//! ULPFEC or FlexFEC packets in the subscriber's own numbering.
+
+use std::time::Duration;
+
+use super::protect::Sent;
+use super::rewrite::Mapped;
+use super::slot::{Slot, patch_payload};
+use crate::media::{Codec, Kind};
+use crate::peer::egress::{Egress, MAX_HEADER, Outgoing};
+use crate::publish::feed::Feed;
+use crate::publish::history::{Kept, MAX_PACKET, PacketMeta};
+use crate::rtp::extension::HeaderExtensions;
+use crate::rtp::fec::{Mask, Parity, flexfec, ulpfec};
+use crate::rtp::packet::HeaderFields;
+use crate::rtp::red;
+use crate::rtp::sequence::SequenceNumber;
+
+/// Largest frame of sound that is repeated, bytes: beyond any speech.
+const MAX_REPEATED: usize = 320;
+
+/// Room for three repeated frames with their RED headers.
+pub(super) const MAX_REDUNDANCY: usize = 3 * (MAX_REPEATED + 4) + 1;
+
+/// How far the receiver's delay moves with a picture.
+const PLAYOUT_STEP: Duration = Duration::from_millis(10);
+
+/// How a slot's video is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scheme {
+    /// In RED, on the media's SSRC.
+    Ulpfec,
+    /// On an SSRC of its own.
+    Flexfec,
+}
+
+impl Slot {
+    /// How a packet of video is to be protected, if it is.
+    pub(super) fn scheme(&self, meta: &PacketMeta, starts_key_frame: bool) -> Option<Scheme> {
+        let is_base = is_base(meta);
+        let is_wanted = self.kind == Kind::Video
+            && (self.protector.is_open()
+                || self
+                    .protector
+                    .wants(&self.protection, starts_key_frame, is_base));
+        if !is_wanted {
+            return None;
+        }
+        // ULPFEC takes numbers of the media. Only a decoder that counts pictures, not packets, goes
+        // on when one of those is missing (libwebrtc's `PayloadTypeSupportsSkippingFecPackets`).
+        let counts_pictures = matches!(meta.codec, Codec::Vp8 | Codec::Vp9 { .. });
+        let ulpfec = self.repair.red.zip(self.repair.ulpfec);
+        match (self.repair.flexfec.zip(self.flexfec_ssrc), ulpfec) {
+            (Some(_), _) => Some(Scheme::Flexfec),
+            (None, Some(_)) if counts_pictures => Some(Scheme::Ulpfec),
+            _ => None,
+        }
+    }
+
+    /// Puts the frames before a packet of sound, and the RED headers, into a buffer. None when there
+    /// is nothing to repeat.
+    pub(super) fn repeat(
+        &self,
+        kept: Kept<'_>,
+        feed: &Feed,
+        payload_type: u8,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
+        let meta = kept.meta;
+        let distances = (1..=u64::from(self.protection.red_distance)).rev();
+        let blocks = distances.filter_map(|distance| {
+            let sequence = SequenceNumber(meta.sequence.0.checked_sub(distance)?);
+            let old = feed.get(meta.encoding, sequence)?;
+            let offset = u16::try_from(meta.timestamp.checked_sub(old.meta.timestamp)?).ok()?;
+            let fits = (1..=red::MAX_OFFSET).contains(&offset)
+                && (1..=MAX_REPEATED).contains(&old.payload().len());
+            fits.then_some(red::Block {
+                payload_type,
+                offset,
+                data: old.payload(),
+            })
+        });
+        blocks.clone().next()?;
+        red::write(buffer, blocks, payload_type)
+    }
+
+    /// Takes a packet that was sent into the protection, and sends the repair packets that complete.
+    pub(super) fn protect(
+        &mut self,
+        scheme: Scheme,
+        kept: Kept<'_>,
+        mapped: Mapped,
+        fields: HeaderFields,
+        egress: &mut Egress<'_>,
+    ) {
+        let meta = kept.meta;
+        let mut descriptor = [0; u8::MAX as usize];
+        let descriptor = self.descriptor(kept, mapped, &mut descriptor);
+        let mut header = [0; MAX_HEADER];
+        let mut payload = [0; MAX_PACKET];
+        let outgoing = self.outgoing(meta, fields, mapped.sequence, descriptor, &[], &[]);
+        let header_len = outgoing.write_header(&mut header, fields.payload_type, 0, 0);
+        let (Some(header), Some(payload)) = (
+            header_len.and_then(|len| header.get(..len)),
+            payload.get_mut(..kept.payload().len()),
+        ) else {
+            return;
+        };
+        payload.copy_from_slice(kept.payload());
+        patch_payload(meta, mapped, payload);
+        let sent = Sent {
+            sequence: mapped.sequence,
+            header,
+            payload,
+            starts_key_frame: meta.starts_decoding(),
+            ends_picture: meta.marker,
+            is_base: is_base(meta),
+        };
+        let mut protector = std::mem::take(&mut self.protector);
+        protector.handle_packet(egress.now, &self.protection, &sent);
+        while let Some((base, mask, parity)) = protector.poll_repair() {
+            self.send_repair(scheme, base, mask, parity, egress);
+        }
+        self.protector = protector;
+    }
+
+    fn send_repair(
+        &mut self,
+        scheme: Scheme,
+        base: SequenceNumber,
+        mask: Mask,
+        parity: &Parity,
+        egress: &mut Egress<'_>,
+    ) -> Option<()> {
+        let mut payload = [0; MAX_PACKET];
+        let written = match scheme {
+            Scheme::Ulpfec => ulpfec::write(&mut payload, base.wire(), mask, parity),
+            Scheme::Flexfec => flexfec::write(&mut payload, self.ssrc, base.wire(), mask, parity),
+        };
+        let payload = payload.get(..written?)?;
+        let inner = [self.repair.ulpfec.unwrap_or_default()];
+        let (ssrc, payload_type, sequence, timestamp, prefix) = match scheme {
+            Scheme::Ulpfec => {
+                let payload_type = self.repair.red?;
+                let (sequence, timestamp) = self.rewriter.insert()?;
+                (self.ssrc, payload_type, sequence, timestamp, &inner[..])
+            }
+            Scheme::Flexfec => {
+                let (payload_type, ssrc) = self.repair.flexfec.zip(self.flexfec_ssrc)?;
+                let timestamp = self.rewriter.last_timestamp()?;
+                self.flexfec_sequence = self.flexfec_sequence.next();
+                (
+                    ssrc,
+                    payload_type,
+                    self.flexfec_sequence,
+                    timestamp,
+                    &[][..],
+                )
+            }
+        };
+        let fields = HeaderFields {
+            marker: false,
+            payload_type,
+            sequence: 0,
+            timestamp,
+            ssrc,
+        };
+        let outgoing = Outgoing {
+            fields,
+            sequence,
+            map: &self.extensions,
+            extensions: HeaderExtensions {
+                mid: Some(self.mid),
+                ..HeaderExtensions::default()
+            },
+            descriptor: &[],
+            prefix,
+            payload,
+        };
+        egress.send_rtp(&outgoing, |_| ()).map(|_| ())
+    }
+
+    /// Moves what the receiver is asked to wait a step towards what the policy wants: it plays a
+    /// little slower or faster meanwhile, which nobody sees.
+    pub(super) fn move_playout_delay(&mut self) {
+        let target = self.protection.playout_delay;
+        let Some(current) = self
+            .playout_delay
+            .or((!target.is_zero()).then_some(Duration::ZERO))
+        else {
+            return;
+        };
+        let next = match current < target {
+            true => target.min(current + PLAYOUT_STEP),
+            false => target.max(current.saturating_sub(PLAYOUT_STEP)),
+        };
+        self.playout_delay = Some(next);
+    }
+}
+
+/// Whether pictures of other layers depend on a packet's.
+fn is_base(meta: &PacketMeta) -> bool {
+    let temporal = meta.picture.as_ref().and_then(|p| p.temporal_id);
+    temporal.is_none_or(|layer| layer == 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! What a slot sends, read by the receiving side of a publication: what is lost between the two
+//! comes back.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Instant, SystemTime};
+
+use super::*;
+use crate::clock::Clock;
+use crate::media::{Extension, ExtensionMap, PayloadMap, RepairFormats};
+use crate::peer::sdp::{ReceiveSection, Section, SendSection};
+use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
+use crate::publish::feed::Origin;
+use crate::publish::history::tests::video;
+use crate::publish::publication::Publication;
+use crate::rtp::codec::{PictureId, PictureInfo};
+use crate::rtp::packet::RtpHeader;
+use crate::rtp::rtcp::ReportBlock;
+use crate::types::{Mid, Ssrc, TrackId};
+use crate::worker::outbox::Outbox;
+
+const VP8: u8 = 96;
+const OPUS: u8 = 111;
+const RED: u8 = 118;
+const ULPFEC: u8 = 120;
+const FLEXFEC: u8 = 121;
+const SSRC: Ssrc = Ssrc(77);
+
+fn section(kind: Kind, repair: RepairFormats) -> Section {
+    let mut extensions = ExtensionMap::default();
+    for (extension, id) in [
+        (Extension::Mid, 1),
+        (Extension::TransportSequence, 2),
+        (Extension::AbsSendTime, 3),
+        (Extension::PlayoutDelay, 4),
+    ] {
+        extensions.set(extension, id);
+    }
+    let (codec, payload_type) = match kind {
+        Kind::Audio => (Codec::Opus, OPUS),
+        Kind::Video => (Codec::Vp8, VP8),
+    };
+    Section {
+        index: 0,
+        mid: Mid::new("0").unwrap(),
+        kind,
+        receive: Some(ReceiveSection {
+            rids: Vec::new(),
+            ssrcs: vec![(SSRC, None)],
+            cname: None,
+            extensions,
+        }),
+        send: Some(SendSection {
+            ssrc: SSRC,
+            rtx_ssrc: None,
+            flexfec_ssrc: repair.flexfec.map(|_| Ssrc(78)),
+            msid: String::new(),
+            extensions,
+        }),
+        payloads: vec![PayloadMap {
+            codec,
+            payload_type,
+            rtx_payload_type: None,
+            nack: true,
+            transport_cc: true,
+        }],
+        repair,
+        extmap_allow_mixed: true,
+        rtcp_rsize: true,
+    }
+}
+
+/// The `n`-th packet of a publisher: a whole picture, or 20 ms of sound.
+fn packet(kind: Kind, n: u64) -> (PacketMeta, Vec<u8>) {
+    let mut bytes = vec![0; 12];
+    let mut meta = video(0, 0, 70_000 + n, n == 0);
+    bytes.extend(match kind {
+        Kind::Audio => vec![n as u8; 3 + n as usize % 5],
+        Kind::Video => {
+            let mut vp8 = vec![0x90, 0x80, 0x80, n as u8, u8::from(n > 0)];
+            vp8.resize(20 + n as usize % 7, n as u8);
+            vp8
+        }
+    });
+    match kind {
+        Kind::Audio => {
+            meta.codec = Codec::Opus;
+            meta.picture = None;
+            meta.timestamp = 960 * n;
+        }
+        Kind::Video => {
+            meta.picture = Some(PictureInfo {
+                starts_frame: true,
+                key_frame: n == 0,
+                picture_id: Some(PictureId::Bits15(n as u16)),
+                ..PictureInfo::default()
+            });
+            meta.marker = true;
+            meta.timestamp = 3000 * n;
+        }
+    }
+    meta.payload = 12..bytes.len();
+    (meta, bytes)
+}
+
+/// Sends `count` packets to a subscriber that reports 30 % loss and a round trip of 200 ms, and
+/// gives back the datagrams in the clear.
+fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
+    let start = Instant::now();
+    let (key, salt) = ([1; 16], [2; 12]);
+    let mut sender = SrtpSender::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
+    let mut receiver = SrtpReceiver::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
+    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let mut slot = Slot::new(section, section.send.as_ref().unwrap(), 0x7ffe_0003);
+    slot.show(Some(TrackId(1)));
+    for _ in 0..8 {
+        let report = ReportBlock {
+            ssrc: SSRC,
+            fraction_lost: 77,
+            cumulative_lost: 0,
+            extended_highest: 0,
+            jitter: 0,
+            last_sender_report: 0,
+            delay_since_last: 0,
+        };
+        slot.handle_report(Some(Duration::from_millis(200)), &report);
+    }
+    let mut feed = Feed::new(section.kind, Origin::Remote(0));
+    let mut outbox = Outbox::default();
+    let mut transport_sequence = 9;
+    for n in 0..count {
+        let (meta, bytes) = packet(section.kind, n);
+        assert!(feed.insert(meta, &bytes));
+        let mut egress = Egress {
+            now: start + Duration::from_millis(20) * n as u32,
+            clock: &clock,
+            destination: "127.0.0.1:9".parse().unwrap(),
+            srtp: &mut sender,
+            transport_sequence: &mut transport_sequence,
+            outbox: &mut outbox,
+        };
+        for kept in feed.pending() {
+            assert!(slot.forward(kept, &feed, &mut egress));
+        }
+        feed.clear_pending();
+    }
+    let mut datagrams = Vec::new();
+    for (run, bytes) in outbox.runs() {
+        for datagram in bytes.chunks(run.segment_size) {
+            let mut datagram = datagram.to_vec();
+            // A number that was used twice would be refused as a replay.
+            let len = receiver.open_rtp(&mut datagram).unwrap().plain_len;
+            datagram.truncate(len);
+            datagrams.push(datagram);
+        }
+    }
+    datagrams
+}
+
+/// What a receiver makes of datagrams: payloads, in the order of their numbers.
+fn receive(section: &Section, datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let receive = section.receive.as_ref().unwrap();
+    let mut publication = Publication::new(section, receive);
+    let mut found = Vec::new();
+    for mut datagram in datagrams {
+        let header = RtpHeader::parse(&datagram).unwrap();
+        let extensions = HeaderExtensions::parse(&datagram, &header, &receive.extensions);
+        let own = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut datagram);
+        let mut take = |(meta, packet): (PacketMeta, &[u8])| {
+            if !meta.is_void {
+                found.push((meta.sequence, packet[meta.payload.clone()].to_vec()));
+            }
+        };
+        own.unwrap().map(&mut take);
+        while let Some(repaired) = publication.poll_repaired() {
+            take(repaired);
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, payload)| payload).collect()
+}
+
+fn originals(kind: Kind, count: u64) -> Vec<Vec<u8>> {
+    (0..count)
+        .map(|n| packet(kind, n).1.split_off(12))
+        .collect()
+}
+
+fn is_repair(datagram: &[u8]) -> bool {
+    let header = RtpHeader::parse(datagram).unwrap();
+    let first = header.payload(datagram).first();
+    header.payload_type == FLEXFEC || (header.payload_type == RED && first == Some(&ULPFEC))
+}
+
+#[test]
+fn one_picture_of_every_block_may_be_lost() {
+    let none = RepairFormats::default();
+    let ulpfec = RepairFormats {
+        red: Some(RED),
+        ulpfec: Some(ULPFEC),
+        ..none
+    };
+    let flexfec = RepairFormats {
+        flexfec: Some(FLEXFEC),
+        ..none
+    };
+    for repair in [ulpfec, flexfec] {
+        let section = section(Kind::Video, repair);
+        let sent = send(&section, 60);
+        let repairs = sent.iter().filter(|d| is_repair(d)).count();
+        // The loss at this round trip: three for ten.
+        assert!((14..=20).contains(&repairs), "{repairs} for 60 pictures");
+        let last = sent.iter().rposition(|d| is_repair(d)).unwrap();
+        let mut lost = 0;
+        let mut blocks = 0;
+        let mut arrived = Vec::new();
+        for (at, datagram) in sent.iter().enumerate() {
+            let follows_repair = at > 0 && is_repair(&sent[at - 1]);
+            blocks += u32::from(follows_repair);
+            // The first repair packets only tell the receiver to keep what it gets.
+            if blocks >= 2 && follows_repair && !is_repair(datagram) && at < last {
+                lost += 1;
+            } else {
+                arrived.push(datagram.clone());
+            }
+        }
+        assert!(lost >= 10, "{lost}");
+        assert_eq!(
+            receive(&section, arrived),
+            originals(Kind::Video, 60),
+            "{repair:?}"
+        );
+    }
+}
+
+#[test]
+fn without_repair_everything_is_plain() {
+    let section = section(Kind::Video, RepairFormats::default());
+    let sent = send(&section, 10);
+    assert_eq!(sent.len(), 10);
+    assert_eq!(receive(&section, sent), originals(Kind::Video, 10));
+}
+
+#[test]
+fn three_packets_of_sound_in_a_row_may_be_lost() {
+    let red = RepairFormats {
+        red: Some(RED),
+        ..RepairFormats::default()
+    };
+    let section = section(Kind::Audio, red);
+    let sent = send(&section, 41);
+    assert_eq!(sent.len(), 41);
+    let arrived = sent.into_iter().enumerate().filter(|(at, _)| at % 4 == 0);
+    let arrived = arrived.map(|(_, datagram)| datagram).collect();
+    assert_eq!(receive(&section, arrived), originals(Kind::Audio, 41));
+}
