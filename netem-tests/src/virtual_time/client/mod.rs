@@ -275,7 +275,7 @@ impl Client {
                 self.transport_lost += u64::from(number.wrapping_sub(expected));
             }
             self.next_transport = Some(number.wrapping_add(1));
-            self.arrivals.handle_packet(now, number);
+            self.arrivals.handle_packet(now, number, None);
         }
         Ok(())
     }
