@@ -84,7 +84,9 @@ pub enum SuiteError {
         error: io::Error,
     },
     /// Another server was asked for in virtual time.
-    #[error("{0}: in virtual time there is no server but ours; leave out --server, or give --tier real")]
+    #[error(
+        "{0}: in virtual time there is no server but ours; leave out --server, or give --tier real"
+    )]
     NoServerInVirtualTime(String),
     /// A run could not be made.
     #[error("{scenario}: {error}")]

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::KeyFrameRequester;
 use super::nack::{Arrival, NackGenerator};
+use super::pictures::Pictures;
 use super::reception::{Rate, Reception};
 use super::redundancy::Position;
 use super::repair::Repairer;
 use crate::media::Kind;
-use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
@@ -86,8 +86,8 @@ pub struct Encoding {
     newest: Option<(u64, Instant)>,
     /// The greatest loss that a listener has reported of late, of 256, and when.
     listener: Option<(u8, Instant)>,
-    /// The highest number so far, and the picture that ended with it, if one did.
-    picture_end: Option<(SequenceNumber, Option<PictureId>)>,
+    /// Where pictures begin and end.
+    pub(super) pictures: Pictures,
 }
 
 impl Numbered {
@@ -114,7 +114,7 @@ impl Encoding {
             key_frames: KeyFrameRequester::default(),
             nack: NackGenerator::new(kind),
             repairer: Repairer::default(),
-            picture_end: None,
+            pictures: Pictures::default(),
             listener: None,
             sender_report: None,
             sequence: Unwrapper::default(),
@@ -144,7 +144,7 @@ impl Encoding {
         self.timestamp = TimestampUnwrapper::default();
         self.nack = NackGenerator::new(self.kind);
         self.repairer = Repairer::default();
-        self.picture_end = None;
+        self.pictures = Pictures::default();
         self.reception = Reception::default();
         self.sender_report = None;
         self.newest = None;
@@ -226,40 +226,6 @@ impl Encoding {
             epoch: self.epoch,
             needs_key_frame: false,
         })
-    }
-
-    /// Notes that a packet which arrived was repair and not media.
-    pub fn handle_void(&mut self, sequence: SequenceNumber) {
-        if let Some((last, _)) = &mut self.picture_end
-            && *last + 1 == sequence
-        {
-            *last = sequence;
-        }
-    }
-
-    /// Notes where a media packet lies in its picture. Returns the numbers just before it that
-    /// nothing was lost under: the picture before them had ended, and the next begins here.
-    pub fn handle_picture(
-        &mut self,
-        sequence: SequenceNumber,
-        is_last: bool,
-        picture: &PictureInfo,
-    ) -> std::ops::Range<u64> {
-        let before = self.picture_end;
-        if before.is_some_and(|(last, _)| sequence <= last) {
-            return 0..0;
-        }
-        let ended = picture.picture_id.filter(|_| is_last);
-        self.picture_end = Some((sequence, ended));
-        match before {
-            Some((last, Some(ended)))
-                if picture.starts_frame
-                    && picture.picture_id.is_some_and(|p| ended.precedes(p)) =>
-            {
-                last.0 + 1..sequence.0
-            }
-            _ => 0..0,
-        }
     }
 
     /// The highest number so far.
@@ -457,35 +423,6 @@ mod tests {
         let before = receive(&mut encoding, now, 1).timestamp;
         encoding.handle_sender_report(now, u64::MAX, 0x7fff_ffff);
         assert_eq!(receive(&mut encoding, now, 2).timestamp - before, 960);
-    }
-
-    #[test]
-    fn a_gap_between_two_pictures_was_repair() {
-        let mut encoding = encoding();
-        let picture = |id, starts_frame| PictureInfo {
-            starts_frame,
-            picture_id: Some(PictureId::Bits15(id)),
-            ..PictureInfo::default()
-        };
-        let story = [
-            // (sequence, starts a frame, last of it, picture, numbers that held nothing)
-            (10, true, false, 0x7fff, 0..0),
-            (11, false, true, 0x7fff, 0..0),
-            (14, true, true, 0, 12..14),
-            (16, true, true, 2, 0..0),
-            (18, false, true, 3, 0..0),
-            (17, true, false, 3, 0..0),
-            (19, true, false, 4, 19..19),
-            (21, true, true, 5, 0..0),
-        ];
-        for (sequence, starts, ends, id, gap) in story {
-            let found =
-                encoding.handle_picture(SequenceNumber(sequence), ends, &picture(id, starts));
-            assert_eq!(found, gap, "{sequence}");
-        }
-        encoding.handle_void(SequenceNumber(22));
-        let next = encoding.handle_picture(SequenceNumber(24), false, &picture(6, true));
-        assert_eq!(next, 23..24);
     }
 
     #[test]

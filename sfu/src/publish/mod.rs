@@ -5,6 +5,7 @@ pub mod feed;
 pub mod history;
 pub mod keyframe;
 pub mod nack;
+mod pictures;
 pub mod publication;
 pub mod receive;
 mod reception;

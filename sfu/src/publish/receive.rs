@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use super::encoding::Numbered;
 use super::history::PacketMeta;
-use super::nack::MAX_MISSING;
 use super::publication::{Format, Publication};
 use super::redundancy::{Position, positions};
 use super::unwrap::strip;
@@ -163,9 +162,7 @@ impl Publication {
         }
         let packet: &[u8] = packet;
         let meta = self.describe(encoding, map, &numbered, &header, extensions, packet)?;
-        if content.original.is_none() {
-            self.find_voids(&meta);
-        }
+        self.find_voids(&meta);
         Ok(Some((meta, packet)))
     }
 
@@ -212,7 +209,7 @@ impl Publication {
     /// Takes a packet under whose number there is no media, whether or not it repairs.
     fn handle_ulpfec(&mut self, now: Instant, encoding: u8, numbered: &Numbered, payload: &[u8]) {
         let stream = &mut self.encodings[usize::from(encoding)];
-        stream.handle_void(numbered.sequence);
+        stream.pictures.handle_void(numbered.sequence);
         if let Ok(repair) = ulpfec::parse(payload) {
             stream.repairer.handle_repair(numbered.sequence, &repair);
             self.recover(now, encoding);
@@ -366,24 +363,24 @@ impl Publication {
                     .ok()
             });
             if let Some(meta) = meta {
+                self.find_voids(&meta);
                 self.repaired.push(meta, packet);
             }
         }
         self.encodings[index].repairer = repairer;
     }
 
-    /// Finds out that what is missing before a packet was repair for the picture before it: nothing
-    /// is lost then. libwebrtc sends its ULPFEC between pictures, and never sends it again.
+    /// Finds out that what is missing beside a packet was repair between two pictures: nothing is
+    /// lost then, and nothing to be asked for.
     fn find_voids(&mut self, meta: &PacketMeta) {
-        let Some(picture) = &meta.picture else {
+        let (Some(picture), Some(_)) = (&meta.picture, self.repair.ulpfec) else {
             return;
         };
         let stream = &mut self.encodings[usize::from(meta.encoding)];
-        let gap = stream.handle_picture(meta.sequence, meta.marker, picture);
-        if self.repair.ulpfec.is_none() {
-            return;
-        }
-        for sequence in gap.take(MAX_MISSING).map(SequenceNumber) {
+        let gaps = stream
+            .pictures
+            .handle_media(meta.sequence, meta.marker, picture);
+        for sequence in gaps.into_iter().flatten().map(SequenceNumber) {
             let stream = &mut self.encodings[usize::from(meta.encoding)];
             if stream.nack.forget(sequence) {
                 let void = PacketMeta {
