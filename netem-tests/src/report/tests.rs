@@ -233,7 +233,7 @@ fn the_suites_are_in_order() {
         ("capacity", 5),
         ("loss", 108),
         ("mobility", 3),
-        ("quick", 6),
+        ("quick", 5),
         ("repair", 6),
         ("room", 1),
         ("wifi", 10),
