@@ -15,9 +15,10 @@ use crate::rtp::sequence::SequenceNumber;
 use crate::types::TrackId;
 
 /// Stretches remembered for the sake of NACKs: a receiver asks for what is at most a second old.
-/// Sources change at key frames, of which there are two a second at most, but a repair packet put in
-/// or left out begins a stretch as well, about once a frame.
-const MAX_STRETCHES: usize = 64;
+/// Sources change at key frames, of which there are two a second at most, but repair put in or left
+/// out begins a stretch as well: twice a picture where loss is heavy on both ways, of up to 60 a
+/// second. What is late is sent by its stretch, too, and without one it is lost.
+const MAX_STRETCHES: usize = 256;
 
 /// Where packets come from. Their numbers continue within a source and only there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -203,6 +204,12 @@ impl Rewriter {
         let Some(last) = self.stretches.back_mut() else {
             return;
         };
+        if last.first_in == end_in {
+            // Nothing was sent of it.
+            last.first_in = first_in;
+            last.first_out = first_out;
+            return;
+        }
         last.end_in = Some(end_in);
         let next = Stretch {
             first_in,
