@@ -209,7 +209,7 @@ impl Bench {
             while let Some(due) = agenda.next_due(now) {
                 match due {
                     Due::Join(index) => self.clients[index].join(),
-                    Due::Change(index, action) => self.change(index, &action),
+                    Due::Change(index, action) => self.change(index, action),
                     Due::LinkSample => {
                         self.sample_links(now);
                         progress(now);
