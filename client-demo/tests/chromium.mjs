@@ -9,11 +9,11 @@ import { tmpdir } from "node:os";
 import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { EXECUTABLE, FLAGS } from "./chromium-flags.mjs";
 import { speechWav } from "./speech.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 export const RESULTS = join(HERE, "..", "test-results");
-const EXECUTABLE = process.env.CONFAB_CHROMIUM ?? "/usr/bin/chromium";
 /** An address that the browser treats as secure; nothing listens there. */
 export const NO_SERVER = "http://localhost:1";
 const MIME = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
@@ -30,15 +30,7 @@ export async function launchChromium(more = []) {
   return chromium.launch({
     executablePath: EXECUTABLE,
     args: [
-      "--headless=new",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      "--use-fake-ui-for-media-stream",
+      ...FLAGS,
       "--use-fake-device-for-media-stream=fps=30",
       `--use-file-for-fake-audio-capture=${wav}`,
       ...more,

@@ -20,11 +20,11 @@ import { dirname, extname, join, normalize } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { EXECUTABLE, FLAGS } from "../../client-demo/tests/chromium-flags.mjs";
 import { speechWav } from "../../client-demo/tests/speech.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CLIENT_DEMO = join(HERE, "..", "..", "client-demo");
-const EXECUTABLE = process.env.CONFAB_CHROMIUM ?? "/usr/bin/chromium";
 /** An address that the browser trusts with a microphone; nothing listens there. Servers need it in their allowed origins. */
 const ORIGIN = "http://localhost";
 const MIME = { ".html": "text/html", ".js": "text/javascript" };
@@ -42,17 +42,8 @@ const OPTIONS = /** @type {const} */ ({
   simulcast: { type: "boolean", default: false },
   speech: { type: "string" },
 });
-const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
+const MEASURING_FLAGS = [
   "--autoplay-policy=no-user-gesture-required",
-  "--use-fake-ui-for-media-stream",
   "--use-fake-device-for-media-stream",
   // A page that nobody looks at would else draw and measure once a second.
   "--disable-background-timer-throttling",
@@ -127,7 +118,7 @@ class Run {
     if (!speech) writeFileSync(wav, speechWav());
     this.#browser = await loadPlaywright().launch({
       executablePath: EXECUTABLE,
-      args: [...FLAGS, `--use-file-for-fake-audio-capture=${wav}`],
+      args: [...FLAGS, ...MEASURING_FLAGS, `--use-file-for-fake-audio-capture=${wav}`],
       // Sound that is never played would never be concealed either.
       ignoreDefaultArgs: ["--mute-audio"],
     });

@@ -123,12 +123,12 @@ impl SuiteError {
     }
 }
 
-/// Runs scenarios and writes what came of them. Returns whether everything held. `reaper` is this
-/// program with the arguments that make it call [`crate::lab::reap`].
+/// Runs scenarios and writes what came of them. Returns whether everything held. `reaper` is a
+/// command that calls [`crate::lab::reap`] with its last argument.
 ///
 /// # Errors
 /// When something could not be run at all; what was run before that is written.
-pub fn run(options: &Options, reaper: &[&str]) -> Result<bool, SuiteError> {
+pub fn run(options: &Options, reaper: fn() -> Command) -> Result<bool, SuiteError> {
     let scenarios = load(options)?;
     fs::create_dir_all(&options.out).map_err(of_file(&options.out))?;
     let mut results = Results::new(context(options));
@@ -243,7 +243,7 @@ fn load(options: &Options) -> Result<Vec<Scenario>, SuiteError> {
 fn run_all(
     options: &Options,
     scenarios: &[Scenario],
-    reaper: &[&str],
+    reaper: fn() -> Command,
     results: &mut Results,
 ) -> Result<(), SuiteError> {
     let (virtual_ones, real_ones): (Vec<&Scenario>, Vec<&Scenario>) = scenarios
@@ -274,34 +274,30 @@ fn run_all(
 }
 
 fn run_virtual(scenarios: &[&Scenario], seed: u64, results: &mut Results) {
-    let result = |number: usize, recording: &Recording| {
-        let info = RunInfo {
-            server: ServerKind::Confab.to_string(),
-            tier: Tier::Virtual,
-            seed,
-        };
-        let scenario = scenarios[number];
-        RunResult::new(scenario, &info, recording.call.start, &recording.clients)
+    let info = RunInfo {
+        server: ServerKind::Confab.to_string(),
+        tier: Tier::Virtual,
+        seed,
     };
-    let done = |number: usize, recording: &Recording| {
-        println!("{}", progress::line(&result(number, recording)));
+    let done = |scenario: &Scenario, recording: Recording| {
+        let result = RunResult::new(scenario, &info, recording.call.start, &recording.clients);
+        println!("{}", progress::line(&result));
+        result
     };
-    let recordings = virtual_time::run::run_all(scenarios, seed, done);
-    let recordings = recordings.iter().enumerate();
     results
         .runs
-        .extend(recordings.map(|(number, recording)| result(number, recording)));
+        .extend(virtual_time::run::run_all(scenarios, seed, done));
 }
 
 /// What real-time runs share.
 struct Bench<'a> {
     options: &'a Options,
     programs: Programs,
-    reaper: &'a [&'a str],
+    reaper: fn() -> Command,
 }
 
 impl<'a> Bench<'a> {
-    fn new(options: &'a Options, reaper: &'a [&'a str]) -> Result<Self, SuiteError> {
+    fn new(options: &'a Options, reaper: fn() -> Command) -> Result<Self, SuiteError> {
         let beside = |name: &str| -> Result<PathBuf, SuiteError> {
             let program = std::env::current_exe().map_err(of_file(Path::new(name)))?;
             Ok(program.with_file_name(name))
@@ -351,7 +347,7 @@ impl<'a> Bench<'a> {
             server,
             programs: self.programs.clone(),
             dir,
-            reaper: self.reaper.iter().map(|&word| word.to_owned()).collect(),
+            reaper: self.reaper,
             backend: if self.options.kernel {
                 LinkBackend::Kernel
             } else {

@@ -116,7 +116,7 @@ fn first_words(line: &Line) -> Option<(&str, f64)> {
 fn the_more_is_lost_the_worse_it_is() {
     let matrix = r#"matrix = { loss = ["0%", "10%", "40%"] }"#;
     let scenarios = scenarios(20, matrix, r#"delay = "50ms", loss = "{loss}""#, "");
-    let recordings = run_all(&scenarios, 2, |_, _| ());
+    let recordings = run_all(&scenarios, 2, |_, recording| recording);
     let got: Vec<Got> = recordings.iter().map(|r| got(r, 3, 20)).collect();
     let [none, some, much] = &got[..] else {
         panic!("three runs");
@@ -203,7 +203,7 @@ fn grid() -> Vec<Scenario> {
 fn two_runs_with_one_seed_are_the_same_to_the_byte() {
     let scenarios = grid();
     let written = |seed| {
-        let recordings = run_all(&scenarios, seed, |_, _| ());
+        let recordings = run_all(&scenarios, seed, |_, recording| recording);
         recordings
             .iter()
             .map(|recording| {

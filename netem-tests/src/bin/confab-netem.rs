@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 
 fn act(action: Action) -> Result<u8, Failure> {
     Ok(match action {
-        Action::Run(options) => match suite::run(&options, &[&program(), REAP])? {
+        Action::Run(options) => match suite::run(&options, reaper)? {
             true => 0,
             false => EXIT_NOT_HELD,
         },
@@ -98,12 +98,8 @@ impl From<LabError> for Failure {
 }
 
 /// This program, as the system has it, wherever it was moved meanwhile.
-fn program() -> String {
-    "/proc/self/exe".to_owned()
-}
-
 fn reaper() -> Command {
-    let mut command = Command::new(program());
+    let mut command = Command::new("/proc/self/exe");
     command.arg(REAP);
     command
 }

@@ -4,14 +4,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use confab_bot::sample::Line;
 
-use super::RunError;
 use super::server::{Programs, ServerKind};
+use super::{RunError, program};
 use crate::lab::{Lab, Node};
 use crate::scenario::{self, Participant};
 
@@ -79,25 +79,8 @@ impl Client {
         if let Some(token) = invitation.token {
             command.args(["--token", token]);
         }
-        let log_path = dir.join(format!("{}.log", participant.name));
-        let log = std::fs::File::create(&log_path).map_err(|error| RunError::Write {
-            path: log_path.clone(),
-            error,
-        })?;
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log);
-        let mut child = command.spawn().map_err(|error| RunError::Program {
-            program: command.get_program().into(),
-            error,
-        })?;
-        let Some(stdout) = child.stdout.take() else {
-            return Err(RunError::Client {
-                name: participant.name.clone(),
-                why: format!("it has no output; see {}", log_path.display()),
-            });
-        };
+        let log = dir.join(format!("{}.log", participant.name));
+        let (child, stdout) = program::start(command, &log)?;
         std::thread::spawn(move || {
             for text in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let line = match serde_json::from_str(&text) {

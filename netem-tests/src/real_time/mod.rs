@@ -4,6 +4,7 @@
 //! from a run in virtual time. Everything a run starts ends with it.
 
 mod client;
+mod program;
 mod server;
 
 use std::path::PathBuf;
@@ -86,8 +87,8 @@ pub struct Setup {
     pub programs: Programs,
     /// Where logs go; it exists.
     pub dir: PathBuf,
-    /// A program and its first arguments, with which it calls [`crate::lab::reap`].
-    pub reaper: Vec<String>,
+    /// A command that calls [`crate::lab::reap`] with its last argument.
+    pub reaper: fn() -> Command,
     /// What imitates the links.
     pub backend: LinkBackend,
 }
@@ -122,10 +123,7 @@ struct Bench {
 
 impl Bench {
     fn new(scenario: &Scenario, seed: u64, setup: &Setup) -> Result<Self, RunError> {
-        let (program, arguments) = setup.reaper.split_first().unzip();
-        let mut reaper = Command::new(program.map_or("", String::as_str));
-        reaper.args(arguments.unwrap_or_default());
-        let mut lab = Lab::new(reaper, setup.backend)?;
+        let mut lab = Lab::new((setup.reaper)(), setup.backend)?;
         let server_node = lab.add_server("server")?;
         let server = Server::start(
             &lab,

@@ -7,12 +7,12 @@ use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::str::FromStr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::RunError;
+use super::{RunError, program};
 use crate::lab::{Lab, Node};
 
 /// How long a server may take until it accepts calls.
@@ -100,7 +100,7 @@ impl Server {
         dir: &Path,
     ) -> Result<Self, RunError> {
         let address = lab.addresses(node).v4;
-        let mut command = match kind {
+        let command = match kind {
             ServerKind::Confab => {
                 let mut command = lab.command(node, &programs.confab.to_string_lossy());
                 configure_confab(&mut command, address, workers);
@@ -112,24 +112,8 @@ impl Server {
                 command
             }
         };
-        let log_path = dir.join(format!("{kind}.log"));
-        let log = std::fs::File::create(&log_path).map_err(|error| RunError::Write {
-            path: log_path.clone(),
-            error,
-        })?;
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log);
-        let mut child = command.spawn().map_err(|error| RunError::Program {
-            program: command.get_program().into(),
-            error,
-        })?;
-        let failed = || RunError::Server {
-            kind,
-            log: log_path.clone(),
-        };
-        let stdout = child.stdout.take().ok_or_else(failed)?;
+        let log = dir.join(format!("{kind}.log"));
+        let (child, stdout) = program::start(command, &log)?;
         let (said, lines) = mpsc::channel();
         // Both servers say one line when they are ready; what follows must be read all the same.
         std::thread::spawn(move || {
@@ -137,7 +121,9 @@ impl Server {
                 let _ = said.send(line);
             }
         });
-        lines.recv_timeout(START_PATIENCE).map_err(|_| failed())?;
+        lines
+            .recv_timeout(START_PATIENCE)
+            .map_err(|_| RunError::Server { kind, log })?;
         Ok(Server {
             kind,
             address,

@@ -78,41 +78,21 @@ pub enum Tier {
     Real,
 }
 
-/// What is a word in a scenario file.
-pub(super) trait Word: Copy + PartialEq + 'static {
-    /// Every value and its word.
-    const WORDS: &'static [(&'static str, Self)];
-
-    /// The value of a word.
-    fn parse(text: &str) -> Result<Self, String> {
-        let found = Self::WORDS.iter().find(|(word, _)| *word == text);
-        let words = Self::WORDS.iter().map(|(word, _)| *word);
-        found
-            .map(|(_, value)| *value)
-            .ok_or_else(|| unknown(text, words))
-    }
-
-    /// The word of a value.
-    fn word(self) -> &'static str {
-        let found = Self::WORDS.iter().find(|(_, value)| *value == self);
-        found.map_or("", |(word, _)| word)
-    }
-}
-
-impl Word for Client {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("browser", Client::Browser), ("bot", Client::Bot)];
-}
-
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(match self {
+            Client::Browser => "browser",
+            Client::Bot => "bot",
+        })
     }
 }
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(match self {
+            Tier::Virtual => "virtual",
+            Tier::Real => "real",
+        })
     }
 }
 
@@ -124,27 +104,41 @@ impl FromStr for Tier {
     }
 }
 
+/// What is a word in a scenario file: the one it is shown as.
+pub(super) trait Word: Copy + fmt::Display + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+
+    /// The value of a word.
+    fn parse(text: &str) -> Result<Self, String> {
+        let words: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
+        let found = words.iter().position(|word| word == text);
+        found
+            .and_then(|index| Self::ALL.get(index).copied())
+            .ok_or_else(|| unknown(text, words.iter().map(String::as_str)))
+    }
+}
+
+impl Word for Client {
+    const ALL: &'static [Self] = &[Client::Browser, Client::Bot];
+}
+
 impl Word for Tier {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("virtual", Tier::Virtual), ("real", Tier::Real)];
+    const ALL: &'static [Self] = &[Tier::Virtual, Tier::Real];
 }
 
 impl Word for Nat {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("none", Nat::None),
-        ("full-cone", Nat::FullCone),
-        ("address-restricted", Nat::AddressRestricted),
-        ("port-restricted", Nat::PortRestricted),
-        ("symmetric", Nat::Symmetric),
+    const ALL: &'static [Self] = &[
+        Nat::None,
+        Nat::FullCone,
+        Nat::AddressRestricted,
+        Nat::PortRestricted,
+        Nat::Symmetric,
     ];
 }
 
 impl Word for Firewall {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("none", Firewall::None),
-        ("no-udp", Firewall::NoUdp),
-        ("tcp-443-only", Firewall::Tcp443Only),
-    ];
+    const ALL: &'static [Self] = &[Firewall::None, Firewall::NoUdp, Firewall::Tcp443Only];
 }
 
 /// The names in a scenario: of entries, each of one client or of several.

@@ -56,41 +56,38 @@ pub fn run(scenario: &Scenario, seed: u64) -> Recording {
     recording
 }
 
-/// Runs many scenarios on all cores. `done` is told of each as it ends, by its number.
+/// Runs many scenarios on all cores. What `done` makes of each as it ends is returned, in the order
+/// of the scenarios.
 ///
 /// # Panics
 /// As [`run`].
-pub fn run_all<S: Borrow<Scenario> + Sync>(
+pub fn run_all<S: Borrow<Scenario> + Sync, T: Send>(
     scenarios: &[S],
     seed: u64,
-    done: impl Fn(usize, &Recording) + Sync,
-) -> Vec<Recording> {
+    done: impl Fn(&Scenario, Recording) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut recordings = Vec::new();
+        let mut results = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(scenario) = scenarios.get(number) else {
-                return recordings;
+                return results;
             };
-            let recording = run(scenario.borrow(), seed);
-            done(number, &recording);
-            recordings.push((number, recording));
+            let scenario = scenario.borrow();
+            results.push((number, done(scenario, run(scenario, seed))));
         }
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut recordings: Vec<(usize, Recording)> = thread::scope(|scope| {
+    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
         joined
             .flat_map(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
             .collect()
     });
-    recordings.sort_by_key(|(number, _)| *number);
-    recordings
-        .into_iter()
-        .map(|(_, recording)| recording)
-        .collect()
+    results.sort_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Something to be done at one time.

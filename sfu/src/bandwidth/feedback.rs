@@ -108,6 +108,9 @@ impl FeedbackRecorder {
             return;
         }
         let mut forgiven = self.link_loss.forgive(sent, lost);
+        if forgiven == 0 {
+            return;
+        }
         let mut expected = expected;
         for index in 0..self.arrivals.len() {
             let (sequence, at) = self.arrivals[index];

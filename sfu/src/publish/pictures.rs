@@ -35,6 +35,7 @@ struct Media {
 pub(super) struct Pictures {
     /// By sequence number. Empty until there is something to remember.
     seen: Vec<Option<Seen>>,
+    newest: SequenceNumber,
 }
 
 impl Pictures {
@@ -57,20 +58,19 @@ impl Pictures {
             ends,
         };
         self.note(sequence, Some(media));
+        let nothing = sequence.0..sequence.0;
         let before = (1..REMEMBERED as u64)
             .map_while(|back| sequence.0.checked_sub(back))
-            .find_map(|number| Some((number, self.media(number)?)));
-        let after = (1..REMEMBERED as u64)
-            .map(|ahead| sequence.0 + ahead)
-            .find_map(|number| Some((number, self.media(number)?)));
-        let nothing = sequence.0..sequence.0;
+            .find_map(|number| Some((number, self.media(number)?)))
+            .filter(|(_, before)| media.starts && follows(before, &media));
+        // Nothing has come after the newest.
+        let after = (sequence.0 + 1..=self.newest.0)
+            .take(REMEMBERED - 1)
+            .find_map(|number| Some((number, self.media(number)?)))
+            .filter(|(_, after)| after.starts && follows(&media, after));
         [
-            before
-                .filter(|(_, before)| media.starts && follows(before, &media))
-                .map_or(nothing.clone(), |(number, _)| number + 1..sequence.0),
-            after
-                .filter(|(_, after)| after.starts && follows(&media, after))
-                .map_or(nothing, |(number, _)| sequence.0 + 1..number),
+            before.map_or(nothing.clone(), |(number, _)| number + 1..sequence.0),
+            after.map_or(nothing, |(number, _)| sequence.0 + 1..number),
         ]
     }
 
@@ -78,6 +78,7 @@ impl Pictures {
         if self.seen.is_empty() {
             self.seen.resize(REMEMBERED, None);
         }
+        self.newest = self.newest.max(sequence);
         let place = &mut self.seen[sequence.0 as usize % REMEMBERED];
         if place.is_none_or(|seen| seen.sequence <= sequence) {
             *place = Some(Seen { sequence, media });
