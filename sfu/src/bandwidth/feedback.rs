@@ -5,6 +5,11 @@
 //! [`INTERVAL`], RTCP packets that tell of the arrivals since the last ones. The sender estimates its
 //! bandwidth from them, so loss that is not congestion is not told: see
 //! [`link_loss`](super::link_loss).
+//!
+//! On a link that loses packets by itself two things are different. What is told as arrived cannot be
+//! had again: libwebrtc takes it out of what it keeps for retransmission
+//! (`RtpPacketHistory::CullAcknowledgedPackets`), so the feedback waits until what is missing has been
+//! asked for several times. And feedback is lost as well, so each interval is told of twice.
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +24,25 @@ pub const INTERVAL: Duration = Duration::from_millis(100);
 /// is reported lost, which is what a sender at such a rate needs to hear.
 const MAX_ARRIVALS: usize = 1000;
 
+/// How many round trips feedback waits on a link with loss of its own: three or four requests for a
+/// packet have been answered by then.
+const HOLD_ROUND_TRIPS: u32 = 4;
+
+/// The least and the most that it waits. Longer, and a sender would notice a queue too late.
+const MIN_HOLD: Duration = Duration::from_millis(100);
+const MAX_HOLD: Duration = Duration::from_millis(500);
+
+/// The round trip until it is known.
+const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+
 /// What one peer sends.
 #[derive(Debug, Default)]
 pub struct FeedbackRecorder {
-    /// With the time since `epoch`.
+    /// What has not been told yet, with the time since `epoch`.
     arrivals: Vec<(u16, Duration)>,
+    /// What was told last, to be told again, and the number that began with.
+    report: Vec<(u16, Duration)>,
+    report_base: Option<u16>,
     epoch: Option<Instant>,
     next: Option<Instant>,
     next_sequence: Option<u16>,
@@ -52,32 +71,59 @@ impl FeedbackRecorder {
     }
 
     /// Writes the feedback that is due, as many packets as it takes, and gives each to `send`.
-    /// `sender` is our SSRC, `media` one of the peer's.
+    /// `round_trip` is the peer's, if known; `missing_since` says when the oldest packet was missed
+    /// that is still being asked for; `sender` is our SSRC, `media` one of the peer's.
     pub fn poll(
         &mut self,
         now: Instant,
-        sender: Ssrc,
-        media: Ssrc,
+        round_trip: Option<Duration>,
+        missing_since: Option<Instant>,
+        (sender, media): (Ssrc, Ssrc),
         buffer: &mut [u8],
         mut send: impl FnMut(&[u8]),
     ) {
         if self.next.take_if(|due| now >= *due).is_none() {
             return;
         }
-        let Some(&(first, _)) = self.arrivals.first() else {
+        let (Some(&(first, _)), Some(epoch)) = (self.arrivals.first(), self.epoch) else {
             return;
         };
-        self.sort_arrivals(first);
-        self.arrivals.dedup_by_key(|&mut (sequence, _)| sequence);
-        self.forgive_link_loss();
-        let mut rest = &self.arrivals[..];
+        sort(&mut self.arrivals, first);
+        let told_until = now
+            .saturating_duration_since(epoch)
+            .saturating_sub(self.hold(round_trip));
+        let is_ripe = |(_, at): &(u16, Duration)| *at <= told_until;
+        let ripe = self.arrivals.iter().take_while(|a| is_ripe(a)).count();
+        if ripe < self.arrivals.len() {
+            self.next = Some(now + INTERVAL);
+        }
+        if ripe == 0 {
+            return;
+        }
+        let base = match self.link_loss.is_lossy() {
+            true => self.report_base.or(self.next_sequence),
+            false => {
+                self.report.clear();
+                self.next_sequence
+            }
+        };
+        let again = self.report.len();
+        self.report.extend(self.arrivals.drain(..ripe));
+        let fresh_base = self.next_sequence.unwrap_or(first);
+        let since = |at: Instant| at.saturating_duration_since(epoch).saturating_sub(INTERVAL);
+        self.forgive_link_loss(again, missing_since.map(since));
+        let near = self.report.first().map_or(first, |&(first, _)| first);
+        let last = self.report.last().map_or(first, |&(last, _)| last);
+        sort(&mut self.report, near);
+        let mut rest = &self.report[..];
+        let mut base = base;
         while let Some(&(first, _)) = rest.first() {
             let mut writer = Writer::new(buffer);
             let written = writer.transport_feedback(ArrivalReport {
                 sender,
                 media,
                 feedback_count: self.count,
-                base_sequence: self.next_sequence.unwrap_or(first),
+                base_sequence: base.unwrap_or(first),
                 arrivals: rest,
             });
             let Ok(written @ 1..) = written else {
@@ -87,51 +133,75 @@ impl FeedbackRecorder {
             send(&buffer[..len]);
             self.count = self.count.wrapping_add(1);
             let (reported, more) = rest.split_at(written);
-            self.next_sequence = reported.last().map(|&(last, _)| last.wrapping_add(1));
+            base = reported.last().map(|&(last, _)| last.wrapping_add(1));
             rest = more;
         }
-        self.arrivals.clear();
+        self.next_sequence = Some(last.wrapping_add(1));
+        self.report_base = Some(fresh_base);
+        self.report
+            .retain(|&(sequence, _)| sequence.wrapping_sub(fresh_base) < 0x8000);
     }
 
-    /// Enters packets that the link lost as arrived, each with the one after it.
-    fn forgive_link_loss(&mut self) {
-        let (Some(&(first, _)), Some(&(last, _))) = (self.arrivals.first(), self.arrivals.last())
-        else {
+    /// How long to wait before packets are told of.
+    fn hold(&self, round_trip: Option<Duration>) -> Duration {
+        let is_new = self.next_sequence.is_none() && has_gap(&self.arrivals);
+        let is_lossy = self.link_loss.is_lossy() || is_new;
+        if !is_lossy || self.link_loss.is_congested() || self.arrivals.len() > MAX_ARRIVALS / 2 {
+            return Duration::ZERO;
+        }
+        (round_trip.unwrap_or(DEFAULT_ROUND_TRIP) * HOLD_ROUND_TRIPS).clamp(MIN_HOLD, MAX_HOLD)
+    }
+
+    /// Enters packets that the link lost as arrived, each with the one after it. What is told again
+    /// comes first in the report, and has been seen to. From `missing_since` on nothing is: one of the
+    /// lost packets, or its retransmission, is still needed.
+    fn forgive_link_loss(&mut self, again: usize, missing_since: Option<Duration>) {
+        let fresh = &self.report[again..];
+        let (Some(&(first, _)), Some(&(last, _))) = (fresh.first(), fresh.last()) else {
             return;
         };
         let expected = self.next_sequence.unwrap_or(first);
         let sent = usize::from(last.wrapping_sub(expected)) + 1;
         // What is older than the last report has been told of.
         let came = |&&(sequence, _): &&(u16, Duration)| sequence.wrapping_sub(expected) < 0x8000;
-        let lost = sent.saturating_sub(self.arrivals.iter().filter(came).count());
+        let lost = sent.saturating_sub(fresh.iter().filter(came).count());
         if sent > MAX_ARRIVALS {
             return;
         }
         let mut forgiven = self.link_loss.forgive(sent, lost);
-        if forgiven == 0 {
-            return;
-        }
         let mut expected = expected;
-        for index in 0..self.arrivals.len() {
-            let (sequence, at) = self.arrivals[index];
+        for index in again..self.report.len() {
+            let (sequence, at) = self.report[index];
             if sequence.wrapping_sub(expected) >= 0x8000 {
                 continue;
             }
+            if missing_since.is_some_and(|since| at >= since) {
+                break;
+            }
             while forgiven > 0 && expected != sequence {
-                self.arrivals.push((expected, at));
+                self.report.push((expected, at));
                 expected = expected.wrapping_add(1);
                 forgiven -= 1;
             }
             expected = sequence.wrapping_add(1);
         }
-        self.sort_arrivals(first);
+        // The last that came stays the last.
+        sort(&mut self.report, first);
     }
+}
 
-    /// Within one interval numbers are far less than half a cycle apart.
-    fn sort_arrivals(&mut self, near: u16) {
-        self.arrivals
-            .sort_unstable_by_key(|&(sequence, _)| sequence.wrapping_sub(near) as i16);
-    }
+/// Puts arrivals in the order of their numbers, each once. Within one report they are far less than
+/// half a cycle apart.
+fn sort(arrivals: &mut Vec<(u16, Duration)>, near: u16) {
+    arrivals.sort_unstable_by_key(|&(sequence, _)| sequence.wrapping_sub(near) as i16);
+    arrivals.dedup_by_key(|&mut (sequence, _)| sequence);
+}
+
+/// Whether a number is missing between the first and the last.
+fn has_gap(arrivals: &[(u16, Duration)]) -> bool {
+    arrivals
+        .array_windows()
+        .any(|[(one, _), (next, _)]| one.wrapping_add(1) != *next)
 }
 
 #[cfg(test)]
@@ -140,9 +210,18 @@ mod tests {
     use crate::rtp::rtcp::{Packet, PacketStatus, Packets};
 
     fn poll(recorder: &mut FeedbackRecorder, now: Instant) -> Vec<(u16, bool)> {
+        poll_missing(recorder, now, None)
+    }
+
+    fn poll_missing(
+        recorder: &mut FeedbackRecorder,
+        now: Instant,
+        missing_since: Option<Instant>,
+    ) -> Vec<(u16, bool)> {
         let mut statuses = Vec::new();
         let mut buffer = [0; 400];
-        recorder.poll(now, Ssrc(1), Ssrc(2), &mut buffer, |packet| {
+        let ssrcs = (Ssrc(1), Ssrc(2));
+        recorder.poll(now, None, missing_since, ssrcs, &mut buffer, |packet| {
             for packet in Packets::new(packet) {
                 let Ok(Packet::TransportFeedback(feedback)) = packet else {
                     panic!("not feedback: {packet:?}");
@@ -177,21 +256,48 @@ mod tests {
     fn what_an_idle_link_loses_is_reported_as_arrived_with_the_next() {
         let start = Instant::now();
         let mut recorder = FeedbackRecorder::default();
-        let mut lost = Vec::new();
+        let told = lose_one_in_four(&mut recorder, start, |_| None);
+        // At first it is not known to be usual.
+        let lost: Vec<_> = told.iter().filter(|(_, came)| !came).collect();
+        assert!(lost.iter().all(|(number, _)| *number < 40), "{lost:?}");
+        // The last intervals are held back: what is missing may still be asked for.
+        let times = |number| told.iter().filter(|(n, _)| *n == number).count();
+        assert_eq!([times(500), times(600), times(999)], [2, 2, 0]);
+    }
+
+    #[test]
+    fn what_is_still_asked_for_is_not_told_as_arrived() {
+        let start = Instant::now();
+        let mut recorder = FeedbackRecorder::default();
+        let missed = start + 25 * INTERVAL;
+        let told = lose_one_in_four(&mut recorder, start, |now| (now > missed).then_some(missed));
+        let lost = |(number, came): &&(u16, bool)| !came && *number >= 40;
+        let first = told
+            .iter()
+            .filter(lost)
+            .map(|(number, _)| number / 20)
+            .min();
+        assert_eq!(first, Some(24), "the interval before it was missed");
+    }
+
+    /// Fifty intervals of twenty packets over an idle link that loses one in four; `missing` says since
+    /// when a packet is asked for. Returns what was told.
+    fn lose_one_in_four(
+        recorder: &mut FeedbackRecorder,
+        start: Instant,
+        missing: impl Fn(Instant) -> Option<Instant>,
+    ) -> Vec<(u16, bool)> {
+        let mut told = Vec::new();
         for interval in 0..50u32 {
             let now = start + INTERVAL * interval;
             for packet in (0..20).filter(|packet| packet % 4 != 1) {
                 let ticks = (interval * 100 * 262_144 / 1000) & 0xff_ffff;
                 recorder.handle_packet(now, (interval * 20 + packet) as u16, Some(ticks));
             }
-            let statuses = poll(&mut recorder, now + INTERVAL);
-            if interval > 0 {
-                assert_eq!(statuses.len(), 20);
-            }
-            lost.extend(statuses.iter().filter(|(_, came)| !came).map(|_| interval));
+            let now = now + INTERVAL;
+            told.extend(poll_missing(recorder, now, missing(now)));
         }
-        // At first it is not known to be usual.
-        assert!(lost.iter().all(|interval| *interval < 2), "{lost:?}");
+        told
     }
 
     #[test]

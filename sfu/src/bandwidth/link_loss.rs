@@ -28,6 +28,9 @@ const HEADROOM: f64 = 1.5;
 /// Above this share a link is not to be used at full rate, whatever the reason.
 const MAX_SHARE: f64 = 0.5;
 
+/// From this share of usual loss on a link counts as one that loses packets by itself.
+const LOSSY_FROM: f64 = 0.02;
+
 /// Most packets that may be forgiven at once: a burst, not an outage.
 const MAX_CREDIT: f64 = 50.0;
 
@@ -47,6 +50,8 @@ pub(super) struct LinkLoss {
     usual: f64,
     averaged: f64,
     credit: f64,
+    /// There was a queue in the last interval.
+    is_congested: bool,
 }
 
 impl LinkLoss {
@@ -56,13 +61,24 @@ impl LinkLoss {
         self.least = Some(self.least.map_or(queueing, |least| least.min(queueing)));
     }
 
+    /// Whether packets are usually lost without a queue.
+    pub(super) fn is_lossy(&self) -> bool {
+        self.usual >= LOSSY_FROM
+    }
+
+    /// Whether packets were held up lately.
+    pub(super) fn is_congested(&self) -> bool {
+        self.is_congested
+    }
+
     /// How many of the packets lost in an interval are the link's loss.
     pub(super) fn forgive(&mut self, sent: usize, lost: usize) -> usize {
         // Without send times nothing is known of the queue.
         let Some(least) = self.least.take() else {
             return 0;
         };
-        if least > EMPTY_QUEUE || sent == 0 {
+        self.is_congested = least > EMPTY_QUEUE;
+        if self.is_congested || sent == 0 {
             self.credit = 0.0;
             return 0;
         }

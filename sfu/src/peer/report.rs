@@ -253,15 +253,25 @@ impl Peer {
     pub(super) fn send_feedback(&mut self, cx: &mut Context<'_>) {
         // Any stream of the peer's will do, and so will none when no packet could be bound to one:
         // what has arrived is acknowledged all the same, or the feedback would stay due for ever.
-        let mut encodings = self.publications.iter().flat_map(|p| &p.encodings);
-        let media = encodings.find_map(|e| e.ssrc).unwrap_or(Ssrc(0));
+        let encodings = || self.publications.iter().flat_map(|p| &p.encodings);
+        let media = encodings().find_map(|e| e.ssrc).unwrap_or(Ssrc(0));
+        let missing_since = encodings().filter_map(|e| e.nack.missing_since()).min();
         let sender = self.rtcp_ssrc;
+        let round_trip = self.round_trip;
         let mut feedback = std::mem::take(&mut self.feedback);
         if let Some((mut egress, _)) = self.egress(cx) {
             let now = egress.now;
-            feedback.poll(now, sender, media, &mut [0; MAX_RTCP], |packet| {
-                egress.send_rtcp(packet);
-            });
+            let ssrcs = (sender, media);
+            feedback.poll(
+                now,
+                round_trip,
+                missing_since,
+                ssrcs,
+                &mut [0; MAX_RTCP],
+                |packet| {
+                    egress.send_rtcp(packet);
+                },
+            );
         }
         self.feedback = feedback;
     }

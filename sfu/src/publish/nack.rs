@@ -23,11 +23,21 @@ const DEFAULT_RETRY: Duration = Duration::from_millis(100);
 /// Shortest wait between two requests for one packet.
 const MIN_RETRY: Duration = Duration::from_millis(20);
 
-/// How often one packet is asked for (libwebrtc's `kMaxNackRetries`).
-const MAX_REQUESTS: u8 = 10;
+/// How often one packet is asked for and an answer waited for (libwebrtc's `kMaxNackRetries`).
+const MAX_ROUNDS: u8 = 10;
 
-/// Requests that follow each other by a round trip; later ones take twice as long.
+/// Rounds that follow each other by a round trip; later ones take twice as long.
 const PATIENT_AFTER: u8 = 5;
+
+/// Requests are lost like everything else. From these losses on a round is asked for twice or five
+/// times, spread over the round trip. A publisher answers once a round trip however often it is asked
+/// (libwebrtc's `RtpPacketHistory::SetRtt`), so that what is repeated costs a few bytes of RTCP, and the
+/// sooner it is repeated after that the sooner it is answered again.
+const ASK_TWICE_FROM: f64 = 0.04;
+const ASK_OFTEN_FROM: f64 = 0.15;
+
+/// How far the loss moves with each number: some seconds of sound, one of video.
+const LOSS_SMOOTHING: f64 = 1.0 / 128.0;
 
 /// After this a packet is too late for any receiver's jitter buffer.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -72,6 +82,8 @@ pub struct NackGenerator {
     highest: Option<SequenceNumber>,
     last_arrival: Option<Instant>,
     missing: VecDeque<Missing>,
+    /// The share of numbers that did not come at first, smoothed.
+    loss: f64,
 }
 
 impl NackGenerator {
@@ -84,6 +96,7 @@ impl NackGenerator {
             highest: None,
             last_arrival: None,
             missing: VecDeque::new(),
+            loss: 0.0,
         }
     }
 
@@ -102,6 +115,7 @@ impl NackGenerator {
                     if let Some(late) = missing.filter(|m| m.requests == 0) {
                         let by = now.saturating_duration_since(late.noticed);
                         self.grace = self.grace.max(by + by / 4).min(MAX_GRACE);
+                        self.loss = (self.loss - LOSS_SMOOTHING).max(0.0);
                     }
                     Arrival::Recovered
                 }
@@ -117,6 +131,10 @@ impl NackGenerator {
         if too_late || gap.saturating_add(self.missing.len() as u64) > MAX_MISSING as u64 {
             self.missing.clear();
             return Arrival::Lost;
+        }
+        self.loss -= LOSS_SMOOTHING * self.loss;
+        for _ in 0..gap {
+            self.loss += LOSS_SMOOTHING * (1.0 - self.loss);
         }
         self.missing.extend((1..=gap).map(|ahead| Missing {
             sequence: highest + ahead,
@@ -147,7 +165,9 @@ impl NackGenerator {
         round_trip: Option<Duration>,
         requests: &mut Vec<u16>,
     ) -> bool {
-        let retry = round_trip.map_or(DEFAULT_RETRY, |rtt| (rtt + rtt / 4).max(MIN_RETRY));
+        let round = round_trip.map_or(DEFAULT_RETRY, |rtt| rtt + rtt / 4);
+        let copies = self.copies();
+        let retry = (round / u32::from(copies)).max(MIN_RETRY);
         let max_age = match self.kind {
             Kind::Audio => MAX_AUDIO_AGE,
             Kind::Video => MAX_AGE,
@@ -157,17 +177,34 @@ impl NackGenerator {
             if m.next_request > now {
                 return true;
             }
-            if m.requests >= MAX_REQUESTS || now.saturating_duration_since(m.noticed) > max_age {
+            if m.requests >= MAX_ROUNDS * copies
+                || now.saturating_duration_since(m.noticed) > max_age
+            {
                 return false;
             }
             m.requests += 1;
             // What is lost more often than that is lost to congestion, which requests would feed.
-            let backoff = 1 + u32::from(m.requests / PATIENT_AFTER);
+            let backoff = 1 + u32::from(m.requests / (PATIENT_AFTER * copies));
             m.next_request = now + retry * backoff;
             requests.push(m.sequence.wire());
             true
         });
         self.missing.len() < before
+    }
+
+    /// How often a round trip to ask for what is missing.
+    fn copies(&self) -> u8 {
+        match self.loss {
+            loss if loss < ASK_TWICE_FROM => 1,
+            loss if loss < ASK_OFTEN_FROM => 2,
+            _ => 5,
+        }
+    }
+
+    /// When the oldest packet that is missing now was missed.
+    #[must_use]
+    pub fn missing_since(&self) -> Option<Instant> {
+        self.missing.front().map(|m| m.noticed)
     }
 
     /// How many packets are missing now.
@@ -233,7 +270,7 @@ mod tests {
             asked += out.len();
         }
         assert!(given_up);
-        assert!((4..=usize::from(MAX_REQUESTS)).contains(&asked), "{asked}");
+        assert!((4..=usize::from(MAX_ROUNDS)).contains(&asked), "{asked}");
         assert!(now - start <= MAX_AGE + 5 * DEFAULT_RETRY);
     }
 
