@@ -56,6 +56,10 @@ pub struct SenderReportSeen {
     pub arrival: Instant,
 }
 
+/// How far before the newest packet one that is sent again may be. More than a picture of it cannot
+/// have been lost without a gap before it.
+const MAX_LEAD: u64 = 64;
+
 /// One encoding's state.
 #[derive(Debug)]
 pub struct Encoding {
@@ -183,7 +187,9 @@ impl Encoding {
         }
     }
 
-    /// Numbers a packet that was sent again over RTX. None when it was not missing.
+    /// Numbers a packet that was sent again over RTX. None when it was not missing. One that was not
+    /// missed yet is as good as if it had come at first: a browser that probes for bandwidth sends its
+    /// latest packets again, and the first time they may have been lost.
     pub fn handle_repaired(
         &mut self,
         now: Instant,
@@ -192,6 +198,10 @@ impl Encoding {
         clock_rate: u32,
     ) -> Option<Numbered> {
         let number = self.sequence.newest()?.nearest(sequence);
+        if let Some(lead) = self.lead(number) {
+            return (lead <= MAX_LEAD)
+                .then(|| self.handle_packet(now, sequence, timestamp, clock_rate, 0));
+        }
         if self.nack.handle_packet(now, number) != Arrival::Recovered {
             return None;
         }
@@ -206,6 +216,12 @@ impl Encoding {
         })
     }
 
+    /// How far a number is ahead of all that came, if it is.
+    fn lead(&self, number: SequenceNumber) -> Option<u64> {
+        let lead = number.0.checked_sub(self.sequence.newest()?.0)?;
+        (lead > 0).then_some(lead)
+    }
+
     /// Numbers a packet that a repair packet gave back. None when it was not missing. It still
     /// counts as lost, so that the publisher goes on protecting.
     pub fn handle_recovered(
@@ -215,6 +231,10 @@ impl Encoding {
         timestamp: u32,
         clock_rate: u32,
     ) -> Option<Numbered> {
+        if let Some(lead) = self.lead(sequence) {
+            return (lead <= MAX_LEAD)
+                .then(|| self.handle_packet(now, sequence.wire(), timestamp, clock_rate, 0));
+        }
         if !self.nack.forget(sequence) {
             return None;
         }
