@@ -7,10 +7,17 @@ use std::time::Duration;
 use super::policy::Conditions;
 use crate::media::Kind;
 
-/// How far the loss moves towards a report that says more, and towards one that says less: reports
-/// come once a second, and protection that comes late is worth less than one that lingers.
+/// How far the loss moves towards a sample that says more, and towards one that says less: protection
+/// that comes late is worth less than one that lingers.
 const LOSS_RISE: f64 = 0.5;
 const LOSS_FALL: f64 = 0.15;
+
+/// Packets in a sample of the loss: a second of sound, half a second of video. Reports come as often
+/// as NACKs do, with which libwebrtc sends them, and tell of a handful of packets each.
+const SAMPLE: u32 = 50;
+
+/// Packets in the first sample: something has to be known soon.
+const FIRST_SAMPLE: u32 = 15;
 
 /// How far the mean burst moves with each burst.
 const BURST_SMOOTHING: f64 = 0.1;
@@ -21,7 +28,10 @@ const REPEAT_SMOOTHING: f64 = 0.02;
 /// What one slot's feedback says.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Monitor {
-    loss: f64,
+    /// None until something is known.
+    loss: Option<f64>,
+    /// The highest number and the packets lost when the sample began.
+    sampled: Option<(u32, i32)>,
     burst: f64,
     repeated: f64,
     /// The last number that was asked for the first time, and how many before it in a row.
@@ -31,7 +41,8 @@ pub struct Monitor {
 impl Default for Monitor {
     fn default() -> Self {
         Monitor {
-            loss: 0.0,
+            loss: None,
+            sampled: None,
             burst: 1.0,
             repeated: 0.0,
             run: None,
@@ -40,15 +51,27 @@ impl Default for Monitor {
 }
 
 impl Monitor {
-    /// Notes a reception report: the fraction lost, of 256 (RFC 3550 section 6.4.1).
-    pub fn handle_report(&mut self, fraction_lost: u8) {
-        let sample = f64::from(fraction_lost) / 256.0;
-        let step = if sample > self.loss {
-            LOSS_RISE
-        } else {
-            LOSS_FALL
+    /// Notes a reception report: the highest number received, extended, and the packets lost so far
+    /// (RFC 3550 section 6.4.1).
+    pub fn handle_report(&mut self, highest: u32, lost: i32) {
+        let (highest_before, lost_before) = *self.sampled.get_or_insert((highest, lost));
+        let expected = highest.wrapping_sub(highest_before);
+        let needed = match self.loss {
+            Some(_) => SAMPLE,
+            None => FIRST_SAMPLE,
         };
-        self.loss += step * (sample - self.loss);
+        // What seems to have gone back is a report that was overtaken.
+        if expected < needed || expected > u32::MAX / 2 {
+            return;
+        }
+        self.sampled = Some((highest, lost));
+        let lost = f64::from(lost.saturating_sub(lost_before).max(0));
+        let sample = (lost / f64::from(expected)).min(1.0);
+        self.loss = Some(match self.loss {
+            None => sample,
+            Some(loss) if sample > loss => loss + LOSS_RISE * (sample - loss),
+            Some(loss) => loss + LOSS_FALL * (sample - loss),
+        });
     }
 
     /// Notes that a packet was asked for, again if it has been sent again before.
@@ -74,7 +97,7 @@ impl Monitor {
     pub fn conditions(&self, kind: Kind, round_trip: Option<Duration>) -> Conditions {
         Conditions {
             kind,
-            loss: self.loss,
+            loss: self.loss.unwrap_or_default(),
             burst: self.burst,
             repeated: self.repeated,
             round_trip,
@@ -88,22 +111,52 @@ impl Monitor {
 mod tests {
     use super::*;
 
+    /// Reports of `packets` each, of which `lost` are lost, from where the last ones ended.
+    fn report(monitor: &mut Monitor, at: &mut (u32, i32), packets: u32, lost: i32, reports: usize) {
+        for _ in 0..reports {
+            *at = (at.0.wrapping_add(packets), at.1 + lost);
+            monitor.handle_report(at.0, at.1);
+        }
+    }
+
+    fn loss(monitor: &Monitor) -> f64 {
+        monitor.conditions(Kind::Video, None).loss
+    }
+
     #[test]
     fn loss_is_believed_sooner_than_its_end() {
         let mut monitor = Monitor::default();
-        let loss = |monitor: &Monitor| monitor.conditions(Kind::Video, None).loss;
-        for _ in 0..3 {
-            monitor.handle_report(64);
-        }
-        assert!(loss(&monitor) > 0.2);
-        for _ in 0..3 {
-            monitor.handle_report(0);
-        }
+        // The numbers wrap on the way.
+        let mut at = (u32::MAX - 10, 0);
+        monitor.handle_report(at.0, at.1);
+        report(&mut monitor, &mut at, 20, 5, 1);
+        assert_eq!(loss(&monitor), 0.25, "all that is known");
+        report(&mut monitor, &mut at, 50, 0, 3);
         assert!(loss(&monitor) > 0.1);
-        for _ in 0..30 {
-            monitor.handle_report(0);
-        }
+        report(&mut monitor, &mut at, 50, 0, 30);
         assert!(loss(&monitor) < 0.01);
+        report(&mut monitor, &mut at, 50, 15, 2);
+        assert!(loss(&monitor) > 0.2);
+    }
+
+    #[test]
+    fn reports_of_a_few_packets_count_together() {
+        let mut monitor = Monitor::default();
+        let mut at = (0, 0);
+        for _ in 0..200 {
+            report(&mut monitor, &mut at, 2, 1, 1);
+            report(&mut monitor, &mut at, 8, 0, 1);
+        }
+        assert!((0.09..0.11).contains(&loss(&monitor)), "{}", loss(&monitor));
+    }
+
+    #[test]
+    fn a_report_that_lies_is_bounded() {
+        let mut monitor = Monitor::default();
+        for (highest, lost) in [(0, 0), (100, i32::MAX), (200, i32::MIN), (50, 7), (0, 0)] {
+            monitor.handle_report(highest, lost);
+            assert!((0.0..=1.0).contains(&loss(&monitor)));
+        }
     }
 
     #[test]
