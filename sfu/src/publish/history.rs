@@ -20,9 +20,9 @@ const AUDIO_PACKETS: usize = 128;
 /// Packets kept for a video encoding: one second at 10 Mbit/s in 1200-byte packets.
 const VIDEO_PACKETS: usize = 1024;
 
-/// Packets older than this are of no use to any receiver (libwebrtc keeps its own for one second
-/// at least too, `RtpPacketHistory::kMinPacketDuration`).
-pub const MAX_AGE: Duration = Duration::from_secs(1);
+/// Packets older than this are of no use to any receiver: libwebrtc's asks for a key frame when it
+/// could show nothing for three seconds (`kMaxWaitForFrame`), and asks for packets until then.
+pub const MAX_AGE: Duration = Duration::from_secs(3);
 
 /// Largest packet kept, in bytes: what fits the Ethernet paths that datagrams cross unfragmented.
 pub const MAX_PACKET: usize = 1500;

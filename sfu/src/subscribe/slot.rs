@@ -4,11 +4,11 @@
 //! continuous RTP stream in the subscriber's own numbering, whatever it is pointed at, with
 //! retransmissions on the side.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::layer::{LayerSelector, Verdict};
 use super::monitor::Monitor;
-use super::policy::{Protection, decide};
+use super::policy::{Protection, UNKNOWN_ROUND_TRIP, decide};
 use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
@@ -28,6 +28,10 @@ use crate::types::{Mid, Ssrc, TrackId};
 
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
+
+/// A packet that comes so much later than it was due has been lost on the way to us, and is what the
+/// receiver's picture stands still for.
+const LATE: Duration = Duration::from_millis(50);
 
 /// What a slot shows.
 #[derive(Debug)]
@@ -63,8 +67,8 @@ pub struct Slot {
     monitor: Monitor,
     pub(super) protection: Protection,
     pub(super) protector: Protector,
-    /// The number of the last key frame's first packet.
-    key_frame: Option<SequenceNumber>,
+    /// The number of the last key frame's first packet, and when that was sent.
+    key_frame: Option<(SequenceNumber, Instant)>,
     /// What the receiver was last asked for, if anything.
     pub(super) playout_delay: Option<Duration>,
     packets: u64,
@@ -180,17 +184,20 @@ impl Slot {
             Verdict::Start => self.rewriter.start(meta.arrival, source, meta),
             Verdict::Forward => {}
         }
-        if meta.is_void {
-            self.rewriter.skip(meta.sequence);
+        if meta.is_void && self.rewriter.skip(meta.sequence) {
             return false;
         }
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
+        if meta.is_void {
+            self.fill(kept, mapped, payload_map.payload_type, egress);
+            return false;
+        }
         let starts_picture = meta.picture.as_ref().is_some_and(|p| p.starts_frame);
         let starts_key_frame = starts_picture && meta.starts_decoding();
         if starts_key_frame {
-            self.key_frame = self.key_frame.max(Some(mapped.sequence));
+            self.key_frame = self.key_frame.max(Some((mapped.sequence, egress.now)));
         }
         if starts_picture {
             self.move_playout_delay();
@@ -231,7 +238,32 @@ impl Slot {
         self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
+        let late = egress.now.saturating_duration_since(meta.arrival);
+        if self.kind == Kind::Video && late > LATE {
+            // Everything after it waits for it.
+            let copies = self.protection.later_copies.saturating_sub(1);
+            self.send_again(kept, mapped, payload_map, copies, egress);
+        }
         true
+    }
+
+    /// Puts an empty packet under a number that was left open for media and turned out to be repair
+    /// of the publisher's: the receiver would ask for it again and again, and count it as lost.
+    fn fill(
+        &mut self,
+        kept: Kept<'_>,
+        mapped: Mapped,
+        payload_type: u8,
+        egress: &mut Egress<'_>,
+    ) -> Option<usize> {
+        let fields = HeaderFields {
+            marker: false,
+            payload_type,
+            sequence: 0,
+            timestamp: mapped.timestamp,
+            ssrc: self.ssrc,
+        };
+        self.send(kept, mapped, fields, mapped.sequence, &[], egress)
     }
 
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
@@ -244,23 +276,16 @@ impl Slot {
         if self.track() != Some(source.track) {
             return false;
         }
-        let kept = feed.get_fresh(egress.now, source.encoding, original);
-        let Some(kept) = kept.filter(|kept| !kept.meta.is_void) else {
+        let Some(kept) = feed.get_fresh(egress.now, source.encoding, original) else {
             return false;
         };
         let Some(mapped) = self.rewriter.again(source, kept.meta) else {
             return false;
         };
-        // A decoder can go on from the key frame that was sent meanwhile.
-        let is_overtaken = self.key_frame.is_some_and(|key| mapped.sequence < key);
-        if is_overtaken || !self.protection.retransmits {
+        if self.is_overtaken(egress.now, mapped.sequence) || !self.protection.retransmits {
             return false;
         }
-        let payload_map = self.payload_for(kept.meta.codec);
-        let rtx_payload_type = payload_map.and_then(|map| map.rtx_payload_type);
-        // Without RTX the packet would go out under its own number once more, but with other header
-        // extensions: two packets sealed with one nonce, which gives the key away.
-        let Some((ssrc, payload_type)) = self.rtx_ssrc.zip(rtx_payload_type) else {
+        let Some(payload_map) = self.payload_for(kept.meta.codec) else {
             return false;
         };
         let size = kept.packet.len();
@@ -270,6 +295,37 @@ impl Slot {
         {
             return false;
         }
+        let copies = match again {
+            true => self.protection.later_copies,
+            false => self.protection.first_copies,
+        };
+        self.send_again(kept, mapped, payload_map, copies, egress)
+    }
+
+    /// Whether a decoder can go on from a key frame that was sent after a packet. For a round trip
+    /// after it the receiver may be quicker with what it has and lacks already.
+    fn is_overtaken(&self, now: Instant, sequence: SequenceNumber) -> bool {
+        self.key_frame.is_some_and(|(key, sent)| {
+            let round_trip = self.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
+            sequence < key && now.saturating_duration_since(sent) > round_trip
+        })
+    }
+
+    /// Sends a packet over RTX, several times where it is likely to be lost. Says whether it could.
+    fn send_again(
+        &mut self,
+        kept: Kept<'_>,
+        mapped: Mapped,
+        payload_map: PayloadMap,
+        copies: u8,
+        egress: &mut Egress<'_>,
+    ) -> bool {
+        // Without RTX the packet would go out under its own number once more, but with other header
+        // extensions: two packets sealed with one nonce, which gives the key away.
+        let rtx = self.rtx_ssrc.zip(payload_map.rtx_payload_type);
+        let Some((ssrc, payload_type)) = rtx else {
+            return false;
+        };
         let fields = HeaderFields {
             marker: kept.meta.marker,
             payload_type,
@@ -277,11 +333,19 @@ impl Slot {
             timestamp: mapped.timestamp,
             ssrc,
         };
-        self.rtx_sequence = self.rtx_sequence.next();
-        let number = self.rtx_sequence;
-        let prefix = sequence.to_be_bytes();
-        self.send(kept, mapped, fields, number, &prefix, egress)
-            .is_some()
+        let prefix = mapped.sequence.wire().to_be_bytes();
+        let mut is_sent = false;
+        for copy in 0..copies {
+            if copy > 0 && !self.retransmitter.spend(kept.packet.len()) {
+                break;
+            }
+            self.rtx_sequence = self.rtx_sequence.next();
+            let number = self.rtx_sequence;
+            is_sent |= self
+                .send(kept, mapped, fields, number, &prefix, egress)
+                .is_some();
+        }
+        is_sent
     }
 
     fn send(
@@ -398,7 +462,8 @@ impl Slot {
     /// Notes a reception report of the subscriber.
     pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
         self.lost = i64::from(block.cumulative_lost);
-        self.monitor.handle_report(block.fraction_lost);
+        self.monitor
+            .handle_report(block.extended_highest, block.cumulative_lost);
         if let Some(sample) = round_trip {
             // The smoothing of RFC 6298 section 2.
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
