@@ -116,6 +116,8 @@ export class Call extends Emitter {
     }
     this.#signal.on("open", ({ resumed }) => this.#handleOpen(resumed));
     this.#signal.on("lost", () => this.#handleLost());
+    // A bad link lets the welcome wait; a server that is not there opens no socket.
+    this.#signal.on("contact", () => this.#waitForContact());
     this.#signal.on("closed", (reason) => this.#end(reason));
     this.#signal.on("event", (event) => this.#handleEvent(event));
     this.#media.on("negotiated", () => this.#showTracks());
@@ -325,12 +327,16 @@ export class Call extends Emitter {
   }
 
   #handleLost() {
+    this.#waitForContact();
+    this.#updateState();
+  }
+
+  #waitForContact() {
     clearTimeout(this.#goneTimer);
     this.#goneTimer = setTimeout(() => {
       const error = new ConfabError("server_gone", "The server does not answer.");
       this.emit("error", { error, fatal: false });
     }, SERVER_GONE_MS);
-    this.#updateState();
   }
 
   /** @param {ServerEvent} event */

@@ -4,6 +4,7 @@
  * with the last event seen, and requests without a reply are sent again under their old id.
  */
 
+import { canDeflate, deflate, inflate } from "./deflate.js";
 import { ConfabError, Emitter } from "./events.js";
 
 /** @import { Requests, Replies, ServerEvent, Welcome } from "./types.js" */
@@ -12,8 +13,18 @@ const PROTOCOL_VERSION = 1;
 /** Waits before the next attempt, milliseconds: the first, and where doubling ends. */
 const FIRST_RETRY_MS = 250;
 const MAX_RETRY_MS = 5_000;
-/** A socket that has not said welcome by then is given up, milliseconds. */
-const CONNECT_TIMEOUT_MS = 10_000;
+/**
+ * How long a socket may take until the welcome has come, milliseconds: the first, the factor for those
+ * after it, and the last. TCP waits longer with each time that it has to repeat something; a new socket
+ * begins anew. Not side by side: a browser opens one WebSocket to a server at a time.
+ */
+const FIRST_PATIENCE_MS = 3_000;
+const PATIENCE_GROWTH = 1.5;
+const MAX_PATIENCE_MS = 10_000;
+/** How long a reply may take before another socket is tried, milliseconds; growing like the above. */
+const REPLY_PATIENCE_MS = 5_000;
+/** Messages of so many characters are compressed: shorter ones fit a packet as they are. */
+const DEFLATE_FROM = 1_024;
 /** Events are acknowledged together when this has passed, milliseconds. */
 const ACK_DELAY_MS = 50;
 /** Ping intervals of silence after which the socket counts as dead. */
@@ -47,6 +58,7 @@ export const PASSING_CODES = new Set([
  * @property {ServerEvent} event
  * @property {{resumed: boolean}} open A session is up. If it is not a resumed one, the server
  *   knows nothing of what was said in an earlier session.
+ * @property {undefined} contact A socket has opened: there is a server.
  * @property {undefined} lost The socket is gone, and is being reconnected.
  * @property {ConfabError} closed The session is over for good.
  */
@@ -58,6 +70,10 @@ export class Signal extends Emitter {
   #socketClass;
   /** @type {WebSocket | null} */
   #socket = null;
+  /** What is being compressed or read, so that nothing overtakes it. @type {Promise<void> | null} */
+  #outgoing = null;
+  /** @type {Promise<void> | null} */
+  #incoming = null;
   /** @type {string | null} */
   #session = null;
   #welcomed = false;
@@ -66,6 +82,8 @@ export class Signal extends Emitter {
   #lastSeq = 0;
   #ackedSeq = 0;
   #attempts = 0;
+  /** Sockets given up since the last reply. */
+  #unanswered = 0;
   #heardAt = 0;
   #pingIntervalMs = DEFAULT_PING_INTERVAL_MS;
   /** Requests without a reply, in the order of their ids. @type {Map<number, Waiting>} */
@@ -74,6 +92,8 @@ export class Signal extends Emitter {
   #retryTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #connectTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #replyTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #ackTimer;
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -118,8 +138,23 @@ export class Signal extends Emitter {
       const id = this.#nextId++;
       const text = JSON.stringify({ id, type, ...body });
       this.#waiting.set(id, { id, type, text, resolve, reject });
-      if (this.#welcomed) this.#socket?.send(text);
+      if (this.#welcomed) {
+        this.#send(text);
+        this.#awaitReply();
+      }
     });
+  }
+
+  #awaitReply() {
+    this.#replyTimer ??= setTimeout(() => {
+      this.#unanswered += 1;
+      this.#handleLoss();
+    }, growing(REPLY_PATIENCE_MS, this.#unanswered));
+  }
+
+  #stopAwaitingReply() {
+    clearTimeout(this.#replyTimer);
+    this.#replyTimer = undefined;
   }
 
   /**
@@ -138,22 +173,74 @@ export class Signal extends Emitter {
 
   #connect() {
     const socket = new this.#socketClass(this.#url);
+    socket.binaryType = "arraybuffer";
     this.#socket = socket;
-    socket.onopen = () => this.#hello(socket);
-    socket.onmessage = ({ data }) => {
-      if (socket === this.#socket) this.#handleFrame(data);
+    socket.onopen = () => {
+      this.emit("contact", undefined);
+      this.#hello(socket);
     };
+    socket.onmessage = ({ data }) => this.#receive(socket, data);
     socket.onclose = () => {
       if (socket === this.#socket) this.#handleLoss();
     };
-    this.#connectTimer = setTimeout(() => this.#handleLoss(), CONNECT_TIMEOUT_MS);
+    const patience = growing(FIRST_PATIENCE_MS, this.#attempts);
+    this.#connectTimer = setTimeout(() => this.#handleLoss(), patience);
+  }
+
+  /** @param {string} text */
+  #send(text) {
+    const socket = this.#socket;
+    const isLong = canDeflate && text.length >= DEFLATE_FROM;
+    if (!isLong && !this.#outgoing) {
+      socket?.send(text);
+      return;
+    }
+    const frame = isLong ? deflate(text) : text;
+    this.#outgoing = this.#inTurn(this.#outgoing, async () => {
+      const data = await frame;
+      if (socket === this.#socket) socket?.send(data);
+    });
+    this.#forget(this.#outgoing);
+  }
+
+  /**
+   * @param {WebSocket} socket
+   * @param {string | ArrayBuffer} data
+   */
+  #receive(socket, data) {
+    if (typeof data === "string" && !this.#incoming) {
+      if (socket === this.#socket) this.#handleFrame(data);
+      return;
+    }
+    const text = typeof data === "string" ? data : inflate(data);
+    this.#incoming = this.#inTurn(this.#incoming, async () => {
+      const frame = await text;
+      if (socket === this.#socket) this.#handleFrame(frame);
+    });
+    this.#forget(this.#incoming);
+  }
+
+  /**
+   * @param {Promise<void> | null} before
+   * @param {() => Promise<void>} work
+   */
+  #inTurn(before, work) {
+    return (before ?? Promise.resolve()).then(work).catch((error) => console.error("confab:", error));
+  }
+
+  /** What comes after this need not wait for it once it is done. @param {Promise<void>} turn */
+  #forget(turn) {
+    turn.then(() => {
+      if (this.#outgoing === turn) this.#outgoing = null;
+      if (this.#incoming === turn) this.#incoming = null;
+    });
   }
 
   /** @param {WebSocket} socket */
   #hello(socket) {
     const id = this.#nextId++;
     const resume = this.#session === null ? undefined : { session: this.#session, seq: this.#lastSeq };
-    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token, resume };
+    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token, resume, deflate: canDeflate };
     this.#waiting.set(id, {
       id,
       type: "hello",
@@ -182,7 +269,8 @@ export class Signal extends Emitter {
       }
     }
     this.#welcomed = true;
-    for (const waiting of this.#waiting.values()) this.#socket?.send(waiting.text);
+    for (const waiting of this.#waiting.values()) this.#send(waiting.text);
+    if (this.#waiting.size > 0) this.#awaitReply();
     this.#pingIntervalMs = welcome.ping_interval_ms || DEFAULT_PING_INTERVAL_MS;
     this.#pingTimer = setInterval(() => this.#ping(), this.#pingIntervalMs);
     this.emit("open", { resumed: welcome.resumed });
@@ -193,12 +281,12 @@ export class Signal extends Emitter {
     else this.request("ping", {}).catch(() => {});
   }
 
-  /** @param {unknown} data */
-  #handleFrame(data) {
+  /** @param {string} text */
+  #handleFrame(text) {
     this.#heardAt = Date.now();
     let message;
     try {
-      message = JSON.parse(String(data));
+      message = JSON.parse(text);
     } catch {
       return;
     }
@@ -212,6 +300,9 @@ export class Signal extends Emitter {
     const waiting = this.#waiting.get(reply.re);
     if (!waiting) return;
     this.#waiting.delete(reply.re);
+    this.#unanswered = 0;
+    this.#stopAwaitingReply();
+    if (this.#welcomed && this.#waiting.size > 0) this.#awaitReply();
     if (reply.type === "error") waiting.reject(new ConfabError(reply.code, reply.message));
     else waiting.resolve(reply);
   }
@@ -234,7 +325,7 @@ export class Signal extends Emitter {
     this.#ackTimer = undefined;
     if (!this.#welcomed || this.#ackedSeq === this.#lastSeq) return;
     this.#ackedSeq = this.#lastSeq;
-    this.#socket?.send(JSON.stringify({ type: "ack", seq: this.#lastSeq }));
+    this.#send(JSON.stringify({ type: "ack", seq: this.#lastSeq }));
   }
 
   #handleLoss() {
@@ -259,6 +350,7 @@ export class Signal extends Emitter {
     this.#socket = null;
     this.#welcomed = false;
     clearTimeout(this.#connectTimer);
+    this.#stopAwaitingReply();
     clearTimeout(this.#ackTimer);
     this.#ackTimer = undefined;
     clearInterval(this.#pingTimer);
@@ -275,4 +367,12 @@ export class Signal extends Emitter {
     this.#waiting.clear();
     for (const waiting of all) waiting.reject(error);
   }
+}
+
+/**
+ * @param {number} firstMs
+ * @param {number} times
+ */
+function growing(firstMs, times) {
+  return Math.min(MAX_PATIENCE_MS, firstMs * PATIENCE_GROWTH ** times);
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
+import { deflate, inflate } from "../sdk/deflate.js";
 import { Signal } from "../sdk/signal.js";
 
 /** Stands in for WebSocket; the test plays the server. */
@@ -150,6 +151,57 @@ test("attempts come less and less often, and without end", async () => {
   assert.ok(waits[0] <= 300, `first wait ${waits[0]} ms`);
   assert.ok(waits.every((wait) => wait <= 5_050), `waits ${waits}`);
   assert.ok(waits.at(-1) >= 2_500, `last wait ${waits.at(-1)} ms`);
+});
+
+test("a socket without a welcome is soon tried again, with more patience each time", async () => {
+  FakeSocket.last.accept();
+  await pass(3_000);
+  assert.ok(FakeSocket.all[0].closed);
+  await pass(300);
+  assert.equal(FakeSocket.all.length, 2);
+  await pass(4_000);
+  assert.ok(!FakeSocket.last.closed);
+  FakeSocket.last.accept().welcome();
+  await pass(9_000);
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test("a request without a reply goes out on another socket, where it is answered once", async () => {
+  const first = FakeSocket.last.accept().welcome();
+  const reply = signal.request("publish", { mid: "0", source: "camera" });
+  await pass(5_000);
+  assert.ok(first.closed);
+  await pass(300);
+  const second = FakeSocket.last.accept().welcome({ resumed: true });
+  const [again] = second.sentOf("publish");
+  second.say({ re: again.id, type: "published", track: "t_1" });
+  assert.equal((await reply).track, "t_1");
+  await pass(9_000);
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test("long messages go compressed, and nothing overtakes them", async () => {
+  const socket = FakeSocket.last.accept().welcome();
+  assert.equal(socket.sent[0].deflate, true);
+  const frames = [];
+  socket.send = (frame) => frames.push(frame);
+  const offer = "a=rtcp-fb:96 transport-cc\r\n".repeat(500);
+  signal.request("join", { room: "kitchen", name: "Ada", offer }).catch(() => {});
+  signal.request("ping", {}).catch(() => {});
+  while (frames.length < 2) await new Promise(setImmediate);
+  assert.ok(frames[0].byteLength < 500, `${frames[0].byteLength} bytes`);
+  assert.equal(JSON.parse(await inflate(frames[0])).offer, offer);
+  assert.equal(JSON.parse(frames[1]).type, "ping");
+});
+
+test("compressed events are heard in their order", async () => {
+  const socket = FakeSocket.last.accept().welcome();
+  const event = (seq) => JSON.stringify({ seq, type: "slot", mid: String(seq), track: null });
+  socket.onmessage({ data: await deflate(event(1)) });
+  socket.onmessage({ data: event(2) });
+  while (of("event").length < 2) await new Promise(setImmediate);
+  socket.onmessage({ data: event(3) });
+  assert.deepEqual(of("event").map(({ seq }) => seq), [1, 2, 3]);
 });
 
 test("silence for two ping intervals counts as a lost socket", async () => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{ErrorCode, Failure};
 
-/// Longest text frame taken, in bytes. Chromium's offer with 64 m-lines, the most the media plane
+/// Longest message taken, in bytes, compressed or not. Chromium's offer with 64 m-lines, the most the media plane
 /// takes, is about 200 kB.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
@@ -42,6 +42,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Connection {
     hello_by: Option<Instant>,
+    deflates: bool,
     heard: Instant,
     next_ping: Instant,
     /// Messages that may come now.
@@ -56,6 +57,7 @@ impl Connection {
     pub fn new(now: Instant) -> Connection {
         Connection {
             hello_by: Some(now + HELLO_TIMEOUT),
+            deflates: false,
             heard: now,
             next_ping: now + PING_INTERVAL,
             allowance: f64::from(MAX_MESSAGES_PER_SECOND),
@@ -69,9 +71,16 @@ impl Connection {
         self.heard = now;
     }
 
-    /// The client has said a valid `hello`.
-    pub fn handle_hello(&mut self) {
+    /// The client has said a valid `hello`, and whether it reads compressed frames.
+    pub fn handle_hello(&mut self, deflates: bool) {
         self.hello_by = None;
+        self.deflates = deflates;
+    }
+
+    /// Whether the client reads compressed frames.
+    #[must_use]
+    pub fn deflates(&self) -> bool {
+        self.deflates
     }
 
     /// A message has come; says whether it may be handled.
@@ -179,7 +188,7 @@ mod tests {
     fn a_silent_socket_is_pinged_and_closed_after_sixty_seconds() {
         let start = Instant::now();
         let mut connection = Connection::new(start);
-        connection.handle_hello();
+        connection.handle_hello(false);
         let (pings, closed) = run(&mut connection, start + Duration::from_secs(100));
         assert_eq!(pings, 3);
         assert_eq!(closed, Some((start + IDLE_TIMEOUT, ErrorCode::Idle)));
@@ -189,7 +198,7 @@ mod tests {
     fn a_socket_that_answers_pings_stays() {
         let start = Instant::now();
         let mut connection = Connection::new(start);
-        connection.handle_hello();
+        connection.handle_hello(false);
         for minute in 1..10 {
             let now = start + Duration::from_secs(50) * minute;
             assert_eq!(run(&mut connection, now).1, None);

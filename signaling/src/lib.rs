@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod connection;
 pub mod control;
+mod deflate;
 mod http;
 pub mod media;
 pub mod protocol;

@@ -1,8 +1,9 @@
 //! The WebSocket door, `/v1/ws`: one task for each socket.
 //!
-//! In: text frames of the client. Out: the frames that the service queues for it, pings, and the
-//! reason when it is closed. Origin and size are checked here, the rate of messages too, and the
-//! access token of a `hello`; all else is the service's.
+//! In: text frames of the client, or compressed ones. Out: the frames that the service queues for it,
+//! compressed if the client wishes, pings, and the reason when it is closed. Origin and size are
+//! checked here, the rate of messages too, and the access token of a `hello`; all else is the
+//! service's.
 
 use std::future::Future;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use crate::auth::Auth;
 use crate::connection::{ACK_COST, Action, Connection, MAX_MESSAGE_BYTES, REQUEST_COST};
 use crate::control::{SocketId, SocketInput};
+use crate::deflate::{NotDeflated, WORTH_BYTES, deflate, inflate};
 use crate::http::App;
 use crate::http::problem::{self, Problem};
 use crate::protocol::{ClientMessage, Closing, ErrorCode, Event, Failure, Malformed, Request};
@@ -74,7 +76,11 @@ async fn run(mut socket: WebSocket, service: &Service, auth: &Auth) {
                     close(&mut socket).await;
                     break End::Lost;
                 };
-                if send(socket.send(Message::text(text))).await.is_err() {
+                let message = match connection.deflates() && text.len() >= WORTH_BYTES {
+                    true => Message::binary(deflate(&text)),
+                    false => Message::text(text),
+                };
+                if send(socket.send(message)).await.is_err() {
                     break End::Lost;
                 }
             }
@@ -122,28 +128,38 @@ async fn handle(
     service: &Service,
     auth: &Auth,
 ) -> Option<End> {
-    let text = match message {
-        Message::Text(text) => text,
+    let inflated;
+    let text = match &message {
+        Message::Text(text) => text.as_str(),
         Message::Close(frame) => {
             // What a browser says when a page is left; a lost network says nothing.
             let goodbye = frame
+                .as_ref()
                 .is_some_and(|frame| [close_code::NORMAL, close_code::AWAY].contains(&frame.code));
             return Some(if goodbye { End::Goodbye } else { End::Lost });
         }
         Message::Ping(_) | Message::Pong(_) => return None,
-        Message::Binary(_) => {
-            if connection.handle_message(Instant::now(), REQUEST_COST) {
-                let failure = Failure::new(ErrorCode::BadMessage, "A message is a text frame.");
-                let malformed = Malformed { re: None, failure };
-                service.socket(id, SocketInput::Malformed(malformed)).await;
+        Message::Binary(bytes) if !connection.handle_size(bytes.len()) => return None,
+        Message::Binary(bytes) => match inflate(bytes) {
+            Ok(text) => {
+                inflated = text;
+                inflated.as_str()
             }
-            return None;
-        }
+            Err(NotDeflated) => {
+                if connection.handle_message(Instant::now(), REQUEST_COST) {
+                    let message = "A binary frame is a message compressed with DEFLATE (RFC 1951), without a header; this one is not.";
+                    let failure = Failure::new(ErrorCode::BadMessage, message);
+                    let malformed = Malformed { re: None, failure };
+                    service.socket(id, SocketInput::Malformed(malformed)).await;
+                }
+                return None;
+            }
+        },
     };
     if !connection.handle_size(text.len()) {
         return None;
     }
-    let parsed = ClientMessage::parse(&text);
+    let parsed = ClientMessage::parse(text);
     let cost = match parsed {
         Ok(ClientMessage::Ack(_)) => ACK_COST,
         _ => REQUEST_COST,
@@ -153,7 +169,7 @@ async fn handle(
     }
     let input = match parsed {
         Ok(ClientMessage::Request(re, Request::Hello(hello))) => {
-            connection.handle_hello();
+            connection.handle_hello(hello.deflate);
             let access = auth.check(hello.token.as_deref(), SystemTime::now());
             SocketInput::Hello(re, hello, access)
         }

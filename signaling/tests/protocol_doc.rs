@@ -20,13 +20,13 @@ const INTRODUCTION: &str = r#"# The signaling protocol, version 1
 
 <!-- Made from the types in signaling/src/protocol by `UPDATE_DOCS=1 cargo test -p confab-signaling`; do not edit. -->
 
-A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one in each text frame.
+A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one in each text frame. A long one may be compressed: a binary frame holds a message's text, compressed with DEFLATE (RFC 1951, without a header). The server takes both at any time, and sends compressed messages to a client whose `hello` asks for them.
 
 - **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` is answered at once.
 - **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
 - **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. A socket closed by the client with code 1000 or 1001 ends the session at once.
 - **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none.
-- **Limits**: a message has at most 262144 bytes; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
+- **Limits**: a message has at most 262144 bytes, compressed or not; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
 - **Growth**: replies and events may get more fields, and events more types, within a version: ignore those you do not know.
 
 "#;
@@ -50,7 +50,7 @@ fn requests() -> Vec<Section> {
     vec![
         section::<Hello>(
             "hello",
-            r#"{"id": 1, "type": "hello", "version": 1, "token": "eyJ…", "resume": {"session": "3Bq…", "seq": 17}}"#,
+            r#"{"id": 1, "type": "hello", "version": 1, "token": "eyJ…", "resume": {"session": "3Bq…", "seq": 17}, "deflate": true}"#,
         ),
         section::<Join>(
             "join",

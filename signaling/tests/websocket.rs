@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use common::{Client, House, settings};
@@ -11,6 +12,8 @@ use confab_sfu::api::{Event, GoneReason};
 use confab_signaling::Settings;
 use confab_signaling::auth::{ApiKey, Auth, Grants, TokenRequest};
 use confab_signaling::connection::MAX_MESSAGE_BYTES;
+use flate2::Compression;
+use flate2::read::DeflateEncoder;
 use serde_json::json;
 
 #[tokio::test]
@@ -128,6 +131,40 @@ async fn what_is_too_large_or_too_much_ends_the_socket_and_not_the_session() {
         .ask("hello", json!({"version": 1, "resume": resume}))
         .await;
     assert_eq!(welcome["resumed"], true);
+}
+
+#[tokio::test]
+async fn long_messages_may_be_compressed_both_ways() {
+    let house = House::new().await;
+    let offer: Vec<_> = (0..50).map(|mid| format!("receive {mid}")).collect();
+    let join = json!({"id": 2, "type": "join", "room": "kitchen", "name": "Ada", "offer": offer.join(", ")});
+    for (deflate, expected) in [(true, 1), (false, 0)] {
+        let mut client = house.socket().await;
+        let hello = json!({"version": 1, "deflate": deflate});
+        client.ask("hello", hello).await;
+        client.send_binary(deflated(&join.to_string())).await;
+        let joined = client.reply(2).await;
+        assert_eq!(joined["slots"].as_array().unwrap().len(), 50);
+        assert_eq!(client.deflated, expected, "the short ones are not");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_bounded_by_what_it_grows_to() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    client
+        .send_binary(deflated(&" ".repeat(100 * MAX_MESSAGE_BYTES)))
+        .await;
+    assert_eq!(client.closing().await, "too_large");
+}
+
+fn deflated(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    DeflateEncoder::new(text.as_bytes(), Compression::default())
+        .read_to_end(&mut bytes)
+        .unwrap();
+    bytes
 }
 
 #[tokio::test]

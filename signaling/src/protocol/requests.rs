@@ -51,6 +51,10 @@ pub struct Hello {
     /// The session to go on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// Whether the client reads compressed messages. The server then sends those of 1024 bytes and
+    /// more so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deflate: bool,
 }
 
 /// Where a session left off.

@@ -15,6 +15,7 @@ use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 use confab_signaling::auth::Auth;
 use confab_signaling::media::MediaPlane;
 use confab_signaling::{Server, Settings, control};
+use flate2::read::DeflateDecoder;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -315,6 +316,8 @@ pub struct Client {
     next_id: u64,
     /// Events that came before the reply that was waited for.
     events: Vec<Value>,
+    /// How many messages came compressed.
+    pub deflated: usize,
 }
 
 impl Client {
@@ -333,6 +336,7 @@ impl Client {
                 session: String::new(),
                 next_id: 0,
                 events: Vec::new(),
+                deflated: 0,
             }),
             Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
                 Err(response.status().as_u16())
@@ -387,12 +391,17 @@ impl Client {
         }
     }
 
-    /// The next text frame, `None` when the socket has ended.
+    /// The next message, `None` when the socket has ended.
     pub async fn frame(&mut self) -> Option<Value> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.stream.next());
             match next.await.expect("a frame in time")? {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+                Ok(Message::Binary(bytes)) => {
+                    self.deflated += 1;
+                    let text = DeflateDecoder::new(&bytes[..]);
+                    return Some(serde_json::from_reader(text).unwrap());
+                }
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
             }
