@@ -1,6 +1,7 @@
 //! What the control plane says to the media plane, and hears from it.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use crate::media::Kind;
 pub use crate::room::SlotChoice;
@@ -212,6 +213,25 @@ impl Stats {
     }
 }
 
+/// Packets, by the kind of repair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RepairCounts {
+    /// Retransmissions (RFC 4588).
+    pub rtx: u64,
+    /// Repair packets of ULPFEC and FlexFEC.
+    pub fec: u64,
+    /// Sound that is repeated in RED (RFC 2198).
+    pub red: u64,
+}
+
+impl AddAssign for RepairCounts {
+    fn add_assign(&mut self, other: RepairCounts) {
+        self.rtx += other.rtx;
+        self.fec += other.fec;
+        self.red += other.red;
+    }
+}
+
 /// Counters of one worker since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerStats {
@@ -231,6 +251,12 @@ pub struct WorkerStats {
     pub packets_forwarded: u64,
     /// Packets sent again for a NACK.
     pub packets_retransmitted: u64,
+    /// Packets sent to subscribers to repair others, or that repeat others.
+    pub repair_sent: RepairCounts,
+    /// Packets from publishers that were lost and came after all, by what brought them.
+    pub packets_repaired: RepairCounts,
+    /// Packets that publishers sent and that never came.
+    pub packets_given_up: u64,
     /// Packets asked for again from publishers.
     pub nacks_sent: u64,
     /// Key frames asked for from publishers.
@@ -256,6 +282,9 @@ impl WorkerStats {
         self.rtp_received += other.rtp_received;
         self.packets_forwarded += other.packets_forwarded;
         self.packets_retransmitted += other.packets_retransmitted;
+        self.repair_sent += other.repair_sent;
+        self.packets_repaired += other.packets_repaired;
+        self.packets_given_up += other.packets_given_up;
         self.nacks_sent += other.nacks_sent;
         self.key_frame_requests_sent += other.key_frame_requests_sent;
         for (ours, theirs) in [

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::api::WorkerStats;
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
 use crate::peer::srtp::{MAX_SRTP_TRAILER, SrtpSender};
@@ -83,6 +84,8 @@ pub struct Egress<'a> {
     pub transport_sequence: &'a mut u16,
     /// Where it goes.
     pub outbox: &'a mut Outbox,
+    /// What is counted.
+    pub stats: &'a mut WorkerStats,
 }
 
 impl Egress<'_> {

@@ -415,6 +415,7 @@ impl Peer {
             srtp: &mut secured.sender,
             transport_sequence: &mut self.transport_sequence,
             outbox: cx.outbox,
+            stats: cx.stats,
         };
         Some((egress, &mut self.slots))
     }

@@ -55,6 +55,7 @@ impl Peer {
         };
         let publication = &mut self.publications[route.publication];
         let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);
+        cx.stats.packets_repaired += std::mem::take(&mut publication.repaired_by);
         self.repairing = Some(route.publication);
         let plain = taken.map_err(|unusable| unusable.reason())?;
         let best = publication.choose_best(cx.now);

@@ -233,7 +233,8 @@ impl Peer {
                 };
                 lost.clear();
                 let given_up = stream.nack.poll(cx.now, round_trip, &mut lost);
-                if given_up && is_live && state.kind == crate::media::Kind::Video {
+                cx.stats.packets_given_up += given_up as u64;
+                if given_up > 0 && is_live && state.kind == crate::media::Kind::Video {
                     stream.key_frames.wish(cx.now);
                 }
                 let wants_key_frame = stream.key_frames.poll(cx.now);

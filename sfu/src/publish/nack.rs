@@ -158,13 +158,13 @@ impl NackGenerator {
     }
 
     /// Appends what to ask for now, in order. `round_trip` is that of the publisher, if known.
-    /// Returns whether a packet was given up, so that a decoder downstream needs a key frame.
+    /// Returns how many packets were given up, for each of which a decoder downstream needs a key frame.
     pub fn poll(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
         requests: &mut Vec<u16>,
-    ) -> bool {
+    ) -> usize {
         let round = round_trip.map_or(DEFAULT_RETRY, |rtt| rtt + rtt / 4);
         let copies = self.copies();
         let retry = (round / u32::from(copies)).max(MIN_RETRY);
@@ -189,7 +189,7 @@ impl NackGenerator {
             requests.push(m.sequence.wire());
             true
         });
-        self.missing.len() < before
+        before - self.missing.len()
     }
 
     /// How often a round trip to ask for what is missing.
@@ -261,15 +261,15 @@ mod tests {
         arrive(&mut nack, start, 1);
         arrive(&mut nack, start, 3);
         let mut asked = 0;
-        let mut given_up = false;
+        let mut given_up = 0;
         let mut now = start;
         while let Some(deadline) = nack.next_deadline() {
             now = deadline;
             let mut out = Vec::new();
-            given_up |= nack.poll(now, None, &mut out);
+            given_up += nack.poll(now, None, &mut out);
             asked += out.len();
         }
-        assert!(given_up);
+        assert_eq!(given_up, 1);
         assert!((4..=usize::from(MAX_ROUNDS)).contains(&asked), "{asked}");
         assert!(now - start <= MAX_AGE + 5 * DEFAULT_RETRY);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::encoding::Encoding;
 use super::receive::Repaired;
+use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{ReceiveSection, Section};
 use crate::types::{Mid, Rid, Ssrc, TrackId};
@@ -36,6 +37,8 @@ pub struct Publication {
     pub(super) payloads: Vec<PayloadMap>,
     pub(super) repair: RepairFormats,
     pub(super) repaired: Repaired,
+    /// How many packets came after all, since somebody counted them last.
+    pub repaired_by: RepairCounts,
     best: u8,
     next_choice: Option<Instant>,
 }
@@ -79,6 +82,7 @@ impl Publication {
             payloads: section.payloads.clone(),
             repair: section.repair,
             repaired: Repaired::default(),
+            repaired_by: RepairCounts::default(),
             best: 0,
             next_choice: None,
         }

@@ -119,6 +119,7 @@ impl Publication {
         let numbered = match content.original {
             Some(original) => stream
                 .handle_repaired(now, original, header.timestamp, clock_rate)
+                .inspect(|_| self.repaired_by.rtx += 1)
                 .ok_or(Unusable::Unneeded)?,
             None => {
                 let (number, timestamp) = (header.sequence, header.timestamp);
@@ -280,6 +281,7 @@ impl Publication {
                     .ok()
             });
             if let Some(meta) = described {
+                self.repaired_by.red += 1;
                 self.repaired.push(meta, packet);
             }
         }
@@ -363,6 +365,7 @@ impl Publication {
                     .ok()
             });
             if let Some(meta) = meta {
+                self.repaired_by.fec += 1;
                 self.find_voids(&meta);
                 self.repaired.push(meta, packet);
             }

@@ -180,7 +180,9 @@ impl Slot {
             prefix,
             payload,
         };
-        egress.send_rtp(&outgoing, |_| ()).map(|_| ())
+        egress.send_rtp(&outgoing, |_| ())?;
+        egress.stats.repair_sent.fec += 1;
+        Some(())
     }
 
     /// Moves what the receiver is asked to wait a step towards what the policy wants: it plays a

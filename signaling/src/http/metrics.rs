@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use confab_sfu::api::{Stats, WorkerStats};
+use confab_sfu::api::{RepairCounts, Stats, WorkerStats};
 
 use super::App;
 use crate::control::Counters;
@@ -64,6 +64,10 @@ fn workers(stats: &Stats, value: fn(&WorkerStats) -> u64) -> Samples {
         .iter()
         .map(|(number, worker)| (number.to_string(), value(worker)))
         .collect()
+}
+
+fn repairs(RepairCounts { rtx, fec, red }: RepairCounts) -> Samples {
+    named([("rtx", rtx), ("fec", fec), ("red", red)])
 }
 
 fn named<K: ToString>(values: impl IntoIterator<Item = (K, u64)>) -> Samples {
@@ -164,6 +168,24 @@ static METRICS: &[Metric] = &[
         "worker",
         "Packets sent again for a NACK.",
         |_, s| workers(s, |w| w.packets_retransmitted),
+    ),
+    counter(
+        "confab_repair_sent_total",
+        "kind",
+        "Packets of RTX and FEC sent to subscribers, and packets of sound that repeat others in RED.",
+        |_, s| repairs(s.total().repair_sent),
+    ),
+    counter(
+        "confab_packets_repaired_total",
+        "by",
+        "Packets lost on the way from publishers that came after all, by what brought them.",
+        |_, s| repairs(s.total().packets_repaired),
+    ),
+    counter(
+        "confab_packets_given_up_total",
+        "worker",
+        "Packets lost on the way from publishers that never came.",
+        |_, s| workers(s, |w| w.packets_given_up),
     ),
     counter(
         "confab_nacks_sent_total",

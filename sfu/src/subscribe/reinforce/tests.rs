@@ -5,6 +5,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::*;
+use crate::api::WorkerStats;
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap, PayloadMap, RepairFormats};
 use crate::peer::sdp::{ReceiveSection, Section, SendSection};
@@ -126,6 +127,7 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
     }
     let mut feed = Feed::new(section.kind, Origin::Remote(0));
     let mut outbox = Outbox::default();
+    let mut stats = WorkerStats::default();
     let mut transport_sequence = 9;
     for n in 0..count {
         let (meta, bytes) = packet(section.kind, n);
@@ -137,6 +139,7 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
             srtp: &mut sender,
             transport_sequence: &mut transport_sequence,
             outbox: &mut outbox,
+            stats: &mut stats,
         };
         for kept in feed.pending() {
             assert!(slot.forward(kept, &feed, &mut egress));
