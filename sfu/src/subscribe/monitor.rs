@@ -1,6 +1,8 @@
-//! How a subscriber fares: loss, bursts, and retransmissions that are lost again.
+//! How a subscriber fares: loss, bursts, retransmissions that are lost again, and what came late to us
+//! already.
 //!
-//! In: its reception reports and NACKs. Out: [`Conditions`] for the policy.
+//! In: its reception reports and NACKs, and how late each packet is sent to it. Out: [`Conditions`]
+//! for the policy.
 
 use std::time::Duration;
 
@@ -25,6 +27,17 @@ const BURST_SMOOTHING: f64 = 0.1;
 /// How far the share of repeated requests moves with each request.
 const REPEAT_SMOOTHING: f64 = 0.02;
 
+/// A packet that comes to us so much later than it was due has been lost on the way, and was sent again.
+pub const LATE: Duration = Duration::from_millis(50);
+
+/// How far the share of late packets moves with each packet, and from which share on it matters: one
+/// in a thousand stops a picture of 30 a second and 4 packets each every eight seconds.
+const LATE_SHARE_SMOOTHING: f64 = 0.001;
+const LATE_SHARE_FLOOR: f64 = 0.001;
+
+/// How far the mean lateness moves with each late packet.
+const LATENESS_SMOOTHING: f64 = 0.05;
+
 /// What one slot's feedback says.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Monitor {
@@ -34,6 +47,9 @@ pub struct Monitor {
     sampled: Option<(u32, i32)>,
     burst: f64,
     repeated: f64,
+    /// The share of packets that came late to us, and how late those are, seconds.
+    late_share: f64,
+    lateness: f64,
     /// The last number that was asked for the first time, and how many before it in a row.
     run: Option<(u16, u32)>,
 }
@@ -45,6 +61,8 @@ impl Default for Monitor {
             sampled: None,
             burst: 1.0,
             repeated: 0.0,
+            late_share: 0.0,
+            lateness: 0.0,
             run: None,
         }
     }
@@ -92,6 +110,16 @@ impl Monitor {
         };
     }
 
+    /// Notes that a packet was sent, and how long after it was due. Says whether that was late.
+    pub fn handle_sent(&mut self, lateness: Duration) -> bool {
+        let is_late = lateness > LATE;
+        self.late_share += LATE_SHARE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late_share);
+        if is_late {
+            self.lateness += LATENESS_SMOOTHING * (lateness.as_secs_f64() - self.lateness);
+        }
+        is_late
+    }
+
     /// What the policy is to know.
     #[must_use]
     pub fn conditions(&self, kind: Kind, round_trip: Option<Duration>) -> Conditions {
@@ -100,6 +128,10 @@ impl Monitor {
             loss: self.loss.unwrap_or_default(),
             burst: self.burst,
             repeated: self.repeated,
+            lateness: match self.late_share < LATE_SHARE_FLOOR {
+                true => Duration::ZERO,
+                false => Duration::from_secs_f64(self.lateness),
+            },
             round_trip,
             // Nobody estimates it yet.
             spare: None,
@@ -174,5 +206,20 @@ mod tests {
         let conditions = monitor.conditions(Kind::Video, None);
         assert!((3.5..=4.0).contains(&conditions.burst), "{conditions:?}");
         assert!((0.1..0.3).contains(&conditions.repeated), "{conditions:?}");
+    }
+
+    #[test]
+    fn what_came_late_counts_once_it_is_more_than_chance() {
+        let late = Duration::from_millis(150);
+        let lateness = |every: usize| {
+            let mut monitor = Monitor::default();
+            for n in 0..5_000 {
+                monitor.handle_sent(if n % every == 0 { late } else { Duration::ZERO });
+            }
+            let conditions = monitor.conditions(Kind::Video, None);
+            conditions.lateness.as_millis()
+        };
+        assert_eq!(lateness(2_500), 0);
+        assert!((120..=150).contains(&lateness(50)), "{}", lateness(50));
     }
 }

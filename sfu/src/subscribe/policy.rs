@@ -9,9 +9,9 @@
 //! | loss | RED distance | left, random loss |
 //! | --- | --- | --- |
 //! | under 1 % | 0 | under 1 %, of which in-band FEC hides most |
-//! | under 5 % | 1 | under 0.3 % |
-//! | under 15 % | 2 | under 0.4 % |
-//! | from 15 % | 3 | 0.8 % at 30 % |
+//! | under 3 % | 1 | under 0.1 % |
+//! | under 8 % | 2 | under 0.1 % |
+//! | from 8 % | 3 | 0.01 % at 10 %, 0.8 % at 30 % |
 //! | bursts of 2 and more | one more, up to 3 | |
 //!
 //! Video, by loss and round trip. While a retransmission is quick and seldom lost, it is the cheapest
@@ -43,7 +43,8 @@
 //! | from 25 % | 2 | 3 |
 //!
 //! Where one retransmission arrives later than a receiver would wait by itself, it is asked to wait
-//! longer, for as many round trips as it takes until one in a hundred is still missing.
+//! longer: for as many round trips as it takes until one in a hundred is still missing, and for as long
+//! as it took until what was lost on the way to us had come. Sound is held back with the picture.
 
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub struct Conditions {
     pub burst: f64,
     /// Retransmissions that had to be repeated, 0 to 1.
     pub repeated: f64,
+    /// How late packets are that were lost on the way to us, if there are any to speak of.
+    pub lateness: Duration,
     /// The round trip, if known.
     pub round_trip: Option<Duration>,
     /// What could be sent beyond what is, bits per second, if known.
@@ -178,7 +181,7 @@ pub fn decide(conditions: &Conditions) -> Protection {
                 key_frame_fec_ratio: (2.0 * ratio).min(MAX_RATIO),
                 interleaving: (conditions.burst.round() as usize).clamp(1, MAX_INTERLEAVING),
                 protects_all: loss >= PROTECT_ALL_FROM,
-                playout_delay: playout_delay(loss, round_trip),
+                playout_delay: playout_delay(conditions, round_trip),
                 first_copies,
                 later_copies,
                 ..quiet
@@ -189,8 +192,8 @@ pub fn decide(conditions: &Conditions) -> Protection {
 
 fn red_distance(conditions: &Conditions) -> u8 {
     let by_loss = match conditions.loss {
-        loss if loss < 0.05 => 1,
-        loss if loss < 0.15 => 2,
+        loss if loss < 0.03 => 1,
+        loss if loss < 0.08 => 2,
         _ => 3,
     };
     let by_burst = u8::from(conditions.burst >= 2.0);
@@ -226,15 +229,16 @@ fn copies(conditions: &Conditions) -> (u8, u8) {
 }
 
 /// How long it takes until but one in a hundred of the lost packets has come.
-fn playout_delay(loss: f64, round_trip: Duration) -> Duration {
+fn playout_delay(conditions: &Conditions, round_trip: Duration) -> Duration {
     if round_trip <= SHORT_ROUND_TRIP {
         return Duration::ZERO;
     }
+    let loss = conditions.loss;
     // Request and answer are lost independently.
     let fails = 1.0 - (1.0 - loss.min(0.9)).powi(2);
     let rounds = ((0.01f64.ln() - loss.ln()) / fails.ln()).ceil();
-    round_trip
-        .mul_f64(1.25 * rounds.clamp(1.0, 5.0))
+    let here = round_trip.mul_f64(1.25 * rounds.clamp(1.0, 5.0));
+    here.saturating_add(conditions.lateness)
         .min(MAX_PLAYOUT_DELAY)
 }
 
@@ -249,6 +253,7 @@ mod tests {
             loss,
             burst: 1.0,
             repeated: 0.0,
+            lateness: Duration::ZERO,
             round_trip: Some(Duration::from_millis(round_trip)),
             spare: None,
         }
@@ -261,8 +266,9 @@ mod tests {
             (0.009, 3.0, None, 0),
             (0.02, 1.0, None, 1),
             (0.02, 4.0, None, 2),
-            (0.1, 1.0, None, 2),
-            (0.1, 4.0, None, 3),
+            (0.05, 1.0, None, 2),
+            (0.05, 4.0, None, 3),
+            (0.1, 1.0, None, 3),
             (0.3, 4.0, None, 3),
             (0.3, 1.0, Some(80_000), 2),
             (0.3, 1.0, Some(0), 1),
@@ -331,6 +337,11 @@ mod tests {
         assert_eq!(delay(0.3, 100), 0);
         assert_eq!(delay(0.3, 120), 600);
         assert_eq!(delay(0.3, 300), 600);
+        let also_here = Conditions {
+            lateness: Duration::from_millis(130),
+            ..conditions(Kind::Video, 0.1, 120)
+        };
+        assert_eq!(decide(&also_here).playout_delay.as_millis(), 430);
     }
 
     #[test]
@@ -354,12 +365,13 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_measured_the_answer_is_in_range(
-            is_audio: bool, loss: f64, burst: f64, repeated: f64,
+            is_audio: bool, loss: f64, burst: f64, repeated: f64, late in 0u64..1 << 40,
             round_trip in prop::option::of(0u64..1 << 40), spare: Option<u64>,
         ) {
             let kind = if is_audio { Kind::Audio } else { Kind::Video };
             let round_trip = round_trip.map(Duration::from_millis);
-            let decided = decide(&Conditions { kind, loss, burst, repeated, round_trip, spare });
+            let lateness = Duration::from_millis(late);
+            let decided = decide(&Conditions { kind, loss, burst, repeated, lateness, round_trip, spare });
             prop_assert!(decided.red_distance <= 3);
             prop_assert!((0.0..=MAX_RATIO).contains(&decided.fec_ratio));
             prop_assert!((0.0..=MAX_RATIO).contains(&decided.key_frame_fec_ratio));

@@ -29,10 +29,6 @@ use crate::types::{Mid, Ssrc, TrackId};
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
 
-/// A packet that comes so much later than it was due has been lost on the way to us, and is what the
-/// receiver's picture stands still for.
-const LATE: Duration = Duration::from_millis(50);
-
 /// What a slot shows.
 #[derive(Debug)]
 struct Subscription {
@@ -207,7 +203,10 @@ impl Slot {
         let mut old = [0; MAX_REDUNDANCY];
         let (payload_type, prefix) = match (self.kind, self.repair.red) {
             (Kind::Audio, Some(red)) => match self.repeat(kept, feed, plain, &mut old) {
-                Some(len) => (red, &old[..len]),
+                Some(len) => {
+                    egress.stats.repair_sent.red += 1;
+                    (red, &old[..len])
+                }
                 None => (plain, &[][..]),
             },
             (Kind::Video, Some(red)) if scheme == Some(Scheme::Ulpfec) => (red, &[plain][..]),
@@ -238,8 +237,8 @@ impl Slot {
         self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
-        let late = egress.now.saturating_duration_since(meta.arrival);
-        if self.kind == Kind::Video && late > LATE {
+        let lateness = egress.now.saturating_duration_since(meta.arrival);
+        if self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
             // Everything after it waits for it.
             let copies = self.protection.later_copies.saturating_sub(1);
             self.send_again(kept, mapped, payload_map, copies, egress);
@@ -341,9 +340,11 @@ impl Slot {
             }
             self.rtx_sequence = self.rtx_sequence.next();
             let number = self.rtx_sequence;
-            is_sent |= self
-                .send(kept, mapped, fields, number, &prefix, egress)
-                .is_some();
+            let sent = self.send(kept, mapped, fields, number, &prefix, egress);
+            if sent.is_some() {
+                is_sent = true;
+                egress.stats.repair_sent.rtx += 1;
+            }
         }
         is_sent
     }
