@@ -6,6 +6,7 @@
  */
 
 import { asConfabError, ConfabError, Emitter } from "./events.js";
+import { SoundDelays } from "./sound-delay.js";
 
 /** @import { Answered, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
 
@@ -92,6 +93,7 @@ export class Media extends Emitter {
   #closed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #watchdog;
+  #soundDelays = new SoundDelays(() => this.receivers().values());
 
   /**
    * @param {Control} control
@@ -197,6 +199,7 @@ export class Media extends Emitter {
   close() {
     this.#closed = true;
     clearTimeout(this.#watchdog);
+    this.#soundDelays.close();
     this.#pc?.close();
     this.#setConnected(false);
   }

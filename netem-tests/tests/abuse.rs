@@ -295,6 +295,69 @@ fn a_storm_of_key_frame_requests_is_two_a_second() {
 }
 
 #[test]
+fn a_storm_of_nacks_gets_a_share_of_the_media_and_nobody_else_feels_it() {
+    let mut call = Call::new(66);
+    let alice = call.join("alice", publish().audio().video());
+    let bob = call.join("bob", publish().audio().video());
+    let mallory = call.join("mallory", watch().slots(1, 1));
+    call.run(secs(2));
+    let sent = |call: &Call| call.stats().total().repair_sent.rtx;
+    let (before, packets_before) = (sent(&call), call[mallory].slots[1].packets);
+    for _ in 0..5000 {
+        let slot = &call[mallory].slots[1];
+        let (ssrc, newest) = (slot.ssrc, slot.newest());
+        // Everything of the last second, and what was never sent.
+        let lost: Vec<u16> = (0..200)
+            .map(|back| newest.wrapping_add(20) - back)
+            .collect();
+        call[mallory].send_rtcp(|writer| writer.nack(Ssrc(1), ssrc, &lost));
+        call.run(millis(1));
+    }
+    let (resent, packets) = (
+        sent(&call) - before,
+        call[mallory].slots[1].packets - packets_before,
+    );
+    assert!(resent > 100, "{resent}");
+    // As much as was sent anyway, and what may be sent at once: 128 KiB.
+    assert!(resent <= packets + 250, "{resent} for {packets}");
+    assert!(call.dropped("nack_unanswered") > 100_000);
+    assert_undisturbed(&call, [alice, bob]);
+}
+
+#[test]
+fn retransmissions_of_what_was_never_missing_go_nowhere() {
+    let mut call = Call::new(67);
+    let alice = call.join("alice", publish().audio().video());
+    let bob = call.join("bob", publish().audio().video());
+    let mallory = call.join("mallory", publish().audio().video().tolerant());
+    call.run(secs(2));
+    let before = call.stats().total().packets_repaired.rtx;
+    let source = call[mallory].source(Kind::Video);
+    let rtx = source.encodings[0].rtx_ssrc.expect("RTX");
+    let payload_type = source.payload_types.1.expect("RTX");
+    for n in 0..10_000_u16 {
+        let mut plain = vec![0x80, payload_type];
+        plain.extend(n.to_be_bytes());
+        plain.extend(u32::from(n).to_be_bytes());
+        plain.extend(rtx.0.to_be_bytes());
+        // What came long ago, and what never was.
+        plain.extend(n.wrapping_mul(7919).to_be_bytes());
+        plain.extend([0x10; 40]);
+        call[mallory].send_plain_rtp(&plain, 0);
+        if n % 2 == 0 {
+            call.run(millis(1));
+        }
+    }
+    assert!(
+        call.dropped("rtx_unneeded") > 9000,
+        "{:?}",
+        call.stats().total()
+    );
+    assert!(call.stats().total().packets_repaired.rtx - before < 1000);
+    assert_undisturbed(&call, [alice, bob]);
+}
+
+#[test]
 fn a_packet_that_belongs_nowhere_does_not_keep_the_worker_awake() {
     let mut call = Call::new(65);
     let mallory = call.join("mallory", publish().simulcast());

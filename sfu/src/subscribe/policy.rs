@@ -23,8 +23,7 @@
 //! | any | under 1 % | none |
 //! | up to 100 ms | under 8 %, retransmissions arrive | none |
 //! | up to 100 ms | more, or retransmissions lost | the loss |
-//! | up to 300 ms | from 1 % | three times the loss |
-//! | longer | from 1 % | three and a half times the loss |
+//! | longer | from 1 % | four times the loss |
 //!
 //! A picture is shown when all of its packets are there, and they are many: at 30 % loss, as many
 //! packets of repair as of media leave one picture in ten to retransmission, half as many one in two
@@ -55,9 +54,6 @@ const LOSS_FLOOR: f64 = 0.01;
 
 /// Up to this, a retransmission arrives within what a jitter buffer holds anyway.
 const SHORT_ROUND_TRIP: Duration = Duration::from_millis(100);
-
-/// From this on, a second retransmission is too late for a conversation.
-const LONG_ROUND_TRIP: Duration = Duration::from_millis(300);
 
 /// What a round trip is taken for until it is known.
 pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -211,8 +207,7 @@ fn fec_ratio(conditions: &Conditions, round_trip: Duration) -> f64 {
     let per_loss = match round_trip {
         short if short <= SHORT_ROUND_TRIP && !is_heavy => 0.0,
         short if short <= SHORT_ROUND_TRIP => 1.0,
-        middle if middle <= LONG_ROUND_TRIP => 3.0,
-        _ => 3.5,
+        _ => 4.0,
     };
     (per_loss * loss).min(MAX_RATIO)
 }
@@ -289,10 +284,9 @@ mod tests {
             (0.05, 0.0, 50, 0.0, 0.0),
             (0.05, 0.2, 50, 0.05, 0.1),
             (0.10, 0.0, 100, 0.1, 0.2),
-            (0.10, 0.0, 300, 0.3, 0.6),
-            (0.30, 0.0, 300, 0.9, 1.0),
-            (0.10, 0.0, 301, 0.35, 0.7),
-            (0.90, 0.0, 301, 1.0, 1.0),
+            (0.10, 0.0, 101, 0.4, 0.8),
+            (0.20, 0.0, 101, 0.8, 1.0),
+            (0.30, 0.0, 101, 1.0, 1.0),
         ] {
             let conditions = Conditions {
                 repeated,

@@ -25,8 +25,11 @@ const MAX_REPEATED: usize = 320;
 /// Room for three repeated frames with their RED headers.
 pub(super) const MAX_REDUNDANCY: usize = 3 * (MAX_REPEATED + 4) + 1;
 
-/// How far the receiver's delay moves with a picture.
+/// How far the receiver's delay moves with a picture: this at least, and on the way up an eighth of what
+/// is missing, which is there in half a second. Pictures come late meanwhile; without it they would
+/// stand still.
 const PLAYOUT_STEP: Duration = Duration::from_millis(10);
+const PLAYOUT_RISE: u32 = 8;
 
 /// How a slot's video is protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,7 +189,7 @@ impl Slot {
     }
 
     /// Moves what the receiver is asked to wait a step towards what the policy wants: it plays a
-    /// little slower or faster meanwhile, which nobody sees.
+    /// little slower or faster meanwhile.
     pub(super) fn move_playout_delay(&mut self) {
         let target = self.protection.playout_delay;
         let Some(current) = self
@@ -195,11 +198,15 @@ impl Slot {
         else {
             return;
         };
-        let next = match current < target {
-            true => target.min(current + PLAYOUT_STEP),
-            false => target.max(current.saturating_sub(PLAYOUT_STEP)),
-        };
-        self.playout_delay = Some(next);
+        self.playout_delay = Some(approach(current, target));
+    }
+}
+
+/// The delay after the next picture.
+fn approach(current: Duration, target: Duration) -> Duration {
+    match target.checked_sub(current) {
+        Some(missing) => target.min(current + (missing / PLAYOUT_RISE).max(PLAYOUT_STEP)),
+        None => target.max(current.saturating_sub(PLAYOUT_STEP)),
     }
 }
 

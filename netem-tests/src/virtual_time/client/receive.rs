@@ -85,6 +85,12 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// The highest number that came, as the server counts.
+    #[must_use]
+    pub fn newest(&self) -> u16 {
+        self.reception.newest()
+    }
+
     /// A slot as negotiated, in a call that began at `epoch`. A patient one does not mind how late
     /// things come.
     #[must_use]

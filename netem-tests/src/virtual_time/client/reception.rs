@@ -36,6 +36,12 @@ pub struct SenderReport {
 }
 
 impl Reception {
+    /// The highest number so far, as the sender counts.
+    #[must_use]
+    pub fn newest(&self) -> u16 {
+        self.highest as u16
+    }
+
     /// Of a stream with this clock rate, of which nothing has come.
     #[must_use]
     pub fn new(clock_rate: u32) -> Self {
