@@ -144,7 +144,7 @@ impl FeedbackRecorder {
 
     /// How long to wait before packets are told of.
     fn hold(&self, round_trip: Option<Duration>) -> Duration {
-        let is_new = self.next_sequence.is_none() && has_gap(&self.arrivals);
+        let is_new = self.link_loss.is_new() && has_gap(&self.arrivals);
         let is_lossy = self.link_loss.is_lossy() || is_new;
         if !is_lossy || self.link_loss.is_congested() || self.arrivals.len() > MAX_ARRIVALS / 2 {
             return Duration::ZERO;

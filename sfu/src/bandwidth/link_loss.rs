@@ -21,6 +21,9 @@ const BASE_WINDOW: Duration = Duration::from_secs(30);
 /// Over how many packets the usual loss is averaged: some seconds of a call.
 const AVERAGED_PACKETS: f64 = 400.0;
 
+/// From how many packets on something is known.
+const KNOWN_FROM: f64 = 50.0;
+
 /// How much more than usual may be lost in one interval and still be the link's: loss comes in
 /// clumps.
 const HEADROOM: f64 = 1.5;
@@ -64,6 +67,11 @@ impl LinkLoss {
     /// Whether packets are usually lost without a queue.
     pub(super) fn is_lossy(&self) -> bool {
         self.usual >= LOSSY_FROM
+    }
+
+    /// Whether too little is known yet to say so.
+    pub(super) fn is_new(&self) -> bool {
+        self.averaged < KNOWN_FROM
     }
 
     /// Whether packets were held up lately.

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Context, Peer};
+use crate::media::Kind;
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Feed;
 use crate::rtp::rtcp::{
@@ -156,6 +157,14 @@ impl Peer {
                 });
             }
             self.round_trip = slot.round_trip.or(self.round_trip);
+            let (kind, loss, round_trip) = (slot.kind, slot.loss(), slot.round_trip);
+            if kind == Kind::Video {
+                // Sound goes over the same link, and libwebrtc reports on it once in five seconds.
+                let sounds = self.slots.iter_mut().flatten();
+                for sound in sounds.filter(|slot| slot.kind == Kind::Audio) {
+                    sound.hear_of_link(loss, round_trip);
+                }
+            }
         }
     }
 
@@ -234,7 +243,7 @@ impl Peer {
                 lost.clear();
                 let given_up = stream.nack.poll(cx.now, round_trip, &mut lost);
                 cx.stats.packets_given_up += given_up as u64;
-                if given_up > 0 && is_live && state.kind == crate::media::Kind::Video {
+                if given_up > 0 && is_live && state.kind == Kind::Video {
                     stream.key_frames.wish(cx.now);
                 }
                 let wants_key_frame = stream.key_frames.poll(cx.now);

@@ -36,8 +36,9 @@ const PATIENT_AFTER: u8 = 5;
 const ASK_TWICE_FROM: f64 = 0.04;
 const ASK_OFTEN_FROM: f64 = 0.15;
 
-/// How far the loss moves with each number: some seconds of sound, one of video.
-const LOSS_SMOOTHING: f64 = 1.0 / 128.0;
+/// Numbers over which the loss is averaged: some seconds of sound, one of video. Until there are as
+/// many, over those that there are.
+const AVERAGED: f64 = 128.0;
 
 /// After this a packet is too late for any receiver's jitter buffer.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -82,8 +83,9 @@ pub struct NackGenerator {
     highest: Option<SequenceNumber>,
     last_arrival: Option<Instant>,
     missing: VecDeque<Missing>,
-    /// The share of numbers that did not come at first, smoothed.
+    /// The share of numbers that did not come at first, smoothed, and over how many.
     loss: f64,
+    averaged: f64,
 }
 
 impl NackGenerator {
@@ -97,6 +99,7 @@ impl NackGenerator {
             last_arrival: None,
             missing: VecDeque::new(),
             loss: 0.0,
+            averaged: 0.0,
         }
     }
 
@@ -115,7 +118,7 @@ impl NackGenerator {
                     if let Some(late) = missing.filter(|m| m.requests == 0) {
                         let by = now.saturating_duration_since(late.noticed);
                         self.grace = self.grace.max(by + by / 4).min(MAX_GRACE);
-                        self.loss = (self.loss - LOSS_SMOOTHING).max(0.0);
+                        self.loss = (self.loss - 1.0 / self.averaged.max(1.0)).max(0.0);
                     }
                     Arrival::Recovered
                 }
@@ -132,9 +135,9 @@ impl NackGenerator {
             self.missing.clear();
             return Arrival::Lost;
         }
-        self.loss -= LOSS_SMOOTHING * self.loss;
-        for _ in 0..gap {
-            self.loss += LOSS_SMOOTHING * (1.0 - self.loss);
+        for is_lost in (0..gap).map(|_| 1.0).chain([0.0]) {
+            self.averaged = (self.averaged + 1.0).min(AVERAGED);
+            self.loss += (is_lost - self.loss) / self.averaged;
         }
         self.missing.extend((1..=gap).map(|ahead| Missing {
             sequence: highest + ahead,
@@ -230,18 +233,37 @@ mod tests {
         out
     }
 
+    /// An encoding that has lost nothing so far; its last number is 1000.
+    fn settled(kind: Kind, now: Instant) -> NackGenerator {
+        let mut nack = NackGenerator::new(kind);
+        for sequence in 500..=1000 {
+            arrive(&mut nack, now, sequence);
+        }
+        nack
+    }
+
+    /// When a packet is asked for that never comes, milliseconds.
+    fn requests(nack: &mut NackGenerator, start: Instant) -> Vec<u128> {
+        let mut asked = Vec::new();
+        while let Some(deadline) = nack.next_deadline() {
+            if !ask(nack, deadline).is_empty() {
+                asked.push((deadline - start).as_millis());
+            }
+        }
+        asked
+    }
+
     #[test]
     fn a_gap_is_asked_for_after_the_grace_and_every_round_trip() {
         let start = Instant::now();
-        let mut nack = NackGenerator::new(Kind::Video);
-        assert_eq!(arrive(&mut nack, start, 10), Arrival::New);
-        assert_eq!(arrive(&mut nack, start, 13), Arrival::New);
+        let mut nack = settled(Kind::Video, start);
+        assert_eq!(arrive(&mut nack, start, 1003), Arrival::New);
         assert_eq!(ask(&mut nack, start), []);
-        assert_eq!(ask(&mut nack, start + MIN_GRACE), [11, 12]);
+        assert_eq!(ask(&mut nack, start + MIN_GRACE), [1001, 1002]);
         assert_eq!(ask(&mut nack, start + MIN_GRACE + 49 * MS), []);
-        assert_eq!(arrive(&mut nack, start, 12), Arrival::Recovered);
-        assert_eq!(ask(&mut nack, start + MIN_GRACE + 50 * MS), [11]);
-        assert_eq!(arrive(&mut nack, start, 12), Arrival::Old);
+        assert_eq!(arrive(&mut nack, start, 1002), Arrival::Recovered);
+        assert_eq!(ask(&mut nack, start + MIN_GRACE + 50 * MS), [1001]);
+        assert_eq!(arrive(&mut nack, start, 1002), Arrival::Old);
     }
 
     #[test]
@@ -257,9 +279,8 @@ mod tests {
     #[test]
     fn a_packet_that_never_comes_is_given_up_and_said_so() {
         let start = Instant::now();
-        let mut nack = NackGenerator::new(Kind::Video);
-        arrive(&mut nack, start, 1);
-        arrive(&mut nack, start, 3);
+        let mut nack = settled(Kind::Video, start);
+        arrive(&mut nack, start, 1002);
         let mut asked = 0;
         let mut given_up = 0;
         let mut now = start;
@@ -284,16 +305,26 @@ mod tests {
             ),
             (Kind::Audio, vec![10, 60, 110, 160, 210, 310]),
         ] {
-            let mut nack = NackGenerator::new(kind);
-            arrive(&mut nack, start, 1);
-            arrive(&mut nack, start, 3);
-            let mut asked = Vec::new();
-            while let Some(deadline) = nack.next_deadline() {
-                if !ask(&mut nack, deadline).is_empty() {
-                    asked.push((deadline - start).as_millis());
+            let mut nack = settled(kind, start);
+            arrive(&mut nack, start, 1002);
+            assert_eq!(requests(&mut nack, start), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn where_requests_are_lost_too_they_are_repeated_within_the_round_trip() {
+        let start = Instant::now();
+        for (one_in, first) in [(15, [10, 35, 60]), (3, [10, 30, 50])] {
+            let mut nack = NackGenerator::new(Kind::Video);
+            let arrives = |sequence: &u64| sequence % one_in != 0;
+            for sequence in (1..=900).filter(arrives) {
+                arrive(&mut nack, start, sequence);
+                for lost in sequence.saturating_sub(2)..sequence {
+                    nack.forget(SequenceNumber(lost));
                 }
             }
-            assert_eq!(asked, expected, "{kind}");
+            arrive(&mut nack, start, 902);
+            assert_eq!(requests(&mut nack, start)[..3], first, "one in {one_in}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::policy::Conditions;
 use crate::media::Kind;
+use crate::rtp::rtcp::ReportBlock;
 
 /// How far the loss moves towards a sample that says more, and towards one that says less: protection
 /// that comes late is worth less than one that lingers.
@@ -18,8 +19,8 @@ const LOSS_FALL: f64 = 0.15;
 /// as NACKs do, with which libwebrtc sends them, and tell of a handful of packets each.
 const SAMPLE: u32 = 50;
 
-/// Packets in the first sample: something has to be known soon.
-const FIRST_SAMPLE: u32 = 15;
+/// Packets sent until the first report is believed: something has to be known soon.
+const FIRST_SAMPLE: u64 = 15;
 
 /// How far the mean burst moves with each burst.
 const BURST_SMOOTHING: f64 = 0.1;
@@ -43,6 +44,8 @@ const LATENESS_SMOOTHING: f64 = 0.05;
 pub struct Monitor {
     /// None until something is known.
     loss: Option<f64>,
+    /// What another stream over the same link loses.
+    link_loss: f64,
     /// The highest number and the packets lost when the sample began.
     sampled: Option<(u32, i32)>,
     burst: f64,
@@ -58,6 +61,7 @@ impl Default for Monitor {
     fn default() -> Self {
         Monitor {
             loss: None,
+            link_loss: 0.0,
             sampled: None,
             burst: 1.0,
             repeated: 0.0,
@@ -69,27 +73,35 @@ impl Default for Monitor {
 }
 
 impl Monitor {
-    /// Notes a reception report: the highest number received, extended, and the packets lost so far
-    /// (RFC 3550 section 6.4.1).
-    pub fn handle_report(&mut self, highest: u32, lost: i32) {
-        let (highest_before, lost_before) = *self.sampled.get_or_insert((highest, lost));
-        let expected = highest.wrapping_sub(highest_before);
-        let needed = match self.loss {
-            Some(_) => SAMPLE,
-            None => FIRST_SAMPLE,
+    /// Notes a reception report (RFC 3550 section 6.4.1) of a stream of which `sent` packets have been
+    /// sent so far.
+    pub fn handle_report(&mut self, sent: u64, block: &ReportBlock) {
+        let now = (block.extended_highest, block.cumulative_lost);
+        let Some((highest, lost)) = self.sampled else {
+            self.sampled = Some(now);
+            if sent >= FIRST_SAMPLE {
+                self.loss = Some(f64::from(block.fraction_lost) / 256.0);
+            }
+            return;
         };
+        let expected = now.0.wrapping_sub(highest);
         // What seems to have gone back is a report that was overtaken.
-        if expected < needed || expected > u32::MAX / 2 {
+        if expected < SAMPLE || expected > u32::MAX / 2 {
             return;
         }
-        self.sampled = Some((highest, lost));
-        let lost = f64::from(lost.saturating_sub(lost_before).max(0));
+        self.sampled = Some(now);
+        let lost = f64::from(now.1.saturating_sub(lost).max(0));
         let sample = (lost / f64::from(expected)).min(1.0);
         self.loss = Some(match self.loss {
             None => sample,
             Some(loss) if sample > loss => loss + LOSS_RISE * (sample - loss),
             Some(loss) => loss + LOSS_FALL * (sample - loss),
         });
+    }
+
+    /// Notes what another stream over the same link loses.
+    pub fn hear_of_link(&mut self, loss: f64) {
+        self.link_loss = loss;
     }
 
     /// Notes that a packet was asked for, again if it has been sent again before.
@@ -125,7 +137,7 @@ impl Monitor {
     pub fn conditions(&self, kind: Kind, round_trip: Option<Duration>) -> Conditions {
         Conditions {
             kind,
-            loss: self.loss.unwrap_or_default(),
+            loss: self.loss.unwrap_or_default().max(self.link_loss),
             burst: self.burst,
             repeated: self.repeated,
             lateness: match self.late_share < LATE_SHARE_FLOOR {
@@ -142,52 +154,91 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Ssrc;
 
-    /// Reports of `packets` each, of which `lost` are lost, from where the last ones ended.
-    fn report(monitor: &mut Monitor, at: &mut (u32, i32), packets: u32, lost: i32, reports: usize) {
-        for _ in 0..reports {
-            *at = (at.0.wrapping_add(packets), at.1 + lost);
-            monitor.handle_report(at.0, at.1);
+    /// A stream that is reported on.
+    #[derive(Default)]
+    struct Reports {
+        monitor: Monitor,
+        highest: u32,
+        lost: i32,
+    }
+
+    impl Reports {
+        /// Reports of `packets` each, of which `lost` are lost.
+        fn add(&mut self, packets: u32, lost: i32, reports: usize) {
+            for _ in 0..reports {
+                self.highest = self.highest.wrapping_add(packets);
+                self.lost += lost;
+                let block = block(self.highest, self.lost, lost * 256 / packets as i32);
+                self.monitor.handle_report(u64::from(packets), &block);
+            }
+        }
+
+        fn loss(&self) -> f64 {
+            self.monitor.conditions(Kind::Video, None).loss
         }
     }
 
-    fn loss(monitor: &Monitor) -> f64 {
-        monitor.conditions(Kind::Video, None).loss
+    fn block(extended_highest: u32, cumulative_lost: i32, fraction_lost: i32) -> ReportBlock {
+        ReportBlock {
+            ssrc: Ssrc(1),
+            fraction_lost: fraction_lost as u8,
+            cumulative_lost,
+            extended_highest,
+            jitter: 0,
+            last_sender_report: 0,
+            delay_since_last: 0,
+        }
     }
 
     #[test]
     fn loss_is_believed_sooner_than_its_end() {
-        let mut monitor = Monitor::default();
         // The numbers wrap on the way.
-        let mut at = (u32::MAX - 10, 0);
-        monitor.handle_report(at.0, at.1);
-        report(&mut monitor, &mut at, 20, 5, 1);
-        assert_eq!(loss(&monitor), 0.25, "all that is known");
-        report(&mut monitor, &mut at, 50, 0, 3);
-        assert!(loss(&monitor) > 0.1);
-        report(&mut monitor, &mut at, 50, 0, 30);
-        assert!(loss(&monitor) < 0.01);
-        report(&mut monitor, &mut at, 50, 15, 2);
-        assert!(loss(&monitor) > 0.2);
+        let mut reports = Reports {
+            highest: u32::MAX - 30,
+            ..Reports::default()
+        };
+        reports.add(20, 5, 1);
+        assert_eq!(reports.loss(), 0.25, "all that is known");
+        reports.add(50, 0, 3);
+        assert!(reports.loss() > 0.1);
+        reports.add(50, 0, 30);
+        assert!(reports.loss() < 0.01);
+        reports.add(50, 15, 2);
+        assert!(reports.loss() > 0.2);
     }
 
     #[test]
     fn reports_of_a_few_packets_count_together() {
-        let mut monitor = Monitor::default();
-        let mut at = (0, 0);
+        let mut reports = Reports::default();
         for _ in 0..200 {
-            report(&mut monitor, &mut at, 2, 1, 1);
-            report(&mut monitor, &mut at, 8, 0, 1);
+            reports.add(2, 1, 1);
+            reports.add(8, 0, 1);
         }
-        assert!((0.09..0.11).contains(&loss(&monitor)), "{}", loss(&monitor));
+        assert!((0.09..0.11).contains(&reports.loss()), "{}", reports.loss());
+    }
+
+    #[test]
+    fn a_stream_that_is_seldom_reported_on_follows_its_neighbour() {
+        let mut reports = Reports::default();
+        reports.monitor.hear_of_link(0.3);
+        assert_eq!(reports.loss(), 0.3);
+        reports.add(250, 100, 1);
+        assert!(reports.loss() > 0.3);
+        reports.monitor.hear_of_link(0.0);
+        reports.add(250, 0, 30);
+        assert!(reports.loss() < 0.01);
     }
 
     #[test]
     fn a_report_that_lies_is_bounded() {
-        let mut monitor = Monitor::default();
+        let mut reports = Reports::default();
         for (highest, lost) in [(0, 0), (100, i32::MAX), (200, i32::MIN), (50, 7), (0, 0)] {
-            monitor.handle_report(highest, lost);
-            assert!((0.0..=1.0).contains(&loss(&monitor)));
+            reports
+                .monitor
+                .handle_report(100, &block(highest, lost, 255));
+            assert!((0.0..=1.0).contains(&reports.loss()));
         }
     }
 

@@ -241,7 +241,9 @@ impl Slot {
         if self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
             // Everything after it waits for it.
             let copies = self.protection.later_copies.saturating_sub(1);
-            self.send_again(kept, mapped, payload_map, copies, egress);
+            if copies > 0 && self.retransmitter.spend(kept.packet.len()) {
+                self.send_again(kept, mapped, payload_map, copies, egress);
+            }
         }
         true
     }
@@ -310,7 +312,8 @@ impl Slot {
         })
     }
 
-    /// Sends a packet over RTX, several times where it is likely to be lost. Says whether it could.
+    /// Sends a packet over RTX, several times where it is likely to be lost and the budget, from which
+    /// the first has been taken, has room. Says whether it could.
     fn send_again(
         &mut self,
         kept: Kept<'_>,
@@ -463,12 +466,24 @@ impl Slot {
     /// Notes a reception report of the subscriber.
     pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
         self.lost = i64::from(block.cumulative_lost);
-        self.monitor
-            .handle_report(block.extended_highest, block.cumulative_lost);
+        self.monitor.handle_report(self.packets, block);
         if let Some(sample) = round_trip {
             // The smoothing of RFC 6298 section 2.
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
+        self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
+    }
+
+    /// The share of packets the subscriber loses, 0 to 1; 0 until it is known.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        self.monitor.conditions(self.kind, None).loss
+    }
+
+    /// Notes how another stream over the same link fares.
+    pub fn hear_of_link(&mut self, loss: f64, round_trip: Option<Duration>) {
+        self.monitor.hear_of_link(loss);
+        self.round_trip = self.round_trip.or(round_trip);
         self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
     }
 }
