@@ -38,6 +38,7 @@ pub mod rtp;
 pub mod sfu;
 pub mod subscribe;
 pub mod types;
+pub mod units;
 pub mod worker;
 
 pub use api::{
