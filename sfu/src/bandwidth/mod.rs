@@ -2,3 +2,4 @@
 
 pub mod feedback;
 mod link_loss;
+pub mod sent;

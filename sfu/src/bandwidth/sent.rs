@@ -1,0 +1,477 @@
+//! What was sent, until the receiver has told how it fared.
+//!
+//! In: every packet that has truly left, with its transport-wide sequence number, and the receiver's
+//! feedback. Out: one [`PacketResult`] for each packet that the feedback settles, and how much is in
+//! flight. Feedback about packets that were never sent is counted and otherwise ignored.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::rtp::rtcp::{DELTA_TICK, PacketStatus, REFERENCE_TICK, TransportFeedback};
+use crate::rtp::sequence::SequenceNumber;
+use crate::units::DataSize;
+
+/// Most packets remembered: two seconds of 4,000 packets a second, some 40 Mbit/s of video.
+pub const MAX_PACKETS: usize = 8192;
+
+/// How long a packet is remembered: the two seconds a bloated queue can hold, a round trip of two
+/// seconds over a satellite, and a feedback interval.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// Values of the reference time: 24 bits (draft-holmer-rmcat-transport-wide-cc-extensions-01
+/// section 3.1).
+const REFERENCE_CYCLE: u64 = 1 << 24;
+
+/// What a packet carries; also the order in which a pacer prefers them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PacketKind {
+    /// Sound.
+    Audio,
+    /// A packet sent again.
+    Retransmission,
+    /// Pictures.
+    Video,
+    /// Forward error correction.
+    Fec,
+    /// Nothing of use.
+    Padding,
+}
+
+/// A burst of packets sent faster than usual to see whether the link takes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct ClusterId(pub u32);
+
+/// A packet that has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SentPacket {
+    /// When it left.
+    pub at: Instant,
+    /// Its size on the wire.
+    pub size: DataSize,
+    /// What it carried.
+    pub kind: PacketKind,
+    /// The probe it was part of.
+    pub cluster: Option<ClusterId>,
+}
+
+/// How a packet fared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It arrived, at this time of the receiver's clock, whose zero is arbitrary.
+    Arrived(Duration),
+    /// It arrived after it had been reported lost.
+    ArrivedLate(Duration),
+    /// It had not arrived when a later one had.
+    Lost,
+}
+
+/// What feedback says of one packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacketResult {
+    /// Its transport-wide number.
+    pub sequence: SequenceNumber,
+    /// The packet.
+    pub packet: SentPacket,
+    /// How it fared.
+    pub fate: Fate,
+}
+
+impl PacketResult {
+    /// When it arrived, if it did.
+    #[must_use]
+    pub fn arrival(&self) -> Option<Duration> {
+        match self.fate {
+            Fate::Arrived(at) | Fate::ArrivedLate(at) => Some(at),
+            Fate::Lost => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    InFlight,
+    /// Feedback has passed it by, because the one that told of it was lost.
+    Unknown,
+    Lost,
+    Arrived,
+    /// No packet was sent under this number.
+    Skipped,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    packet: SentPacket,
+    state: State,
+}
+
+/// The packets of one connection.
+#[derive(Debug, Default)]
+pub struct SentHistory {
+    /// Consecutive numbers from `first` on.
+    entries: VecDeque<Entry>,
+    first: SequenceNumber,
+    in_flight: DataSize,
+    /// Everything up to here has been passed by feedback.
+    passed: Option<SequenceNumber>,
+    /// The last reference time, unwrapped.
+    reference: Option<u64>,
+    ignored: u64,
+}
+
+impl SentHistory {
+    /// Notes a packet that has left. Numbers go up; one that does not is not noted.
+    pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
+        self.forget_old(packet.at);
+        let end = self.end();
+        if !self.entries.is_empty() && sequence < end {
+            return;
+        }
+        let gap = sequence.0.saturating_sub(end.0);
+        if self.entries.is_empty() || gap >= MAX_PACKETS as u64 {
+            self.entries.clear();
+            self.in_flight = DataSize::ZERO;
+            self.first = sequence;
+        } else {
+            let skipped = Entry {
+                packet,
+                state: State::Skipped,
+            };
+            (0..gap).for_each(|_| self.push(skipped));
+        }
+        self.push(Entry {
+            packet,
+            state: State::InFlight,
+        });
+        self.in_flight += packet.size;
+    }
+
+    /// Appends to `results` what the feedback settles, in the order of the numbers.
+    pub fn handle_feedback(
+        &mut self,
+        feedback: &TransportFeedback<'_>,
+        results: &mut Vec<PacketResult>,
+    ) {
+        let reference = self.unwrap_reference(feedback.reference_time);
+        let end = self.end();
+        let base = end.nearest(feedback.base_sequence);
+        if self.entries.is_empty()
+            || base >= end
+            || base + u64::from(feedback.status_count) < self.first
+        {
+            self.ignored += u64::from(feedback.status_count);
+            return;
+        }
+        let mut ticks = reference.saturating_mul(ticks_per_reference());
+        for (offset, status) in feedback.statuses() {
+            if let PacketStatus::Received(delta) = status {
+                ticks = ticks.saturating_add_signed(delta.into());
+            }
+            let sequence = base + u64::from(offset);
+            if sequence >= end {
+                self.ignored += u64::from(feedback.status_count - offset);
+                break;
+            }
+            let arrival = match status {
+                PacketStatus::Received(_) => Some(arrival_time(ticks)),
+                PacketStatus::Lost => None,
+            };
+            results.extend(self.settle(sequence, arrival));
+        }
+        let last = base + u64::from(feedback.status_count.saturating_sub(1));
+        self.pass(last.min(SequenceNumber(end.0 - 1)));
+    }
+
+    /// How many bytes have left that feedback has not passed yet.
+    #[must_use]
+    pub fn in_flight(&self) -> DataSize {
+        self.in_flight
+    }
+
+    /// How many numbers feedback has named that were not sent, or too long ago.
+    #[must_use]
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// How many packets are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The number after the last that was sent.
+    fn end(&self) -> SequenceNumber {
+        self.first + self.entries.len() as u64
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.entries.len() == MAX_PACKETS {
+            self.drop_first();
+        }
+        self.entries.push_back(entry);
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.first = self.first.next();
+            if entry.state == State::InFlight {
+                self.in_flight -= entry.packet.size;
+            }
+        }
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some(entry) = self.entries.front()
+            && now.saturating_duration_since(entry.packet.at) > MAX_AGE
+        {
+            self.drop_first();
+        }
+    }
+
+    fn settle(
+        &mut self,
+        sequence: SequenceNumber,
+        arrival: Option<Duration>,
+    ) -> Option<PacketResult> {
+        let index = sequence.0.checked_sub(self.first.0);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) else {
+            self.ignored += 1;
+            return None;
+        };
+        let before = entry.state;
+        let (state, fate) = match (before, arrival) {
+            (State::InFlight | State::Unknown, Some(at)) => (State::Arrived, Fate::Arrived(at)),
+            (State::Lost, Some(at)) => (State::Arrived, Fate::ArrivedLate(at)),
+            (State::InFlight | State::Unknown, None) => (State::Lost, Fate::Lost),
+            (State::Skipped, Some(_)) => {
+                self.ignored += 1;
+                return None;
+            }
+            (State::Lost | State::Skipped, None) | (State::Arrived, _) => return None,
+        };
+        entry.state = state;
+        let packet = entry.packet;
+        if before == State::InFlight {
+            self.in_flight -= packet.size;
+        }
+        Some(PacketResult {
+            sequence,
+            packet,
+            fate,
+        })
+    }
+
+    /// Takes everything up to `last` out of flight.
+    fn pass(&mut self, last: SequenceNumber) {
+        let from = self
+            .passed
+            .map_or(self.first, SequenceNumber::next)
+            .max(self.first);
+        if last < from {
+            return;
+        }
+        let (from, to) = (from - self.first, last - self.first);
+        for entry in self.entries.range_mut(from as usize..=to as usize) {
+            if entry.state == State::InFlight {
+                entry.state = State::Unknown;
+                self.in_flight -= entry.packet.size;
+            }
+        }
+        self.passed = Some(last);
+    }
+
+    /// The reference time nearest to the last one. The first is taken to be in cycle 1.
+    fn unwrap_reference(&mut self, wire: u32) -> u64 {
+        let wire = u64::from(wire) % REFERENCE_CYCLE;
+        let reference = match self.reference {
+            None => REFERENCE_CYCLE + wire,
+            Some(last) => {
+                let ahead = wire.wrapping_sub(last) % REFERENCE_CYCLE;
+                if ahead < REFERENCE_CYCLE / 2 {
+                    last + ahead
+                } else {
+                    (last + ahead).saturating_sub(REFERENCE_CYCLE)
+                }
+            }
+        };
+        self.reference = Some(reference);
+        reference
+    }
+}
+
+fn ticks_per_reference() -> u64 {
+    (REFERENCE_TICK.as_micros() / DELTA_TICK.as_micros()) as u64
+}
+
+fn arrival_time(ticks: u64) -> Duration {
+    Duration::from_micros(ticks.saturating_mul(DELTA_TICK.as_micros() as u64))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::rtp::rtcp::{ArrivalReport, Packet, Packets, Writer};
+    use crate::types::Ssrc;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Writes feedback and gives each packet of it, parsed, to `read`.
+    pub(crate) fn with_feedback(
+        base: u16,
+        arrivals: &[(u16, Duration)],
+        mut read: impl FnMut(&TransportFeedback<'_>),
+    ) {
+        let (mut base, mut rest) = (base, arrivals);
+        while !rest.is_empty() {
+            let mut buffer = [0; 1400];
+            let mut writer = Writer::new(&mut buffer);
+            let written = writer.transport_feedback(ArrivalReport {
+                sender: Ssrc(1),
+                media: Ssrc(2),
+                feedback_count: 0,
+                base_sequence: base,
+                arrivals: rest,
+            });
+            let Ok(written @ 1..) = written else { return };
+            let len = writer.len();
+            for packet in Packets::new(&buffer[..len]) {
+                let Ok(Packet::TransportFeedback(feedback)) = packet else {
+                    panic!("not feedback: {packet:?}");
+                };
+                read(&feedback);
+            }
+            base = rest[written - 1].0.wrapping_add(1);
+            rest = &rest[written..];
+        }
+    }
+
+    fn packet(at: Instant) -> SentPacket {
+        SentPacket {
+            at,
+            size: DataSize::bytes(1000),
+            kind: PacketKind::Video,
+            cluster: None,
+        }
+    }
+
+    fn tell(history: &mut SentHistory, base: u16, arrived: &[u16]) -> Vec<(u64, char)> {
+        let arrivals: Vec<_> = arrived.iter().map(|&s| (s, 10 * MS)).collect();
+        let mut results = Vec::new();
+        with_feedback(base, &arrivals, |feedback| {
+            history.handle_feedback(feedback, &mut results);
+        });
+        let letter = |fate| match fate {
+            Fate::Arrived(_) => 'a',
+            Fate::ArrivedLate(_) => 'r',
+            Fate::Lost => 'l',
+        };
+        results
+            .iter()
+            .map(|r| (r.sequence.0, letter(r.fate)))
+            .collect()
+    }
+
+    fn send(history: &mut SentHistory, now: Instant, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            history.handle_sent(SequenceNumber(number), packet(now));
+        }
+    }
+
+    #[test]
+    fn each_packet_is_settled_once_and_a_late_one_corrected() {
+        let mut history = SentHistory::default();
+        send(&mut history, Instant::now(), 65_534..65_540);
+        assert_eq!(history.in_flight(), DataSize::bytes(6000));
+        assert_eq!(
+            tell(&mut history, 65_534, &[65_534, 0]),
+            [(65_534, 'a'), (65_535, 'l'), (65_536, 'a')]
+        );
+        assert_eq!(history.in_flight(), DataSize::bytes(3000));
+        assert_eq!(
+            tell(&mut history, 65_534, &[65_534, 65_535, 0, 1]),
+            [(65_535, 'r'), (65_537, 'a')]
+        );
+        assert_eq!(tell(&mut history, 65_534, &[65_534, 65_535, 0, 1]), []);
+        assert_eq!(history.in_flight(), DataSize::bytes(2000));
+    }
+
+    #[test]
+    fn lost_feedback_takes_its_packets_out_of_flight_without_calling_them_lost() {
+        let mut history = SentHistory::default();
+        send(&mut history, Instant::now(), 1..11);
+        assert_eq!(tell(&mut history, 6, &[6, 7]), [(6, 'a'), (7, 'a')]);
+        assert_eq!(history.in_flight(), DataSize::bytes(3000));
+        assert_eq!(tell(&mut history, 4, &[4]), [(4, 'a')]);
+        assert_eq!(history.in_flight(), DataSize::bytes(3000));
+    }
+
+    #[test]
+    fn feedback_for_what_was_never_sent_is_ignored() {
+        let mut history = SentHistory::default();
+        assert_eq!(tell(&mut history, 1, &[1, 2]), []);
+        send(&mut history, Instant::now(), [10, 12]);
+        assert_eq!(tell(&mut history, 13, &[13, 14]), [], "the future");
+        assert_eq!(tell(&mut history, 1, &[1, 2]), [], "before the first");
+        assert_eq!(tell(&mut history, 11, &[11, 12, 13]), [(12, 'a')], "a gap");
+        assert_eq!(history.ignored(), 8);
+        assert_eq!(tell(&mut history, 40_000, &[40_000]), []);
+    }
+
+    #[test]
+    fn arrival_times_follow_the_receivers_clock_over_its_wrap() {
+        let start = Instant::now();
+        let mut history = SentHistory::default();
+        send(&mut history, start, 1..4);
+        let wrap = REFERENCE_TICK * REFERENCE_CYCLE as u32;
+        let mut results = Vec::new();
+        for (sequence, at) in [(1, wrap - 10 * MS), (2, wrap + 20 * MS), (3, wrap + 5 * MS)] {
+            with_feedback(sequence, &[(sequence, at)], |feedback| {
+                history.handle_feedback(feedback, &mut results);
+            });
+        }
+        let arrivals: Vec<_> = results.iter().filter_map(PacketResult::arrival).collect();
+        assert_eq!(arrivals[1] - arrivals[0], 30 * MS);
+        assert_eq!(arrivals[1] - arrivals[2], 15 * MS);
+    }
+
+    #[test]
+    fn memory_is_bounded_in_number_and_in_time() {
+        let start = Instant::now();
+        let mut history = SentHistory::default();
+        send(&mut history, start, 0..20_000);
+        assert_eq!(history.len(), MAX_PACKETS);
+        assert_eq!(history.in_flight().as_bytes(), MAX_PACKETS as u64 * 1000);
+        send(&mut history, start + MAX_AGE + MS, [20_000]);
+        assert_eq!((history.len(), history.in_flight().as_bytes()), (1, 1000));
+        send(&mut history, start + MAX_AGE + MS, [u64::MAX / 2, 7]);
+        assert_eq!((history.len(), history.in_flight().as_bytes()), (1, 1000));
+    }
+
+    proptest! {
+        /// Whatever is sent and told, the bytes in flight are those of packets that are.
+        #[test]
+        fn flight_adds_up(steps in prop::collection::vec((0u64..4, 0u16..40, 0u16..30, any::<u32>()), 1..60)) {
+            let start = Instant::now();
+            let mut history = SentHistory::default();
+            let mut next = 65_500;
+            for (skip, count, back, mask) in steps {
+                next += skip;
+                send(&mut history, start, next..next + u64::from(count));
+                next += u64::from(count);
+                let base = (next as u16).wrapping_sub(back);
+                let arrived: Vec<u16> = (0..32).filter(|bit| mask >> bit & 1 != 0).map(|bit| base.wrapping_add(bit)).collect();
+                tell(&mut history, base, &arrived);
+                let flying = history.entries.iter().filter(|e| e.state == State::InFlight).count();
+                prop_assert_eq!(history.in_flight().as_bytes(), flying as u64 * 1000);
+            }
+        }
+    }
+}
