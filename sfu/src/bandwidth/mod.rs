@@ -1,5 +1,7 @@
 //! Congestion control: what the network can carry.
 
+pub mod arrival_groups;
 pub mod feedback;
 mod link_loss;
 pub mod sent;
+pub mod trendline;
