@@ -1,7 +1,9 @@
 //! Congestion control: what the network can carry.
 
+pub mod acknowledged;
 pub mod arrival_groups;
 pub mod feedback;
 mod link_loss;
+pub mod rate_control;
 pub mod sent;
 pub mod trendline;
