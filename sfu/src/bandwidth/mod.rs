@@ -1,9 +1,11 @@
 //! Congestion control: what the network can carry.
 
 pub mod acknowledged;
+pub mod application_limited;
 pub mod arrival_groups;
 pub mod feedback;
 mod link_loss;
+pub mod queueing;
 pub mod rate_control;
 pub mod sent;
 pub mod trendline;
