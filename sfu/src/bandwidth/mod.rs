@@ -5,6 +5,8 @@ pub mod application_limited;
 pub mod arrival_groups;
 pub mod feedback;
 mod link_loss;
+pub mod loss_based;
+mod loss_experiment;
 pub mod queueing;
 pub mod rate_control;
 pub mod sent;
