@@ -7,6 +7,8 @@ pub mod feedback;
 mod link_loss;
 pub mod loss_based;
 mod loss_experiment;
+pub mod probe;
+pub mod probe_result;
 pub mod queueing;
 pub mod rate_control;
 pub mod sent;
