@@ -7,6 +7,7 @@ pub mod feedback;
 mod link_loss;
 pub mod loss_based;
 mod loss_experiment;
+pub mod pacer;
 pub mod probe;
 pub mod probe_result;
 pub mod queueing;
