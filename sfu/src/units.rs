@@ -79,6 +79,12 @@ impl DataSize {
         DataSize(bytes)
     }
 
+    /// Whether it is nothing.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
     /// In bytes.
     #[must_use]
     pub const fn as_bytes(self) -> u64 {

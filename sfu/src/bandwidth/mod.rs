@@ -3,6 +3,7 @@
 pub mod acknowledged;
 pub mod application_limited;
 pub mod arrival_groups;
+pub mod estimator;
 pub mod feedback;
 mod link_loss;
 pub mod loss_based;

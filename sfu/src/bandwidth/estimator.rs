@@ -1,0 +1,508 @@
+//! What the way to one peer can carry: the type that ties the parts together.
+//!
+//! In: every packet that has left, the receiver's feedback (transport-wide, or REMB from those that
+//! have no other), and how much could be put to use. Out: the estimate, the rate to pace at, and
+//! probes to send.
+//!
+//! ```text
+//! feedback ─ sent ─┬─ arrival groups ─ trend line ─┐
+//!                  ├─ acknowledged ────────────────┼─ rate control ─┐
+//!                  ├─ queueing ─ loss based ─ experiments ──────────┼─ least of them ─ estimate
+//!                  ├─ probe results ─ probes               REMB ────┤
+//!                  └─ bytes in flight ─ draining ───────────────────┘
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::acknowledged::Acknowledged;
+use super::application_limited::ApplicationLimited;
+use super::arrival_groups::ArrivalGroups;
+use super::loss_based::LossBased;
+use super::probe::{ProbeCluster, ProbeController, ProbeInput};
+use super::probe_result::ProbeResults;
+use super::queueing::QueueingDelay;
+use super::rate_control::RateControl;
+use super::sent::{Fate, PacketResult, SentHistory, SentPacket};
+use super::trendline::{Trendline, Usage};
+use crate::rtp::rtcp::TransportFeedback;
+use crate::rtp::sequence::SequenceNumber;
+use crate::units::Bitrate;
+
+/// The estimate before anything is known (libwebrtc's default start bitrate).
+pub const START: Bitrate = Bitrate::kbps(300);
+
+/// The least estimate: the lowest layer of a small picture. Sound is sent anyway.
+pub const MIN: Bitrate = Bitrate::kbps(30);
+
+/// The highest: more than a room full of top layers.
+pub const MAX: Bitrate = Bitrate::kbps(100_000);
+
+/// Packets are paced this much faster than the estimate: publishers have paced them already, and a
+/// key frame is not to take much longer than it must (libwebrtc's 2.5 is for an encoder's frames).
+const PACING: f64 = 1.5;
+
+/// After this time without packets or feedback the trend starts anew (libwebrtc's
+/// `kStreamTimeOut`).
+const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A receiver that has given feedback and gives none for this time, though packets are in flight,
+/// gets half; and again after each such time. Feedback comes every 50 to 250 ms.
+const FEEDBACK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A REMB that lowers the estimate below what transport-wide feedback says is obeyed for this time:
+/// those who send it send it every second.
+const REMB_LIFETIME: Duration = Duration::from_secs(5);
+
+/// What may be in flight beyond the least round trip without there being a queue: a feedback
+/// interval (libwebrtc's receivers: 50 to 250 ms, mostly 100) and some jitter.
+const FEEDBACK_WAIT: Duration = Duration::from_millis(150);
+
+/// A queue is to be drained in this time, by sending less than the link carries, but never less
+/// than this share of it, nor for longer than this.
+const DRAIN_TIME: Duration = Duration::from_millis(1000);
+const MIN_DRAIN: f64 = 0.3;
+const MAX_DRAIN: Duration = Duration::from_secs(3);
+
+/// Over how long the least round trip is looked for.
+const ROUND_TRIP_WINDOW: Duration = Duration::from_secs(10);
+
+/// Which part sets the estimate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Limit {
+    /// The delay, or what has been tried so far.
+    #[default]
+    Delay,
+    /// Loss that is congestion.
+    Loss,
+    /// A queue that is being drained.
+    Draining,
+    /// The receiver, by REMB.
+    Receiver,
+}
+
+/// The estimate for one connection.
+#[derive(Debug)]
+pub struct BandwidthEstimator {
+    history: SentHistory,
+    results: Vec<PacketResult>,
+    groups: ArrivalGroups,
+    trendline: Trendline,
+    queueing: QueueingDelay,
+    acknowledged: Acknowledged,
+    rate_control: RateControl,
+    loss: LossBased,
+    application: ApplicationLimited,
+    probes: ProbeController,
+    probe_results: ProbeResults,
+    round_trip: RoundTrip,
+    remb: Option<(Instant, Bitrate)>,
+    draining: Option<Draining>,
+    /// When feedback came last, or its lack was acted upon.
+    feedback: Option<Instant>,
+    wanted: Bitrate,
+    estimate: Bitrate,
+    limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    since: Instant,
+    rate: Bitrate,
+}
+
+impl Default for BandwidthEstimator {
+    fn default() -> Self {
+        BandwidthEstimator::new(START)
+    }
+}
+
+impl BandwidthEstimator {
+    /// Begins at a rate.
+    #[must_use]
+    pub fn new(start: Bitrate) -> Self {
+        let start = start.clamp(MIN, MAX);
+        BandwidthEstimator {
+            history: SentHistory::default(),
+            results: Vec::new(),
+            groups: ArrivalGroups::default(),
+            trendline: Trendline::default(),
+            queueing: QueueingDelay::default(),
+            acknowledged: Acknowledged::default(),
+            rate_control: RateControl::new(start, MIN),
+            loss: LossBased::default(),
+            application: ApplicationLimited::default(),
+            probes: ProbeController::default(),
+            probe_results: ProbeResults::default(),
+            round_trip: RoundTrip::default(),
+            remb: None,
+            draining: None,
+            feedback: None,
+            wanted: Bitrate::ZERO,
+            estimate: start,
+            limit: Limit::Delay,
+        }
+    }
+
+    /// What there is to share out.
+    #[must_use]
+    pub fn estimate(&self) -> Bitrate {
+        self.estimate
+    }
+
+    /// What sets it.
+    #[must_use]
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// How fast to send what waits.
+    #[must_use]
+    pub fn pacing_rate(&self) -> Bitrate {
+        match self.limit {
+            Limit::Draining => self.estimate,
+            _ => self.estimate.scale(PACING),
+        }
+    }
+
+    /// The share of packets that the link loses whatever is sent.
+    #[must_use]
+    pub fn link_loss(&self) -> f64 {
+        self.loss.link_loss()
+    }
+
+    /// The least round trip of late, feedback included.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.least()
+    }
+
+    /// What was sent and not heard of yet.
+    #[must_use]
+    pub fn history(&self) -> &SentHistory {
+        &self.history
+    }
+
+    /// Since when less is sent than could be, if it is.
+    #[must_use]
+    pub fn application_limited(&self) -> Option<Instant> {
+        self.application.since()
+    }
+
+    /// Says how much could be put to use: the sum of the best layers that are wanted. There is no
+    /// probing for more.
+    pub fn set_wanted(&mut self, wanted: Bitrate) {
+        self.wanted = wanted.min(MAX);
+    }
+
+    /// Notes a packet that has truly left.
+    pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
+        self.application
+            .handle_sent(packet.at, packet.size, self.estimate);
+        self.history.handle_sent(sequence, packet);
+    }
+
+    /// Takes transport-wide feedback.
+    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        let mut results = std::mem::take(&mut self.results);
+        results.clear();
+        self.history.handle_feedback(feedback, &mut results);
+        if !results.is_empty() {
+            self.handle_results(now, &results);
+        }
+        self.results = results;
+    }
+
+    /// Takes a receiver's own estimate, in bits per second.
+    pub fn handle_remb(&mut self, now: Instant, bitrate: u64) {
+        self.remb = Some((now, Bitrate::bps(bitrate).clamp(MIN, MAX)));
+        self.update(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.feedback_deadline().is_some_and(|due| now >= due) {
+            self.feedback = Some(now);
+            let half = self.rate_control.rate().scale(0.5);
+            self.rate_control.set_rate(now, half);
+            self.probes.handle_overuse(now);
+        }
+        self.update(now);
+    }
+
+    /// A probe to send, if it is time for one.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeCluster> {
+        let input = self.probe_input();
+        let cluster = self.probes.poll(now, &input)?;
+        self.probe_results.handle_probe(cluster);
+        Some(cluster)
+    }
+
+    /// When to call [`BandwidthEstimator::handle_timeout`] and
+    /// [`BandwidthEstimator::poll_probe`] next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let probe = self.probes.next_deadline(&self.probe_input());
+        let draining = self.draining.map(|draining| draining.since + MAX_DRAIN);
+        [probe, draining, self.feedback_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn feedback_deadline(&self) -> Option<Instant> {
+        let is_flying = !self.history.in_flight().is_zero();
+        let wait = FEEDBACK_TIMEOUT + self.round_trip().unwrap_or_default() * 2;
+        self.feedback.filter(|_| is_flying).map(|at| at + wait)
+    }
+
+    fn probe_input(&self) -> ProbeInput {
+        ProbeInput {
+            estimate: self.estimate,
+            wanted: self.wanted,
+            link_loss: self.loss.link_loss(),
+        }
+    }
+
+    fn handle_results(&mut self, now: Instant, results: &[PacketResult]) {
+        let silence = now.saturating_duration_since(self.feedback.replace(now).unwrap_or(now));
+        if silence > STREAM_TIMEOUT {
+            self.groups = ArrivalGroups::default();
+            self.trendline = Trendline::default();
+        }
+        let mut has_recovered = false;
+        let mut newest = None;
+        for result in results {
+            let sent = result.packet.at;
+            let queueing = result.arrival().map(|arrival| {
+                self.acknowledged
+                    .handle_arrival(arrival, result.packet.size);
+                newest = newest.max(Some(sent));
+                self.queueing.handle_packet(now, sent, arrival)
+            });
+            self.loss.handle_result(now, result, queueing);
+            self.probe_results.handle_result(result);
+            if let Fate::Arrived(arrival) = result.fate
+                && let Some(group) = self.groups.handle_packet(now, sent, arrival)
+            {
+                let before = self.trendline.usage();
+                let after = self.trendline.handle_group(group);
+                has_recovered |= before == Usage::Under && after == Usage::Normal;
+            }
+        }
+        if let Some(sent) = newest {
+            self.round_trip
+                .handle(now, now.saturating_duration_since(sent));
+            self.rate_control.handle_round_trip(self.round_trip.last);
+        }
+        self.control(now, has_recovered);
+    }
+
+    fn control(&mut self, now: Instant, has_recovered: bool) {
+        let usage = self.trendline.usage();
+        let before = self.estimate;
+        let measured = self.probe_results.poll(self.loss.link_loss());
+        if let (Some(measured), true) = (measured, usage != Usage::Over) {
+            if measured > self.rate_control.rate() {
+                self.rate_control.set_rate(now, measured);
+            }
+        } else {
+            let throughput = match usage {
+                Usage::Over => self.acknowledged.recent(),
+                Usage::Under | Usage::Normal => self.acknowledged.rate(),
+            };
+            // What the link loses by itself was sent all the same.
+            let throughput = throughput.map(|rate| rate.scale(1.0 / (1.0 - self.link_loss())));
+            if self.rate_control.handle_feedback(now, usage, throughput)
+                && let Some(rate) = throughput
+            {
+                let since = self.draining.map_or(now, |draining| draining.since);
+                self.draining = Some(Draining { since, rate });
+            }
+        }
+        if usage == Usage::Over {
+            self.probes.handle_overuse(now);
+        }
+        self.update(now);
+        if self.estimate < before && self.limit != Limit::Draining {
+            self.probes.handle_decrease(now, before, self.estimate);
+        }
+        let input = self.probe_input();
+        if has_recovered && self.draining.is_none() {
+            self.probes.handle_recovery(now, &input);
+        }
+        if let Some(measured) = measured {
+            self.probes.handle_result(now, measured, &input);
+        }
+    }
+
+    /// Takes the least of what the parts say.
+    fn update(&mut self, now: Instant) {
+        let mut estimate = (self.rate_control.rate(), Limit::Delay);
+        let mut bound = |rate: Option<Bitrate>, limit| {
+            if let Some(rate) = rate.filter(|rate| *rate < estimate.0) {
+                estimate = (rate, limit);
+            }
+        };
+        bound(self.loss.limit(), Limit::Loss);
+        bound(self.drain(now), Limit::Draining);
+        let has_other = self.feedback.is_some();
+        let remb = self
+            .remb
+            .filter(|(at, _)| !has_other || now.saturating_duration_since(*at) < REMB_LIFETIME);
+        match remb {
+            Some((_, rate)) if !has_other => estimate = (rate, Limit::Receiver),
+            remb => bound(remb.map(|(_, rate)| rate), Limit::Receiver),
+        }
+        self.estimate = estimate.0.clamp(MIN, MAX);
+        self.limit = estimate.1;
+    }
+
+    /// The rate that drains the queue, while there is one that overuse has built. Feedback tells
+    /// of a queue when packets have passed it; what is in flight tells of it now.
+    fn drain(&mut self, now: Instant) -> Option<Bitrate> {
+        let Draining { since, rate } = self.draining?;
+        let allowed = self.round_trip.least().unwrap_or_default() + FEEDBACK_WAIT;
+        let flight = self.history.in_flight().time_at(rate);
+        let queue = flight.saturating_sub(allowed);
+        if queue.is_zero() || now.saturating_duration_since(since) >= MAX_DRAIN {
+            self.draining = None;
+            return None;
+        }
+        let share = 1.0 - queue.as_secs_f64() / DRAIN_TIME.as_secs_f64();
+        Some(rate.scale(share.max(MIN_DRAIN)))
+    }
+}
+
+/// The least round trip in this window and in the one before, and the last one.
+#[derive(Debug, Default)]
+struct RoundTrip {
+    last: Duration,
+    least: [Option<Duration>; 2],
+    window_ends: Option<Instant>,
+}
+
+impl RoundTrip {
+    fn handle(&mut self, now: Instant, round_trip: Duration) {
+        self.last = round_trip;
+        if self.window_ends.is_none_or(|end| now >= end) {
+            self.window_ends = Some(now + ROUND_TRIP_WINDOW);
+            self.least = [None, self.least[0]];
+        }
+        self.least[0] = Some(self.least[0].map_or(round_trip, |least| least.min(round_trip)));
+    }
+
+    fn least(&self) -> Option<Duration> {
+        self.least.iter().flatten().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sent::tests::with_feedback;
+    use super::super::sent::{ClusterId, PacketKind};
+    use super::*;
+    use crate::units::DataSize;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn packet(at: Instant) -> SentPacket {
+        SentPacket {
+            at,
+            size: DataSize::bytes(1200),
+            kind: PacketKind::Video,
+            cluster: None,
+        }
+    }
+
+    #[test]
+    fn remb_is_obeyed_within_reason() {
+        let start = Instant::now();
+        let mut estimator = BandwidthEstimator::default();
+        for (bitrate, estimate) in [(1, MIN), (1 << 60, MAX), (800_000, Bitrate::kbps(800))] {
+            estimator.handle_remb(start, bitrate);
+            assert_eq!(
+                (estimator.estimate(), estimator.limit()),
+                (estimate, Limit::Receiver)
+            );
+        }
+    }
+
+    #[test]
+    fn remb_lowers_what_feedback_says_for_a_while() {
+        let start = Instant::now();
+        let mut estimator = BandwidthEstimator::default();
+        estimator.handle_sent(SequenceNumber(1), packet(start));
+        with_feedback(1, &[(1, 20 * MS)], |feedback| {
+            estimator.handle_feedback(start + 50 * MS, feedback);
+        });
+        estimator.handle_remb(start, 100_000);
+        assert_eq!(estimator.estimate(), Bitrate::kbps(100));
+        estimator.handle_remb(start, 10_000_000);
+        assert_eq!(estimator.estimate(), START);
+        estimator.handle_remb(start, 100_000);
+        estimator.handle_timeout(start + REMB_LIFETIME);
+        assert_eq!(estimator.estimate(), START);
+    }
+
+    #[test]
+    fn missing_feedback_halves_it_again_and_again() {
+        let start = Instant::now();
+        let mut estimator = BandwidthEstimator::default();
+        estimator.handle_sent(SequenceNumber(1), packet(start));
+        assert_eq!(estimator.next_deadline(), None, "it may not give any");
+        with_feedback(1, &[(1, 20 * MS)], |feedback| {
+            estimator.handle_feedback(start + 50 * MS, feedback);
+        });
+        assert_eq!(estimator.next_deadline(), None, "nothing is in flight");
+        estimator.handle_sent(SequenceNumber(2), packet(start + 100 * MS));
+        for share in [0.5, 0.25, 0.125] {
+            let due = estimator.next_deadline();
+            estimator.handle_timeout(due.unwrap_or(start));
+            assert_eq!(estimator.estimate(), START.scale(share));
+        }
+    }
+
+    #[test]
+    fn nothing_is_probed_for_that_nobody_wants() {
+        let mut estimator = BandwidthEstimator::default();
+        assert_eq!(estimator.poll_probe(Instant::now()), None);
+    }
+
+    proptest! {
+        /// Hostile feedback, at any time, for any packets.
+        #[test]
+        fn whatever_is_told_the_estimate_stays_in_range(
+            steps in prop::collection::vec(
+                (0u32..2000, 0u8..20, any::<u16>(), prop::collection::vec((any::<u8>(), 0u64..1 << 36), 0..20), prop::option::of(any::<u64>())),
+                1..60,
+            )
+        ) {
+            let mut now = Instant::now();
+            let mut estimator = BandwidthEstimator::default();
+            estimator.set_wanted(Bitrate::MAX);
+            let mut next = 65_500u64;
+            for (ms, count, lie, arrivals, remb) in steps {
+                now += MS * ms;
+                for n in 0..count {
+                    let cluster = Some(ClusterId(n.into())).filter(|_| n % 3 == 0);
+                    estimator.handle_sent(SequenceNumber(next), SentPacket { cluster, ..packet(now) });
+                    next += 1;
+                }
+                let base = if lie % 4 == 0 { lie } else { (next as u16).wrapping_sub(lie % 64) };
+                let mut at = base;
+                let arrivals: Vec<_> = arrivals.into_iter().map(|(step, us)| {
+                    at = at.wrapping_add(u16::from(step % 8) + 1);
+                    (at, Duration::from_micros(us))
+                }).collect();
+                with_feedback(base, &arrivals, |feedback| estimator.handle_feedback(now, feedback));
+                if let Some(remb) = remb {
+                    estimator.handle_remb(now, remb);
+                }
+                while estimator.poll_probe(now).is_some() {}
+                estimator.handle_timeout(now);
+                prop_assert!((MIN..=MAX).contains(&estimator.estimate()));
+            }
+        }
+    }
+}
