@@ -26,7 +26,7 @@ use super::sent::{Fate, PacketResult, SentHistory, SentPacket};
 use super::trendline::{Trendline, Usage};
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
-use crate::units::Bitrate;
+use crate::units::{Bitrate, DataSize};
 
 /// The estimate before anything is known (libwebrtc's default start bitrate).
 pub const START: Bitrate = Bitrate::kbps(300);
@@ -54,12 +54,12 @@ const FEEDBACK_TIMEOUT: Duration = Duration::from_secs(1);
 const REMB_LIFETIME: Duration = Duration::from_secs(5);
 
 /// What may be in flight beyond the least round trip without there being a queue: a feedback
-/// interval (libwebrtc's receivers: 50 to 250 ms, mostly 100) and some jitter.
-const FEEDBACK_WAIT: Duration = Duration::from_millis(150);
+/// interval (libwebrtc's receivers: 50 to 250 ms, mostly 100).
+const FEEDBACK_WAIT: Duration = Duration::from_millis(100);
 
 /// A queue is to be drained in this time, by sending less than the link carries, but never less
 /// than this share of it, nor for longer than this.
-const DRAIN_TIME: Duration = Duration::from_millis(1000);
+const DRAIN_TIME: Duration = Duration::from_millis(500);
 const MIN_DRAIN: f64 = 0.3;
 const MAX_DRAIN: Duration = Duration::from_secs(3);
 
@@ -95,10 +95,12 @@ pub struct BandwidthEstimator {
     probes: ProbeController,
     probe_results: ProbeResults,
     round_trip: RoundTrip,
+    last_arrival: Option<Duration>,
     remb: Option<(Instant, Bitrate)>,
     draining: Option<Draining>,
     /// When feedback came last, or its lack was acted upon.
     feedback: Option<Instant>,
+    is_overdue: bool,
     wanted: Bitrate,
     estimate: Bitrate,
     limit: Limit,
@@ -134,9 +136,11 @@ impl BandwidthEstimator {
             probes: ProbeController::default(),
             probe_results: ProbeResults::default(),
             round_trip: RoundTrip::default(),
+            last_arrival: None,
             remb: None,
             draining: None,
             feedback: None,
+            is_overdue: false,
             wanted: Bitrate::ZERO,
             estimate: start,
             limit: Limit::Delay,
@@ -222,9 +226,13 @@ impl BandwidthEstimator {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.feedback_deadline().is_some_and(|due| now >= due) {
             self.feedback = Some(now);
+            self.is_overdue = true;
+            let before = self.estimate;
             let half = self.rate_control.rate().scale(0.5);
             self.rate_control.set_rate(now, half);
             self.probes.handle_overuse(now);
+            self.update(now);
+            self.probes.handle_decrease(now, before, self.estimate);
         }
         self.update(now);
     }
@@ -269,13 +277,21 @@ impl BandwidthEstimator {
             self.groups = ArrivalGroups::default();
             self.trendline = Trendline::default();
         }
-        let mut has_recovered = false;
+        let mut has_recovered = std::mem::take(&mut self.is_overdue);
         let mut newest = None;
+        let (mut unheard, mut unheard_size) = (0, DataSize::ZERO);
         for result in results {
             let sent = result.packet.at;
+            if result.fate == Fate::Unknown {
+                unheard += 1;
+                unheard_size += result.packet.size;
+            }
             let queueing = result.arrival().map(|arrival| {
+                self.fill_gap(arrival, std::mem::take(&mut unheard), unheard_size);
+                unheard_size = DataSize::ZERO;
                 self.acknowledged
                     .handle_arrival(arrival, result.packet.size);
+                self.last_arrival = Some(arrival);
                 newest = newest.max(Some(sent));
                 self.queueing.handle_packet(now, sent, arrival)
             });
@@ -295,6 +311,20 @@ impl BandwidthEstimator {
             self.rate_control.handle_round_trip(self.round_trip.last);
         }
         self.control(now, has_recovered);
+    }
+
+    /// What lost feedback would have told of arrived evenly before what came next, as far as we
+    /// know.
+    fn fill_gap(&mut self, next: Duration, packets: u32, size: DataSize) {
+        let Some(last) = self.last_arrival.filter(|last| *last < next && packets > 0) else {
+            return;
+        };
+        let arrived = size.as_bytes() as f64 * (1.0 - self.link_loss());
+        let each = DataSize::bytes((arrived / f64::from(packets)) as u64);
+        let step = (next - last) / (packets + 1);
+        for n in 1..=packets {
+            self.acknowledged.handle_arrival(last + step * n, each);
+        }
     }
 
     fn control(&mut self, now: Instant, has_recovered: bool) {
@@ -401,7 +431,6 @@ mod tests {
     use super::super::sent::tests::with_feedback;
     use super::super::sent::{ClusterId, PacketKind};
     use super::*;
-    use crate::units::DataSize;
     use proptest::prelude::*;
 
     const MS: Duration = Duration::from_millis(1);

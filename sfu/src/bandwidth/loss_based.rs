@@ -39,6 +39,9 @@ const EXPERIMENT: f64 = 0.75;
 /// For how long a bottleneck that was found is believed in.
 const BELIEF: Duration = Duration::from_secs(30);
 
+/// When nothing arrives of what was sent in this time, the way is cut, which says nothing of rates.
+const OUTAGE: Duration = Duration::from_millis(250);
+
 /// Observations that are pooled with the newest, to tell a little too much from chance.
 const POOL: usize = 4;
 
@@ -65,6 +68,8 @@ pub struct LossBased {
     found: f64,
     limit: Option<Bitrate>,
     window: Option<Window>,
+    /// When the last packet that arrived was sent.
+    last_arrived: Option<Instant>,
     /// The last ones, at most [`POOL`].
     observations: VecDeque<Observation>,
     /// How many in a row have seen too much.
@@ -101,6 +106,12 @@ impl LossBased {
         if packet.cluster.is_some() || self.ignored_until.is_some_and(|until| packet.at <= until) {
             return;
         }
+        if queueing.is_some() {
+            self.last_arrived = Some(packet.at);
+        } else if self.is_cut(packet.at) {
+            self.window = None;
+            return;
+        }
         let window = self.window.get_or_insert_with(|| Window::new(packet.at));
         window.handle_result(result, queueing);
         if window.is_complete() {
@@ -108,6 +119,11 @@ impl LossBased {
             self.window = Some(Window::new(packet.at));
             self.judge(observation);
         }
+    }
+
+    fn is_cut(&self, sent: Instant) -> bool {
+        self.last_arrived
+            .is_some_and(|at| sent.saturating_duration_since(at) > OUTAGE)
     }
 
     fn judge(&mut self, seen: Observation) {

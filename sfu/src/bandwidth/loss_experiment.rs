@@ -109,7 +109,6 @@ pub(super) struct Window {
     packets: u32,
     lost: u32,
     sent: DataSize,
-    arrived: DataSize,
     least_queueing: Option<Duration>,
 }
 
@@ -121,25 +120,26 @@ impl Window {
             packets: 0,
             lost: 0,
             sent: DataSize::ZERO,
-            arrived: DataSize::ZERO,
             least_queueing: None,
         }
     }
 
     pub(super) fn handle_result(&mut self, result: &PacketResult, queueing: Option<Duration>) {
         let packet = result.packet;
-        if result.fate == Fate::Lost {
-            self.lost += 1;
-        } else {
-            self.arrived += packet.size;
+        self.last = self.last.max(packet.at);
+        match result.fate {
+            Fate::ArrivedLate(_) => {
+                self.lost = self.lost.saturating_sub(1);
+                return;
+            }
+            Fate::Unknown => {}
+            Fate::Arrived(_) => self.packets += 1,
+            Fate::Lost => {
+                self.packets += 1;
+                self.lost += 1;
+            }
         }
-        if let Fate::ArrivedLate(_) = result.fate {
-            self.lost = self.lost.saturating_sub(1);
-        } else {
-            self.last = self.last.max(packet.at);
-            self.packets += 1;
-            self.sent += packet.size;
-        }
+        self.sent += packet.size;
         if let Some(queueing) = queueing {
             let least = self.least_queueing.unwrap_or(queueing);
             self.least_queueing = Some(least.min(queueing));
@@ -154,12 +154,13 @@ impl Window {
 
     pub(super) fn observe(&self, now: Instant) -> Observation {
         let span = self.last.saturating_duration_since(self.first);
+        let loss = f64::from(self.lost) / f64::from(self.packets.max(1));
         Observation {
             ended: now,
             span,
             rate: self.sent.over(span),
-            arrived: self.arrived.over(span),
-            loss: f64::from(self.lost) / f64::from(self.packets.max(1)),
+            arrived: self.sent.over(span).scale(1.0 - loss),
+            loss,
             packets: self.packets.max(1),
             // When nothing arrives there is no room in a queue either.
             has_queue: self

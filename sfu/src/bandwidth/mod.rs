@@ -15,3 +15,6 @@ pub mod queueing;
 pub mod rate_control;
 pub mod sent;
 pub mod trendline;
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,11 @@ const PROMISING: f64 = 0.7;
 /// Time between probes while more is wanted than is estimated (libwebrtc's `alr_probing_interval`).
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// A probe that showed nothing, because too little of it arrived or was told of, is repeated after
+/// this time, twice as long, and so often.
+const RETRY: Duration = Duration::from_millis(1500);
+const RETRIES: u32 = 3;
+
 /// After overuse there is no probing for so long: a link that has just been full needs no probe to
 /// tell, and with a probe and its successors a rise is used within ten seconds.
 const QUIET: Duration = Duration::from_secs(4);
@@ -88,6 +93,9 @@ pub struct ProbeController {
     last: Option<Instant>,
     /// Until when results are waited for, and above which one goes further.
     waiting: Option<(Instant, Bitrate)>,
+    /// Whether any probe has ever shown anything, and how many have shown nothing since.
+    has_shown: bool,
+    unanswered: u32,
     overused: Option<Instant>,
     /// The estimate before the last large drop.
     dropped: Option<(Instant, Bitrate)>,
@@ -99,6 +107,8 @@ impl ProbeController {
         self.overused = Some(now);
         self.pending.clear();
         self.waiting = None;
+        // It has shown enough.
+        self.unanswered = 0;
     }
 
     /// The estimate fell.
@@ -128,6 +138,8 @@ impl ProbeController {
 
     /// A probe has shown that the link carries `measured`.
     pub fn handle_result(&mut self, now: Instant, measured: Bitrate, input: &ProbeInput) {
+        self.has_shown = true;
+        self.unanswered = 0;
         if self
             .waiting
             .is_some_and(|(until, above)| now < until && measured > above)
@@ -139,12 +151,11 @@ impl ProbeController {
     /// Decides whether to probe, and gives the next cluster to send.
     pub fn poll(&mut self, now: Instant, input: &ProbeInput) -> Option<ProbeCluster> {
         self.waiting = self.waiting.filter(|(until, _)| now < *until);
-        if !self.started {
+        if !self.started && input.wanted > input.estimate {
             self.started = true;
-            let rates = FIRST.map(|factor| input.estimate.scale(factor));
-            self.start(now, &rates, true, input);
+            self.begin(now, input);
         } else if self.next_deadline(input).is_some_and(|due| now >= due) {
-            self.start(now, &[input.estimate.scale(FURTHER)], true, input);
+            self.begin(now, input);
         }
         self.pending.pop_front()
     }
@@ -155,9 +166,23 @@ impl ProbeController {
         if input.estimate >= input.wanted {
             return None;
         }
-        let after_last = self.last? + INTERVAL;
+        let interval = if (1..=RETRIES).contains(&self.unanswered) {
+            RETRY
+        } else {
+            INTERVAL
+        };
+        let after_last = self.last? + interval;
         let after_overuse = self.overused.map(|at| at + QUIET);
         Some(after_overuse.map_or(after_last, |at| at.max(after_last)))
+    }
+
+    fn begin(&mut self, now: Instant, input: &ProbeInput) {
+        if self.has_shown {
+            self.start(now, &[input.estimate.scale(FURTHER)], true, input);
+        } else {
+            let rates = FIRST.map(|factor| input.estimate.scale(factor));
+            self.start(now, &rates, true, input);
+        }
     }
 
     fn start(&mut self, now: Instant, rates: &[Bitrate], goes_on: bool, input: &ProbeInput) {
@@ -169,7 +194,8 @@ impl ProbeController {
                 continue;
             }
             highest = rate;
-            let longer = if input.link_loss > LOSSY { 2 } else { 1 };
+            let is_difficult = input.link_loss > LOSSY || self.unanswered > 0;
+            let longer = if is_difficult { 2 } else { 1 };
             self.pending.push_back(ProbeCluster {
                 id: ClusterId(self.next_id),
                 rate,
@@ -180,6 +206,7 @@ impl ProbeController {
         }
         self.last = Some(now);
         if highest > Bitrate::ZERO {
+            self.unanswered = self.unanswered.saturating_add(1);
             let above = if goes_on && highest < most {
                 highest.scale(PROMISING)
             } else {
@@ -260,7 +287,9 @@ mod tests {
         let (mut probe, now) = started();
         let mut tried = Vec::new();
         for second in 1..=16 {
-            let rates = poll(&mut probe, now + 1000 * MS * second, 400, 5000);
+            let now = now + 1000 * MS * second;
+            probe.handle_result(now, Bitrate::kbps(400), &input(400, 5000));
+            let rates = poll(&mut probe, now, 400, 5000);
             tried.extend(rates.into_iter().map(|rate| (second, rate)));
         }
         assert_eq!(tried, [(5, 800), (10, 800), (15, 800)]);
@@ -269,8 +298,21 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_shows_nothing_is_repeated_sooner_but_not_for_ever() {
+        let (mut probe, now) = started();
+        let mut tried = Vec::new();
+        for tenth in 1..=200 {
+            let rates = poll(&mut probe, now + 100 * MS * tenth, 300, 1000);
+            tried.extend(rates.first().map(|_| tenth));
+            assert!(rates.is_empty() || rates == [900, 1200]);
+        }
+        assert_eq!(tried, [15, 30, 45, 95, 145, 195]);
+    }
+
+    #[test]
     fn overuse_silences_it() {
         let (mut probe, now) = started();
+        probe.handle_result(now + 100 * MS, Bitrate::kbps(400), &input(400, 5000));
         probe.handle_overuse(now + 3000 * MS);
         let deadline = probe.next_deadline(&input(400, 5000));
         assert_eq!(deadline, Some(now + 7000 * MS));
@@ -288,6 +330,7 @@ mod tests {
         assert_eq!(poll(&mut probe, now + 3000 * MS, 1000, 5000), [3400]);
         probe.handle_recovery(now + 3100 * MS, &input(1000, 5000));
         assert_eq!(poll(&mut probe, now + 3100 * MS, 1000, 5000), [], "once");
+        probe.handle_result(now + 3200 * MS, kbps(1000), &input(1000, 5000));
         probe.handle_decrease(now, kbps(4000), kbps(3000));
         probe.handle_recovery(now + 4500 * MS, &input(3000, 5000));
         assert_eq!(poll(&mut probe, now + 4500 * MS, 3000, 5000), [], "small");

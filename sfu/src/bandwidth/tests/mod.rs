@@ -1,0 +1,5 @@
+//! Estimator, pacer and a source in a closed loop over a simulated bottleneck, in virtual time.
+
+mod call;
+mod link;
+mod stories;
