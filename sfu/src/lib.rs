@@ -36,6 +36,7 @@ pub mod publish;
 pub mod room;
 pub mod rtp;
 pub mod sfu;
+pub mod speaker;
 pub mod subscribe;
 pub mod types;
 pub mod units;
