@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::acknowledged::Acknowledged;
 use super::application_limited::ApplicationLimited;
 use super::arrival_groups::ArrivalGroups;
+use super::competition::Competition;
 use super::loss_based::LossBased;
 use super::probe::{ProbeCluster, ProbeController, ProbeInput};
 use super::probe_result::ProbeResults;
@@ -61,7 +62,10 @@ const FEEDBACK_WAIT: Duration = Duration::from_millis(100);
 /// than this share of it, nor for longer than this.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 const MIN_DRAIN: f64 = 0.3;
-const MAX_DRAIN: Duration = Duration::from_secs(3);
+const MAX_DRAIN: Duration = Duration::from_secs(8);
+
+/// Beside another flow, a share of lost packets this many times the link's is answered.
+const LOSS_EVENT: f64 = 2.0;
 
 /// Over how long the least round trip is looked for.
 const ROUND_TRIP_WINDOW: Duration = Duration::from_secs(10);
@@ -88,6 +92,7 @@ pub struct BandwidthEstimator {
     groups: ArrivalGroups,
     trendline: Trendline,
     queueing: QueueingDelay,
+    competition: Competition,
     acknowledged: Acknowledged,
     rate_control: RateControl,
     loss: LossBased,
@@ -129,6 +134,7 @@ impl BandwidthEstimator {
             groups: ArrivalGroups::default(),
             trendline: Trendline::default(),
             queueing: QueueingDelay::default(),
+            competition: Competition::default(),
             acknowledged: Acknowledged::default(),
             rate_control: RateControl::new(start, MIN),
             loss: LossBased::default(),
@@ -172,6 +178,12 @@ impl BandwidthEstimator {
     #[must_use]
     pub fn link_loss(&self) -> f64 {
         self.loss.link_loss()
+    }
+
+    /// Whether another flow fills the queue.
+    #[must_use]
+    pub fn is_competing(&self) -> bool {
+        self.competition.is_on()
     }
 
     /// The least round trip of late, feedback included.
@@ -279,6 +291,7 @@ impl BandwidthEstimator {
         }
         let mut has_recovered = std::mem::take(&mut self.is_overdue);
         let mut newest = None;
+        let (mut lost, mut least_queueing) = (0, None);
         let (mut unheard, mut unheard_size) = (0, DataSize::ZERO);
         for result in results {
             let sent = result.packet.at;
@@ -293,8 +306,11 @@ impl BandwidthEstimator {
                     .handle_arrival(arrival, result.packet.size);
                 self.last_arrival = Some(arrival);
                 newest = newest.max(Some(sent));
-                self.queueing.handle_packet(now, sent, arrival)
+                let queueing = self.queueing.handle_packet(now, sent, arrival);
+                least_queueing = Some(least_queueing.map_or(queueing, |least| queueing.min(least)));
+                queueing
             });
+            lost += u32::from(result.fate == Fate::Lost);
             self.loss.handle_result(now, result, queueing);
             self.probe_results.handle_result(result);
             if let Fate::Arrived(arrival) = result.fate
@@ -310,7 +326,8 @@ impl BandwidthEstimator {
                 .handle(now, now.saturating_duration_since(sent));
             self.rate_control.handle_round_trip(self.round_trip.last);
         }
-        self.control(now, has_recovered);
+        let has_lost = f64::from(lost) > LOSS_EVENT * self.link_loss() * results.len() as f64;
+        self.control(now, least_queueing, has_lost, has_recovered);
     }
 
     /// What lost feedback would have told of arrived evenly before what came next, as far as we
@@ -327,11 +344,22 @@ impl BandwidthEstimator {
         }
     }
 
-    fn control(&mut self, now: Instant, has_recovered: bool) {
+    fn control(
+        &mut self,
+        now: Instant,
+        least_queueing: Option<Duration>,
+        has_lost: bool,
+        has_recovered: bool,
+    ) {
         let usage = self.trendline.usage();
+        let sent = |rate: Bitrate| rate.scale(1.0 / (1.0 - self.loss.link_loss()));
+        if let (Some(queueing), Some(rate)) = (least_queueing, self.acknowledged.rate().map(sent)) {
+            self.competition.handle_feedback(now, queueing, rate);
+        }
         let before = self.estimate;
         let measured = self.probe_results.poll(self.loss.link_loss());
         if let (Some(measured), true) = (measured, usage != Usage::Over) {
+            self.loss.handle_probe(measured);
             if measured > self.rate_control.rate() {
                 self.rate_control.set_rate(now, measured);
             }
@@ -341,10 +369,15 @@ impl BandwidthEstimator {
                 Usage::Under | Usage::Normal => self.acknowledged.rate(),
             };
             // What the link loses by itself was sent all the same.
-            let throughput = throughput.map(|rate| rate.scale(1.0 / (1.0 - self.link_loss())));
-            if self.rate_control.handle_feedback(now, usage, throughput)
+            let throughput = throughput.map(sent);
+            if self.competition.is_on() {
+                self.rate_control
+                    .handle_competition(now, has_lost, throughput);
+                self.draining = None;
+            } else if self.rate_control.handle_feedback(now, usage, throughput)
                 && let Some(rate) = throughput
             {
+                self.competition.handle_decrease(rate);
                 let since = self.draining.map_or(now, |draining| draining.since);
                 self.draining = Some(Draining { since, rate });
             }

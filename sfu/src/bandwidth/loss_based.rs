@@ -94,6 +94,13 @@ impl LossBased {
         self.limit
     }
 
+    /// A probe has shown that this rate arrives.
+    pub fn handle_probe(&mut self, measured: Bitrate) {
+        if self.experiment.is_none() {
+            self.limit = self.limit.filter(|limit| *limit >= measured);
+        }
+    }
+
     /// Notes how a packet fared. `queueing` is how long it was held up, if it arrived.
     pub fn handle_result(
         &mut self,

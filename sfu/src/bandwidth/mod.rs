@@ -3,6 +3,7 @@
 pub mod acknowledged;
 pub mod application_limited;
 pub mod arrival_groups;
+pub mod competition;
 pub mod estimator;
 pub mod feedback;
 mod link_loss;

@@ -27,6 +27,11 @@ const MIN_ADDITIVE: Bitrate = Bitrate::kbps(4);
 const PACKET: DataSize = DataSize::bytes(1200);
 const FRAME: Duration = Duration::from_nanos(33_333_333);
 
+/// Beside a flow that fills the queue, growth in packets a round trip and round trip, and what is
+/// kept when packets are lost: TCP Cubic's, where it is friendly to Reno (RFC 9438 section 4.3).
+const COMPETING_GROWTH: f64 = 0.53;
+const COMPETING_BACKOFF: f64 = 0.7;
+
 /// Least and longest time between two decreases, else the round trip (libwebrtc's
 /// `TimeToReduceFurther`).
 const MIN_DECREASE_INTERVAL: Duration = Duration::from_millis(10);
@@ -54,6 +59,8 @@ pub struct RateControl {
     capacity: Option<Capacity>,
     throughput: Option<Bitrate>,
     changed: Option<Instant>,
+    /// When packets were lost beside another flow.
+    backed_off: Option<Instant>,
     round_trip: Duration,
 }
 
@@ -68,6 +75,7 @@ impl RateControl {
             capacity: None,
             throughput: None,
             changed: None,
+            backed_off: None,
             round_trip: DEFAULT_ROUND_TRIP,
         }
     }
@@ -114,6 +122,40 @@ impl RateControl {
                 self.increase(now);
                 false
             }
+        }
+    }
+
+    /// The same while the queue is another flow's: then it is no use to give way to the delay.
+    pub fn handle_competition(
+        &mut self,
+        now: Instant,
+        has_lost: bool,
+        throughput: Option<Bitrate>,
+    ) {
+        self.throughput = throughput.or(self.throughput);
+        // Near enough to divide by.
+        let round_trip = self.round_trip.max(MIN_DECREASE_INTERVAL);
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let since_change = since(*self.changed.get_or_insert(now));
+        if has_lost {
+            if self.backed_off.is_none_or(|at| since(at) >= round_trip) {
+                self.current = self.current.scale(COMPETING_BACKOFF).max(self.floor);
+                self.backed_off = Some(now);
+            }
+            self.changed = Some(now);
+            return;
+        }
+        self.changed = Some(now);
+        let Some(throughput) = self.throughput else {
+            return;
+        };
+        let limit = throughput.scale(MAX_LEAD) + MAX_LEAD_ADDEND;
+        let round_trips = since_change.as_secs_f64().min(1.0) / round_trip.as_secs_f64();
+        let more = PACKET
+            .over(round_trip)
+            .scale(COMPETING_GROWTH * round_trips);
+        if self.current < limit {
+            self.current = (self.current + more).min(limit);
         }
     }
 
@@ -313,6 +355,21 @@ mod tests {
         control.set_rate(now, Bitrate::kbps(4000));
         control.handle_feedback(now + 100 * MS, Usage::Normal, Some(Bitrate::kbps(500)));
         assert_eq!(control.rate(), Bitrate::kbps(4000));
+    }
+
+    #[test]
+    fn beside_another_flow_it_behaves_like_that() {
+        let mut control = control(1000);
+        let mut now = Instant::now();
+        for n in 0..101 {
+            now += 100 * MS;
+            control.handle_competition(now, n == 50 || n == 51, Some(control.rate()));
+        }
+        // Half a packet more in each of fifty round trips, then 70 % of it, and so on again.
+        let packet = 96.0 * COMPETING_GROWTH;
+        let expected = (1000.0 + 49.0 * packet) * 0.7 * 0.7 + 49.0 * packet;
+        let error = control.rate().as_f64() / 1000.0 - expected;
+        assert!(error.abs() < 100.0, "{} {expected}", control.rate());
     }
 
     #[test]

@@ -14,9 +14,9 @@ use crate::units::DataSize;
 /// Most packets remembered: two seconds of 4,000 packets a second, some 40 Mbit/s of video.
 pub const MAX_PACKETS: usize = 8192;
 
-/// How long a packet is remembered: the two seconds a bloated queue can hold, a round trip of two
-/// seconds over a satellite, and a feedback interval.
-const MAX_AGE: Duration = Duration::from_secs(5);
+/// How long a packet is remembered: longer than what a link that has lost nearly all of its capacity
+/// can hold in a bloated queue.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// Values of the reference time: 24 bits (draft-holmer-rmcat-transport-wide-cc-extensions-01
 /// section 3.1).

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::link::{Link, Parcel};
+use super::tcp::{self, Tcp};
 use crate::bandwidth::estimator::BandwidthEstimator;
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::tests::with_feedback;
@@ -190,6 +191,7 @@ impl Flow {
 pub(super) struct Call {
     pub(super) link: Link,
     pub(super) flows: Vec<Flow>,
+    tcp: Option<Tcp>,
     pub(super) feedback_loss: f64,
     start: Instant,
     now: Instant,
@@ -220,6 +222,7 @@ impl Call {
         Call {
             link: Link::new(start, Bitrate::kbps(capacity), seed),
             flows: Vec::new(),
+            tcp: None,
             feedback_loss: 0.0,
             start,
             now: start,
@@ -228,6 +231,18 @@ impl Call {
 
     pub(super) fn join(&mut self, source: Source) {
         self.flows.push(Flow::new(self.now, source));
+    }
+
+    /// A download begins.
+    pub(super) fn download(&mut self) {
+        self.tcp = Some(Tcp::new(self.now));
+    }
+
+    /// What it has got so far.
+    pub(super) fn downloaded(&self) -> DataSize {
+        self.tcp
+            .as_ref()
+            .map_or(DataSize::ZERO, |tcp| tcp.delivered)
     }
 
     pub(super) fn run(&mut self, time: Duration) -> Seen {
@@ -250,7 +265,16 @@ impl Call {
                 flow.produce(self.now);
                 flow.send(self.now, index, &mut self.link);
             }
+            if let Some(tcp) = &mut self.tcp {
+                tcp.run(self.now, &mut self.link);
+            }
             while let Some((at, parcel)) = self.link.poll(self.now) {
+                if parcel.flow == tcp::FLOW {
+                    if let Some(tcp) = &mut self.tcp {
+                        tcp.arrive(at + self.link.delay, parcel);
+                    }
+                    continue;
+                }
                 let flow = &mut self.flows[parcel.flow];
                 flow.arrived.push_back((at, parcel.sequence));
                 flow.delivered += parcel.size;
@@ -285,7 +309,7 @@ impl Call {
                 })
                 .collect();
             println!(
-                "{:4} s  queue {:4} ms, most {:4} ms  got {:?}  estimates {estimates:?} link loss {:.2}",
+                "{:4} s  queue {:4} ms, most {:4} ms  got {:?}  estimates {estimates:?} link loss {:.2} {}",
                 (self.now - self.start).as_secs(),
                 seen.queueing.as_millis(),
                 seen.most_queueing.as_millis(),
@@ -294,6 +318,7 @@ impl Call {
                     .map(ToString::to_string)
                     .collect::<Vec<_>>(),
                 self.flows[0].estimator.link_loss(),
+                self.flows[0].estimator.is_competing(),
             );
         }
     }

@@ -3,3 +3,4 @@
 mod call;
 mod link;
 mod stories;
+mod tcp;

@@ -188,6 +188,68 @@ fn an_outage_is_survived() {
 }
 
 #[test]
+fn a_download_beside_it_starves_nobody() {
+    for (kbps, buffer, calls) in [
+        (3000, 200, 2),
+        (3000, 100, 2),
+        (8000, 200, 1),
+        (8000, 100, 4),
+    ] {
+        let mut call = Call::new(kbps, 1);
+        call.link.depth = Bitrate::kbps(kbps).during(MS * buffer);
+        for _ in 0..calls {
+            call.join(ELASTIC);
+        }
+        call.run(20 * S);
+        call.download();
+        call.run(20 * S);
+        let before = call.downloaded();
+        let seen = call.run(120 * S);
+        let download = (call.downloaded() - before).over(120 * S);
+        let context = format!("{kbps} kbit/s, {buffer} ms: {seen:?}, download {download}");
+        // Of an equal share.
+        let shares = seen.delivered.iter().chain([&download]);
+        for share in shares.map(|rate| share(*rate, kbps) * (calls + 1) as f64) {
+            assert!(share > 0.3, "{share}: {context}");
+        }
+    }
+}
+
+/// Some minutes, unless optimised.
+#[test]
+#[ignore = "a thousand links, for changes of the controllers"]
+fn a_thousand_links_are_used_and_not_flooded() {
+    let mut seen = Vec::new();
+    for seed in 0..6 {
+        for loss in [0.0, 0.02, 0.05, 0.08, 0.15, 0.3, 0.4] {
+            for (delay, jitter) in [(5, 0), (25, 10), (75, 5), (150, 30)] {
+                for kbps in [400, 1500, 4000] {
+                    for feedback_loss in [0.0, loss] {
+                        let mut call = Call::new(kbps, seed);
+                        call.link.loss = loss;
+                        call.link.delay = MS * delay;
+                        call.link.jitter = MS * jitter;
+                        call.feedback_loss = feedback_loss;
+                        call.join(ELASTIC);
+                        call.run(15 * S);
+                        let got = call.run(60 * S);
+                        let used = share(got.total(), kbps) / (1.0 - loss);
+                        let link = format!("{kbps} {seed} {loss} {delay} {jitter} {feedback_loss}");
+                        seen.push((used, got.most_queueing, link));
+                    }
+                }
+            }
+        }
+    }
+    seen.sort_by(|a, b| a.0.total_cmp(&b.0));
+    println!("least used: {:?}", &seen[..5]);
+    assert!(seen[0].0 > 0.5 && seen[seen.len() / 20].0 > 0.75);
+    seen.sort_by_key(|(_, queueing, _)| std::cmp::Reverse(*queueing));
+    println!("most queueing: {:?}", &seen[..5]);
+    assert!(seen[0].1 < 1500 * MS && seen[seen.len() / 2].1 < 150 * MS);
+}
+
+#[test]
 #[ignore = "prints what happens, for looking at"]
 fn look() {
     let mut call = Call::new(5000, 1);
