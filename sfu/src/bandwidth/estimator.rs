@@ -291,6 +291,7 @@ impl BandwidthEstimator {
         }
         let mut has_recovered = std::mem::take(&mut self.is_overdue);
         let mut newest = None;
+        self.loss.set_idle(self.application.since().is_some());
         let (mut lost, mut least_queueing) = (0, None);
         let (mut unheard, mut unheard_size) = (0, DataSize::ZERO);
         for result in results {

@@ -21,8 +21,14 @@ use super::sent::PacketResult;
 use crate::units::Bitrate;
 
 /// More loss than the link's that is still no reason to do anything (draft-ietf-rmcat-gcc-02
-/// section 6 tolerates 2 to 10 %), and how many standard deviations chance is granted.
+/// section 6 tolerates 2 to 10 %).
 const TOLERANCE: f64 = 0.04;
+
+/// The same while the application sends less than it could: then it is hardly its own doing, and an
+/// experiment might cost it its picture.
+const IDLE_TOLERANCE: f64 = 0.1;
+
+/// How many standard deviations chance is granted beyond that.
 const CHANCE: f64 = 2.0;
 
 /// Observations in a row with too much loss and no queue until the rate goes down: a burst on the
@@ -75,6 +81,7 @@ pub struct LossBased {
     /// How many in a row have seen too much.
     suspicions: u32,
     experiment: Option<Experiment>,
+    is_idle: bool,
     /// When a bottleneck was found.
     congested: Option<Instant>,
     /// Packets sent before the rate went down say nothing of the rate after.
@@ -92,6 +99,11 @@ impl LossBased {
     #[must_use]
     pub fn limit(&self) -> Option<Bitrate> {
         self.limit
+    }
+
+    /// Says whether the application sends less than it could.
+    pub fn set_idle(&mut self, is_idle: bool) {
+        self.is_idle = is_idle;
     }
 
     /// A probe has shown that this rate arrives.
@@ -159,16 +171,21 @@ impl LossBased {
     }
 
     fn is_too_much(&self, seen: &Observation) -> bool {
+        let tolerance = if self.is_idle {
+            IDLE_TOLERANCE
+        } else {
+            TOLERANCE
+        };
         let exceeds = |seen: &Observation| {
-            let chance = CHANCE * seen.variance(self.link.max(TOLERANCE)).sqrt();
-            seen.loss > self.link + TOLERANCE + chance
+            let chance = CHANCE * seen.variance(self.link.max(tolerance)).sqrt();
+            seen.loss > self.link + tolerance + chance
         };
         let pooled = || {
             self.observations
                 .iter()
                 .fold(*seen, |all, old| all.with(*old))
         };
-        exceeds(seen) || (seen.loss > self.link + TOLERANCE && exceeds(&pooled()))
+        exceeds(seen) || (seen.loss > self.link + tolerance && exceeds(&pooled()))
     }
 
     fn conclude(&mut self, experiment: Experiment, low: Observation) {

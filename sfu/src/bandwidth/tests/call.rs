@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::link::{Link, Parcel};
+use super::slots::Slots;
 use super::tcp::{self, Tcp};
 use crate::bandwidth::estimator::BandwidthEstimator;
 use crate::bandwidth::pacer::{Departure, Pacer};
@@ -27,18 +28,22 @@ pub(super) enum Source {
     Elastic(Bitrate),
     /// A publisher's layers, of which the highest that fits is sent. In kbit/s.
     Layers(&'static [u64]),
+    /// As many slots, each of which shows a camera with such layers.
+    Slots(usize, &'static [u64]),
 }
 
 impl Source {
     fn wanted(self) -> Bitrate {
         match self {
             Source::Elastic(most) => most,
+            Source::Slots(count, layers) => Slots::new(count, layers).wanted(),
             Source::Layers(layers) => Bitrate::kbps(layers.last().copied().unwrap_or(0)),
         }
     }
 
     fn rate(self, estimate: Bitrate) -> Bitrate {
         match self {
+            Source::Slots(..) => Bitrate::ZERO,
             Source::Elastic(most) => estimate.min(most),
             Source::Layers(layers) => {
                 let rates = layers.iter().map(|kbps| Bitrate::kbps(*kbps));
@@ -60,6 +65,7 @@ struct Feedback {
 pub(super) struct Flow {
     pub(super) estimator: BandwidthEstimator,
     source: Source,
+    pub(super) slots: Option<Slots>,
     pacer: Pacer<(DataSize, PacketKind)>,
     starts: Instant,
     next_frame: Instant,
@@ -81,6 +87,10 @@ impl Flow {
         estimator.set_wanted(source.wanted());
         Flow {
             pacer: Pacer::new(estimator.pacing_rate()),
+            slots: match source {
+                Source::Slots(count, layers) => Some(Slots::new(count, layers)),
+                Source::Elastic(_) | Source::Layers(_) => None,
+            },
             estimator,
             source,
             starts,
@@ -107,8 +117,13 @@ impl Flow {
             let interval = Duration::from_micros(33_333);
             self.next_frame += interval;
             let sound = AUDIO.over(20 * MS);
-            self.video_rate = self.source.rate(self.estimator.estimate() - sound);
-            let mut frame = self.video_rate.during(interval).as_bytes();
+            let for_video = self.estimator.estimate() - sound;
+            let (rate, key_frames) = match &mut self.slots {
+                Some(slots) => slots.divide(now, for_video),
+                None => (self.source.rate(for_video), DataSize::ZERO),
+            };
+            self.video_rate = rate;
+            let mut frame = (rate.during(interval) + key_frames).as_bytes();
             while frame > 0 {
                 let size = DataSize::bytes(frame.min(PACKET));
                 frame -= size.as_bytes();

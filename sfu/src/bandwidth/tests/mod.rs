@@ -2,5 +2,6 @@
 
 mod call;
 mod link;
+mod slots;
 mod stories;
 mod tcp;

@@ -215,6 +215,62 @@ fn a_download_beside_it_starves_nobody() {
     }
 }
 
+/// Of the first flow.
+fn slots(call: &Call) -> (u32, usize, Option<u8>) {
+    let slots = call.flows[0].slots.as_ref();
+    slots.map_or((0, 0, None), |slots| {
+        (slots.switches, slots.paused(), slots.best())
+    })
+}
+
+#[test]
+fn a_picture_is_steady_for_five_minutes() {
+    for (kbps, loss, jitter, best) in [
+        (10_000, 0.0, 0, 2),
+        (10_000, 0.05, 10, 2),
+        (10_000, 0.3, 0, 2),
+        (1100, 0.0, 5, 1),
+        (400, 0.0, 0, 0),
+        (400, 0.0, 10, 0),
+        (400, 0.05, 5, 0),
+    ] {
+        let mut call = Call::new(kbps, 1);
+        call.link.loss = loss;
+        call.link.jitter = MS * jitter;
+        call.join(Source::Slots(1, &[150, 500, 1500]));
+        call.run(20 * S);
+        let (before, _, _) = slots(&call);
+        let seen = call.run(300 * S);
+        let (after, paused, shown) = slots(&call);
+        let context = format!("{kbps} kbit/s, {loss}, {jitter} ms: {seen:?}");
+        assert!(
+            after - before <= 2,
+            "{} switches, {context}",
+            after - before
+        );
+        assert_eq!((paused, shown), (0, Some(best)), "{context}");
+        assert!(seen.most_queueing < 200 * MS, "{context}");
+    }
+}
+
+#[test]
+fn twelve_on_two_megabits_are_all_seen_within_ten_seconds() {
+    for seed in SEEDS {
+        let mut call = Call::new(2000, seed);
+        call.link.jitter = 5 * MS;
+        call.join(Source::Slots(12, &[100, 350, 1200]));
+        call.run(10 * S);
+        assert_eq!(slots(&call).1, 0, "seed {seed}");
+        let before = slots(&call).0;
+        let seen = call.run(60 * S);
+        let (after, paused, _) = slots(&call);
+        let switches = after - before;
+        assert_eq!(paused, 0, "seed {seed}: {seen:?}");
+        assert!(switches <= 12 * 2, "seed {seed}: {switches} switches");
+        assert!(seen.most_queueing < 200 * MS, "{seen:?}");
+    }
+}
+
 /// Some minutes, unless optimised.
 #[test]
 #[ignore = "a thousand links, for changes of the controllers"]
