@@ -64,6 +64,10 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 const MIN_DRAIN: f64 = 0.3;
 const MAX_DRAIN: Duration = Duration::from_secs(8);
 
+/// For so long after a probe was heard of, a queue is the probe's if the application sends less than
+/// it could: it empties by itself.
+const PROBE_AFTERMATH: Duration = Duration::from_millis(500);
+
 /// Beside another flow, a share of lost packets this many times the link's is answered.
 const LOSS_EVENT: f64 = 2.0;
 
@@ -106,6 +110,8 @@ pub struct BandwidthEstimator {
     /// When feedback came last, or its lack was acted upon.
     feedback: Option<Instant>,
     is_overdue: bool,
+    /// When the last probe was heard of.
+    probed: Option<Instant>,
     wanted: Bitrate,
     estimate: Bitrate,
     limit: Limit,
@@ -147,6 +153,7 @@ impl BandwidthEstimator {
             draining: None,
             feedback: None,
             is_overdue: false,
+            probed: None,
             wanted: Bitrate::ZERO,
             estimate: start,
             limit: Limit::Delay,
@@ -314,6 +321,9 @@ impl BandwidthEstimator {
             lost += u32::from(result.fate == Fate::Lost);
             self.loss.handle_result(now, result, queueing);
             self.probe_results.handle_result(result);
+            if result.packet.cluster.is_some() {
+                self.probed = Some(now);
+            }
             if let Fate::Arrived(arrival) = result.fate
                 && let Some(group) = self.groups.handle_packet(now, sent, arrival)
             {
@@ -352,7 +362,13 @@ impl BandwidthEstimator {
         has_lost: bool,
         has_recovered: bool,
     ) {
-        let usage = self.trendline.usage();
+        let probed = self.probed;
+        let is_aftermath = self.application.since().is_some()
+            && probed.is_some_and(|at| now.saturating_duration_since(at) < PROBE_AFTERMATH);
+        let usage = match self.trendline.usage() {
+            Usage::Over if is_aftermath => Usage::Under,
+            usage => usage,
+        };
         let sent = |rate: Bitrate| rate.scale(1.0 / (1.0 - self.loss.link_loss()));
         if let (Some(queueing), Some(rate)) = (least_queueing, self.acknowledged.rate().map(sent)) {
             self.competition.handle_feedback(now, queueing, rate);

@@ -8,7 +8,8 @@
 //! and the loss at the two rates is compared. If a bottleneck had dropped the excess, the loss is
 //! gone, and the bottleneck's rate is known; if the loss is still there, it is the link's, and the
 //! limit is lifted. Loss that comes with a standing queue is acted upon at once, loss without one
-//! only when it lasts. A bottleneck once found is believed in for a while, without experiments.
+//! only when it lasts. While a bottleneck that was found is believed in, the rate goes down to that
+//! only.
 //!
 //! libwebrtc's `LossBasedBweV2` fits the same two unknowns, but bounds the link's loss by the
 //! bandwidth, so that it ends at some 300 kbit/s with 30 % loss.
@@ -29,7 +30,7 @@ const TOLERANCE: f64 = 0.04;
 const IDLE_TOLERANCE: f64 = 0.1;
 
 /// How many standard deviations chance is granted beyond that.
-const CHANCE: f64 = 2.0;
+const CHANCE: f64 = 3.0;
 
 /// Observations in a row with too much loss and no queue until the rate goes down: a burst on the
 /// radio is over by then.
@@ -201,10 +202,15 @@ impl LossBased {
                 let high = experiment.high;
                 self.congested = Some(low.ended);
                 self.restart();
-                if self.is_too_much(&low) {
-                    self.back_off(low);
-                } else {
+                if !self.is_too_much(&low) {
                     self.limit = Some(self.bottleneck(&high));
+                } else if low.rate <= high.arrived {
+                    // What is still lost no bottleneck explains.
+                    self.link = low.loss.min(MAX_LINK_LOSS);
+                    self.found = self.link;
+                    self.limit = Some(self.bottleneck(&high));
+                } else {
+                    self.back_off(low);
                 }
             }
         }
@@ -228,16 +234,14 @@ impl LossBased {
             .is_some_and(|at| seen.ended.saturating_duration_since(at) < BELIEF);
         let bottleneck = self.bottleneck(&seen);
         self.limit = Some(if is_known {
-            // If that does not help, the next one is an experiment.
-            self.congested = None;
             bottleneck
         } else {
-            self.experiment = Some(Experiment {
-                began: seen.ended,
-                high: seen,
-                low: None,
-            });
             bottleneck.min(seen.rate.scale(EXPERIMENT))
+        });
+        self.experiment = Some(Experiment {
+            began: seen.ended,
+            high: seen,
+            low: None,
         });
         self.suspicions = 0;
         self.observations.clear();
@@ -381,7 +385,7 @@ mod tests {
             call.run(5, 0.0, kbps, Duration::ZERO);
             let mean = call.run(60, 0.0, kbps, Duration::ZERO);
             let used = mean.ratio(Bitrate::kbps(kbps));
-            assert!((0.85..1.06).contains(&used), "{kbps} of {wants}: {used}");
+            assert!((0.85..1.1).contains(&used), "{kbps} of {wants}: {used}");
             assert!(call.loss.link_loss() < 0.05, "{}", call.loss.link_loss());
         }
     }

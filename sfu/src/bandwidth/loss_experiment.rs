@@ -27,11 +27,14 @@ const DISTINCT: f64 = 0.85;
 const MAX_EXPERIMENT: Duration = Duration::from_secs(2);
 
 /// How many standard deviations of chance the effect of congestion must exceed to decide sooner.
-const POWER: f64 = 2.0;
+const POWER: f64 = 3.0;
 
 /// The loss has stayed if it has lessened by less than this share of what congestion would: what
-/// was too much was so by chance in part, and congestion leaves next to nothing.
-const STAYED: f64 = 0.7;
+/// was too much was so by chance in part, so a little more than half.
+const STAYED: f64 = 0.6;
+
+/// The link's loss is that of both rates, but not more than this many times that of the lower.
+const BELIEVED: f64 = 1.25;
 
 /// What was seen in some time.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,8 @@ impl Experiment {
         let through = high.arrived.ratio(low.rate);
         let if_congestion = (1.0 - through).max(link);
         let effect = high.loss - if_congestion;
-        let chance = (low.variance(low.loss) + high.variance(high.loss)).sqrt();
+        // If the loss has stayed, that is how far the lower may be off by chance.
+        let chance = (low.variance(high.loss) + high.variance(high.loss)).sqrt();
         let is_distinct = low.rate < high.rate.scale(DISTINCT);
         let is_over = low.ended.saturating_duration_since(self.began) >= MAX_EXPERIMENT;
         if !is_over && (!is_distinct || effect < POWER * chance) {
@@ -94,7 +98,8 @@ impl Experiment {
         }
         let has_stayed = is_distinct && high.loss - low.loss < STAYED * effect;
         Some(if has_stayed {
-            Finding::Link(low.with(high).loss)
+            // The higher was looked at because it was high, the lower is of fewer packets.
+            Finding::Link(low.with(high).loss.min(low.loss * BELIEVED))
         } else {
             Finding::Congestion
         })
