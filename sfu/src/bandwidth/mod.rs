@@ -14,6 +14,7 @@ pub mod probe;
 pub mod probe_result;
 pub mod queueing;
 pub mod rate_control;
+pub mod round_trip;
 pub mod sent;
 pub mod trendline;
 
