@@ -36,8 +36,10 @@ pub mod publish;
 pub mod room;
 pub mod rtp;
 pub mod sfu;
+pub mod speaker;
 pub mod subscribe;
 pub mod types;
+pub mod units;
 pub mod worker;
 
 pub use api::{

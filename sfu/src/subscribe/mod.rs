@@ -1,5 +1,6 @@
 //! Tracks as one subscriber gets them: which layer, renumbered, retransmitted, protected.
 
+pub mod allocation;
 pub mod layer;
 pub mod monitor;
 pub mod policy;
