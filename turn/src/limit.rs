@@ -48,7 +48,7 @@ impl RateLimit {
 }
 
 /// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
         v4 => v4,
