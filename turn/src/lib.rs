@@ -2,6 +2,8 @@
 //!
 
 mod binding;
+pub mod channel;
+pub mod framing;
 mod limit;
 
 pub use binding::{Dropped, Responder, serve};
