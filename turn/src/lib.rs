@@ -5,5 +5,6 @@ mod binding;
 pub mod channel;
 pub mod framing;
 mod limit;
+pub mod policy;
 
 pub use binding::{Dropped, Responder, serve};
