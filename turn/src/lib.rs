@@ -1,10 +1,14 @@
 //! The STUN/TURN server (RFC 8489, RFC 8656).
 //!
+//! The protocol does no I/O: it is fed packets, the time and what became of sockets, and says what to
+//! send, bind and close. What its answers rest on is a module each: who may ([`credentials`]), whereto
+//! ([`policy`]), how much ([`quota`]), and where a message ends in a stream ([`framing`]).
 
 mod binding;
 pub mod channel;
 pub mod framing;
 mod limit;
 pub mod policy;
+pub mod quota;
 
 pub use binding::{Dropped, Responder, serve};
