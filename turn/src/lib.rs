@@ -9,6 +9,7 @@ pub mod channel;
 pub mod framing;
 mod limit;
 pub mod policy;
+mod ports;
 pub mod quota;
 
 pub use binding::{Dropped, Responder, serve};
