@@ -6,10 +6,13 @@
 
 mod binding;
 pub mod channel;
+mod client;
 pub mod framing;
 mod limit;
+mod nonce;
 pub mod policy;
 mod ports;
 pub mod quota;
 
 pub use binding::{Dropped, Responder, serve};
+pub use client::{Client, Transport};
