@@ -7,6 +7,7 @@
 mod binding;
 pub mod channel;
 mod client;
+pub mod credentials;
 pub mod framing;
 mod limit;
 mod nonce;
