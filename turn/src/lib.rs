@@ -10,6 +10,7 @@ mod client;
 pub mod credentials;
 pub mod framing;
 mod limit;
+mod message;
 mod nonce;
 pub mod policy;
 mod ports;

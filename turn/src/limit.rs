@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 const MAX_SOURCES: usize = 16_384;
 
 /// Counts answers by source.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct RateLimit {
     window_start: Option<Instant>,
     answers: HashMap<IpAddr, u32>,

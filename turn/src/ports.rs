@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use rand::Rng;
 
 /// The relay ports by default: the dynamic ones (RFC 8656 section 7.2).
-pub const DEFAULT_PORTS: RangeInclusive<u16> = 49_152..=65_535;
+pub(crate) const DEFAULT_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 
 /// Bits of a word.
 const WORD: usize = 64;
