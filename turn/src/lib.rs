@@ -4,6 +4,7 @@
 //! send, bind and close. What its answers rest on is a module each: who may ([`credentials`]), whereto
 //! ([`policy`]), how much ([`quota`]), and where a message ends in a stream ([`framing`]).
 
+mod auth;
 mod binding;
 pub mod channel;
 mod client;
