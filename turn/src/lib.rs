@@ -11,6 +11,7 @@ mod client;
 pub mod credentials;
 pub mod framing;
 mod limit;
+pub mod machine;
 mod message;
 mod nonce;
 pub mod policy;
