@@ -188,6 +188,8 @@ impl Forms {
         let bits = v6.to_bits();
         let at = |shift: u32| Ipv4Addr::from_bits((bits >> shift) as u32);
         match v6.segments() {
+            // The unspecified address and loopback have that form, and are not.
+            [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None, None],
             // IPv4-compatible (RFC 4291 section 2.5.5.1), IPv4-mapped (2.5.5.2).
             [0, 0, 0, 0, 0, 0 | 0xffff, ..] => [Some(at(0)), None],
             // IPv4-translated (RFC 2765 section 2.1).
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn deny_beats_allow_beats_the_default() {
         let policy = PeerPolicy {
-            allow: cidrs(&["10.0.0.0/8", "fd00::/8", "127.0.0.1"]),
+            allow: cidrs(&["10.0.0.0/8", "fd00::/8", "127.0.0.1", "::1"]),
             deny: cidrs(&["10.9.0.0/16", "8.8.8.8", "2606:4700::/32"]),
             ..PeerPolicy::default()
         };
@@ -323,6 +325,7 @@ mod tests {
             ("fd12::1", Verdict::Relay),
             ("127.0.0.1", Verdict::Relay),
             ("127.0.0.2", Verdict::Deny),
+            ("::1", Verdict::Relay),
             ("8.8.8.8", Verdict::Deny),
             ("64:ff9b::8.8.8.8", Verdict::Deny),
             ("8.8.4.4", Verdict::Relay),
