@@ -13,6 +13,7 @@ pub mod framing;
 mod limit;
 pub mod machine;
 mod message;
+pub mod net;
 mod nonce;
 pub mod policy;
 mod ports;
