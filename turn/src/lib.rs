@@ -18,6 +18,8 @@ mod nonce;
 pub mod policy;
 mod ports;
 pub mod quota;
+#[cfg(test)]
+mod testing;
 
 pub use binding::{Dropped, Responder, serve};
 pub use client::{Client, Transport};

@@ -221,3 +221,6 @@ fn protocol(config: &Config, listening: &[SocketAddr]) -> Turn {
     let unix_now = unix_now.unwrap_or_default().as_secs();
     Turn::new(Instant::now(), unix_now, settings, users, rand::random())
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,3 +209,115 @@ async fn write<W: AsyncWrite + Unpin>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::client::Transport;
+
+    /// A stream under way: the client's end, its way back, and what the worker hears.
+    async fn open() -> (
+        DuplexStream,
+        Arc<Outgoing>,
+        mpsc::Receiver<StreamEvent>,
+        tokio::task::JoinHandle<Ended>,
+    ) {
+        let (ours, theirs) = duplex(1000);
+        let (inbox, mut events) = mpsc::channel(4);
+        let client = Client {
+            transport: Transport::Stream,
+            server: ([127, 0, 0, 1], 3478).into(),
+            address: ([127, 0, 0, 1], 5000).into(),
+        };
+        let serving = tokio::spawn(async move { serve(ours, client, &inbox).await });
+        let Some(StreamEvent::Opened(_, outgoing)) = events.recv().await else {
+            panic!("it opens first");
+        };
+        (theirs, outgoing, events, serving)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_nothing_is_disconnected_but_an_allocation_may_rest() {
+        let (_client, outgoing, mut events, serving) = open().await;
+        outgoing.set_allocated(true);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!serving.is_finished());
+        outgoing.set_allocated(false);
+        let start = tokio::time::Instant::now();
+        assert!(matches!(serving.await.unwrap(), Ended::Idle));
+        assert!(start.elapsed() <= 2 * MAX_IDLE);
+        assert!(matches!(events.recv().await, Some(StreamEvent::Closed(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_does_not_keep_a_stream_open() {
+        let (mut client, _outgoing, _events, serving) = open().await;
+        let mut bytes = [0, 1, 0x7, 0].into_iter().chain(std::iter::repeat(0));
+        let start = tokio::time::Instant::now();
+        while !serving.is_finished() {
+            let _ = client.write_all(&[bytes.next().unwrap()]).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        assert!(start.elapsed() <= MAX_IDLE + Duration::from_secs(11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_is_disconnected() {
+        let (_client, outgoing, _events, serving) = open().await;
+        outgoing.set_allocated(true);
+        for _ in 0..1000 {
+            outgoing.data(Instant::now(), vec![0; 1200]);
+        }
+        assert!(matches!(serving.await.unwrap(), Ended::Stalled));
+        assert!(outgoing.dropped() > 700);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_arrives_and_the_server_can_end_it() {
+        let (mut client, outgoing, _events, serving) = open().await;
+        outgoing.answer(Instant::now(), vec![1, 2, 3, 4]);
+        outgoing.data(Instant::now(), vec![5, 6, 7, 8]);
+        let mut bytes = [0; 8];
+        client.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        outgoing.close();
+        assert!(matches!(serving.await.unwrap(), Ended::Closed));
+        assert_eq!(client.read(&mut bytes).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_turn_ends_it_at_once() {
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0], &[0xff]] {
+            let (mut client, _outgoing, _events, serving) = open().await;
+            client.write_all(bytes).await.unwrap();
+            assert!(
+                matches!(serving.await.unwrap(), Ended::Framing(_)),
+                "{bytes:?}"
+            );
+        }
+        let (client, _outgoing, _events, serving) = open().await;
+        drop(client);
+        assert!(matches!(serving.await.unwrap(), Ended::Io(_)));
+    }
+
+    #[tokio::test]
+    async fn a_long_message_is_for_who_has_an_allocation() {
+        let long = [
+            &[0, 6, 0x20, 0, 0x21, 0x12, 0xa4, 0x42][..],
+            &[0; 12 + 0x2000],
+        ]
+        .concat();
+        for allocated in [false, true] {
+            let (mut client, outgoing, mut events, _serving) = open().await;
+            outgoing.set_allocated(allocated);
+            // The server may hang up before it has read it all.
+            let _ = client.write_all(&long).await;
+            let event = events.recv().await.unwrap();
+            assert_eq!(matches!(event, StreamEvent::Message(..)), allocated);
+        }
+    }
+}

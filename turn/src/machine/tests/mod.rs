@@ -10,27 +10,20 @@ mod requests;
 use std::collections::HashMap;
 
 use stun_types::attribute::{
-    Attribute, AttributeStaticType, AttributeType, ErrorCode, Nonce, PasswordAlgorithm,
-    PasswordAlgorithms, RawAttribute, Realm, Userhash, Username, XorSocketAddr,
+    AttributeStaticType, AttributeType, Nonce, PasswordAlgorithm, PasswordAlgorithms, Realm,
+    Username,
 };
-use stun_types::message::{
-    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageIntegrityCredentials, MessageType,
-    MessageWrite, MessageWriteExt, MessageWriteVec, Method, TransactionId,
-};
+use stun_types::message::{IntegrityAlgorithm, MessageWrite, MessageWriteExt, Method};
 
 use super::*;
-use crate::client::Transport;
 use crate::credentials::{Credentials, Secret};
 use crate::message::*;
 use crate::policy::Cidr;
+use crate::testing::*;
 
 pub(super) const UNIX_NOW: u64 = 1_700_000_000;
-pub(super) const REALM: &str = "example.org";
 pub(super) const RELAY_V4: &str = "8.8.0.1";
 pub(super) const RELAY_V6: &str = "2600::1";
-
-/// The value of REQUESTED-TRANSPORT for UDP.
-pub(super) const UDP: [u8; 4] = [17, 0, 0, 0];
 
 /// A server, its sockets, and what it has sent.
 pub(super) struct World {
@@ -161,121 +154,7 @@ impl World {
     }
 }
 
-/// What the server has answered.
-#[derive(Debug)]
-pub(super) struct Answer(pub(super) Vec<u8>);
-
-impl Answer {
-    pub(super) fn message(&self) -> Message<'_> {
-        Message::from_bytes(&self.0).unwrap()
-    }
-
-    /// 0 for success.
-    pub(super) fn code(&self) -> u16 {
-        match self.message().class() {
-            MessageClass::Success => 0,
-            MessageClass::Error => self.message().attribute::<ErrorCode>().unwrap().code(),
-            class => panic!("{class:?} is no answer"),
-        }
-    }
-
-    pub(super) fn value(&self, kind: AttributeType) -> Option<Vec<u8>> {
-        let message = self.message();
-        Some(message.raw_attribute(kind)?.value.to_vec())
-    }
-
-    pub(super) fn addresses(&self, kind: AttributeType) -> Vec<SocketAddr> {
-        let message = self.message();
-        let found = message
-            .iter_attributes()
-            .filter(|(_, a)| a.get_type() == kind);
-        found
-            .map(|(_, a)| {
-                let address = XorSocketAddr::from_raw(&a).unwrap();
-                address.addr(message.transaction_id())
-            })
-            .collect()
-    }
-
-    pub(super) fn relayed(&self) -> SocketAddr {
-        self.addresses(XOR_RELAYED_ADDRESS)[0]
-    }
-
-    pub(super) fn lifetime(&self) -> u32 {
-        u32::from_be_bytes(self.value(LIFETIME).unwrap().try_into().unwrap())
-    }
-
-    fn text(&self, kind: AttributeType) -> String {
-        String::from_utf8(self.value(kind).unwrap()).unwrap()
-    }
-}
-
-/// An attribute of a request.
-#[derive(Clone, Debug)]
-pub(super) enum Attr {
-    Value(AttributeType, Vec<u8>),
-    Peer(SocketAddr),
-}
-
-pub(super) fn value(kind: AttributeType, value: &[u8]) -> Attr {
-    Attr::Value(kind, value.to_vec())
-}
-
-pub(super) fn peer(address: &str) -> Attr {
-    Attr::Peer(address.parse().unwrap())
-}
-
-pub(super) fn channel(number: u16) -> Attr {
-    let [a, b] = number.to_be_bytes();
-    value(CHANNEL_NUMBER, &[a, b, 0, 0])
-}
-
-pub(super) fn lifetime(seconds: u32) -> Attr {
-    value(LIFETIME, &seconds.to_be_bytes())
-}
-
-pub(super) fn family(kind: AttributeType, number: u8) -> Attr {
-    value(kind, &[number, 0, 0, 0])
-}
-
-/// A client of the server.
-#[derive(Clone)]
-pub(super) struct Caller {
-    pub(super) client: Client,
-    pub(super) username: String,
-    pub(super) password: String,
-    pub(super) nonce: String,
-    pub(super) algorithm: IntegrityAlgorithm,
-    pub(super) hides_username: bool,
-    pub(super) transaction: u128,
-}
-
-pub(super) fn client(address: &str, transport: Transport) -> Client {
-    Client {
-        transport,
-        server: "8.8.0.1:3478".parse().unwrap(),
-        address: address.parse().unwrap(),
-    }
-}
-
 impl Caller {
-    pub(super) fn new(username: &str, address: &str) -> Self {
-        Caller {
-            client: client(address, Transport::Udp),
-            username: username.into(),
-            password: format!("password of {username}"),
-            nonce: String::new(),
-            algorithm: IntegrityAlgorithm::Sha1,
-            hides_username: false,
-            transaction: 1,
-        }
-    }
-
-    pub(super) fn over_stream(mut self) -> Self {
-        self.client.transport = Transport::Stream;
-        self
-    }
-
     /// Asks as a client does: without credentials first, and again when the nonce is stale.
     pub(super) fn ask(&mut self, world: &mut World, method: Method, attrs: &[Attr]) -> Answer {
         if self.nonce.is_empty() {
@@ -322,64 +201,5 @@ impl Caller {
 
     pub(super) fn refresh(&mut self, world: &mut World, seconds: u32) -> Answer {
         self.ask(world, REFRESH, &[lifetime(seconds)])
-    }
-
-    /// A Send indication.
-    pub(super) fn sends(&mut self, to: &str, data: &[u8]) -> Vec<u8> {
-        let attrs = [peer(to), value(DATA, data)];
-        let message = self.message(MessageClass::Indication, SEND, &attrs);
-        message.finish()
-    }
-
-    pub(super) fn unsigned(&mut self, method: Method, attrs: &[Attr]) -> Vec<u8> {
-        self.message(MessageClass::Request, method, attrs).finish()
-    }
-
-    /// A request with credentials and a new transaction id.
-    pub(super) fn signed(&mut self, method: Method, attrs: &[Attr]) -> Vec<u8> {
-        let mut message = self.message(MessageClass::Request, method, attrs);
-        let mut add = |kind, value: &[u8]| {
-            message
-                .add_attribute(&RawAttribute::new(kind, value))
-                .unwrap();
-        };
-        match self.hides_username {
-            true => add(Userhash::TYPE, &Userhash::compute(&self.username, REALM)),
-            false => add(Username::TYPE, self.username.as_bytes()),
-        }
-        add(Realm::TYPE, REALM.as_bytes());
-        add(Nonce::TYPE, self.nonce.as_bytes());
-        if self.algorithm == IntegrityAlgorithm::Sha256 {
-            add(PasswordAlgorithms::TYPE, &[0, 2, 0, 0]);
-            add(PasswordAlgorithm::TYPE, &[0, 2, 0, 0]);
-        }
-        message
-            .add_message_integrity(&self.key(), self.algorithm)
-            .unwrap();
-        message.add_fingerprint().unwrap();
-        message.finish()
-    }
-
-    pub(super) fn key(&self) -> MessageIntegrityCredentials {
-        let (username, password) = (self.username.clone(), self.password.clone());
-        LongTermKeyCredentials::new(username, password, REALM.into()).into()
-    }
-
-    fn message(&mut self, class: MessageClass, method: Method, attrs: &[Attr]) -> MessageWriteVec {
-        self.transaction += 1;
-        let transaction = TransactionId::from(self.transaction);
-        let kind = MessageType::from_class_method(class, method);
-        let mut message = Message::builder(kind, transaction, MessageWriteVec::new());
-        for attr in attrs {
-            match attr {
-                Attr::Value(kind, value) => message.add_attribute(&RawAttribute::new(*kind, value)),
-                Attr::Peer(peer) => {
-                    let address = XorSocketAddr::new(*peer, transaction);
-                    message.add_attribute(&address.to_raw(XOR_PEER_ADDRESS))
-                }
-            }
-            .unwrap();
-        }
-        message
     }
 }
