@@ -6,6 +6,7 @@
 
 mod accept;
 mod config;
+mod datagram;
 mod listener;
 mod outbox;
 mod queue;

@@ -1,12 +1,10 @@
-//! Datagrams on their way to clients, gathered over one turn of the worker.
+//! Datagrams on their way out, gathered over one turn of the worker.
 //!
-//! In: packets for any client. Out: runs of packets of equal size to one client, which the kernel can
-//! take in one call (UDP generic segmentation offload). One buffer holds them all and is kept, so a
-//! warm outbox does not allocate.
+//! In: datagrams for any destination. Out: runs of datagrams of equal size to one destination, which
+//! the kernel can take in one call (UDP generic segmentation offload). One buffer holds them all and
+//! is kept, so a warm outbox does not allocate.
 
 use std::ops::Range;
-
-use crate::client::Client;
 
 /// Most datagrams in a run (Linux's `UDP_MAX_SEGMENTS` before 6.9 is 64).
 const MAX_SEGMENTS: usize = 64;
@@ -14,37 +12,43 @@ const MAX_SEGMENTS: usize = 64;
 /// Most bytes in a run: a UDP payload's limit over IPv4, with room for a tunnel's headers.
 const MAX_RUN: usize = 60_000;
 
-/// Datagrams of equal size, but for the last which may be shorter, to one client.
+/// Datagrams of equal size, but for the last which may be shorter, to one destination.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Run {
-    pub(super) client: Client,
+pub(super) struct Run<D> {
+    pub(super) destination: D,
     /// Bytes of each datagram, but for the last.
     pub(super) segment_size: usize,
     bytes: Range<usize>,
 }
 
 /// Datagrams waiting to be sent.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
+#[derive(Debug)]
+pub(super) struct Outbox<D> {
     buffer: Vec<u8>,
-    runs: Vec<Run>,
+    runs: Vec<Run<D>>,
 }
 
-impl Outbox {
-    /// Adds what `write` appends to the buffer it is given, for the client it returns. What it
-    /// returns no client for is taken back.
-    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Client>) {
+impl<D: Copy + PartialEq> Outbox<D> {
+    pub(super) fn new() -> Self {
+        Outbox {
+            buffer: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Adds what `write` appends to the buffer it is given, for the destination it returns. What it
+    /// returns none for is taken back.
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<D>) {
         let start = self.buffer.len();
-        let client = write(&mut self.buffer);
-        let len = self.buffer.len() - start;
-        let Some(client) = client.filter(|_| len > 0) else {
+        let Some(destination) = write(&mut self.buffer) else {
             self.buffer.truncate(start);
             return;
         };
+        let len = self.buffer.len() - start;
         match self.runs.last_mut() {
-            Some(run) if run.takes(&client, len) => run.bytes.end += len,
+            Some(run) if run.takes(destination, len) => run.bytes.end += len,
             _ => self.runs.push(Run {
-                client,
+                destination,
                 segment_size: len,
                 bytes: start..start + len,
             }),
@@ -52,9 +56,14 @@ impl Outbox {
     }
 
     /// The runs waiting, with their bytes.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
-        let bytes = |run: &Run| &self.buffer[run.bytes.clone()];
+    pub(super) fn runs(&self) -> impl Iterator<Item = (&Run<D>, &[u8])> {
+        let bytes = |run: &Run<D>| &self.buffer[run.bytes.clone()];
         self.runs.iter().map(move |run| (run, bytes(run)))
+    }
+
+    /// Bytes waiting.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Everything is sent.
@@ -64,13 +73,13 @@ impl Outbox {
     }
 }
 
-impl Run {
+impl<D: Copy + PartialEq> Run<D> {
     /// Whether a datagram can be the next of the run.
-    fn takes(&self, client: &Client, len: usize) -> bool {
+    fn takes(&self, destination: D, len: usize) -> bool {
         let bytes = self.bytes.len();
-        // A shorter one has ended the run.
-        let is_open = bytes.is_multiple_of(self.segment_size);
-        self.client == *client
+        // A shorter one has ended the run; an empty one has no place in it.
+        let is_open = len > 0 && self.segment_size > 0 && bytes.is_multiple_of(self.segment_size);
+        self.destination == destination
             && is_open
             && len <= self.segment_size
             && bytes / self.segment_size < MAX_SEGMENTS
@@ -81,48 +90,54 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Transport;
 
-    fn client(port: u16) -> Client {
-        Client {
-            transport: Transport::Udp,
-            server: ([127, 0, 0, 1], 3478).into(),
-            address: ([127, 0, 0, 1], port).into(),
-        }
-    }
-
-    fn push(outbox: &mut Outbox, port: u16, len: usize) {
+    fn push(outbox: &mut Outbox<u8>, destination: u8, len: usize) {
         outbox.push(|buffer| {
-            buffer.resize(buffer.len() + len, port as u8);
-            Some(client(port))
+            buffer.resize(buffer.len() + len, destination);
+            Some(destination)
         });
     }
 
-    fn runs(outbox: &Outbox) -> Vec<(u16, usize, usize)> {
+    fn runs(outbox: &Outbox<u8>) -> Vec<(u8, usize, usize)> {
         let runs = outbox.runs();
         runs.map(|(run, bytes)| {
-            let port = run.client.address.port();
-            assert!(bytes.iter().all(|&b| u16::from(b) == port));
-            (port, run.segment_size, bytes.len())
+            assert!(bytes.iter().all(|&b| b == run.destination));
+            (run.destination, run.segment_size, bytes.len())
         })
         .collect()
     }
 
     #[test]
-    fn equal_datagrams_to_one_client_make_a_run() {
-        let mut outbox = Outbox::default();
-        for (port, len) in [(1, 9), (1, 9), (1, 5), (1, 9), (1, 10), (2, 10), (1, 10)] {
-            push(&mut outbox, port, len);
+    fn equal_datagrams_to_one_destination_make_a_run() {
+        let mut outbox = Outbox::new();
+        for (to, len) in [
+            (1, 9),
+            (1, 9),
+            (1, 5),
+            (1, 9),
+            (1, 10),
+            (2, 10),
+            (2, 0),
+            (2, 9),
+        ] {
+            push(&mut outbox, to, len);
         }
-        let expected = [(1, 9, 23), (1, 9, 9), (1, 10, 10), (2, 10, 10), (1, 10, 10)];
+        let expected = [
+            (1, 9, 23),
+            (1, 9, 9),
+            (1, 10, 10),
+            (2, 10, 10),
+            (2, 0, 0),
+            (2, 9, 9),
+        ];
         assert_eq!(runs(&outbox), expected);
         outbox.clear();
         assert_eq!(runs(&outbox), []);
     }
 
     #[test]
-    fn runs_are_bounded_and_what_has_no_client_is_taken_back() {
-        let mut outbox = Outbox::default();
+    fn runs_are_bounded_and_what_has_no_destination_is_taken_back() {
+        let mut outbox = Outbox::new();
         for _ in 0..65 {
             push(&mut outbox, 1, 10);
         }

@@ -6,33 +6,29 @@
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,
     sockopt::{Ipv4RecvErr, Ipv6RecvErr},
 };
-use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use tokio::net::UdpSocket;
 
+use super::datagram::{self, Batch, DatagramSocket};
 use crate::machine::Icmp;
 
-/// Datagrams received before other sockets have their turn.
-const BUDGET: usize = 32;
+/// Errors taken at once.
+const MAX_ERRORS: usize = 32;
 
 /// Room for the control messages of one error, in bytes: a `sock_extended_err` and an address.
 const CONTROL_LEN: usize = 256;
 
-/// What may come between two datagrams to be sent: errors for earlier ones.
-const MAX_ERRORS: usize = 8;
+/// How often a send is tried: each time, an error for an earlier one may be told instead.
+const MAX_ATTEMPTS: usize = 4;
 
 /// A bound relay socket.
 #[derive(Debug)]
-pub(super) struct RelaySocket {
-    io: UdpSocket,
-    waker: Waker,
-}
+pub(super) struct RelaySocket(DatagramSocket);
 
 /// What a relay socket has received.
 pub(super) enum Received<'a> {
@@ -45,68 +41,41 @@ pub(super) enum Received<'a> {
 impl RelaySocket {
     /// Binds a socket; within a tokio runtime. `waker` is woken when there is something to receive.
     pub(super) fn bind(address: SocketAddr, dont_fragment: bool, waker: Waker) -> io::Result<Self> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+        let socket = datagram::unbound(address)?;
         match address {
-            SocketAddr::V4(_) => {
-                setsockopt(&socket, Ipv4RecvErr, &true)?;
-                if dont_fragment {
-                    sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
-                }
-            }
-            SocketAddr::V6(_) => {
-                socket.set_only_v6(true)?;
-                setsockopt(&socket, Ipv6RecvErr, &true)?;
-                if dont_fragment {
-                    sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?;
-                }
-            }
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
         }
-        socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        Ok(RelaySocket {
-            io: UdpSocket::from_std(socket.into())?,
-            waker,
-        })
+        let socket = DatagramSocket::new(socket.into(), dont_fragment, waker)?;
+        Ok(RelaySocket(socket))
     }
 
-    /// Receives what is there, within a budget, and gives it to `handle`. Wakes itself if there may
-    /// be more.
-    pub(super) fn receive(&self, buffer: &mut [u8], mut handle: impl FnMut(Received<'_>)) {
-        for _ in 0..BUDGET {
-            match self.io.try_recv_from(buffer) {
-                Ok((len, from)) => handle(Received::Datagram(from, &buffer[..len])),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut context = Context::from_waker(&self.waker);
-                    match self.io.poll_recv_ready(&mut context) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Pending | Poll::Ready(Err(_)) => return,
-                    }
-                }
-                Err(_) => {
-                    self.receive_errors(&mut handle);
-                }
-            }
+    /// Receives what is there, up to one batch.
+    pub(super) fn receive(&self, batch: &mut Batch, mut handle: impl FnMut(Received<'_>)) {
+        let received = self.0.receive(batch, |arrival, datagram| {
+            handle(Received::Datagram(arrival.from, datagram));
+        });
+        if received.is_err() {
+            self.receive_errors(&mut handle);
         }
-        self.waker.wake_by_ref();
     }
 
-    /// Sends a datagram. What the kernel does not take is lost, like any datagram.
+    /// Sends datagrams of `segment_size` bytes, but for the last which may be shorter. What the
+    /// kernel does not take is lost, like any datagram.
     pub(super) fn send(
         &self,
         to: SocketAddr,
-        payload: &[u8],
+        segment_size: usize,
+        bytes: &[u8],
         mut handle: impl FnMut(Received<'_>),
     ) {
-        for _ in 0..MAX_ERRORS {
-            match self.io.try_send_to(payload, to) {
-                // An error for an earlier one is told in place of sending this one.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    if !self.receive_errors(&mut handle) {
-                        return;
-                    }
+        for bytes in self.0.pieces(segment_size, bytes) {
+            for _ in 0..MAX_ATTEMPTS {
+                let sent = self.0.send(None, to, segment_size, bytes);
+                if sent.is_ok() || !self.receive_errors(&mut handle) {
+                    break;
                 }
-                Ok(_) | Err(_) => return,
             }
         }
     }
@@ -114,7 +83,7 @@ impl RelaySocket {
     /// Takes ICMP errors from the socket's queue; whether there were any.
     fn receive_errors(&self, handle: &mut impl FnMut(Received<'_>)) -> bool {
         let mut found = false;
-        for _ in 0..BUDGET {
+        for _ in 0..MAX_ERRORS {
             let Some(error) = self.receive_error() else {
                 break;
             };
@@ -131,8 +100,12 @@ impl RelaySocket {
         let (mut payload, mut control) = ([0; 1], [0; CONTROL_LEN]);
         let mut slices = [IoSliceMut::new(&mut payload)];
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let message =
-            recvmsg::<SockaddrStorage>(self.io.as_raw_fd(), &mut slices, Some(&mut control), flags);
+        let message = recvmsg::<SockaddrStorage>(
+            self.0.io.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            flags,
+        );
         let message = message.ok()?;
         // Where the datagram was to go.
         let peer = message.address.and_then(|address| {
@@ -172,6 +145,8 @@ mod tests {
 
     use std::time::Duration;
 
+    use tokio::net::UdpSocket;
+
     use super::*;
     use crate::net::ready::ReadySet;
 
@@ -186,8 +161,8 @@ mod tests {
             let socket = RelaySocket::bind(address, true, ready.add(0)).unwrap();
             let mut errors = Vec::new();
             for _ in 0..3 {
-                socket.io.writable().await.unwrap();
-                socket.send(peer, b"hello", |received| {
+                socket.0.io.writable().await.unwrap();
+                socket.send(peer, 5, b"hello", |received| {
                     if let Received::Error(peer, icmp) = received {
                         errors.push((peer, icmp.kind, icmp.code, icmp.mtu));
                     }
@@ -204,15 +179,15 @@ mod tests {
         let ready = ReadySet::new();
         let address = "127.0.0.1:0".parse().unwrap();
         let socket = RelaySocket::bind(address, false, ready.add(1)).unwrap();
-        let to = socket.io.local_addr().unwrap();
+        let to = socket.0.io.local_addr().unwrap();
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (mut buffer, mut seen) = ([0; 1500], 0);
+        let (mut batch, mut seen) = (Batch::new(), 0);
         for n in 0..100_usize {
             peer.send_to(&vec![n as u8; n], to).unwrap();
         }
         while seen < 100 {
             assert_eq!(ready.next().await, 1);
-            socket.receive(&mut buffer, |received| {
+            socket.receive(&mut batch, |received| {
                 let Received::Datagram(from, bytes) = received else {
                     panic!("no errors here");
                 };
@@ -220,6 +195,23 @@ mod tests {
                 assert_eq!(bytes, vec![seen as u8; seen]);
                 seen += 1;
             });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_arrives_as_the_datagrams_it_is() {
+        let ready = ReadySet::new();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let socket = RelaySocket::bind(address, false, ready.add(1)).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.0.io.writable().await.unwrap();
+        let bytes: Vec<u8> = (0..150_u32).map(|n| n as u8 / 10).collect();
+        let to = peer.local_addr().unwrap();
+        socket.send(to, 10, &bytes[..145], |_| panic!("no errors here"));
+        let mut buffer = [0; 100];
+        for n in 0..15 {
+            let len = peer.recv(&mut buffer).await.unwrap();
+            assert_eq!(buffer[..len], vec![n; if n == 14 { 5 } else { 10 }]);
         }
     }
 }

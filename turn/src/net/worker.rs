@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::listener::{Batch, Listener};
+use super::datagram::Batch;
+use super::listener::Listener;
 use super::outbox::Outbox;
 use super::ready::ReadySet;
 use super::relay_socket::{Received, RelaySocket};
@@ -21,8 +22,8 @@ use crate::machine::{Counters, Output, RelayId, Turn};
 /// Sockets looked at, and stream messages taken, in one turn.
 const BUDGET: usize = 64;
 
-/// Longest datagram, in bytes.
-const MAX_DATAGRAM: usize = 65_535;
+/// Bytes gathered before they are sent, so that memory is bounded.
+const MAX_GATHERED: usize = 512 * 1024;
 
 /// How long the timer sleeps at most; longer would do as well.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
@@ -65,8 +66,8 @@ pub(super) struct Worker {
     /// Drops of streams that are gone.
     stream_drops: u64,
     batch: Batch,
-    datagram: Vec<u8>,
-    outbox: Outbox,
+    to_clients: Outbox<Client>,
+    to_peers: Outbox<(RelayId, SocketAddr)>,
     inbox: mpsc::Receiver<StreamEvent>,
     commands: mpsc::UnboundedReceiver<Command>,
 }
@@ -91,8 +92,8 @@ impl Worker {
             streams: HashMap::new(),
             stream_drops: 0,
             batch: Batch::new(),
-            datagram: vec![0; MAX_DATAGRAM],
-            outbox: Outbox::default(),
+            to_clients: Outbox::new(),
+            to_peers: Outbox::new(),
             inbox,
             commands,
         })
@@ -133,27 +134,30 @@ impl Worker {
             }
             // What a packet has asked for comes before the next packet.
             self.do_outputs(now);
+            if self.to_clients.len() + self.to_peers.len() > MAX_GATHERED {
+                self.flush();
+            }
             next = self.ready.take();
         }
     }
 
     fn receive_from_clients(&mut self, now: Instant, n: usize) {
-        let (turn, relays) = (&mut self.turn, &mut self.relays);
+        let (turn, to_peers) = (&mut self.turn, &mut self.to_peers);
         let Some(listener) = self.listeners.get(n) else {
             return;
         };
         listener.receive(&mut self.batch, |client, datagram| {
-            forward(now, turn, relays, client, datagram);
+            forward(now, turn, to_peers, client, datagram);
         });
     }
 
     fn receive_from_peers(&mut self, now: Instant, relay: RelayId) {
-        let (turn, outbox, streams) = (&mut self.turn, &mut self.outbox, &self.streams);
+        let (turn, outbox, streams) = (&mut self.turn, &mut self.to_clients, &self.streams);
         // One that has been closed may still be queued.
         let Some(socket) = self.relays.get(&relay) else {
             return;
         };
-        socket.receive(&mut self.datagram, |received| match received {
+        socket.receive(&mut self.batch, |received| match received {
             Received::Error(peer, icmp) => turn.handle_icmp(now, relay, peer, icmp),
             Received::Datagram(peer, payload) => outbox.push(|buffer| {
                 let start = buffer.len();
@@ -178,8 +182,7 @@ impl Worker {
                     self.streams.insert(client, outgoing);
                 }
                 Some(StreamEvent::Message(client, message)) => {
-                    let (turn, relays) = (&mut self.turn, &mut self.relays);
-                    forward(now, turn, relays, &client, &message);
+                    forward(now, &mut self.turn, &mut self.to_peers, &client, &message);
                 }
                 Some(StreamEvent::Closed(client)) => {
                     let outgoing = self.streams.remove(&client);
@@ -254,7 +257,7 @@ impl Worker {
 
     fn send(&mut self, now: Instant, client: Client, message: Vec<u8>) {
         match client.transport {
-            Transport::Udp => self.outbox.push(|buffer| {
+            Transport::Udp => self.to_clients.push(|buffer| {
                 buffer.extend_from_slice(&message);
                 Some(client)
             }),
@@ -274,19 +277,26 @@ impl Worker {
 
     /// Sends all that has gathered.
     fn flush(&mut self) {
-        self.do_outputs(Instant::now());
-        for (run, bytes) in self.outbox.runs() {
-            let server = run.client.server;
-            let listener = self.listeners.iter().find(|listener| {
-                let own = listener.address();
-                let is_same = own.ip() == server.ip() || own.ip().is_unspecified();
-                is_same && own.port() == server.port() && own.is_ipv4() == server.is_ipv4()
-            });
-            if let Some(listener) = listener {
-                listener.send(run, bytes);
+        let now = Instant::now();
+        for (run, bytes) in self.to_peers.runs() {
+            let (relay, peer) = run.destination;
+            if let Some(socket) = self.relays.get(&relay) {
+                socket.send(peer, run.segment_size, bytes, |received| {
+                    if let Received::Error(peer, icmp) = received {
+                        self.turn.handle_icmp(now, relay, peer, icmp);
+                    }
+                });
             }
         }
-        self.outbox.clear();
+        self.to_peers.clear();
+        self.do_outputs(now);
+        for (run, bytes) in self.to_clients.runs() {
+            let client = &run.destination;
+            if let Some(listener) = self.listeners.iter().find(|l| l.is_of(client)) {
+                listener.send(client, run.segment_size, bytes);
+            }
+        }
+        self.to_clients.clear();
     }
 
     /// The time, of which the protocol is told too.
@@ -300,22 +310,18 @@ impl Worker {
     }
 }
 
-/// Hands a client's packet in, and sends on what is to be relayed.
+/// Hands a client's packet in, and gathers what is to be relayed.
 fn forward(
     now: Instant,
     turn: &mut Turn,
-    relays: &mut HashMap<RelayId, RelaySocket>,
+    to_peers: &mut Outbox<(RelayId, SocketAddr)>,
     client: &Client,
     packet: &[u8],
 ) {
-    let Some(forward) = turn.handle_client(now, client, packet) else {
-        return;
-    };
-    if let Some(socket) = relays.get(&forward.relay) {
-        socket.send(forward.peer, forward.payload, |received| {
-            if let Received::Error(peer, icmp) = received {
-                turn.handle_icmp(now, forward.relay, peer, icmp);
-            }
+    if let Some(forward) = turn.handle_client(now, client, packet) {
+        to_peers.push(|buffer| {
+            buffer.extend_from_slice(forward.payload);
+            Some((forward.relay, forward.peer))
         });
     }
 }
