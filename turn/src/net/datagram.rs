@@ -8,6 +8,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 
+use nix::libc;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::io::Interest;
@@ -143,12 +144,43 @@ impl DatagramSocket {
         matches!(self.io.poll_recv_ready(&mut context), Poll::Ready(Ok(())))
     }
 
+    /// Cuts a run of such segments into what [`send`](Self::send) takes at once.
+    pub(super) fn pieces<'a>(
+        &self,
+        segment_size: usize,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let most = segment_size.max(1) * self.state.max_gso_segments().max(1);
+        // `chunks` would leave out an empty datagram.
+        let empty = bytes.is_empty().then_some(bytes);
+        empty.into_iter().chain(bytes.chunks(most))
+    }
+
     /// Sends datagrams of `segment_size` bytes, but for the last which may be shorter. What the
     /// kernel has no room for is lost.
     ///
     /// # Errors
-    /// When they, or an earlier one, could not be sent.
+    /// When an earlier datagram could not be delivered, which is told in place of sending these.
     pub(super) fn send(
+        &self,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        segment_size: usize,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let sent = self.send_at_once(from, to, segment_size, bytes);
+        let refused = sent.as_ref().err().and_then(io::Error::raw_os_error);
+        if bytes.len() > segment_size && matches!(refused, Some(libc::EMSGSIZE | libc::EINVAL)) {
+            // The kernel does not segment what is longer than the path's MTU.
+            for datagram in bytes.chunks(segment_size) {
+                let _ = self.send_at_once(from, to, segment_size, datagram);
+            }
+            return Ok(());
+        }
+        sent
+    }
+
+    fn send_at_once(
         &self,
         from: Option<IpAddr>,
         to: SocketAddr,
@@ -170,16 +202,33 @@ impl DatagramSocket {
             other => other,
         }
     }
+}
 
-    /// Cuts a run of such segments into what [`send`](Self::send) takes at once.
-    pub(super) fn pieces<'a>(
-        &self,
-        segment_size: usize,
-        bytes: &'a [u8],
-    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let most = segment_size.max(1) * self.state.max_gso_segments().max(1);
-        // `chunks` would leave out an empty datagram.
-        let empty = bytes.is_empty().then_some(bytes);
-        empty.into_iter().chain(bytes.chunks(most))
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::net::ready::ReadySet;
+
+    #[tokio::test]
+    async fn datagrams_longer_than_the_mtu_are_sent_one_by_one() {
+        let ready = ReadySet::new();
+        let bound = unbound("127.0.0.1:0".parse().unwrap()).unwrap();
+        bound
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let socket = DatagramSocket::new(bound.into(), false, ready.add(1)).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = peer.local_addr().unwrap();
+        socket.io.writable().await.unwrap();
+        // Together they are more than an IP packet holds.
+        let bytes = [vec![1; 40_000], vec![2; 40_000]].concat();
+        socket.send(None, to, 40_000, &bytes).unwrap();
+        let mut buffer = vec![0; 65_536];
+        for n in 1..=2 {
+            let len = peer.recv(&mut buffer).await.unwrap();
+            assert!(len == 40_000 && buffer[..len].iter().all(|&b| b == n));
+        }
     }
 }
