@@ -19,21 +19,28 @@ use crate::nonce::Nonces;
 const ALGORITHMS: [u8; 4] = [0, 2, 0, 0];
 
 /// Who sent a request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) username: Arc<str>,
     /// Whose quota it is, and what is revoked.
     pub(crate) account: Arc<str>,
-    /// What requests are verified with.
-    key: IntegrityKey,
+    /// The key is made from it when it is needed: kept ready, it would be half of an allocation.
+    password: Arc<str>,
     algorithm: IntegrityAlgorithm,
 }
 
-impl Identity {
-    /// What answers are signed with.
-    pub(crate) fn key(&self) -> (&IntegrityKey, IntegrityAlgorithm) {
-        (&self.key, self.algorithm)
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Passwords are not for logs.
+        write!(f, "Identity({})", self.username)
     }
+}
+
+/// What requests are verified, and answers signed with.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) key: IntegrityKey,
+    pub(crate) algorithm: IntegrityAlgorithm,
 }
 
 /// Why a request is not accepted.
@@ -70,7 +77,7 @@ impl Authenticator {
         client: &Client,
         request: &Incoming<'_>,
         known: Option<&Identity>,
-    ) -> Result<Identity, Refusal> {
+    ) -> Result<(Identity, Key), Refusal> {
         let fields = &request.fields;
         if !fields.has_integrity {
             return Err(Refusal::Unauthenticated);
@@ -97,9 +104,22 @@ impl Authenticator {
                 .look_up(unix_now, request, algorithm)
                 .ok_or(Refusal::Unauthenticated)?,
         };
-        match request.is_signed_with(&identity.key) {
-            true => Ok(identity),
+        let key = self.key(&identity);
+        match request.is_signed_with(&key.key) {
+            true => Ok((identity, key)),
             false => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    /// What answers to somebody are signed with.
+    pub(crate) fn key(&self, identity: &Identity) -> Key {
+        let (username, password) = (&identity.username, &identity.password);
+        let realm = self.users.realm().to_owned();
+        let credentials =
+            LongTermKeyCredentials::new(username.to_string(), password.to_string(), realm);
+        Key {
+            key: credentials.make_key(identity.algorithm),
+            algorithm: identity.algorithm,
         }
     }
 
@@ -114,12 +134,10 @@ impl Authenticator {
             (None, Some(hash)) => self.users.find_hashed(unix_now, hash)?,
             (None, None) => return None,
         };
-        let (username, realm) = (user.username.to_owned(), self.users.realm().to_owned());
-        let password = user.password.into_owned();
         Some(Identity {
             username: user.username.into(),
             account: user.account.into(),
-            key: LongTermKeyCredentials::new(username, password, realm).make_key(algorithm),
+            password: user.password.as_ref().into(),
             algorithm,
         })
     }

@@ -198,7 +198,7 @@ impl Turn {
         };
         if let Some(pending) = allocation.pending.take() {
             let reply = Reply::error(pending.reply_to, Code::InsufficientCapacity);
-            let reply = reply.finish(Some(allocation.identity.key()));
+            let reply = reply.finish(Some(&self.auth.key(&allocation.identity)));
             let client = allocation.client;
             self.send(client, reply);
         }
@@ -262,7 +262,7 @@ impl Turn {
         };
         let client = allocation.client;
         let reply = self.allocated(now, pending.reply_to, allocation);
-        let reply = reply.finish(Some(allocation.identity.key()));
+        let reply = reply.finish(Some(&self.auth.key(&allocation.identity)));
         self.outputs.push_back(Output::Opened { client });
         self.send(client, reply);
     }

@@ -331,14 +331,14 @@ impl Turn {
         let unix_now = self.unix_now(now);
         match self.auth.verify(now, unix_now, client, request, known) {
             Err(refusal) => self.refuse(now, client, request, refusal),
-            Ok(identity) => {
+            Ok((identity, key)) => {
                 let result = self.authenticated(now, client, request, &identity, id);
                 let reply = match result {
                     Ok(reply) => reply,
                     Err(code) => Some(self.error(request, code)),
                 };
                 if let Some(reply) = reply {
-                    self.send(*client, reply.finish(Some(identity.key())));
+                    self.send(*client, reply.finish(Some(&key)));
                 }
             }
         }

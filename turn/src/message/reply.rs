@@ -9,10 +9,11 @@ use stun_types::attribute::{
     ErrorCode, RawAttribute, Software, UnknownAttributes, XorSocketAddr,
 };
 use stun_types::message::{
-    IntegrityAlgorithm, IntegrityKey, Message, MessageClass, MessageHeader, MessageType,
-    MessageWrite, MessageWriteExt, MessageWriteMutSlice, MessageWriteVec, Method, StunWriteError,
-    TransactionId,
+    Message, MessageClass, MessageHeader, MessageType, MessageWrite, MessageWriteExt,
+    MessageWriteMutSlice, MessageWriteVec, Method, StunWriteError, TransactionId,
 };
+
+use crate::auth::Key;
 
 use super::{ADDRESS_ERROR_CODE, Code, DATA_METHOD, Family, XOR_PEER_ADDRESS};
 
@@ -85,18 +86,15 @@ impl Reply {
     }
 
     /// The bytes, signed if there is a key; `None` only if an attribute is too long for STUN.
-    pub(crate) fn finish(
-        self,
-        key: Option<(&IntegrityKey, IntegrityAlgorithm)>,
-    ) -> Option<Vec<u8>> {
+    pub(crate) fn finish(self, key: Option<&Key>) -> Option<Vec<u8>> {
         let to = self.to;
         let (mut written, mut message) = match key {
             // Those who have proven nothing are not told, and not sent more than they need.
             None => (self.result, self.message),
-            Some((key, algorithm)) => {
+            Some(key) => {
                 let reply = self.bytes(Software::TYPE, SOFTWARE.as_bytes());
                 let mut message = reply.message;
-                let signed = message.add_message_integrity_with_key(key, algorithm);
+                let signed = message.add_message_integrity_with_key(&key.key, key.algorithm);
                 (reply.result.and(signed), message)
             }
         };

@@ -7,6 +7,7 @@ use stun_types::message::{
 };
 
 use super::*;
+use crate::auth::Key;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -103,7 +104,6 @@ fn rfc_5769_long_term_vector() {
 fn an_answer_has_what_its_request_and_its_client_need() {
     let packet = bytes(REQUEST);
     let to = Incoming::parse(&packet).unwrap().reply_to();
-    let key = ShortTermCredentials::new("secret".into()).make_key();
     let credentials: MessageIntegrityCredentials =
         ShortTermCredentials::new("secret".into()).into();
     let unsigned = Reply::error(to, Code::AllocationMismatch)
@@ -111,9 +111,10 @@ fn an_answer_has_what_its_request_and_its_client_need() {
         .unwrap();
     assert_eq!(unsigned.len(), 20 + 8 + 8, "code and fingerprint");
     for algorithm in [IntegrityAlgorithm::Sha1, IntegrityAlgorithm::Sha256] {
+        let key = ShortTermCredentials::new("secret".into()).make_key();
         let signed = Reply::success(to)
             .address(XOR_RELAYED_ADDRESS, "192.0.2.1:5".parse().unwrap())
-            .finish(Some((&key, algorithm)))
+            .finish(Some(&Key { key, algorithm }))
             .unwrap();
         let message = Message::from_bytes(&signed).unwrap();
         assert_eq!(message.validate_integrity(&credentials).unwrap(), algorithm);
