@@ -335,6 +335,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_user_allocations = v),
     },
     Setting {
+        key: "turn.max_address_allocations",
+        default: "240",
+        expected: "a number, 1 or more",
+        help: "Most relay allocations from one address at once, which an office may share",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_address_allocations = v),
+    },
+    Setting {
+        key: "turn.max_unauthenticated",
+        default: "100",
+        expected: "a number, 1 or more",
+        help: "Most answers a second to one address that has not signed in",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_unauthenticated = v),
+    },
+    Setting {
         key: "turn.max_user_mbits",
         default: "50",
         expected: "a number of megabits a second, 1 or more",

@@ -35,6 +35,8 @@ pub(crate) struct Turn {
     pub(crate) deny: Vec<Cidr>,
     pub(crate) max_allocations: u32,
     pub(crate) max_user_allocations: u32,
+    pub(crate) max_address_allocations: u32,
+    pub(crate) max_unauthenticated: u32,
     pub(crate) max_user_mbits: u32,
 }
 
@@ -55,6 +57,8 @@ impl Default for Turn {
             deny: net.deny,
             max_allocations: net.limits.allocations,
             max_user_allocations: net.limits.allocations_per_user,
+            max_address_allocations: net.limits.allocations_per_address,
+            max_unauthenticated: net.limits.unauthenticated_answers,
             max_user_mbits: (net.limits.bytes_per_second_per_user / MEGABIT) as u32,
         }
     }
@@ -97,6 +101,8 @@ impl Config {
             limits: Limits {
                 allocations: turn.max_allocations,
                 allocations_per_user: turn.max_user_allocations,
+                allocations_per_address: turn.max_address_allocations,
+                unauthenticated_answers: turn.max_unauthenticated,
                 bytes_per_second_per_user: MEGABIT * u64::from(turn.max_user_mbits),
                 ..Limits::default()
             },

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::limit::subscriber;
+use crate::limit::{DEFAULT_MAX_ANSWERS, subscriber};
 
 /// How long a full bandwidth quota may be saved up for, in seconds: a key frame, or what a stalled
 /// network lets go together.
@@ -34,6 +34,8 @@ pub struct Limits {
     pub bytes_per_second_per_address: u64,
     /// Payload relayed in total, in bytes a second.
     pub bytes_per_second: u64,
+    /// Answers a second to one address that has proven nothing.
+    pub unauthenticated_answers: u32,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             bytes_per_second_per_user: 6_250_000,
             bytes_per_second_per_address: 62_500_000,
             bytes_per_second: 1_250_000_000,
+            unauthenticated_answers: DEFAULT_MAX_ANSWERS,
         }
     }
 }

@@ -185,7 +185,7 @@ impl Turn {
         Turn {
             auth: Authenticator::new(users, &nonce_key, now, NONCE_LIFETIME),
             quotas: Quotas::new(settings.limits),
-            limit: RateLimit::default(),
+            limit: RateLimit::new(settings.limits.unauthenticated_answers),
             rng,
             ports,
             allocations: Table::default(),

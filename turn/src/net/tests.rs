@@ -192,6 +192,18 @@ async fn a_call_over_each_way() {
 }
 
 #[tokio::test]
+async fn a_wildcard_answers_from_the_address_that_was_asked() {
+    let mut config = config();
+    config.udp = vec!["0.0.0.0:0".parse().unwrap()];
+    let (mut addresses, _) = start(config);
+    for host in ["127.0.0.1", "127.0.0.2"] {
+        addresses.udp[0].set_ip(host.parse().unwrap());
+        // A connected socket takes answers from there only.
+        call(&mut over_udp(&addresses).await).await;
+    }
+}
+
+#[tokio::test]
 async fn bursts_arrive_whole_and_in_order() {
     let (addresses, _) = start(config());
     let mut alice = over_udp(&addresses).await;

@@ -195,3 +195,16 @@ fn who_has_proven_nothing_is_answered_briefly_and_a_hundred_times_a_second() {
         "nothing is kept of them"
     );
 }
+
+#[test]
+fn how_many_answers_they_get_can_be_set() {
+    for max in [0, 1, 1000] {
+        let mut settings = settings();
+        settings.limits.unauthenticated_answers = max;
+        let mut world = World::with(settings);
+        let mut caller = Caller::new("mallory", "203.0.113.1:1000");
+        let packet = caller.unsigned(ALLOCATE, &[]);
+        let answers = (0..1001).filter_map(|_| world.exchange(&caller.client, &packet));
+        assert_eq!(answers.count(), max as usize);
+    }
+}
