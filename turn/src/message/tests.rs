@@ -9,6 +9,16 @@ use stun_types::message::{
 use super::*;
 use crate::auth::Key;
 
+/// RFC 8489 appendix B.1 as its verified erratum has it, with PASSWORD-ALGORITHM.
+const LONG_TERM_SHA256: &str = "
+    00010090 2112a442 78ad3433 c6ad72c0 29da412e
+    001e0020 4a3cf38f ef6992bd a952c678 0417da0f 24819415 569e60b2 05c46e41 407f1704
+    00150029 6f624d61 744a6f73 32414141 43662f2f 3439396b 39353464 364f4c33 346f4c39
+             46535476 79363473 41000000
+    0014000b 6578616d 706c652e 6f726700
+    001d0004 00020000
+    001c0020 b5c7bf00 5b6c52a2 1c51c5e8 92f81924 136296cb 927c4314 9309278c c6518e65";
+
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits
@@ -98,6 +108,22 @@ fn rfc_5769_long_term_vector() {
     );
     assert!(request.is_signed_with(&credentials.make_key(IntegrityAlgorithm::Sha1)));
     assert!(!request.is_signed_with(&credentials.make_key(IntegrityAlgorithm::Sha256)));
+}
+
+#[test]
+fn rfc_8489_sha_256_vector() {
+    let packet = bytes(LONG_TERM_SHA256);
+    let request = Incoming::parse(&packet).unwrap();
+    let hash = Userhash::compute("マトリックス", "example.org");
+    assert_eq!(request.fields.userhash, Some(&hash));
+    assert_eq!(request.fields.password_algorithm, Some(&[0, 2, 0, 0][..]));
+    let credentials = LongTermKeyCredentials::new(
+        "マトリックス".into(),
+        "TheMatrIX".into(),
+        "example.org".into(),
+    );
+    assert!(request.is_signed_with(&credentials.make_key(IntegrityAlgorithm::Sha256)));
+    assert!(!request.is_signed_with(&credentials.make_key(IntegrityAlgorithm::Sha1)));
 }
 
 #[test]
