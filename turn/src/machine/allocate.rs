@@ -150,14 +150,12 @@ impl Turn {
         let Some(allocation) = self.allocations.get_mut(relay.id) else {
             return;
         };
-        let (Some(pending), Some(port)) = (
-            &mut allocation.pending,
-            &mut allocation.relays[relay.family as usize],
-        ) else {
+        let has_port = allocation.relays[relay.family as usize].is_some();
+        let Some(pending) = allocation.pending.as_mut().filter(|_| has_port) else {
             return;
         };
         if is_bound {
-            port.is_bound = true;
+            self.allocations.set_bound(relay);
             self.finish_if_bound(now, relay.id);
             return;
         }

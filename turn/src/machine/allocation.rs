@@ -88,6 +88,8 @@ pub(super) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_client: HashMap<Client, Id>,
+    /// Bound relay ports.
+    by_port: HashMap<(Family, u16), Id>,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,29 @@ impl Table {
         self.free.push(id.slot);
         self.by_client.remove(&allocation.client);
         Some(*allocation)
+    }
+
+    /// Says that a relay port is bound, and can be found.
+    pub(super) fn set_bound(&mut self, relay: RelayId) {
+        let Some(allocation) = self.get_mut(relay.id) else {
+            return;
+        };
+        if let Some(port) = &mut allocation.relays[relay.family as usize] {
+            port.is_bound = true;
+            let port = port.port;
+            self.by_port.insert((relay.family, port), relay.id);
+        }
+    }
+
+    /// Says that a relay port is bound no longer.
+    pub(super) fn set_unbound(&mut self, family: Family, port: u16) {
+        self.by_port.remove(&(family, port));
+    }
+
+    /// The relay that is bound to a port.
+    pub(super) fn relay_at(&self, family: Family, port: u16) -> Option<RelayId> {
+        let id = *self.by_port.get(&(family, port))?;
+        Some(RelayId { id, family })
     }
 
     /// Those that belong to an account.

@@ -273,6 +273,25 @@ impl Turn {
         self.settings.policy.own_media = addresses;
     }
 
+    /// The relay address of this name outside: where what is sent to it, in this process, belongs.
+    #[must_use]
+    pub fn relay_at(&self, public: SocketAddr) -> Option<RelayId> {
+        let family = Family::of(public.ip());
+        let (address, _) = self.ports[family as usize].as_ref()?;
+        let is_ours = address.public == public.ip();
+        let relay = self.allocations.relay_at(family, public.port());
+        relay.filter(|_| is_ours)
+    }
+
+    /// What a relay address is called outside.
+    #[must_use]
+    pub fn public_address(&self, relay: RelayId) -> Option<SocketAddr> {
+        let (address, _) = self.ports[relay.family as usize].as_ref()?;
+        let allocation = self.allocations.get(relay.id)?;
+        let port = allocation.relays[relay.family as usize]?.port;
+        Some(SocketAddr::new(address.public, port))
+    }
+
     /// Counts since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -450,6 +469,7 @@ impl Turn {
     }
 
     fn give_port(&mut self, family: Family, port: u16) {
+        self.allocations.set_unbound(family, port);
         if let Some((_, ports)) = &mut self.ports[family as usize] {
             ports.give(port);
         }

@@ -8,6 +8,7 @@ mod accept;
 mod config;
 mod datagram;
 mod listener;
+mod media;
 mod outbox;
 mod queue;
 mod ready;
@@ -16,7 +17,7 @@ mod stream;
 mod tls;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -31,9 +32,11 @@ use crate::machine::{Settings, Turn};
 use crate::policy::PeerPolicy;
 
 use accept::Doorkeeper;
-use worker::{Command, Worker};
+use media::MediaLink;
+use worker::{Command, Inboxes, Worker};
 
 pub use config::{Config, Error};
+pub use media::MediaPacket;
 pub use tls::tls_from_files;
 pub use worker::Snapshot;
 
@@ -49,6 +52,9 @@ pub struct Server {
     addresses: Addresses,
     handle: Handle,
     commands: mpsc::UnboundedReceiver<Command>,
+    media: MediaLink,
+    media_sender: mpsc::Sender<MediaPacket>,
+    media_receiver: mpsc::Receiver<MediaPacket>,
 }
 
 /// Where a server listens.
@@ -143,6 +149,7 @@ impl Server {
         }
         let all = [&addresses.udp[..], &addresses.tcp, &addresses.tls].concat();
         let (commands, receiver) = mpsc::unbounded_channel();
+        let (media_sender, media_receiver) = mpsc::channel(media::QUEUE_LEN);
         Ok(Server {
             turn: protocol(&config, &all),
             udp,
@@ -151,7 +158,22 @@ impl Server {
             addresses,
             handle: Handle { commands },
             commands: receiver,
+            media: MediaLink::default(),
+            media_sender,
+            media_receiver,
         })
+    }
+
+    /// Hands what is relayed to this process's own media plane over in memory: into the queue of the
+    /// address it is for, which must be in [`Config::own_media`] too. A full queue loses packets. The
+    /// media plane sends back through the queue that is returned; for relay addresses that are not
+    /// there any more that does nothing.
+    pub fn connect_media(
+        &mut self,
+        queues: HashMap<SocketAddr, mpsc::Sender<MediaPacket>>,
+    ) -> mpsc::Sender<MediaPacket> {
+        self.media = MediaLink::new(queues);
+        self.media_sender.clone()
     }
 
     /// Where it listens.
@@ -171,9 +193,13 @@ impl Server {
     /// # Errors
     /// When the runtime does not take the sockets.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        // Kept, so that the worker's end stays open with no listener for streams.
-        let (inbox, receiver) = mpsc::channel(INBOX_LEN);
-        let worker = Worker::new(self.turn, self.udp, receiver, self.commands)?;
+        let (inbox, streams) = mpsc::channel(INBOX_LEN);
+        let inboxes = Inboxes {
+            streams,
+            media: self.media_receiver,
+            commands: self.commands,
+        };
+        let worker = Worker::new(self.turn, self.udp, self.media, inboxes)?;
         let keeper = Arc::new(Doorkeeper::new(self.max_connections));
         let mut doors = JoinSet::new();
         for (listener, tls) in self.tcp {

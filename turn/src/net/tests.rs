@@ -204,6 +204,51 @@ async fn a_wildcard_answers_from_the_address_that_was_asked() {
 }
 
 #[tokio::test]
+async fn our_own_media_gets_packets_in_memory_and_nobody_else_does() {
+    let mut settings = config();
+    settings.allow.clear();
+    let media: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+    settings.own_media = [media].into();
+    let mut server = Server::bind(settings).unwrap();
+    let (queue, mut packets) = mpsc::channel(8);
+    let back = server.connect_media([(media, queue)].into());
+    let (addresses, handle) = (server.addresses().clone(), server.handle());
+    tokio::spawn(server.run(std::future::pending()));
+    let mut alice = over_udp(&addresses).await;
+    let relay = alice.allocate().await;
+    alice.bind(0x4000, media).await;
+    alice.send(0x4000, b"check").await;
+    let packet = within(packets.recv()).await.unwrap();
+    let expected = MediaPacket {
+        relay,
+        media,
+        payload: b"check".to_vec(),
+    };
+    assert_eq!(packet, expected);
+    let stranger = "127.0.0.1:7001".parse().unwrap();
+    for (from, to) in [(stranger, relay), (media, stranger), (media, relay)] {
+        let answer = MediaPacket {
+            relay: to,
+            media: from,
+            payload: b"answer".to_vec(),
+        };
+        back.send(answer).await.unwrap();
+    }
+    let answer = alice.way.receive().await;
+    assert_eq!(ChannelData::parse(&answer).unwrap().payload, b"answer");
+    for _ in 0..20 {
+        alice.send(0x4000, b"flood").await;
+    }
+    within(async {
+        while handle.snapshot().await.unwrap().media_drops < 12 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(handle.snapshot().await.unwrap().counters.forbidden, 1);
+}
+
+#[tokio::test]
 async fn bursts_arrive_whole_and_in_order() {
     let (addresses, _) = start(config());
     let mut alice = over_udp(&addresses).await;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::datagram::Batch;
 use super::listener::Listener;
+use super::media::{MediaLink, MediaPacket};
 use super::outbox::Outbox;
 use super::ready::ReadySet;
 use super::relay_socket::{Received, RelaySocket};
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub streams: usize,
     /// Messages dropped because stream clients read too slowly.
     pub stream_drops: u64,
+    /// Packets dropped because the media plane's queue was full.
+    pub media_drops: u64,
     /// Everything else since the start.
     pub counters: Counters,
 }
@@ -68,16 +71,24 @@ pub(super) struct Worker {
     batch: Batch,
     to_clients: Outbox<Client>,
     to_peers: Outbox<(RelayId, SocketAddr)>,
-    inbox: mpsc::Receiver<StreamEvent>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    media: MediaLink,
+    inboxes: Inboxes,
+}
+
+/// What others send the worker.
+#[derive(Debug)]
+pub(super) struct Inboxes {
+    pub(super) streams: mpsc::Receiver<StreamEvent>,
+    pub(super) media: mpsc::Receiver<MediaPacket>,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
 impl Worker {
     pub(super) fn new(
         turn: Turn,
         sockets: Vec<std::net::UdpSocket>,
-        inbox: mpsc::Receiver<StreamEvent>,
-        commands: mpsc::UnboundedReceiver<Command>,
+        media: MediaLink,
+        inboxes: Inboxes,
     ) -> std::io::Result<Self> {
         let ready = ReadySet::new();
         let mut listeners = Vec::new();
@@ -94,8 +105,8 @@ impl Worker {
             batch: Batch::new(),
             to_clients: Outbox::new(),
             to_peers: Outbox::new(),
-            inbox,
-            commands,
+            media,
+            inboxes,
         })
     }
 
@@ -113,8 +124,9 @@ impl Worker {
             }
             tokio::select! {
                 token = self.ready.next() => self.handle_ready(token),
-                Some(event) = self.inbox.recv() => self.handle_streams(event),
-                Some(command) = self.commands.recv() => self.handle_command(command),
+                Some(event) = self.inboxes.streams.recv() => self.handle_streams(event),
+                Some(packet) = self.inboxes.media.recv() => self.handle_media(packet),
+                Some(command) = self.inboxes.commands.recv() => self.handle_command(command),
                 () = &mut timer, if armed.is_some() => self.turn.handle_timeout(Instant::now()),
             }
             self.flush();
@@ -142,12 +154,12 @@ impl Worker {
     }
 
     fn receive_from_clients(&mut self, now: Instant, n: usize) {
-        let (turn, to_peers) = (&mut self.turn, &mut self.to_peers);
+        let (turn, media, to_peers) = (&mut self.turn, &mut self.media, &mut self.to_peers);
         let Some(listener) = self.listeners.get(n) else {
             return;
         };
         listener.receive(&mut self.batch, |client, datagram| {
-            forward(now, turn, to_peers, client, datagram);
+            forward(now, turn, media, to_peers, client, datagram);
         });
     }
 
@@ -159,18 +171,27 @@ impl Worker {
         };
         socket.receive(&mut self.batch, |received| match received {
             Received::Error(peer, icmp) => turn.handle_icmp(now, relay, peer, icmp),
-            Received::Datagram(peer, payload) => outbox.push(|buffer| {
-                let start = buffer.len();
-                let client = turn.handle_peer(now, relay, peer, payload, buffer)?;
-                if client.transport == Transport::Udp {
-                    return Some(client);
-                }
-                if let Some(stream) = streams.get(&client) {
-                    stream.data(now, buffer[start..].to_vec());
-                }
-                None
-            }),
+            Received::Datagram(peer, payload) => {
+                let from = (relay, peer);
+                back(now, turn, outbox, streams, from, payload);
+            }
         });
+    }
+
+    fn handle_media(&mut self, first: MediaPacket) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..BUDGET {
+            let Some(packet) = next else {
+                break;
+            };
+            if let Some(relay) = self.turn.relay_at(packet.relay) {
+                let (turn, outbox) = (&mut self.turn, &mut self.to_clients);
+                let from = (relay, packet.media);
+                back(now, turn, outbox, &self.streams, from, &packet.payload);
+            }
+            next = self.inboxes.media.try_recv().ok();
+        }
     }
 
     fn handle_streams(&mut self, first: StreamEvent) {
@@ -182,7 +203,8 @@ impl Worker {
                     self.streams.insert(client, outgoing);
                 }
                 Some(StreamEvent::Message(client, message)) => {
-                    forward(now, &mut self.turn, &mut self.to_peers, &client, &message);
+                    let (turn, media) = (&mut self.turn, &mut self.media);
+                    forward(now, turn, media, &mut self.to_peers, &client, &message);
                 }
                 Some(StreamEvent::Closed(client)) => {
                     let outgoing = self.streams.remove(&client);
@@ -192,7 +214,7 @@ impl Worker {
                 None => break,
             }
             self.do_outputs(now);
-            next = self.inbox.try_recv().ok();
+            next = self.inboxes.streams.try_recv().ok();
         }
     }
 
@@ -215,6 +237,7 @@ impl Worker {
             allocations: self.turn.allocations(),
             streams: self.streams.len(),
             stream_drops: self.stream_drops + drops.sum::<u64>(),
+            media_drops: self.media.drops(),
             counters: self.turn.counters(),
         }
     }
@@ -314,14 +337,44 @@ impl Worker {
 fn forward(
     now: Instant,
     turn: &mut Turn,
+    media: &mut MediaLink,
     to_peers: &mut Outbox<(RelayId, SocketAddr)>,
     client: &Client,
     packet: &[u8],
 ) {
-    if let Some(forward) = turn.handle_client(now, client, packet) {
-        to_peers.push(|buffer| {
-            buffer.extend_from_slice(forward.payload);
-            Some((forward.relay, forward.peer))
-        });
+    let Some(forward) = turn.handle_client(now, client, packet) else {
+        return;
+    };
+    if forward.is_own_media
+        && let Some(relay) = turn.public_address(forward.relay)
+        && media.hand_over(relay, forward.peer, forward.payload)
+    {
+        return;
     }
+    to_peers.push(|buffer| {
+        buffer.extend_from_slice(forward.payload);
+        Some((forward.relay, forward.peer))
+    });
+}
+
+/// Hands a peer's packet in, and gathers it for its client.
+fn back(
+    now: Instant,
+    turn: &mut Turn,
+    to_clients: &mut Outbox<Client>,
+    streams: &HashMap<Client, Arc<Outgoing>>,
+    (relay, peer): (RelayId, SocketAddr),
+    payload: &[u8],
+) {
+    to_clients.push(|buffer| {
+        let start = buffer.len();
+        let client = turn.handle_peer(now, relay, peer, payload, buffer)?;
+        if client.transport == Transport::Udp {
+            return Some(client);
+        }
+        if let Some(stream) = streams.get(&client) {
+            stream.data(now, buffer[start..].to_vec());
+        }
+        None
+    });
 }

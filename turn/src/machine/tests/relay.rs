@@ -239,3 +239,25 @@ fn what_the_operator_allows_is_relayed_to() {
     let packet = channel_data(0x4000, b"x");
     assert!(world.relay(&alice.client, &packet).is_some());
 }
+
+#[test]
+fn a_relay_is_found_by_its_name_outside_while_it_is_bound() {
+    let mut settings = settings();
+    settings.relays[0].bind = "10.0.0.5".parse().unwrap();
+    let mut world = World::with(settings);
+    let mut alice = Caller::new("alice", "203.0.113.1:1000");
+    let answer = alice.allocate(&mut world, &[family(ADDITIONAL_ADDRESS_FAMILY, 2)]);
+    for public in answer.addresses(XOR_RELAYED_ADDRESS) {
+        let relay = world.turn.relay_at(public).unwrap();
+        assert_eq!(world.turn.public_address(relay), Some(public));
+        let elsewhere = SocketAddr::new("10.0.0.5".parse().unwrap(), public.port());
+        assert_eq!(world.turn.relay_at(elsewhere), None);
+    }
+    let v6 = [family(REQUESTED_ADDRESS_FAMILY, 2), lifetime(0)];
+    alice.ask(&mut world, REFRESH, &v6);
+    let relays = answer.addresses(XOR_RELAYED_ADDRESS);
+    assert!(world.turn.relay_at(relays[0]).is_some());
+    assert_eq!(world.turn.relay_at(relays[1]), None);
+    alice.refresh(&mut world, 0);
+    assert_eq!(world.turn.relay_at(relays[0]), None);
+}
