@@ -16,6 +16,7 @@ readonly PROGRAMS=(
   ffmpeg:ffmpeg # makes the bots' test video
   node:nodejs
   npm:npm
+  turnutils_uclient:coturn # another implementation's TURN clients
   ip:iproute2 # network namespaces
   nft:nftables # NAT and firewalls between them
 )

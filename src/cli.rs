@@ -1,4 +1,4 @@
-//! The command line: a flag for each setting, and `confab token`.
+//! The command line: a flag for each setting, `confab turn`, and `confab token`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub(crate) struct Invocation {
 pub(crate) enum Task {
     /// Run the server.
     Serve,
+    /// Run the TURN server alone.
+    Turn,
     /// Print an access token.
     Token(TokenRequest),
 }
@@ -36,6 +38,7 @@ pub(crate) fn parse() -> Invocation {
     };
     let task = match matches.subcommand() {
         Some(("token", matches)) => Task::Token(token_request(matches)),
+        Some(("turn", _)) => Task::Turn,
         _ => Task::Serve,
     };
     Invocation {
@@ -68,6 +71,9 @@ fn command() -> Command {
         .arg(config)
         .args(SETTINGS.iter().map(flag))
         .subcommand(token_command())
+        .subcommand(
+            Command::new("turn").about("Runs the TURN server alone, with the settings in [turn]"),
+        )
 }
 
 fn flag(setting: &Setting) -> Arg {

@@ -7,6 +7,7 @@
 
 mod sources;
 mod table;
+mod turn;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) api_secret: Option<String>,
     pub(crate) control: control::Config,
     pub(crate) stun_listen: Option<SocketAddr>,
+    pub(crate) turn: turn::Turn,
     pub(crate) log: String,
 }
 
@@ -50,6 +52,7 @@ impl Default for Config {
             api_secret: None,
             control: control::Config::default(),
             stun_listen: None,
+            turn: turn::Turn::default(),
             log: "info".into(),
         }
     }

@@ -1,10 +1,11 @@
 //! Confab in one process: reads the settings, starts the parts, stops them in order.
 //!
 //! In: `confab.toml`, `CONFAB_*` variables, flags, signals. Out: a server that says where to open
-//! it; or, with `confab token`, an access token.
+//! it; with `confab turn` a TURN server alone; or, with `confab token`, an access token.
 
 mod cli;
 mod config;
+mod relay;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use cli::{Invocation, Task};
 use config::Config;
 
 /// Whatever ends the program with a sentence.
-type Failure = Box<dyn std::error::Error>;
+pub(crate) type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -38,7 +39,12 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
     let config = config::load(&invocation.sources)?;
     match invocation.task {
         Task::Token(request) => print_token(&config, &request),
+        Task::Turn => {
+            start_log(&config)?;
+            relay::serve_alone(&config)
+        }
         Task::Serve => {
+            start_log(&config)?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
@@ -62,12 +68,18 @@ fn print_token(config: &Config, request: &TokenRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+fn start_log(config: &Config) -> Result<(), Failure> {
+    // `stun_types` warns of every malformed packet, and anybody can send those; counters have them.
+    let filter = format!("stun_types=error,{}", config.log);
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&config.log)?)
+        .with_env_filter(EnvFilter::try_new(filter)?)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    Ok(())
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
     let auth = config.auth()?;
     let mut signals = Signals::new()?;
     let server = Server::bind(Settings {
@@ -89,6 +101,10 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             }
         });
     }
+    let _relay = match config.has_turn() {
+        true => Some(relay::start(config, sfu.addresses())?),
+        false => None,
+    };
     for address in sfu.addresses() {
         tracing::info!(%address, "media worker listens");
     }
@@ -113,20 +129,20 @@ async fn serve(config: &Config) -> Result<(), Failure> {
 }
 
 /// The signals that ask the process to end.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Signals> {
+    pub(crate) fn new() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -1,6 +1,7 @@
 //! The one list of settings.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -58,6 +59,14 @@ fn optional<T: FromStr>(values: &[String]) -> Option<Option<T>> {
 
 fn all<T: FromStr>(values: &[String]) -> Option<Vec<T>> {
     values.iter().map(|value| value.parse().ok()).collect()
+}
+
+/// `first-last`.
+fn ports(values: &[String]) -> Option<RangeInclusive<u16>> {
+    let text: String = one(values)?;
+    let (first, last) = text.split_once('-')?;
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty() && *range.start() > 0).then_some(range)
 }
 
 /// `scheme://host[:port]`, as a browser sends it: without a path.
@@ -205,6 +214,149 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "Where STUN Binding requests are answered on UDP; off if empty",
         secret: false,
         apply: |c, v| optional::<SocketAddr>(v).map(|v| c.stun_listen = v),
+    },
+    Setting {
+        key: "turn.listen",
+        default: "",
+        expected: "a list of addresses and ports, such as 0.0.0.0:3478",
+        help: "Where TURN and STUN are served on UDP and TCP; off if empty, as is the next one",
+        secret: false,
+        apply: |c, v| all(v).map(|v| c.turn.listen = v),
+    },
+    Setting {
+        key: "turn.tls_listen",
+        default: "",
+        expected: "a list of addresses and ports, such as 0.0.0.0:5349",
+        help: "Where TURN is served over TLS",
+        secret: false,
+        apply: |c, v| all(v).map(|v| c.turn.tls_listen = v),
+    },
+    Setting {
+        key: "turn.tls_certificate",
+        default: "",
+        expected: "the path of a PEM file, or nothing",
+        help: "The certificate chain of turn.tls_listen, a PEM file",
+        secret: false,
+        apply: |c, v| optional(v).map(|v| c.turn.tls_certificate = v),
+    },
+    Setting {
+        key: "turn.tls_key",
+        default: "",
+        expected: "the path of a PEM file, or nothing",
+        help: "The key of the certificate, a PEM file",
+        secret: false,
+        apply: |c, v| optional(v).map(|v| c.turn.tls_key = v),
+    },
+    Setting {
+        key: "turn.relay_ips",
+        default: "",
+        expected: "a list of IP addresses of this machine, at most one of each family",
+        help: "The addresses relayed from, or else media.listen; media.public_ips are their names outside",
+        secret: false,
+        apply: |c, v| all(v).map(|v| c.turn.relay_ips = v),
+    },
+    Setting {
+        key: "turn.relay_ports",
+        default: "49152-65535",
+        expected: "a range of ports, such as 49152-65535",
+        help: "The UDP ports relayed from",
+        secret: false,
+        apply: |c, v| ports(v).map(|v| c.turn.relay_ports = v),
+    },
+    Setting {
+        key: "turn.realm",
+        default: "confab",
+        expected: "a name of 1 to 64 characters, such as example.org",
+        help: "The name that clients are asked to sign in to",
+        secret: false,
+        apply: |c, v| {
+            let realm = one(v).filter(|v: &String| (1..=64).contains(&v.len()));
+            realm.map(|v| c.turn.realm = v)
+        },
+    },
+    Setting {
+        key: "turn.secret",
+        default: "",
+        expected: "a secret of at least 16 characters, or nothing",
+        help: "The secret of time-limited credentials, which any TURN REST service shares",
+        secret: true,
+        apply: |c, v| {
+            let secret: Option<String> = optional(v)?;
+            let long_enough = |secret: &String| secret.chars().count() >= 16;
+            let good = secret.as_ref().is_none_or(long_enough);
+            good.then(|| c.turn.secret = secret)
+        },
+    },
+    Setting {
+        key: "turn.users",
+        default: "",
+        expected: "a list of users as name:password",
+        help: "Users whose passwords do not expire, each as name:password",
+        secret: true,
+        apply: |c, v| {
+            let users = v.iter().map(|v| {
+                let (name, password) = v.split_once(':')?;
+                let good = !name.is_empty() && !password.is_empty();
+                good.then(|| (name.to_owned(), password.to_owned()))
+            });
+            users.collect::<Option<_>>().map(|v| c.turn.users = v)
+        },
+    },
+    Setting {
+        key: "turn.allow",
+        default: "",
+        expected: "a list of address ranges, such as 10.1.0.0/16",
+        help: "Ranges that may be relayed to although they are not on the public internet",
+        secret: false,
+        apply: |c, v| all(v).map(|v| c.turn.allow = v),
+    },
+    Setting {
+        key: "turn.deny",
+        default: "",
+        expected: "a list of address ranges, such as 198.51.100.0/24",
+        help: "Ranges that may not be relayed to, allowed or not",
+        secret: false,
+        apply: |c, v| all(v).map(|v| c.turn.deny = v),
+    },
+    Setting {
+        key: "turn.max_allocations",
+        default: "10000",
+        expected: "a number, 1 or more",
+        help: "Most relay allocations at once",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_allocations = v),
+    },
+    Setting {
+        key: "turn.max_user_allocations",
+        default: "12",
+        expected: "a number, 1 or more",
+        help: "Most relay allocations of one user at once",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_user_allocations = v),
+    },
+    Setting {
+        key: "turn.max_address_allocations",
+        default: "240",
+        expected: "a number, 1 or more",
+        help: "Most relay allocations from one address at once, which an office may share",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_address_allocations = v),
+    },
+    Setting {
+        key: "turn.max_unauthenticated",
+        default: "100",
+        expected: "a number, 1 or more",
+        help: "Most answers a second to one address that has not signed in",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_unauthenticated = v),
+    },
+    Setting {
+        key: "turn.max_user_mbits",
+        default: "50",
+        expected: "a number of megabits a second, 1 or more",
+        help: "Most that is relayed for one user, in megabits a second",
+        secret: false,
+        apply: |c, v| at_least_one(v).map(|v| c.turn.max_user_mbits = v),
     },
     Setting {
         key: "log.filter",

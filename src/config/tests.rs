@@ -190,6 +190,14 @@ fn a_bad_value_is_told_with_its_source_its_key_and_what_is_expected() {
         ("CONFAB_ROOMS_MAX_ROOMS", "0"),
         ("CONFAB_SIGNALING_MAX_SESSIONS", "1000001"),
         ("CONFAB_STUN_LISTEN", "3478"),
+        ("CONFAB_TURN_LISTEN", "3478"),
+        ("CONFAB_TURN_RELAY_IPS", "eth0"),
+        ("CONFAB_TURN_RELAY_PORTS", "50000"),
+        ("CONFAB_TURN_RELAY_PORTS", "50001-50000"),
+        ("CONFAB_TURN_RELAY_PORTS", "0-50000"),
+        ("CONFAB_TURN_REALM", ""),
+        ("CONFAB_TURN_ALLOW", "10.0.0.0/33"),
+        ("CONFAB_TURN_MAX_ALLOCATIONS", "0"),
         ("CONFAB_LOG_FILTER", "a=b=c"),
     ] {
         let error = load(&variable(name, value)).unwrap_err().to_string();
@@ -207,9 +215,17 @@ fn a_bad_value_is_told_with_its_source_its_key_and_what_is_expected() {
 
 #[test]
 fn a_secret_is_not_repeated() {
-    let error = load(&variable("CONFAB_AUTH_API_SECRET", "hunter2")).unwrap_err();
-    assert!(!error.to_string().contains("hunter2"));
-    assert!(error.to_string().contains("at least 32"));
+    for (name, expected) in [
+        ("CONFAB_AUTH_API_SECRET", "at least 32"),
+        ("CONFAB_TURN_SECRET", "at least 16"),
+        ("CONFAB_TURN_USERS", "name:password"),
+    ] {
+        let error = load(&variable(name, "hunter2")).unwrap_err().to_string();
+        assert!(
+            !error.contains("hunter2") && error.contains(expected),
+            "{error}"
+        );
+    }
 }
 
 #[test]

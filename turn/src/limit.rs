@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Answers to one source in one [`WINDOW`].
-const MAX_ANSWERS: u32 = 100;
+/// Answers to one source in one [`WINDOW`], unless it is set otherwise.
+pub(crate) const DEFAULT_MAX_ANSWERS: u32 = 100;
 
 /// The time that is counted over.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -18,13 +18,29 @@ const WINDOW: Duration = Duration::from_secs(1);
 const MAX_SOURCES: usize = 16_384;
 
 /// Counts answers by source.
-#[derive(Default)]
+#[derive(Debug)]
 pub(crate) struct RateLimit {
+    max_answers: u32,
     window_start: Option<Instant>,
     answers: HashMap<IpAddr, u32>,
 }
 
+impl Default for RateLimit {
+    fn default() -> Self {
+        RateLimit::new(DEFAULT_MAX_ANSWERS)
+    }
+}
+
 impl RateLimit {
+    /// At most `max_answers` a second to one source.
+    pub(crate) fn new(max_answers: u32) -> Self {
+        RateLimit {
+            max_answers,
+            window_start: None,
+            answers: HashMap::new(),
+        }
+    }
+
     /// Whether `source` may have one more answer, which is then counted.
     pub(crate) fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
         if self
@@ -36,10 +52,10 @@ impl RateLimit {
         }
         let source = subscriber(source);
         if let Some(answers) = self.answers.get_mut(&source) {
-            *answers += 1;
-            return *answers <= MAX_ANSWERS;
+            *answers = answers.saturating_add(1);
+            return *answers <= self.max_answers;
         }
-        let has_room = self.answers.len() < MAX_SOURCES;
+        let has_room = self.answers.len() < MAX_SOURCES && self.max_answers > 0;
         if has_room {
             self.answers.insert(source, 1);
         }
@@ -48,7 +64,7 @@ impl RateLimit {
 }
 
 /// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
         v4 => v4,

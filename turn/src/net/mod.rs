@@ -1,0 +1,253 @@
+//! The rim: sockets, streams and tasks around the protocol.
+//!
+//! In: a [`Config`]. Out: a [`Server`] that runs until it is told to stop, and a [`Handle`] to it for
+//! the rest of the process. One task owns the protocol and the datagram sockets (`worker`); each
+//! stream has a task of its own that cuts it into messages (`accept`, `stream`).
+
+mod accept;
+mod config;
+mod datagram;
+mod listener;
+mod media;
+mod outbox;
+mod queue;
+mod ready;
+mod relay_socket;
+mod stream;
+mod tls;
+mod worker;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::credentials::Users;
+use crate::machine::{Settings, Turn};
+use crate::policy::PeerPolicy;
+
+use accept::Doorkeeper;
+use media::MediaLink;
+use worker::{Command, Inboxes, Worker};
+
+pub use config::{Config, Error};
+pub use media::MediaPacket;
+pub use tls::tls_from_files;
+pub use worker::Snapshot;
+
+/// Messages of streams that wait for the worker; whoever sends more waits.
+const INBOX_LEN: usize = 1024;
+
+/// A server whose sockets are bound.
+pub struct Server {
+    turn: Turn,
+    udp: Vec<std::net::UdpSocket>,
+    tcp: Vec<(std::net::TcpListener, Option<TlsAcceptor>)>,
+    max_connections: u32,
+    addresses: Addresses,
+    handle: Handle,
+    commands: mpsc::UnboundedReceiver<Command>,
+    media: MediaLink,
+    media_sender: mpsc::Sender<MediaPacket>,
+    media_receiver: mpsc::Receiver<MediaPacket>,
+}
+
+/// Where a server listens.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Addresses {
+    /// For datagrams.
+    pub udp: Vec<SocketAddr>,
+    /// For connections.
+    pub tcp: Vec<SocketAddr>,
+    /// For connections with TLS.
+    pub tls: Vec<SocketAddr>,
+}
+
+/// The way to a running server for the rest of the process. When the server has stopped, nothing
+/// happens.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Handle {
+    /// Ends all allocations of a label at once, and makes none for it until `expiry`, in seconds
+    /// since 1970: that of the last credentials that were minted for it.
+    pub fn revoke(&self, label: &str, expiry: u64) {
+        let label = label.to_owned();
+        self.send(Command::Revoke { label, expiry });
+    }
+
+    /// Lets clients that hide their usernames (RFC 8489 section 9.2) use a minted one.
+    pub fn announce(&self, username: &str) {
+        let username = username.to_owned();
+        self.send(Command::Announce { username });
+    }
+
+    /// Says which addresses are this process's own media plane, and may be relayed to wherever they
+    /// are.
+    pub fn set_own_media(&self, addresses: HashSet<SocketAddr>) {
+        self.send(Command::OwnMedia(addresses));
+    }
+
+    /// How the server is doing; `None` if it has stopped.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let (reply, snapshot) = oneshot::channel();
+        self.send(Command::Snapshot(reply));
+        snapshot.await.ok()
+    }
+
+    fn send(&self, command: Command) {
+        // A server that has stopped has nothing to change.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Server").field(&self.addresses).finish()
+    }
+}
+
+impl Server {
+    /// Binds all sockets.
+    ///
+    /// # Errors
+    /// When the settings contradict each other, or an address cannot be had.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        config.check()?;
+        for relay in &config.relays {
+            let probe = std::net::UdpSocket::bind((relay.bind, 0));
+            probe.map_err(|source| Error::Relay {
+                address: relay.bind,
+                source,
+            })?;
+        }
+        let mut addresses = Addresses::default();
+        let mut udp = Vec::new();
+        for &address in &config.udp {
+            let socket = listener::bind(address).map_err(listen_error("UDP", address))?;
+            addresses.udp.push(socket.local_addr()?);
+            udp.push(socket);
+        }
+        let mut tcp = Vec::new();
+        for &address in &config.tcp {
+            let socket = accept::bind(address).map_err(listen_error("TCP", address))?;
+            addresses.tcp.push(socket.local_addr()?);
+            tcp.push((socket, None));
+        }
+        for &address in &config.tls {
+            let socket = accept::bind(address).map_err(listen_error("TLS", address))?;
+            addresses.tls.push(socket.local_addr()?);
+            let acceptor = config.tls_config.clone().map(TlsAcceptor::from);
+            tcp.push((socket, acceptor));
+        }
+        let all = [&addresses.udp[..], &addresses.tcp, &addresses.tls].concat();
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (media_sender, media_receiver) = mpsc::channel(media::QUEUE_LEN);
+        Ok(Server {
+            turn: protocol(&config, &all),
+            udp,
+            tcp,
+            max_connections: config.max_connections,
+            addresses,
+            handle: Handle { commands },
+            commands: receiver,
+            media: MediaLink::default(),
+            media_sender,
+            media_receiver,
+        })
+    }
+
+    /// Hands what is relayed to this process's own media plane over in memory: into the queue of the
+    /// address it is for, which must be in [`Config::own_media`] too. A full queue loses packets. The
+    /// media plane sends back through the queue that is returned; for relay addresses that are not
+    /// there any more that does nothing.
+    pub fn connect_media(
+        &mut self,
+        queues: HashMap<SocketAddr, mpsc::Sender<MediaPacket>>,
+    ) -> mpsc::Sender<MediaPacket> {
+        self.media = MediaLink::new(queues);
+        self.media_sender.clone()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The way to it while it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Serves until `stop` is done; within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the runtime does not take the sockets.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let (inbox, streams) = mpsc::channel(INBOX_LEN);
+        let inboxes = Inboxes {
+            streams,
+            media: self.media_receiver,
+            commands: self.commands,
+        };
+        let worker = Worker::new(self.turn, self.udp, self.media, inboxes)?;
+        let keeper = Arc::new(Doorkeeper::new(self.max_connections));
+        let mut doors = JoinSet::new();
+        for (listener, tls) in self.tcp {
+            let listener = TcpListener::from_std(listener)?;
+            doors.spawn(accept::accept(listener, tls, keeper.clone(), inbox.clone()));
+        }
+        tokio::select! {
+            () = worker.run() => {}
+            () = stop => {}
+        }
+        Ok(())
+    }
+}
+
+fn listen_error(
+    transport: &'static str,
+    address: SocketAddr,
+) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::Listen {
+        transport,
+        address,
+        source,
+    }
+}
+
+/// The protocol with a server's settings.
+fn protocol(config: &Config, listening: &[SocketAddr]) -> Turn {
+    let mut users = Users::new(&config.realm, config.secret.clone());
+    for user in &config.users {
+        users.add(user.clone());
+    }
+    let settings = Settings {
+        relays: config.relays.clone(),
+        ports: config.ports.clone(),
+        limits: config.limits,
+        policy: PeerPolicy {
+            allow: config.allow.clone(),
+            deny: config.deny.clone(),
+            own_media: config.own_media.clone(),
+            own_addresses: config.own_addresses(listening),
+            own_ports: listening.iter().map(SocketAddr::port).collect(),
+        },
+        dont_fragment: true,
+    };
+    let unix_now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unix_now = unix_now.unwrap_or_default().as_secs();
+    Turn::new(Instant::now(), unix_now, settings, users, rand::random())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! The one task that owns the protocol and all datagram sockets.
+//!
+//! In: sockets that are ready, messages of streams, commands, the time. Out: datagrams, and messages
+//! for streams. Each turn takes a bounded amount of each, then sends what has gathered.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::datagram::Batch;
+use super::listener::Listener;
+use super::media::{MediaLink, MediaPacket};
+use super::outbox::Outbox;
+use super::ready::ReadySet;
+use super::relay_socket::{Received, RelaySocket};
+use super::stream::{Outgoing, StreamEvent};
+use crate::client::{Client, Transport};
+use crate::machine::{Counters, Output, RelayId, Turn};
+
+/// Sockets looked at, and stream messages taken, in one turn.
+const BUDGET: usize = 64;
+
+/// Bytes gathered before they are sent, so that memory is bounded.
+const MAX_GATHERED: usize = 512 * 1024;
+
+/// How long the timer sleeps at most; longer would do as well.
+const MAX_SLEEP: Duration = Duration::from_secs(3600);
+
+/// What others ask of a running server.
+#[derive(Debug)]
+pub(super) enum Command {
+    Revoke { label: String, expiry: u64 },
+    Announce { username: String },
+    OwnMedia(HashSet<SocketAddr>),
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// How the server is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// Allocations now.
+    pub allocations: u32,
+    /// Streams now.
+    pub streams: usize,
+    /// Messages dropped because stream clients read too slowly.
+    pub stream_drops: u64,
+    /// Packets dropped because the media plane's queue was full.
+    pub media_drops: u64,
+    /// Everything else since the start.
+    pub counters: Counters,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Token {
+    Listener(usize),
+    Relay(RelayId),
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    turn: Turn,
+    ready: ReadySet<Token>,
+    listeners: Vec<Listener>,
+    relays: HashMap<RelayId, RelaySocket>,
+    streams: HashMap<Client, Arc<Outgoing>>,
+    /// Drops of streams that are gone.
+    stream_drops: u64,
+    batch: Batch,
+    to_clients: Outbox<Client>,
+    to_peers: Outbox<(RelayId, SocketAddr)>,
+    media: MediaLink,
+    inboxes: Inboxes,
+}
+
+/// What others send the worker.
+#[derive(Debug)]
+pub(super) struct Inboxes {
+    pub(super) streams: mpsc::Receiver<StreamEvent>,
+    pub(super) media: mpsc::Receiver<MediaPacket>,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        turn: Turn,
+        sockets: Vec<std::net::UdpSocket>,
+        media: MediaLink,
+        inboxes: Inboxes,
+    ) -> std::io::Result<Self> {
+        let ready = ReadySet::new();
+        let mut listeners = Vec::new();
+        for (n, socket) in sockets.into_iter().enumerate() {
+            listeners.push(Listener::new(socket, ready.add(Token::Listener(n)))?);
+        }
+        Ok(Worker {
+            turn,
+            ready,
+            listeners,
+            relays: HashMap::new(),
+            streams: HashMap::new(),
+            stream_drops: 0,
+            batch: Batch::new(),
+            to_clients: Outbox::new(),
+            to_peers: Outbox::new(),
+            media,
+            inboxes,
+        })
+    }
+
+    /// Serves until it is dropped.
+    pub(super) async fn run(mut self) {
+        let timer = tokio::time::sleep(MAX_SLEEP);
+        tokio::pin!(timer);
+        let mut armed = None;
+        loop {
+            let deadline = self.turn.next_deadline();
+            if armed != deadline {
+                let far = Instant::now() + MAX_SLEEP;
+                timer.as_mut().reset(deadline.unwrap_or(far).into());
+                armed = deadline;
+            }
+            tokio::select! {
+                token = self.ready.next() => self.handle_ready(token),
+                Some(event) = self.inboxes.streams.recv() => self.handle_streams(event),
+                Some(packet) = self.inboxes.media.recv() => self.handle_media(packet),
+                Some(command) = self.inboxes.commands.recv() => self.handle_command(command),
+                () = &mut timer, if armed.is_some() => self.turn.handle_timeout(Instant::now()),
+            }
+            self.flush();
+            // The runtime has other tasks, and sockets to look at.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    fn handle_ready(&mut self, first: Token) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..BUDGET {
+            match next {
+                Some(Token::Listener(n)) => self.receive_from_clients(now, n),
+                Some(Token::Relay(relay)) => self.receive_from_peers(now, relay),
+                None => break,
+            }
+            // What a packet has asked for comes before the next packet.
+            self.do_outputs(now);
+            if self.to_clients.len() + self.to_peers.len() > MAX_GATHERED {
+                self.flush();
+            }
+            next = self.ready.take();
+        }
+    }
+
+    fn receive_from_clients(&mut self, now: Instant, n: usize) {
+        let (turn, media, to_peers) = (&mut self.turn, &mut self.media, &mut self.to_peers);
+        let Some(listener) = self.listeners.get(n) else {
+            return;
+        };
+        listener.receive(&mut self.batch, |client, datagram| {
+            forward(now, turn, media, to_peers, client, datagram);
+        });
+    }
+
+    fn receive_from_peers(&mut self, now: Instant, relay: RelayId) {
+        let (turn, outbox, streams) = (&mut self.turn, &mut self.to_clients, &self.streams);
+        // One that has been closed may still be queued.
+        let Some(socket) = self.relays.get(&relay) else {
+            return;
+        };
+        socket.receive(&mut self.batch, |received| match received {
+            Received::Error(peer, icmp) => turn.handle_icmp(now, relay, peer, icmp),
+            Received::Datagram(peer, payload) => {
+                let from = (relay, peer);
+                back(now, turn, outbox, streams, from, payload);
+            }
+        });
+    }
+
+    fn handle_media(&mut self, first: MediaPacket) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..BUDGET {
+            let Some(packet) = next else {
+                break;
+            };
+            if let Some(relay) = self.turn.relay_at(packet.relay) {
+                let (turn, outbox) = (&mut self.turn, &mut self.to_clients);
+                let from = (relay, packet.media);
+                back(now, turn, outbox, &self.streams, from, &packet.payload);
+            }
+            next = self.inboxes.media.try_recv().ok();
+        }
+    }
+
+    fn handle_streams(&mut self, first: StreamEvent) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..BUDGET {
+            match next {
+                Some(StreamEvent::Opened(client, outgoing)) => {
+                    self.streams.insert(client, outgoing);
+                }
+                Some(StreamEvent::Message(client, message)) => {
+                    let (turn, media) = (&mut self.turn, &mut self.media);
+                    forward(now, turn, media, &mut self.to_peers, &client, &message);
+                }
+                Some(StreamEvent::Closed(client)) => {
+                    let outgoing = self.streams.remove(&client);
+                    self.stream_drops += outgoing.map_or(0, |outgoing| outgoing.dropped());
+                    self.turn.handle_closed(&client);
+                }
+                None => break,
+            }
+            self.do_outputs(now);
+            next = self.inboxes.streams.try_recv().ok();
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Revoke { label, expiry } => self.turn.revoke(now, &label, expiry),
+            Command::Announce { username } => self.turn.announce(now, &username),
+            Command::OwnMedia(addresses) => self.turn.set_own_media(addresses),
+            Command::Snapshot(reply) => {
+                // Whoever asked may have lost interest.
+                let _ = reply.send(self.snapshot());
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let drops = self.streams.values().map(|outgoing| outgoing.dropped());
+        Snapshot {
+            allocations: self.turn.allocations(),
+            streams: self.streams.len(),
+            stream_drops: self.stream_drops + drops.sum::<u64>(),
+            media_drops: self.media.drops(),
+            counters: self.turn.counters(),
+        }
+    }
+
+    /// Does what the protocol asks for.
+    fn do_outputs(&mut self, now: Instant) {
+        while let Some(output) = self.turn.poll_output() {
+            match output {
+                Output::Send { client, message } => self.send(now, client, message),
+                Output::Bind {
+                    relay,
+                    address,
+                    dont_fragment,
+                } => {
+                    let waker = self.ready.add(Token::Relay(relay));
+                    let bound = RelaySocket::bind(address, dont_fragment, waker);
+                    self.turn.handle_bound(now, relay, bound.is_ok());
+                    match bound {
+                        Ok(socket) => {
+                            self.relays.insert(relay, socket);
+                        }
+                        Err(error) => {
+                            tracing::debug!(%address, %error, "a relay port cannot be bound");
+                        }
+                    }
+                }
+                Output::Unbind { relay } => {
+                    self.relays.remove(&relay);
+                }
+                Output::Opened { client } => self.set_allocated(&client, true),
+                Output::Ended { client, disconnect } => {
+                    self.set_allocated(&client, false);
+                    if let Some(stream) = self.streams.get(&client).filter(|_| disconnect) {
+                        stream.close();
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, client: Client, message: Vec<u8>) {
+        match client.transport {
+            Transport::Udp => self.to_clients.push(|buffer| {
+                buffer.extend_from_slice(&message);
+                Some(client)
+            }),
+            Transport::Stream => {
+                if let Some(stream) = self.streams.get(&client) {
+                    stream.answer(now, message);
+                }
+            }
+        }
+    }
+
+    fn set_allocated(&self, client: &Client, has_allocation: bool) {
+        if let Some(stream) = self.streams.get(client) {
+            stream.set_allocated(has_allocation);
+        }
+    }
+
+    /// Sends all that has gathered.
+    fn flush(&mut self) {
+        let now = Instant::now();
+        for (run, bytes) in self.to_peers.runs() {
+            let (relay, peer) = run.destination;
+            if let Some(socket) = self.relays.get(&relay) {
+                socket.send(peer, run.segment_size, bytes, |received| {
+                    if let Received::Error(peer, icmp) = received {
+                        self.turn.handle_icmp(now, relay, peer, icmp);
+                    }
+                });
+            }
+        }
+        self.to_peers.clear();
+        self.do_outputs(now);
+        for (run, bytes) in self.to_clients.runs() {
+            let client = &run.destination;
+            if let Some(listener) = self.listeners.iter().find(|l| l.is_of(client)) {
+                listener.send(client, run.segment_size, bytes);
+            }
+        }
+        self.to_clients.clear();
+    }
+
+    /// The time, of which the protocol is told too.
+    fn now(&mut self) -> Instant {
+        let now = Instant::now();
+        // A clock before 1970 makes everything expired that is not.
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unix_now = unix_now.unwrap_or_default().as_secs();
+        self.turn.handle_wall_clock(now, unix_now);
+        now
+    }
+}
+
+/// Hands a client's packet in, and gathers what is to be relayed.
+fn forward(
+    now: Instant,
+    turn: &mut Turn,
+    media: &mut MediaLink,
+    to_peers: &mut Outbox<(RelayId, SocketAddr)>,
+    client: &Client,
+    packet: &[u8],
+) {
+    let Some(forward) = turn.handle_client(now, client, packet) else {
+        return;
+    };
+    if forward.is_own_media
+        && let Some(relay) = turn.public_address(forward.relay)
+        && media.hand_over(relay, forward.peer, forward.payload)
+    {
+        return;
+    }
+    to_peers.push(|buffer| {
+        buffer.extend_from_slice(forward.payload);
+        Some((forward.relay, forward.peer))
+    });
+}
+
+/// Hands a peer's packet in, and gathers it for its client.
+fn back(
+    now: Instant,
+    turn: &mut Turn,
+    to_clients: &mut Outbox<Client>,
+    streams: &HashMap<Client, Arc<Outgoing>>,
+    (relay, peer): (RelayId, SocketAddr),
+    payload: &[u8],
+) {
+    to_clients.push(|buffer| {
+        let start = buffer.len();
+        let client = turn.handle_peer(now, relay, peer, payload, buffer)?;
+        if client.transport == Transport::Udp {
+            return Some(client);
+        }
+        if let Some(stream) = streams.get(&client) {
+            stream.data(now, buffer[start..].to_vec());
+        }
+        None
+    });
+}

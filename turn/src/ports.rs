@@ -1,0 +1,177 @@
+//! Which ports of a relay address are free (RFC 8656 section 7.2).
+//!
+//! In: a wish for any port, an even one, or an even one and the next. Out: a port at random, so that
+//! it cannot be guessed (RFC 6056). A bit for each port; a search looks at 1024 words at most.
+
+use std::ops::RangeInclusive;
+
+use rand::Rng;
+
+/// The relay ports by default: the dynamic ones (RFC 8656 section 7.2).
+pub(crate) const DEFAULT_PORTS: RangeInclusive<u16> = 49_152..=65_535;
+
+/// Bits of a word.
+const WORD: usize = 64;
+
+/// The bits of even ports in a word.
+const EVEN: u64 = 0x5555_5555_5555_5555;
+
+/// What port is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wish {
+    /// Any.
+    Any,
+    /// An even one.
+    Even,
+    /// An even one, and the next to be reserved.
+    Pair,
+}
+
+/// The ports of one address.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// A set bit is a free port. The words cover the range and nothing far from it, so that a word
+    /// at random is a part of the range at random.
+    free: Vec<u64>,
+    /// The number of the first bit.
+    base: usize,
+}
+
+impl Ports {
+    pub(crate) fn new(range: RangeInclusive<u16>) -> Self {
+        let (start, end) = (usize::from(*range.start()), usize::from(*range.end()));
+        let mut ports = Ports {
+            free: vec![0; (end / WORD + 1).saturating_sub(start / WORD).max(1)],
+            base: start / WORD * WORD,
+        };
+        for port in range.filter(|&port| port != 0) {
+            ports.give(port);
+        }
+        ports
+    }
+
+    /// Takes a port, and with [`Wish::Pair`] the next one too.
+    pub(crate) fn take(&mut self, wish: Wish, rng: &mut impl Rng) -> Option<u16> {
+        let words = self.free.len();
+        let first = rng.random_range(0..words);
+        // The first word is looked at again in the end: its part before the chance bit.
+        let turn = rng.random_range(0..WORD as u32);
+        let found = (0..=words).find_map(|n| {
+            let index = (first + n) % words;
+            let mut fit = self.fitting(index, wish);
+            match n {
+                0 => fit &= u64::MAX << turn,
+                n if n == words => fit &= !(u64::MAX << turn),
+                _ => {}
+            }
+            pick(fit, rng).map(|bit| self.base + index * WORD + bit)
+        });
+        let port = u16::try_from(found?).ok()?;
+        self.keep(port);
+        if wish == Wish::Pair {
+            self.keep(port + 1);
+        }
+        Some(port)
+    }
+
+    /// Gives a port back.
+    pub(crate) fn give(&mut self, port: u16) {
+        self.set(port, true);
+    }
+
+    fn keep(&mut self, port: u16) {
+        self.set(port, false);
+    }
+
+    fn set(&mut self, port: u16, is_free: bool) {
+        let bit = usize::from(port).checked_sub(self.base);
+        let Some((n, word)) = bit.and_then(|n| Some((n, self.free.get_mut(n / WORD)?))) else {
+            return;
+        };
+        let mask = 1 << (n % WORD);
+        match is_free {
+            true => *word |= mask,
+            false => *word &= !mask,
+        }
+    }
+
+    /// The ports of a word that fit a wish. A pair never spans two words.
+    fn fitting(&self, index: usize, wish: Wish) -> u64 {
+        let free = self.free[index];
+        match wish {
+            Wish::Any => free,
+            Wish::Even => free & EVEN,
+            Wish::Pair => free & (free >> 1) & EVEN,
+        }
+    }
+}
+
+/// One of the set bits at random.
+fn pick(mut bits: u64, rng: &mut impl Rng) -> Option<usize> {
+    let count = bits.count_ones();
+    if count == 0 {
+        return None;
+    }
+    for _ in 0..rng.random_range(0..count) {
+        bits &= bits - 1;
+    }
+    Some(bits.trailing_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::HashSet;
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn every_port_is_given_once_and_no_other() {
+        let (mut ports, mut rng) = (Ports::new(1000..=1200), StdRng::seed_from_u64(1));
+        let taken: HashSet<u16> = (0..201)
+            .map(|_| ports.take(Wish::Any, &mut rng).unwrap())
+            .collect();
+        assert_eq!(taken, (1000..=1200).collect());
+        assert_eq!(ports.take(Wish::Any, &mut rng), None);
+        ports.give(1100);
+        assert_eq!(ports.take(Wish::Even, &mut rng), Some(1100));
+    }
+
+    #[test]
+    fn even_ports_and_pairs() {
+        let (mut ports, mut rng) = (Ports::new(1001..=1008), StdRng::seed_from_u64(1));
+        let pairs: HashSet<u16> = (0..3)
+            .map(|_| ports.take(Wish::Pair, &mut rng).unwrap())
+            .collect();
+        assert_eq!(pairs, [1002, 1004, 1006].into());
+        assert_eq!(ports.take(Wish::Pair, &mut rng), None, "1008 has no next");
+        assert_eq!(ports.take(Wish::Even, &mut rng), Some(1008));
+        assert_eq!(ports.take(Wish::Even, &mut rng), None);
+        assert_eq!(ports.take(Wish::Any, &mut rng), Some(1001));
+    }
+
+    #[test]
+    fn the_ends_of_the_range_are_ports_like_the_others_and_zero_is_none() {
+        let (mut ports, mut rng) = (Ports::new(0..=u16::MAX), StdRng::seed_from_u64(1));
+        let taken: HashSet<u16> = std::iter::from_fn(|| ports.take(Wish::Any, &mut rng)).collect();
+        assert_eq!(taken.len(), 65_535);
+        assert!(taken.contains(&u16::MAX) && !taken.contains(&0));
+        ports.give(65_534);
+        ports.give(65_535);
+        assert_eq!(ports.take(Wish::Pair, &mut rng), Some(65_534));
+    }
+
+    #[test]
+    fn the_next_port_does_not_follow_from_the_last() {
+        let (mut ports, mut rng) = (Ports::new(DEFAULT_PORTS), StdRng::seed_from_u64(7));
+        let taken: Vec<u16> = (0..100)
+            .map(|_| ports.take(Wish::Any, &mut rng).unwrap())
+            .collect();
+        let near = taken.windows(2).filter(|w| w[0].abs_diff(w[1]) < 64);
+        assert!(near.count() < 5);
+    }
+}
