@@ -70,6 +70,12 @@ impl FeedbackRecorder {
         self.next
     }
 
+    /// The share of the peer's packets that its link usually loses, 0 to 1.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        self.link_loss.usual()
+    }
+
     /// Writes the feedback that is due, as many packets as it takes, and gives each to `send`.
     /// `round_trip` is the peer's, if known; `missing_since` says when the oldest packet was missed
     /// that is still being asked for; `sender` is our SSRC, `media` one of the peer's.

@@ -64,6 +64,11 @@ impl LinkLoss {
         self.least = Some(self.least.map_or(queueing, |least| least.min(queueing)));
     }
 
+    /// The share of packets that is usually lost while there is no queue.
+    pub(super) fn usual(&self) -> f64 {
+        self.usual
+    }
+
     /// Whether packets are usually lost without a queue.
     pub(super) fn is_lossy(&self) -> bool {
         self.usual >= LOSSY_FROM

@@ -157,8 +157,8 @@ impl Peer {
                 });
             }
             self.round_trip = slot.round_trip.or(self.round_trip);
-            let (kind, loss, round_trip) = (slot.kind, slot.loss(), slot.round_trip);
-            if kind == Kind::Video {
+            let round_trip = slot.round_trip;
+            if let Some(loss) = slot.loss().filter(|_| slot.kind == Kind::Video) {
                 // Sound goes over the same link, and libwebrtc reports on it once in five seconds.
                 let sounds = self.slots.iter_mut().flatten();
                 for sound in sounds.filter(|slot| slot.kind == Kind::Audio) {
@@ -282,6 +282,13 @@ impl Peer {
                     egress.send_rtcp(packet);
                 },
             );
+        }
+        // Until it says what it loses, it is taken to lose as much as we do on the way from it.
+        let mut slots = self.slots.iter().flatten();
+        if slots.all(|slot| slot.kind == Kind::Audio || slot.loss().is_none()) {
+            for slot in self.slots.iter_mut().flatten() {
+                slot.hear_of_link(feedback.loss(), round_trip);
+            }
         }
         self.feedback = feedback;
     }

@@ -42,7 +42,7 @@
 //! | from 25 % | 2 | 3 |
 //!
 //! Where one retransmission arrives later than a receiver would wait by itself, it is asked to wait
-//! longer: for as many round trips as it takes until one in a hundred is still missing, and for as long
+//! longer: for as many round trips as it takes until one in a thousand is still missing, and for as long
 //! as it took until what was lost on the way to us had come. Sound is held back with the picture.
 
 use std::time::Duration;
@@ -55,8 +55,8 @@ const LOSS_FLOOR: f64 = 0.01;
 /// Up to this, a retransmission arrives within what a jitter buffer holds anyway.
 const SHORT_ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// What a round trip is taken for until it is known.
-pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// What a round trip is taken for until it is known: long enough not to rely on retransmission alone.
+pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(150);
 
 /// From this loss on retransmissions are lost often enough to freeze the picture.
 const HEAVY_LOSS: f64 = 0.08;
@@ -85,6 +85,9 @@ const USEFUL_AUDIO: Duration = Duration::from_millis(400);
 /// twentieth with this: a packet is lost, asked for and sent again on the way to us before it is lost,
 /// asked for and sent again on the way from us.
 const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(600);
+
+/// The share of packets that may come later than a receiver waits: one picture in 250 of four packets.
+const MISSING: f64 = 0.001;
 
 /// The bitrate of Opus that a step of RED costs, bits per second.
 const SOUND_BITRATE: u64 = 40_000;
@@ -223,7 +226,7 @@ fn copies(conditions: &Conditions) -> (u8, u8) {
     }
 }
 
-/// How long it takes until but one in a hundred of the lost packets has come.
+/// How long it takes until but one packet in a thousand has come.
 fn playout_delay(conditions: &Conditions, round_trip: Duration) -> Duration {
     if round_trip <= SHORT_ROUND_TRIP {
         return Duration::ZERO;
@@ -231,7 +234,7 @@ fn playout_delay(conditions: &Conditions, round_trip: Duration) -> Duration {
     let loss = conditions.loss;
     // Request and answer are lost independently.
     let fails = 1.0 - (1.0 - loss.min(0.9)).powi(2);
-    let rounds = ((0.01f64.ln() - loss.ln()) / fails.ln()).ceil();
+    let rounds = ((MISSING.ln() - loss.ln()) / fails.ln()).ceil();
     let here = round_trip.mul_f64(1.25 * rounds.clamp(1.0, 5.0));
     here.saturating_add(conditions.lateness)
         .min(MAX_PLAYOUT_DELAY)
@@ -326,8 +329,8 @@ mod tests {
         };
         assert_eq!(delay(0.0, 200), 0);
         assert_eq!(delay(0.3, 100), 0);
-        assert_eq!(delay(0.05, 120), 150);
-        assert_eq!(delay(0.1, 120), 300);
+        assert_eq!(delay(0.05, 120), 300);
+        assert_eq!(delay(0.1, 120), 450);
         assert_eq!(delay(0.3, 100), 0);
         assert_eq!(delay(0.3, 120), 600);
         assert_eq!(delay(0.3, 300), 600);
@@ -335,7 +338,7 @@ mod tests {
             lateness: Duration::from_millis(130),
             ..conditions(Kind::Video, 0.1, 120)
         };
-        assert_eq!(decide(&also_here).playout_delay.as_millis(), 430);
+        assert_eq!(decide(&also_here).playout_delay.as_millis(), 580);
     }
 
     #[test]

@@ -474,13 +474,13 @@ impl Slot {
         self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
     }
 
-    /// The share of packets the subscriber loses, 0 to 1; 0 until it is known.
+    /// The share of packets the subscriber loses, 0 to 1, once it has said so.
     #[must_use]
-    pub fn loss(&self) -> f64 {
-        self.monitor.conditions(self.kind, None).loss
+    pub fn loss(&self) -> Option<f64> {
+        self.monitor.loss()
     }
 
-    /// Notes how another stream over the same link fares.
+    /// Notes how others fare over the same link.
     pub fn hear_of_link(&mut self, loss: f64, round_trip: Option<Duration>) {
         self.monitor.hear_of_link(loss);
         self.round_trip = self.round_trip.or(round_trip);
