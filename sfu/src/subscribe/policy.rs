@@ -23,7 +23,8 @@
 //! | any | under 1 % | none |
 //! | up to 100 ms | under 8 %, retransmissions arrive | none |
 //! | up to 100 ms | more, or retransmissions lost | the loss |
-//! | longer | from 1 % | four times the loss |
+//! | up to 200 ms | from 1 % | four times the loss |
+//! | longer | from 1 % | eight times the loss |
 //!
 //! A picture is shown when all of its packets are there, and they are many: at 30 % loss, as many
 //! packets of repair as of media leave one picture in ten to retransmission, half as many one in two
@@ -54,6 +55,9 @@ const LOSS_FLOOR: f64 = 0.01;
 
 /// Up to this, a retransmission arrives within what a jitter buffer holds anyway.
 const SHORT_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// From this on, a receiver that waits for a second retransmission waits too long for a conversation.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(200);
 
 /// What a round trip is taken for until it is known: long enough not to rely on retransmission alone.
 pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(150);
@@ -210,7 +214,8 @@ fn fec_ratio(conditions: &Conditions, round_trip: Duration) -> f64 {
     let per_loss = match round_trip {
         short if short <= SHORT_ROUND_TRIP && !is_heavy => 0.0,
         short if short <= SHORT_ROUND_TRIP => 1.0,
-        _ => 4.0,
+        middle if middle <= LONG_ROUND_TRIP => 4.0,
+        _ => 8.0,
     };
     (per_loss * loss).min(MAX_RATIO)
 }
@@ -289,6 +294,7 @@ mod tests {
             (0.10, 0.0, 100, 0.1, 0.2),
             (0.10, 0.0, 101, 0.4, 0.8),
             (0.20, 0.0, 101, 0.8, 1.0),
+            (0.10, 0.0, 201, 0.8, 1.0),
             (0.30, 0.0, 101, 1.0, 1.0),
         ] {
             let conditions = Conditions {
