@@ -316,7 +316,7 @@ mod tests {
         let start = Instant::now();
         for (one_in, first) in [(15, [10, 35, 60]), (3, [10, 30, 50])] {
             let mut nack = NackGenerator::new(Kind::Video);
-            let arrives = |sequence: &u64| sequence % one_in != 0;
+            let arrives = |sequence: &u64| !sequence.is_multiple_of(one_in);
             for sequence in (1..=900).filter(arrives) {
                 arrive(&mut nack, start, sequence);
                 for lost in sequence.saturating_sub(2)..sequence {

@@ -86,7 +86,7 @@ impl Monitor {
         };
         let expected = now.0.wrapping_sub(highest);
         // What seems to have gone back is a report that was overtaken.
-        if expected < SAMPLE || expected > u32::MAX / 2 {
+        if !(SAMPLE..u32::MAX / 2).contains(&expected) {
             return;
         }
         self.sampled = Some(now);

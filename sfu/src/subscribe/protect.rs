@@ -293,7 +293,7 @@ mod tests {
         let rows_of = |ratio| {
             let repair = run(&protection(ratio, 1), &[(8, false)]);
             let rows = |at| repair.iter().filter(|(_, mask)| mask.contains(&at)).count();
-            (repair.len(), (0..8).map(rows).min().unwrap())
+            (repair.len(), (0..8).map(rows).min().unwrap_or(0))
         };
         assert_eq!(
             [rows_of(0.1), rows_of(0.5), rows_of(1.0)],

@@ -122,10 +122,18 @@ impl Client {
         };
         let mut told = Vec::new();
         let mut buffer = [0; 1200];
-        self.arrivals
-            .poll(now, self.rtcp_ssrc, media, &mut buffer, |packet| {
+        let ssrcs = (self.rtcp_ssrc, media);
+        // It does not hold back what it asks for: our server keeps what has been acknowledged.
+        self.arrivals.poll(
+            now,
+            self.round_trip,
+            None,
+            ssrcs,
+            &mut buffer,
+            |packet: &[u8]| {
                 told.push(packet.to_vec());
-            });
+            },
+        );
         for packet in told {
             self.send_plain_rtcp(&packet);
         }
