@@ -12,6 +12,13 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 /// Datagrams of an attack in a second.
 const FLOOD: u64 = 5000;
 
+/// A publisher whose numbers an attack can follow.
+const FROM_ZERO: Beginning = Beginning {
+    sequence: 0,
+    timestamp: 0,
+    picture_id: 0,
+};
+
 fn assert_undisturbed(call: &Call, people: [Person; 2]) {
     for (viewer, publisher) in [(people[0], people[1]), (people[1], people[0])] {
         let heard = call.hears(viewer, publisher);
@@ -182,12 +189,7 @@ fn garbage_of_a_joined_client_disturbs_nobody() {
     let mut call = Call::new(63).workers(2);
     let alice = call.join("alice", publish().audio().video().slots(1, 1));
     let bob = call.join("bob", publish().audio().video().slots(1, 1));
-    let from_zero = Beginning {
-        sequence: 0,
-        timestamp: 0,
-        picture_id: 0,
-    };
-    let setup = publish().audio().simulcast().beginning(from_zero);
+    let setup = publish().audio().simulcast().beginning(FROM_ZERO);
     let mallory = call.join("mallory", setup.tolerant());
     let victim = call.join("victim", watch().slots(1, 1).tolerant());
     call.overhear(mallory);
@@ -328,12 +330,7 @@ fn retransmissions_of_what_was_never_missing_go_nowhere() {
     // With slots for each other alone: what mallory says of herself is hers.
     let alice = call.join("alice", publish().audio().video().slots(1, 1));
     let bob = call.join("bob", publish().audio().video().slots(1, 1));
-    let from_zero = Beginning {
-        sequence: 0,
-        timestamp: 0,
-        picture_id: 0,
-    };
-    let setup = publish().audio().video().beginning(from_zero);
+    let setup = publish().audio().video().beginning(FROM_ZERO);
     let mallory = call.join("mallory", setup.tolerant());
     call.run(secs(2));
     let before = call.stats().total().packets_repaired.rtx;
