@@ -85,9 +85,8 @@ const USEFUL_VIDEO: Duration = Duration::from_secs(3);
 const USEFUL_AUDIO: Duration = Duration::from_millis(400);
 
 /// Longest delay that a receiver is asked for. ITU-T G.114 wants 400 ms at most for a conversation, but
-/// at 30 % loss on both ways of 50 ms pictures stood still for a third of the time with that, and for a
-/// twentieth with this: a packet is lost, asked for and sent again on the way to us before it is lost,
-/// asked for and sent again on the way from us.
+/// at 30 % loss on both ways of 50 ms a packet is lost, asked for and sent again on the way to us before
+/// it is lost, asked for and sent again on the way from us: several round trips, or a picture that stands.
 const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(600);
 
 /// The share of packets that may come later than a receiver waits: one picture in 250 of four packets.
