@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
+use std::time::Duration;
 
+pub use crate::bandwidth::estimator::Limit;
 use crate::media::Kind;
 pub use crate::room::SlotChoice;
-use crate::types::{Mid, PeerId, TrackId};
+pub use crate::subscribe::allocation::{Priority, Reason};
+use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::units::Bitrate;
 
 /// Which of an offer's sending m-lines are published with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,8 +66,33 @@ pub struct SlotInfo {
     pub track: Option<TrackId>,
 }
 
-/// What happens without being asked for.
+/// What a client shows of a slot, in pixels of its screen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotView {
+    /// Whether it is on the screen at all.
+    pub visible: bool,
+    /// The width of its place; none is as good as hidden.
+    pub width: u32,
+    /// The height of its place; none is as good as hidden.
+    pub height: u32,
+    /// Frames a second that are enough; any number if it does not say.
+    pub frame_rate: Option<u32>,
+}
+
+impl Default for SlotView {
+    /// The client has said nothing: all there is.
+    fn default() -> Self {
+        SlotView {
+            visible: true,
+            width: u32::MAX,
+            height: u32::MAX,
+            frame_rate: None,
+        }
+    }
+}
+
+/// What happens without being asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The connection is up: media can flow.
     PeerConnected {
@@ -92,6 +121,32 @@ pub enum Event {
         mid: Mid,
         /// What it shows now.
         track: Option<TrackId>,
+    },
+    /// The encodings of a track that anybody receives, or could. The publisher may stop sending the
+    /// others until it hears of them again.
+    LayersWanted {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+        /// One for each encoding, in the order of the offer; a single one without simulcast.
+        encodings: Vec<bool>,
+    },
+    /// A slot's video has been paused, or goes on.
+    SlotPaused {
+        /// The subscriber.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// Why it is paused; it goes on if there is no reason any more.
+        reason: Option<Reason>,
+    },
+    /// Other people speak.
+    Speakers {
+        /// The room.
+        room: RoomId,
+        /// Who has the floor, if anybody has.
+        dominant: Option<PeerId>,
     },
 }
 
@@ -299,7 +354,7 @@ impl WorkerStats {
 }
 
 /// What is known of one peer's connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerStats {
     /// Whether DTLS is up.
     pub connected: bool,
@@ -311,6 +366,84 @@ pub struct PeerStats {
     pub received: Vec<StreamStats>,
     /// Packets sent, by slot.
     pub sent: Vec<StreamStats>,
+    /// What the way to the client can carry, and what is made of it.
+    pub quality: PeerQuality,
+}
+
+/// What the way to a client can carry, and how that is divided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerQuality {
+    /// What it can carry.
+    pub estimate: Bitrate,
+    /// What sets the estimate.
+    pub limit: Limit,
+    /// The least round trip of late, if known.
+    pub round_trip: Option<Duration>,
+    /// The share of packets that the way loses whatever is sent, 0 to 1.
+    pub link_loss: f64,
+    /// What sound takes.
+    pub audio: Bitrate,
+    /// What could be put to use: sound, and the best of each picture that is shown.
+    pub wanted: Bitrate,
+    /// What each slot of video that shows a track gets.
+    pub slots: Vec<SlotQuality>,
+    /// The latest decisions, the oldest first.
+    pub decisions: Vec<Decision>,
+}
+
+/// A layer of a track.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// The simulcast encoding, 0 for the first of the offer.
+    pub encoding: u8,
+    /// The highest spatial layer of it, 0 without scalability.
+    pub spatial: u8,
+    /// The highest temporal layer of it, 0 without scalability.
+    pub temporal: u8,
+    /// Pixels; none if not known.
+    pub width: u32,
+    /// Lines; none if not known.
+    pub height: u32,
+    /// Frames a second.
+    pub frame_rate: u32,
+    /// What it takes, with its repair.
+    pub bitrate: Bitrate,
+}
+
+/// What a slot gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotQuality {
+    /// The m-line.
+    pub mid: Mid,
+    /// What it shows.
+    pub track: TrackId,
+    /// How important it is.
+    pub priority: Priority,
+    /// What the client shows of it.
+    pub view: SlotView,
+    /// The layer it gets; none while it is paused.
+    pub layer: Option<LayerInfo>,
+    /// Why not a better one.
+    pub reason: Reason,
+    /// How often the layer has changed since the slot was made.
+    pub switches: u64,
+}
+
+/// A change of what a slot gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// How long ago.
+    pub ago: Duration,
+    /// The m-line.
+    pub mid: Mid,
+    /// The layer it had.
+    pub from: Option<LayerInfo>,
+    /// The layer it got.
+    pub to: Option<LayerInfo>,
+    /// Why not a better one.
+    pub reason: Reason,
+    /// The estimate at that time.
+    pub estimate: Bitrate,
 }
 
 /// Counters of one stream of packets.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::api::{
-    Answer, CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Publish, SlotInfo,
-    Stats, TrackInfo,
+    Answer, CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Priority, Publish,
+    Reason, SlotInfo, SlotView, Stats, TrackInfo,
 };
 use crate::config::Config;
 use crate::media::Kind;
@@ -115,6 +115,24 @@ pub enum Command {
         /// The track to show and the worker it is published on.
         source: Option<(TrackId, usize)>,
     },
+    /// Note what a client shows of a slot.
+    SetView {
+        /// The subscriber.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// What it shows.
+        view: SlotView,
+    },
+    /// Note how important a slot is.
+    SetPriority {
+        /// The subscriber.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// How important.
+        priority: Priority,
+    },
     /// Answer with [`Report::IceRestarted`].
     RestartIce {
         /// Comes back in the report.
@@ -182,6 +200,27 @@ pub enum Report {
         /// Who.
         peer: PeerId,
     },
+    /// As [`Event::LayersWanted`].
+    LayersWanted {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+        /// One for each encoding.
+        encodings: Vec<bool>,
+    },
+    /// As [`Event::SlotPaused`].
+    SlotPaused {
+        /// The subscriber.
+        peer: PeerId,
+        /// Its m-line.
+        mid: Mid,
+        /// Why, or that it goes on.
+        reason: Option<Reason>,
+    },
+    /// The audio levels of tracks (RFC 6464: 0 is the loudest, 127 silence), one for each packet
+    /// since the last report, in their order.
+    Levels(Vec<(TrackId, u8)>),
     /// The worker has forgotten a peer of itself.
     Gone {
         /// Who.
@@ -386,6 +425,25 @@ impl Control {
                     self.event(Event::PeerGone { peer, reason });
                 }
             }
+            Report::LayersWanted {
+                peer,
+                track,
+                encodings,
+            } => {
+                if self.peers.get(&peer).is_some_and(|p| p.owns(track)) {
+                    self.event(Event::LayersWanted {
+                        peer,
+                        track,
+                        encodings,
+                    });
+                }
+            }
+            Report::SlotPaused { peer, mid, reason } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::SlotPaused { peer, mid, reason });
+                }
+            }
+            Report::Levels(_) => {}
             Report::Failed => self.worker_failed(worker),
         }
     }

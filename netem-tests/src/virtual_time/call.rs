@@ -420,13 +420,21 @@ impl Call {
         let (Event::PeerConnected { peer }
         | Event::PeerGone { peer, .. }
         | Event::TrackUnpublished { peer, .. }
-        | Event::SlotChanged { peer, .. }) = event;
+        | Event::LayersWanted { peer, .. }
+        | Event::SlotPaused { peer, .. }
+        | Event::SlotChanged { peer, .. }) = event
+        else {
+            return;
+        };
         let mut people = self.people.iter_mut();
         let Some(participant) = people.find(|p| p.client.peer == peer) else {
             return;
         };
         match event {
-            Event::PeerConnected { .. } => {}
+            Event::PeerConnected { .. }
+            | Event::LayersWanted { .. }
+            | Event::SlotPaused { .. }
+            | Event::Speakers { .. } => {}
             Event::PeerGone { reason, .. } => participant.gone = Some((now, reason)),
             Event::TrackUnpublished { track, .. } => {
                 participant.tracks.retain(|t| t.track != track);

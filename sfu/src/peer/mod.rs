@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, rngs::StdRng};
 
-use crate::api::{GoneReason, PeerStats, StreamStats, WorkerStats};
+use crate::api::{GoneReason, PeerQuality, PeerStats, StreamStats, WorkerStats};
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
 use crate::control::SectionInfo;
@@ -499,6 +499,7 @@ impl Peer {
             srtp_profile: self.secured.as_ref().map(|s| s.profile),
             received: received.collect(),
             sent: sent.collect(),
+            quality: PeerQuality::default(),
         }
     }
 }

@@ -43,6 +43,17 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Priority::Rest => "rest",
+            Priority::Speaker => "speaker",
+            Priority::Screen => "screen",
+            Priority::Pinned => "pinned",
+        }
+    }
+
     /// How much more than the rest: each twice as much as the one below.
     fn weight(self) -> u64 {
         1 << self as u8
@@ -116,6 +127,22 @@ pub enum Reason {
     NotOffered,
     /// Paused: not even the lowest layer fits beside those of more important slots.
     NoBandwidth,
+}
+
+impl Reason {
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::Best => "best",
+            Reason::Wanted => "wanted",
+            Reason::Estimate => "estimate",
+            Reason::Settling => "settling",
+            Reason::Hidden => "hidden",
+            Reason::NotOffered => "not_offered",
+            Reason::NoBandwidth => "no_bandwidth",
+        }
+    }
 }
 
 /// What a slot gets.

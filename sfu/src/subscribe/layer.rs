@@ -16,23 +16,50 @@ pub enum Verdict {
     Drop,
 }
 
+/// A quality of a track: an encoding, and the highest of its layers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Target {
+    /// The simulcast encoding, 0 for the first of the offer.
+    pub encoding: u8,
+    /// The highest spatial layer of it.
+    pub spatial: u8,
+    /// The highest temporal layer of it.
+    pub temporal: u8,
+}
+
+impl Target {
+    /// All there is of an encoding.
+    #[must_use]
+    pub fn whole(encoding: u8) -> Self {
+        Target {
+            encoding,
+            spatial: u8::MAX,
+            temporal: u8::MAX,
+        }
+    }
+}
+
 /// The choice of one slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LayerSelector {
     /// The encoding and epoch being forwarded.
     current: Option<(u8, u32)>,
-    target: u8,
+    /// What is wanted; nothing while the slot is paused.
+    target: Option<Target>,
 }
 
 impl LayerSelector {
-    /// Says which encoding is wanted.
-    pub fn set_target(&mut self, encoding: u8) {
-        self.target = encoding;
+    /// Says what is wanted; none pauses.
+    pub fn set_target(&mut self, target: Option<Target>) {
+        if target.is_none() {
+            self.interrupt();
+        }
+        self.target = target;
     }
 
-    /// The encoding that is wanted.
+    /// What is wanted.
     #[must_use]
-    pub fn target(&self) -> u8 {
+    pub fn target(&self) -> Option<Target> {
         self.target
     }
 
@@ -44,8 +71,9 @@ impl LayerSelector {
     /// Whether the wanted encoding waits for a key frame.
     #[must_use]
     pub fn needs_key_frame(&self) -> bool {
-        self.current
-            .is_none_or(|(encoding, _)| encoding != self.target)
+        let current = self.current.map(|(encoding, _)| encoding);
+        let target = self.target.map(|target| target.encoding);
+        target.is_some() && current != target
     }
 
     /// Judges a packet.
@@ -55,7 +83,10 @@ impl LayerSelector {
             return Verdict::Forward;
         }
         // An encoding whose numbering starts anew is as good as another encoding.
-        let wanted = meta.encoding == self.target
+        let Some(target) = self.target else {
+            return Verdict::Drop;
+        };
+        let wanted = meta.encoding == target.encoding
             || self
                 .current
                 .is_some_and(|(encoding, _)| encoding == meta.encoding);
@@ -79,6 +110,7 @@ mod tests {
     #[test]
     fn an_encoding_is_entered_at_a_key_frame_only() {
         let mut layer = LayerSelector::default();
+        layer.set_target(Some(Target::whole(0)));
         assert!(layer.needs_key_frame());
         let story = [
             // (encoding, epoch, key frame, target, verdict)
@@ -96,7 +128,7 @@ mod tests {
             (1, 0, true, 1, Drop),
         ];
         for (step, (encoding, epoch, key, target, verdict)) in story.into_iter().enumerate() {
-            layer.set_target(target);
+            layer.set_target(Some(Target::whole(target)));
             let meta = video(encoding, epoch, step as u64, key);
             assert_eq!(layer.judge(&meta), verdict, "step {step}");
         }

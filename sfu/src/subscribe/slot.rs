@@ -6,13 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::layer::{LayerSelector, Verdict};
+use super::allocation::Priority;
+use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
 use super::policy::{Protection, UNKNOWN_ROUND_TRIP, decide};
 use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
 use super::rewrite::{Mapped, Rewriter, Source};
+use crate::api::SlotView;
 use crate::clock::ntp_span;
 use crate::media::{Codec, ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::egress::{Egress, Outgoing};
@@ -49,6 +51,10 @@ pub struct Slot {
     pub round_trip: Option<Duration>,
     /// The packets the subscriber says it has lost, as of its last report.
     pub lost: i64,
+    /// What the client shows of it.
+    pub view: SlotView,
+    /// How important it is.
+    pub priority: Priority,
     rtx_ssrc: Option<Ssrc>,
     pub(super) flexfec_ssrc: Option<Ssrc>,
     payloads: Vec<PayloadMap>,
@@ -82,6 +88,8 @@ impl Slot {
             ssrc: send.ssrc,
             round_trip: None,
             lost: 0,
+            view: SlotView::default(),
+            priority: Priority::default(),
             rtx_ssrc: None,
             flexfec_ssrc: None,
             payloads: Vec::new(),
@@ -117,9 +125,10 @@ impl Slot {
 
     /// Points the slot at a track, or at nothing.
     pub fn show(&mut self, track: Option<TrackId>) {
-        self.subscription = track.map(|track| Subscription {
-            track,
-            layer: LayerSelector::default(),
+        self.subscription = track.map(|track| {
+            let mut layer = LayerSelector::default();
+            layer.set_target(Some(Target::whole(0)));
+            Subscription { track, layer }
         });
     }
 
@@ -140,13 +149,14 @@ impl Slot {
     #[must_use]
     pub fn needs_key_frame(&self) -> Option<u8> {
         let layer = &self.subscription.as_ref()?.layer;
-        (self.kind == Kind::Video && layer.needs_key_frame()).then(|| layer.target())
+        let target = layer.target().filter(|_| layer.needs_key_frame());
+        Some(target.filter(|_| self.kind == Kind::Video)?.encoding)
     }
 
     /// The encoding that the subscriber decodes or waits for, to ask a key frame of.
     #[must_use]
     pub fn wanted_encoding(&self) -> Option<u8> {
-        Some(self.subscription.as_ref()?.layer.target())
+        Some(self.subscription.as_ref()?.layer.target()?.encoding)
     }
 
     /// Packets and payload bytes sent so far, retransmissions not included.
@@ -169,7 +179,9 @@ impl Slot {
         let Some(subscription) = &mut self.subscription else {
             return false;
         };
-        subscription.layer.set_target(feed.best);
+        subscription
+            .layer
+            .set_target(Some(Target::whole(feed.best)));
         let source = Source {
             track: subscription.track,
             encoding: meta.encoding,

@@ -9,6 +9,7 @@ use crate::control::{Command, Report, RequestId, SectionInfo};
 use crate::peer::sdp::Policy;
 use crate::peer::{Context, LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};
+use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, TrackId};
 
 impl Worker {
@@ -38,6 +39,20 @@ impl Worker {
             Command::Unpublish { peer, track } => self.unpublish(peer, track),
             Command::Mute { peer, track, muted } => self.mute(now, peer, track, muted),
             Command::SetSlot { peer, mid, source } => self.set_slot(now, peer, mid, source),
+            Command::SetView { peer, mid, view } => {
+                if let Some(slot) = self.slot_named(peer, mid) {
+                    slot.view = view;
+                }
+            }
+            Command::SetPriority {
+                peer,
+                mid,
+                priority,
+            } => {
+                if let Some(slot) = self.slot_named(peer, mid) {
+                    slot.priority = priority;
+                }
+            }
             Command::Close { peer } => self.close_peer(now, peer),
             Command::Stats { request, peer } => {
                 self.stats.peers = self.peers.len() as u64;
@@ -52,6 +67,12 @@ impl Worker {
                 });
             }
         }
+    }
+
+    fn slot_named(&mut self, id: PeerId, mid: Mid) -> Option<&mut Slot> {
+        let peer = self.peers.get_mut(&id)?;
+        let index = peer.slot_named(mid)?;
+        peer.slots.get_mut(index)?.as_mut()
     }
 
     fn answer(

@@ -9,7 +9,7 @@ use crate::room::ParticipantId;
 
 impl Control {
     pub(super) fn media_event(&mut self, event: api::Event) {
-        let Some(&participant) = self.peers.get(&peer_of(&event)) else {
+        let Some(&participant) = peer_of(&event).and_then(|peer| self.peers.get(&peer)) else {
             return;
         };
         if let api::Event::TrackUnpublished { track, .. } = event {
@@ -60,6 +60,9 @@ impl Control {
             }
             api::Event::PeerGone { peer, reason } => self.peer_gone(participant, peer, reason),
             api::Event::TrackUnpublished { track, .. } => self.unpublished(participant, track),
+            api::Event::LayersWanted { .. }
+            | api::Event::SlotPaused { .. }
+            | api::Event::Speakers { .. } => {}
         }
     }
 
@@ -116,12 +119,16 @@ impl Control {
     }
 }
 
-fn peer_of(event: &api::Event) -> PeerId {
+/// Whose it is; none if it is a room's.
+fn peer_of(event: &api::Event) -> Option<PeerId> {
     match *event {
         api::Event::PeerConnected { peer }
         | api::Event::PeerGone { peer, .. }
         | api::Event::TrackUnpublished { peer, .. }
-        | api::Event::SlotChanged { peer, .. } => peer,
+        | api::Event::LayersWanted { peer, .. }
+        | api::Event::SlotPaused { peer, .. }
+        | api::Event::SlotChanged { peer, .. } => Some(peer),
+        api::Event::Speakers { .. } => None,
     }
 }
 

@@ -30,6 +30,8 @@ pub struct PictureInfo {
     pub spatial_id: Option<u8>,
     /// The counter of frames in the dependency descriptor.
     pub frame_number: Option<u16>,
+    /// Width and height in pixels, where a key frame says.
+    pub size: Option<(u16, u16)>,
 }
 
 /// Reads the start of a payload. `None` when it is malformed or empty; a packet of padding alone
