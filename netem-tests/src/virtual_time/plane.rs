@@ -202,7 +202,7 @@ impl Plane {
             }
             for index in 0..self.workers.len() {
                 self.workers[index].flush(now);
-                self.collect_datagrams(index);
+                self.collect_datagrams(now, index);
                 while let Some(mail) = self.workers[index].poll_mail() {
                     is_quiet = false;
                     match mail {
@@ -217,18 +217,22 @@ impl Plane {
         }
     }
 
-    fn collect_datagrams(&mut self, index: usize) {
+    fn collect_datagrams(&mut self, now: Instant, index: usize) {
         let outbox = self.workers[index].outbox();
         if outbox.is_empty() {
             return;
         }
         let from = Self::address(index);
+        let mut runs = 0;
         for (run, bytes) in outbox.runs() {
+            runs += 1;
             let segments = bytes.chunks(run.segment_size);
             self.datagrams.extend(
                 segments.map(|segment| Datagram::new(from, run.destination, segment.to_vec())),
             );
         }
-        outbox.clear();
+        (0..runs).for_each(|_| outbox.handle_left(Some(now)));
+        self.workers[index].handle_sent();
+        self.workers[index].outbox().clear();
     }
 }

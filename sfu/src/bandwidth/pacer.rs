@@ -53,6 +53,10 @@ const PROBE_STEP: Duration = Duration::from_millis(1);
 const MIN_FILLER: u64 = 255;
 const MAX_FILLER: u64 = 1200;
 
+/// What may leave at once before anything is known of the way: what TCP may send before its first
+/// acknowledgement (RFC 6928 section 2), and most of a small key frame.
+const FIRST_FLIGHT: DataSize = DataSize::bytes(14_600);
+
 const KINDS: usize = 5;
 
 /// What is to leave now.
@@ -121,6 +125,8 @@ pub struct Pacer<T> {
     epoch: Option<Instant>,
     dropped: VecDeque<T>,
     rate: Bitrate,
+    /// What is left of the first flight.
+    allowance: DataSize,
     /// Bytes that have been sent ahead of time, and up to when they have been paid off.
     debt: f64,
     paid: Option<Instant>,
@@ -141,6 +147,7 @@ impl<T> Pacer<T> {
             epoch: None,
             dropped: VecDeque::new(),
             rate,
+            allowance: FIRST_FLIGHT,
             debt: 0.0,
             paid: None,
             waits: false,
@@ -165,6 +172,18 @@ impl<T> Pacer<T> {
                 packets: 0,
             });
         }
+    }
+
+    /// Whether a packet may leave at once, before it is queued; it is taken to have left then. Sound
+    /// always may.
+    pub fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
+        self.pay(now);
+        let is_free = self.packets == 0 && self.bursts.is_empty() && !self.waits;
+        let may_leave = is_free || kind == PacketKind::Audio;
+        if may_leave {
+            self.owe(size);
+        }
+        may_leave
     }
 
     /// Queues a packet. When there is no room, the oldest of the least important packets go;
@@ -233,6 +252,18 @@ impl<T> Pacer<T> {
         }
     }
 
+    /// Says what the last filler really was; none if there was nothing to fill the burst with, which ends
+    /// it.
+    pub fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
+        let difference = claimed - actual.unwrap_or_default();
+        self.debt = (self.debt - difference.as_bytes() as f64).max(0.0);
+        match (self.bursts.front_mut(), actual) {
+            (Some(burst), Some(actual)) => burst.sent = burst.sent - claimed + actual,
+            (_, None) => drop(self.bursts.pop_front()),
+            (None, _) => {}
+        }
+    }
+
     /// When to poll next; in the past when something may leave.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -295,7 +326,13 @@ impl<T> Pacer<T> {
     fn owe(&mut self, size: DataSize) {
         let rate = self.paid.map_or(self.rate, |now| self.drain_rate(now));
         let bytes_in = |time| rate.during(time).as_bytes() as f64;
-        let size = size.as_bytes() as f64;
+        // Probes are paced in any case.
+        let free = match self.bursts.is_empty() {
+            true => size.min(self.allowance),
+            false => DataSize::ZERO,
+        };
+        self.allowance -= free;
+        let size = (size - free).as_bytes() as f64;
         self.debt = (self.debt + size).min(bytes_in(MAX_DEBT) + size);
         self.waits |= self.debt >= bytes_in(BURST).max(1.0);
     }

@@ -26,6 +26,10 @@ const PROMISING: f64 = 0.7;
 /// Time between probes while more is wanted than is estimated (libwebrtc's `alr_probing_interval`).
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Much more is wanted than when the last probe was sent: this time is enough.
+const GROWN: f64 = 1.25;
+const AFTER_GROWTH: Duration = Duration::from_millis(250);
+
 /// A probe that showed nothing, because too little of it arrived or was told of, is repeated after
 /// this time, twice as long, and so often.
 const RETRY: Duration = Duration::from_millis(1500);
@@ -99,6 +103,8 @@ pub struct ProbeController {
     next_id: u32,
     started: bool,
     last: Option<Instant>,
+    /// What was wanted then.
+    tried_for: Bitrate,
     /// Until when results are waited for, and above which one goes further.
     waiting: Option<(Instant, Bitrate)>,
     /// Whether any probe has ever shown anything, and how many have shown nothing since.
@@ -174,7 +180,10 @@ impl ProbeController {
         if !input.wants_more() {
             return None;
         }
-        let interval = if (1..=RETRIES).contains(&self.unanswered) {
+        let has_grown = input.wanted > self.tried_for.scale(GROWN);
+        let interval = if has_grown {
+            AFTER_GROWTH
+        } else if (1..=RETRIES).contains(&self.unanswered) {
             RETRY
         } else {
             INTERVAL
@@ -213,6 +222,7 @@ impl ProbeController {
             self.next_id = self.next_id.wrapping_add(1);
         }
         self.last = Some(now);
+        self.tried_for = input.wanted;
         if highest > Bitrate::ZERO {
             self.unanswered = self.unanswered.saturating_add(1);
             let above = if goes_on && highest < most {

@@ -1,22 +1,40 @@
-//! The last step before the wire: header, extensions, encryption, into the outbox.
+//! The last step before the wire: header, extensions, the pacer, encryption, into the outbox.
 //!
-//! In: what a packet is to say. Out: an SRTP or SRTCP datagram for the peer's address.
+//! In: what a packet is to say. Out: an SRTP or SRTCP datagram for the peer's address, at once if
+//! the pacer has nothing against it, or else when [`Egress::depart`] is called for it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::pacing::Pacing;
 use crate::api::WorkerStats;
+use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
 use crate::peer::srtp::{MAX_SRTP_TRAILER, SrtpSender};
 use crate::rtp::extension::{self, HeaderExtensions};
-use crate::rtp::packet::{HeaderFields, write_header};
+use crate::rtp::packet::{HeaderFields, RtpHeader, write_header};
 use crate::rtp::sequence::SequenceNumber;
-use crate::worker::outbox::Outbox;
+use crate::types::PeerId;
+use crate::units::DataSize;
+use crate::worker::outbox::{Outbox, Tracked};
 
 /// Room for a header with all its extensions: 12 bytes and the largest block that our bounded
 /// values and a dependency descriptor of 255 bytes can make.
 pub const MAX_HEADER: usize = 512;
+
+/// The header of a packet with the usual extensions, and the tag, bytes: near enough for the pacer.
+const TYPICAL_HEADER: usize = 12 + 4 + 16 + SRTP_TAG;
+
+/// P of the first byte (RFC 3550 section 5.1).
+const PADDING_BIT: u8 = 0x20;
+
+/// The tag of AES-GCM (RFC 7714 section 12.1).
+const SRTP_TAG: usize = 16;
+
+/// Bytes of IP and UDP headers (RFC 791, RFC 8200, RFC 768).
+const IPV4_AND_UDP: usize = 20 + 8;
+const IPV6_AND_UDP: usize = 40 + 8;
 
 /// What a packet to a subscriber is made of.
 #[derive(Debug)]
@@ -36,6 +54,8 @@ pub struct Outgoing<'a> {
     pub prefix: &'a [u8],
     /// The payload before patching.
     pub payload: &'a [u8],
+    /// The payload is padding (RFC 3550 section 5.1).
+    pub is_padding: bool,
 }
 
 impl Outgoing<'_> {
@@ -58,7 +78,7 @@ impl Outgoing<'_> {
             payload_type,
             ..self.fields
         };
-        write_header(buffer, fields, |writer| {
+        let len = write_header(buffer, fields, |writer| {
             extensions.write(writer, self.map, &[]);
             if let Some(id) = self.map.id(Extension::DependencyDescriptor)
                 && !self.descriptor.is_empty()
@@ -66,22 +86,39 @@ impl Outgoing<'_> {
                 writer.put(id, self.descriptor);
             }
         })
-        .ok()
+        .ok()?;
+        if self.is_padding {
+            buffer[0] |= PADDING_BIT;
+        }
+        Some(len)
     }
+}
+
+/// A probe that is being filled.
+#[derive(Clone, Copy, Debug)]
+pub struct Filling {
+    /// Which.
+    pub cluster: ClusterId,
+    /// What has been sent for it.
+    pub sent: DataSize,
 }
 
 /// The way out to one peer.
 pub struct Egress<'a> {
     /// When it is sent.
     pub now: Instant,
+    /// Whose way it is.
+    pub peer: PeerId,
     /// For absolute send time and sender reports.
     pub clock: &'a Clock,
     /// The peer's selected address.
     pub destination: SocketAddr,
     /// Its keys.
     pub srtp: &'a mut SrtpSender,
-    /// Its next transport-wide sequence number.
-    pub transport_sequence: &'a mut u16,
+    /// What leaves when.
+    pub pacing: &'a mut Pacing,
+    /// Set while what is sent fills this probe, for which it leaves at once.
+    pub filling: Option<Filling>,
     /// Where it goes.
     pub outbox: &'a mut Outbox,
     /// What is counted.
@@ -89,44 +126,138 @@ pub struct Egress<'a> {
 }
 
 impl Egress<'_> {
-    /// Sends an RTP packet whose payload `patch` may change in place, and returns its size on the
-    /// wire.
+    /// Sends an RTP packet whose payload `patch` may change in place, now or when the pacer lets it.
+    /// Returns its size as a datagram.
     pub fn send_rtp(
         &mut self,
         packet: &Outgoing<'_>,
+        kind: PacketKind,
         patch: impl FnOnce(&mut [u8]),
     ) -> Option<usize> {
-        let transport_sequence = *self.transport_sequence;
-        let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
         let payload_len = packet.prefix.len() + packet.payload.len();
+        let size = self.wire_size(TYPICAL_HEADER + payload_len);
+        let leaves = self.filling.is_some() || self.pacing.admit(self.now, size, kind);
+        if !leaves {
+            return self.queue(packet, size, kind, patch);
+        }
+        let sequence = self.pacing.sequence();
+        let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
         let srtp = &mut *self.srtp;
         let room = MAX_HEADER + payload_len + MAX_SRTP_TRAILER;
         let sent = self.outbox.push(self.destination, room, |buffer| {
-            let payload_type = packet.fields.payload_type;
-            let header =
-                packet.write_header(buffer, payload_type, transport_sequence, send_time)?;
-            let len = header + payload_len;
-            let (head, body) = buffer
-                .get_mut(header..len)?
-                .split_at_mut(packet.prefix.len());
-            head.copy_from_slice(packet.prefix);
-            body.copy_from_slice(packet.payload);
-            patch(body);
+            let len = compose(packet, sequence.wire(), send_time, buffer, patch)?;
             srtp.seal_rtp(buffer, len, packet.sequence.rollover()).ok()
         })?;
-        if packet.map.id(Extension::TransportSequence).is_some() {
-            *self.transport_sequence = self.transport_sequence.wrapping_add(1);
-        }
+        let is_told = packet.map.id(Extension::TransportSequence).is_some();
+        let size = self.wire_size(sent);
+        let cluster = self.filling.as_mut().map(|filling| {
+            filling.sent += size;
+            filling.cluster
+        });
+        self.track(sent, kind, cluster, is_told);
         Some(sent)
+    }
+
+    fn queue(
+        &mut self,
+        packet: &Outgoing<'_>,
+        size: DataSize,
+        kind: PacketKind,
+        patch: impl FnOnce(&mut [u8]),
+    ) -> Option<usize> {
+        let room = MAX_HEADER + packet.prefix.len() + packet.payload.len();
+        let mut len = 0;
+        self.pacing.queue(self.now, size, kind, |waiting| {
+            waiting.bytes.resize(room, 0);
+            len = compose(packet, 0, 0, &mut waiting.bytes, patch)?;
+            waiting.bytes.truncate(len);
+            waiting.map = *packet.map;
+            waiting.rollover = packet.sequence.rollover();
+            Some(())
+        })?;
+        Some(len + SRTP_TAG)
+    }
+
+    /// Sends a packet that has waited long enough.
+    pub fn depart(&mut self, place: usize, cluster: Option<ClusterId>) {
+        let sequence = self.pacing.sequence();
+        let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
+        let waiting = self.pacing.waiting(place);
+        let (kind, len) = (waiting.kind, waiting.bytes.len());
+        let is_told = waiting.map.id(Extension::TransportSequence).is_some();
+        let srtp = &mut *self.srtp;
+        let room = len + MAX_SRTP_TRAILER;
+        let sent = self.outbox.push(self.destination, room, |buffer| {
+            let packet = buffer.get_mut(..len)?;
+            packet.copy_from_slice(&waiting.bytes);
+            let header = RtpHeader::parse(packet).ok()?;
+            let map = &waiting.map;
+            extension::set_mutable(packet, &header, map, sequence.wire(), send_time);
+            srtp.seal_rtp(buffer, len, waiting.rollover).ok()
+        });
+        self.pacing.release(place);
+        match sent {
+            Some(sent) => self.track(sent, kind, cluster, is_told),
+            None => self.stats.drop("send_unsealed"),
+        }
+    }
+
+    fn track(&mut self, len: usize, kind: PacketKind, cluster: Option<ClusterId>, is_told: bool) {
+        if !is_told {
+            return;
+        }
+        let sequence = self.pacing.sequence();
+        self.pacing.advance();
+        self.outbox.track(Tracked {
+            peer: self.peer,
+            sequence,
+            packet: SentPacket {
+                at: self.now,
+                size: self.wire_size(len),
+                kind,
+                cluster,
+            },
+        });
+    }
+
+    /// What a datagram takes of a link.
+    fn wire_size(&self, len: usize) -> DataSize {
+        let headers = match self.destination {
+            SocketAddr::V4(_) => IPV4_AND_UDP,
+            SocketAddr::V6(_) => IPV6_AND_UDP,
+        };
+        DataSize::bytes((headers + len) as u64)
     }
 
     /// Sends an RTCP packet.
     pub fn send_rtcp(&mut self, plain: &[u8]) -> Option<usize> {
         let srtp = &mut *self.srtp;
-        self.outbox
-            .push(self.destination, plain.len() + MAX_SRTP_TRAILER, |buffer| {
-                buffer.get_mut(..plain.len())?.copy_from_slice(plain);
-                srtp.seal_rtcp(buffer, plain.len()).ok()
-            })
+        let room = plain.len() + MAX_SRTP_TRAILER;
+        let sent = self.outbox.push(self.destination, room, |buffer| {
+            buffer.get_mut(..plain.len())?.copy_from_slice(plain);
+            srtp.seal_rtcp(buffer, plain.len()).ok()
+        })?;
+        self.pacing.handle_unqueued(self.now, self.wire_size(sent));
+        Some(sent)
     }
+}
+
+/// Puts a packet together in the clear, and returns its length.
+fn compose(
+    packet: &Outgoing<'_>,
+    transport_sequence: u16,
+    send_time: u32,
+    buffer: &mut [u8],
+    patch: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let payload_type = packet.fields.payload_type;
+    let header = packet.write_header(buffer, payload_type, transport_sequence, send_time)?;
+    let len = header + packet.prefix.len() + packet.payload.len();
+    let (head, body) = buffer
+        .get_mut(header..len)?
+        .split_at_mut(packet.prefix.len());
+    head.copy_from_slice(packet.prefix);
+    body.copy_from_slice(packet.payload);
+    patch(body);
+    Some(len)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, rngs::StdRng};
 
-use crate::api::{GoneReason, PeerQuality, PeerStats, StreamStats, WorkerStats};
+use crate::api::{GoneReason, PeerStats, StreamStats, WorkerStats};
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
 use crate::control::SectionInfo;
@@ -20,20 +20,24 @@ use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
 use crate::worker::outbox::Outbox;
 
+pub mod allocate;
 pub mod dtls;
 pub mod egress;
 pub mod flood;
 pub mod ice;
+pub mod pacing;
 pub mod receive;
 pub mod report;
 pub mod sdp;
 pub mod srtp;
 pub mod stun;
 
+use allocate::Allocator;
 use dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN};
 use egress::Egress;
 use flood::FloodGuard;
 use ice::{Checked, IceLite, StunDrop};
+use pacing::Pacing;
 use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
 use srtp::{SrtpReceiver, SrtpSender};
 
@@ -95,7 +99,9 @@ pub struct Peer {
     flood: FloodGuard,
     /// The publication that the last RTP datagram was for.
     repairing: Option<usize>,
-    transport_sequence: u16,
+    /// What leaves when.
+    pub(crate) pacing: Pacing,
+    allocator: Allocator,
     /// The SSRC that our RTCP comes from.
     rtcp_ssrc: Ssrc,
     cname: String,
@@ -167,7 +173,8 @@ impl Peer {
             feedback: FeedbackRecorder::default(),
             flood: FloodGuard::default(),
             repairing: None,
-            transport_sequence: 0,
+            pacing: Pacing::default(),
+            allocator: Allocator::default(),
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,
             next_report: None,
@@ -175,7 +182,7 @@ impl Peer {
             clock_offset: None,
             rng: local.rng,
         };
-        peer.apply_sections();
+        peer.apply_sections(now);
         Ok((peer, negotiated))
     }
 
@@ -202,7 +209,7 @@ impl Peer {
             let ufrag = &negotiated.remote_ice.ufrag;
             self.ice.restart(now, negotiated.local_ice.clone(), ufrag);
         }
-        self.apply_sections();
+        self.apply_sections(now);
         Ok(negotiated)
     }
 
@@ -277,7 +284,7 @@ impl Peer {
     }
 
     /// Brings publications and slots in line with what is negotiated.
-    fn apply_sections(&mut self) {
+    fn apply_sections(&mut self, now: Instant) {
         let sections = self.negotiation.sections();
         let find = |mid| sections.iter().find(|s| s.mid == mid);
         // An m-line that is inactive keeps its state: the same SSRCs go on when it is active again,
@@ -285,7 +292,7 @@ impl Peer {
         for place in &mut self.slots {
             let section = place.as_ref().map(|slot| find(slot.mid));
             match (place.as_mut(), section.flatten()) {
-                (Some(slot), Some(section)) if section.send.is_none() => slot.show(None),
+                (Some(slot), Some(section)) if section.send.is_none() => slot.clear(),
                 (Some(_), Some(_)) => {}
                 _ => *place = None,
             }
@@ -321,6 +328,8 @@ impl Peer {
             }
         }
         self.extensions = extensions;
+        let gives_feedback = self.slots.iter().flatten().any(Slot::gives_feedback);
+        self.pacing.set_negotiated(now, gives_feedback);
         self.rebuild_routes();
     }
 
@@ -410,10 +419,12 @@ impl Peer {
         let secured = self.secured.as_mut()?;
         let egress = Egress {
             now: cx.now,
+            peer: self.id,
             clock: cx.clock,
             destination,
             srtp: &mut secured.sender,
-            transport_sequence: &mut self.transport_sequence,
+            pacing: &mut self.pacing,
+            filling: None,
             outbox: cx.outbox,
             stats: cx.stats,
         };
@@ -429,6 +440,8 @@ impl Peer {
                 .filter_map(Publication::next_deadline)
                 .chain(self.next_report)
                 .chain(self.feedback.next_deadline())
+                .chain(self.pacing.next_deadline())
+                .chain(self.allocator.next_deadline())
                 .min()
         });
         [self.ice.next_deadline(), self.dtls.next_deadline(), media]
@@ -454,6 +467,7 @@ impl Peer {
             }
         }
         if self.secured.is_some() {
+            self.pacing.handle_timeout(cx.now);
             self.send_requests(cx);
             self.send_feedback(cx);
         }
@@ -468,7 +482,7 @@ impl Peer {
 
     /// What is known of the connection.
     #[must_use]
-    pub fn stats(&self) -> PeerStats {
+    pub fn stats(&self, now: Instant) -> PeerStats {
         let received = self.publications.iter().flat_map(|p| {
             p.encodings.iter().enumerate().map(|(index, e)| {
                 let (packets, bytes, lost) = e.totals();
@@ -499,7 +513,7 @@ impl Peer {
             srtp_profile: self.secured.as_ref().map(|s| s.profile),
             received: received.collect(),
             sent: sent.collect(),
-            quality: PeerQuality::default(),
+            quality: self.quality(now),
         }
     }
 }

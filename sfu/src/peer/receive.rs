@@ -19,8 +19,6 @@ pub struct Received<'a> {
     pub meta: PacketMeta,
     /// The plaintext packet.
     pub packet: &'a [u8],
-    /// The encoding to forward from now on, if that has changed.
-    pub best: Option<u8>,
 }
 
 impl Peer {
@@ -58,13 +56,11 @@ impl Peer {
         cx.stats.packets_repaired += std::mem::take(&mut publication.repaired_by);
         self.repairing = Some(route.publication);
         let plain = taken.map_err(|unusable| unusable.reason())?;
-        let best = publication.choose_best(cx.now);
         let track = publication.track.filter(|_| !publication.muted);
         Ok(track.zip(plain).map(|(track, (meta, packet))| Received {
             track,
             meta,
             packet,
-            best,
         }))
     }
 
@@ -79,7 +75,6 @@ impl Peer {
             track: track?,
             meta,
             packet,
-            best: None,
         })
     }
 

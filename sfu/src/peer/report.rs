@@ -126,12 +126,16 @@ impl Peer {
                         self.answer_reference_time(report.ssrc, ntp, cx);
                     }
                 }
-                // Estimation of what we send is not here yet: every subscriber gets the best
-                // encoding, whatever its feedback says.
-                Packet::TransportFeedback(_) | Packet::Remb(_) => {}
+                Packet::TransportFeedback(feedback) => {
+                    self.pacing.handle_feedback(cx.now, &feedback);
+                }
+                Packet::Remb(remb) => self.pacing.handle_remb(cx.now, remb.bitrate),
                 // Streams end by signaling, not by RTCP.
                 _ => {}
             }
+        }
+        if let Some(estimate) = self.pacing.estimate() {
+            self.allocator.handle_estimate(cx.now, estimate);
         }
         Ok(())
     }

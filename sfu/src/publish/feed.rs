@@ -4,17 +4,25 @@
 //! receive batch, what is to be forwarded. The worker that has the publisher also hands each packet
 //! on to the other workers that have a subscriber.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use super::encoding::SenderReportSeen;
 use super::history::{History, Kept, PacketMeta};
+use super::meter::Meter;
+use super::thrift::{Encodings, Thrift};
+use crate::api::LayerInfo;
 use crate::media::Kind;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, PeerId};
+use crate::units::Bitrate;
 
 /// Most packets between two flushes; a worker flushes after each receive batch, far below this.
 const MAX_PENDING: usize = 4096;
+
+/// How long a publisher may take to send an encoding again that it has stopped for want of
+/// receivers: a round trip of signaling, and a key frame.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(3);
 
 /// A slot on this worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,10 +49,13 @@ pub struct Feed {
     pub origin: Origin,
     /// The slots that show it, each group of one peer's together so that its packets stay together.
     pub subscribers: BTreeSet<Subscriber>,
-    /// The other workers that get its packets. Empty when it is not local.
-    pub workers: BTreeSet<usize>,
-    /// The encoding to forward.
-    pub best: u8,
+    /// The other workers that get its packets, and which encodings their slots want. Empty when it is
+    /// not local.
+    pub workers: BTreeMap<usize, Encodings>,
+    /// What the publisher has been told of what is received.
+    pub thrift: Thrift,
+    /// What the publisher's worker has been told that is wanted here, when that is another.
+    pub wants_here: Option<Encodings>,
     kind: Kind,
     encodings: Vec<Stream>,
     pending: Vec<(u8, SequenceNumber)>,
@@ -54,6 +65,18 @@ pub struct Feed {
 struct Stream {
     history: History,
     sender_report: Option<SenderReportSeen>,
+    meter: Meter,
+    /// The publisher has been told that nobody receives it.
+    is_off: bool,
+    /// Until when it may take to come back, after the publisher has been told otherwise.
+    awaited: Option<Instant>,
+}
+
+impl Stream {
+    /// Whether it can be had: it comes, or would if the publisher were told.
+    fn is_offered(&self, now: Instant) -> bool {
+        self.meter.is_alive(now) || self.is_off || self.awaited.is_some_and(|until| now < until)
+    }
 }
 
 impl Feed {
@@ -63,8 +86,9 @@ impl Feed {
         Feed {
             origin,
             subscribers: BTreeSet::new(),
-            workers: BTreeSet::new(),
-            best: 0,
+            workers: BTreeMap::new(),
+            thrift: Thrift::default(),
+            wants_here: None,
             kind,
             encodings: Vec::new(),
             pending: Vec::new(),
@@ -77,15 +101,23 @@ impl Feed {
             self.encodings.push(Stream {
                 history: History::new(self.kind),
                 sender_report: None,
+                meter: Meter::default(),
+                is_off: false,
+                awaited: None,
             });
         }
         &mut self.encodings[index]
     }
 
     /// Takes a packet in. Says whether it is to be forwarded; it comes out of the next flush then.
-    pub fn insert(&mut self, meta: PacketMeta, packet: &[u8]) -> bool {
+    pub fn insert(&mut self, now: Instant, meta: PacketMeta, packet: &[u8]) -> bool {
         let key = (meta.encoding, meta.sequence);
-        if self.pending.len() >= MAX_PENDING || !self.stream(key.0).history.insert(meta, packet) {
+        if self.pending.len() >= MAX_PENDING {
+            return false;
+        }
+        let stream = self.stream(key.0);
+        stream.meter.handle_packet(now, &meta, packet.len());
+        if !stream.history.insert(meta, packet) {
             return false;
         }
         self.pending.push(key);
@@ -133,6 +165,91 @@ impl Feed {
         self.stream(encoding).sender_report = Some(report);
     }
 
+    /// What a subscriber can be sent: the encodings that come or could, each up to any of its layers.
+    /// Of temporal layers only those of the lowest, for when nothing else fits, unless a client wants
+    /// few frames: pictures that stutter are no step between two that move.
+    pub fn layers(&self, now: Instant, wants_few_frames: bool, out: &mut Vec<LayerInfo>) {
+        out.clear();
+        let offered = (0u8..)
+            .zip(&self.encodings)
+            .filter_map(|(encoding, stream)| {
+                let (spatial, temporal) = stream.meter.highest()?;
+                let all = stream.meter.measured(spatial, temporal);
+                let is_offered = stream.is_offered(now) && all.bitrate > Bitrate::ZERO;
+                is_offered.then_some((encoding, &stream.meter, spatial, temporal))
+            });
+        for (encoding, meter, top, temporal) in offered {
+            for spatial in 0..=top {
+                let (width, height) = meter.size().unwrap_or_default();
+                for temporal in (0..=temporal).rev() {
+                    let measured = meter.measured(spatial, temporal);
+                    // Each spatial layer has half the width and height of the next one, as in all
+                    // modes of W3C's scalability modes that are called L2 and L3.
+                    let halved = top - spatial;
+                    out.push(LayerInfo {
+                        encoding,
+                        spatial,
+                        temporal,
+                        width: u32::from(width >> halved),
+                        height: u32::from(height >> halved),
+                        frame_rate: measured.frame_rate,
+                        bitrate: measured.bitrate,
+                    });
+                }
+            }
+        }
+        if !wants_few_frames {
+            keep_whole_pictures(out);
+        }
+        if out.iter().any(|layer| layer.height == 0) {
+            rank(out);
+        }
+    }
+
+    /// Notes what the publisher has been told that it need not send.
+    pub fn set_off(&mut self, now: Instant, off: Encodings) {
+        for (encoding, stream) in (0u8..).zip(&mut self.encodings) {
+            let is_off = off.contains(encoding);
+            if std::mem::replace(&mut stream.is_off, is_off) && !is_off {
+                stream.awaited = Some(now + COMES_BACK_WITHIN);
+            }
+        }
+    }
+
+    /// The encodings of which nothing is known.
+    #[must_use]
+    pub fn unmeasured(&self) -> Encodings {
+        let measured = (0u8..).zip(&self.encodings);
+        let measured = measured.filter(|(_, stream)| stream.meter.highest().is_some());
+        let known = measured.fold(Encodings::NONE, |all, (n, _)| all.with(Encodings::one(n)));
+        known.others()
+    }
+
+    /// Sound or pictures.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The encoding to begin with before any has been measured.
+    #[must_use]
+    pub fn first_encoding(&self, now: Instant) -> u8 {
+        let mut streams = (0u8..).zip(&self.encodings);
+        let alive = streams.find(|(_, stream)| stream.meter.is_alive(now));
+        alive.map_or(0, |(encoding, _)| encoding)
+    }
+
+    /// What the track takes as a whole: of sound, which has one encoding.
+    #[must_use]
+    pub fn bitrate(&self, now: Instant) -> Bitrate {
+        let alive = self.encodings.iter().map(|stream| &stream.meter);
+        alive
+            .filter(|meter| meter.is_alive(now))
+            .map(|meter| meter.measured(0, 0).bitrate)
+            .max()
+            .unwrap_or_default()
+    }
+
     /// Whether nothing is pending.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -149,5 +266,55 @@ impl Feed {
     #[must_use]
     pub fn sender_report(&self, encoding: u8) -> Option<SenderReportSeen> {
         self.encodings.get(usize::from(encoding))?.sender_report
+    }
+}
+
+/// Leaves out temporal layers but those of the lowest picture.
+fn keep_whole_pictures(layers: &mut Vec<LayerInfo>) {
+    let whole = |layer: &LayerInfo, all: &[LayerInfo]| {
+        let picture = (layer.encoding, layer.spatial);
+        let others = all.iter().filter(|l| (l.encoding, l.spatial) == picture);
+        others.map(|l| l.temporal).max() == Some(layer.temporal)
+    };
+    let wholes = layers.iter().filter(|layer| whole(layer, layers));
+    let Some(lowest) = wholes.min_by_key(|layer| layer.bitrate).copied() else {
+        return;
+    };
+    let kept: Vec<LayerInfo> = layers
+        .iter()
+        .filter(|layer| {
+            whole(layer, layers)
+                || (layer.encoding, layer.spatial) == (lowest.encoding, lowest.spatial)
+        })
+        .copied()
+        .collect();
+    *layers = kept;
+}
+
+/// Where a publisher's payloads do not say how large pictures are, what takes more is taken for
+/// larger, and smaller than any place on a screen, so that all of it can be wanted.
+fn rank(layers: &mut [LayerInfo]) {
+    let wholes: Vec<(u8, u8, Bitrate)> = layers
+        .iter()
+        .map(|layer| {
+            let picture = (layer.encoding, layer.spatial);
+            let same = layers.iter().filter(|l| (l.encoding, l.spatial) == picture);
+            let bitrate = same.map(|l| l.bitrate).max().unwrap_or_default();
+            (layer.encoding, layer.spatial, bitrate)
+        })
+        .collect();
+    for layer in layers {
+        let own = wholes
+            .iter()
+            .find(|w| (w.0, w.1) == (layer.encoding, layer.spatial));
+        let own = own.map_or(Bitrate::ZERO, |w| w.2);
+        let mut lower: Vec<(u8, u8)> = wholes
+            .iter()
+            .filter(|w| w.2 < own)
+            .map(|w| (w.0, w.1))
+            .collect();
+        lower.sort_unstable();
+        lower.dedup();
+        (layer.width, layer.height) = (0, lower.len() as u32 + 1);
     }
 }

@@ -1,9 +1,9 @@
 //! One track as its publisher sends it: an m-line with one encoding, or several in simulcast.
 //!
 //! In: what is negotiated for the m-line, and its packets (`receive.rs`). Out: what each payload type
-//! stands for; what to ask the publisher for; which encoding is the best one alive.
+//! stands for, and what to ask the publisher for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::encoding::Encoding;
 use super::receive::Repaired;
@@ -11,13 +11,6 @@ use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{ReceiveSection, Section};
 use crate::types::{Mid, Rid, Ssrc, TrackId};
-
-/// How often the best encoding is chosen anew.
-const CHOICE_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How much more an encoding must send than the one forwarded to be preferred. Layers of a
-/// simulcast usually differ by a factor of three to four, noise in their rates by far less.
-const BETTER_BY: f64 = 1.5;
 
 /// A published m-line.
 #[derive(Debug)]
@@ -39,8 +32,6 @@ pub struct Publication {
     pub(super) repaired: Repaired,
     /// How many packets came after all, since somebody counted them last.
     pub repaired_by: RepairCounts,
-    best: u8,
-    next_choice: Option<Instant>,
 }
 
 /// What a payload type of the m-line stands for.
@@ -83,8 +74,6 @@ impl Publication {
             repair: section.repair,
             repaired: Repaired::default(),
             repaired_by: RepairCounts::default(),
-            best: 0,
-            next_choice: None,
         }
     }
 
@@ -97,7 +86,6 @@ impl Publication {
         let fresh = Publication::new(section, receive);
         if fresh.encodings.iter().map(|e| e.rid).ne(known) {
             self.encodings = fresh.encodings;
-            self.best = 0;
         }
     }
 
@@ -140,39 +128,6 @@ impl Publication {
             .iter()
             .position(|e| e.rtx_ssrc == Some(ssrc))?;
         u8::try_from(index).ok()
-    }
-
-    /// The best encoding, if it is another one now.
-    pub fn choose_best(&mut self, now: Instant) -> Option<u8> {
-        if self.encodings.len() < 2 || self.next_choice.is_some_and(|at| now < at) {
-            return None;
-        }
-        self.next_choice = Some(now + CHOICE_INTERVAL);
-        let current = &self.encodings[usize::from(self.best)];
-        let to_beat = if current.is_alive(now) {
-            current.bitrate() as f64 * BETTER_BY
-        } else {
-            -1.0
-        };
-        let (index, _) = self
-            .encodings
-            .iter()
-            .enumerate()
-            .filter(|(_, e)| e.is_alive(now))
-            .map(|(index, e)| (index, e.bitrate() as f64))
-            .filter(|&(_, rate)| rate > to_beat)
-            .max_by(|a, b| a.1.total_cmp(&b.1))?;
-        let index = u8::try_from(index).ok()?;
-        (index != self.best).then(|| {
-            self.best = index;
-            index
-        })
-    }
-
-    /// The encoding to forward.
-    #[must_use]
-    pub fn best(&self) -> u8 {
-        self.best
     }
 
     /// When something is to be asked of the publisher.

@@ -90,6 +90,18 @@ impl<'a> Iterator for Elements<'a> {
 /// transport-wide sequence number and the absolute send time. As libwebrtc does
 /// (`RtpPacket::ZeroMutableExtensions`) on both sides of ULPFEC and FlexFEC.
 pub fn clear_mutable(packet: &mut [u8], header: &RtpHeader, map: &ExtensionMap) {
+    set_mutable(packet, header, map, 0, 0);
+}
+
+/// Fills in what a sender fills in last: the transport-wide sequence number, and the absolute send
+/// time in 24 bits, where the packet has a place for them.
+pub fn set_mutable(
+    packet: &mut [u8],
+    header: &RtpHeader,
+    map: &ExtensionMap,
+    transport_sequence: u16,
+    abs_send_time: u32,
+) {
     let Some(block) = header.extensions else {
         return;
     };
@@ -103,9 +115,16 @@ pub fn clear_mutable(packet: &mut [u8], header: &RtpHeader, map: &ExtensionMap) 
             _ => {}
         }
     }
-    for span in spans.into_iter().flatten() {
-        if let Some(value) = packet.get_mut(span) {
-            value.fill(0);
+    let [_, send_time @ ..] = abs_send_time.to_be_bytes();
+    let values: [&[u8]; 2] = [&transport_sequence.to_be_bytes(), &send_time];
+    for (span, value) in spans.into_iter().zip(values) {
+        // A publisher may have sent another length than the one that is written here.
+        let place = span.and_then(|span| packet.get_mut(span));
+        if let Some(place) = place {
+            place.fill(0);
+            if place.len() == value.len() {
+                place.copy_from_slice(value);
+            }
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::units::Bitrate;
 /// After a downward switch a slot rises at most once within this time.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
+/// But a picture that was paused comes back within this time: nothing is worse than nothing.
+pub const RESUMING: Duration = Duration::from_secs(3);
+
 /// A rise above what a slot has must fit into this share of the estimate: as much as rate control
 /// gives up on overuse (draft-ietf-rmcat-gcc-02 section 5.5: beta), so that the rise survives it.
 pub const MARGIN: f64 = 0.85;
@@ -152,6 +155,8 @@ pub struct Allocation {
     pub layer: Option<u8>,
     /// What it takes.
     pub bitrate: Bitrate,
+    /// What the best would take that would be seen.
+    pub wanted: Bitrate,
     /// Why not more.
     pub reason: Reason,
 }
@@ -183,6 +188,13 @@ impl SwitchHistory {
             .is_none_or(|at| now.saturating_duration_since(at) >= SETTLING)
     }
 
+    /// Whether the slot may come back now, if it is paused.
+    #[must_use]
+    pub fn may_resume(&self, now: Instant) -> bool {
+        self.used
+            .is_none_or(|at| now.saturating_duration_since(at) >= RESUMING)
+    }
+
     /// When the slot may get better, if not now.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
@@ -203,6 +215,7 @@ struct Ladder {
     current: Option<usize>,
     priority: Priority,
     may_rise: bool,
+    may_resume: bool,
     reason: Reason,
 }
 
@@ -229,6 +242,7 @@ impl Ladder {
             rungs,
             priority: demand.priority,
             may_rise: demand.switches.may_rise(now),
+            may_resume: demand.switches.may_resume(now),
             reason: match demand.view {
                 View { visible: false, .. } | View { height: 0, .. } => Reason::Hidden,
                 _ if demand.layers.is_empty() => Reason::NotOffered,
@@ -239,6 +253,13 @@ impl Ladder {
 
     fn bitrate(&self) -> Bitrate {
         self.at.map_or(Bitrate::ZERO, |at| self.rungs[at].bitrate)
+    }
+
+    fn wanted(&self) -> Bitrate {
+        match self.reason {
+            Reason::Hidden => Bitrate::ZERO,
+            _ => self.rungs.last().map_or(Bitrate::ZERO, |best| best.bitrate),
+        }
     }
 
     /// What it has, for its weight.
@@ -309,11 +330,13 @@ pub fn allocate(now: Instant, estimate: Bitrate, demands: &[Demand<'_>]) -> Vec<
     let answers = ladders.iter().map(|ladder| Allocation {
         layer: ladder.at.map(|at| ladder.rungs[at].id),
         bitrate: ladder.bitrate(),
+        wanted: ladder.wanted(),
         reason: ladder.reason,
     });
     let beyond = Allocation {
         layer: None,
         bitrate: Bitrate::ZERO,
+        wanted: Bitrate::ZERO,
         reason: Reason::NoBandwidth,
     };
     let missing = demands.len().saturating_sub(MAX_SLOTS);
@@ -343,7 +366,7 @@ fn give_each_its_lowest(ladders: &mut [Ladder], left: &mut Bitrate) -> bool {
         let room = if is_back { left.scale(MARGIN) } else { *left };
         if ladder.step() > room {
             all = false;
-        } else if is_back && !ladder.may_rise {
+        } else if is_back && !ladder.may_resume {
             ladder.reason = Reason::Settling;
             all = false;
         } else {

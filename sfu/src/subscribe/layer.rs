@@ -63,6 +63,12 @@ impl LayerSelector {
         self.target
     }
 
+    /// What is forwarded now.
+    #[must_use]
+    pub fn current(&self) -> Option<Target> {
+        self.current.map(|(encoding, _)| Target::whole(encoding))
+    }
+
     /// Forgets what was being forwarded: the next packet that a decoder can start with starts anew.
     pub fn interrupt(&mut self) {
         self.current = None;

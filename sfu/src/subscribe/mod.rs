@@ -8,4 +8,5 @@ pub mod protect;
 mod reinforce;
 pub mod retransmit;
 pub mod rewrite;
+pub mod share;
 pub mod slot;

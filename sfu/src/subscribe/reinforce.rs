@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::protect::Sent;
 use super::rewrite::Mapped;
 use super::slot::{Slot, patch_payload};
+use crate::bandwidth::sent::PacketKind;
 use crate::media::{Codec, Kind};
 use crate::peer::egress::{Egress, MAX_HEADER, Outgoing};
 use crate::publish::feed::Feed;
@@ -182,8 +183,15 @@ impl Slot {
             descriptor: &[],
             prefix,
             payload,
+            is_padding: false,
         };
-        egress.send_rtp(&outgoing, |_| ())?;
+        // What shares the numbers of the media must not be overtaken by it: the receiver would ask
+        // for it again.
+        let kind = match scheme {
+            Scheme::Ulpfec => PacketKind::Video,
+            Scheme::Flexfec => PacketKind::Fec,
+        };
+        egress.send_rtp(&outgoing, kind, |_| ())?;
         egress.stats.repair_sent.fec += 1;
         Some(())
     }

@@ -170,6 +170,12 @@ impl Rewriter {
             (Some(last), Some(first)) => last.successor().minus(first),
             _ => PictureIds::default(),
         };
+        // A source that goes on after a pause has two stretches that must not claim each other's numbers.
+        if let (Some(last), Some(tail)) = (self.stretches.back_mut(), self.tail)
+            && last.source == source
+        {
+            last.end_in = Some(tail.source.next().max(last.first_in));
+        }
         self.push(Stretch {
             source,
             first_in: meta.sequence,
@@ -245,6 +251,12 @@ impl Rewriter {
         tail.sequence = number;
         self.tail = Some(tail);
         Some((number, tail.timestamp))
+    }
+
+    /// The highest number that was sent.
+    #[must_use]
+    pub fn last_sequence(&self) -> Option<SequenceNumber> {
+        Some(self.tail?.sequence)
     }
 
     /// The timestamp that was sent last.

@@ -14,13 +14,16 @@ use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
 use super::rewrite::{Mapped, Rewriter, Source};
+use super::share::Share;
 use crate::api::SlotView;
+use crate::bandwidth::sent::PacketKind;
 use crate::clock::ntp_span;
-use crate::media::{Codec, ExtensionMap, Kind, PayloadMap, RepairFormats};
+use crate::media::{Codec, Extension, ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::egress::{Egress, Outgoing};
 use crate::peer::sdp::{Section, SendSection, match_payload};
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, PacketMeta};
+use crate::publish::thrift::Encodings;
 use crate::rtp::codec::{PictureId, vp8, vp9};
 use crate::rtp::extension::{HeaderExtensions, PlayoutDelay};
 use crate::rtp::packet::HeaderFields;
@@ -30,6 +33,13 @@ use crate::types::{Mid, Ssrc, TrackId};
 
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
+
+/// How many of the latest packets take turns to fill probes, and the size that any probe takes.
+const FILLERS: u16 = 16;
+const MIN_FILLER: usize = 600;
+
+/// Most padding of a packet: its length is in one byte (RFC 3550 section 5.1).
+const MAX_PADDING: usize = u8::MAX as usize;
 
 /// What a slot shows.
 #[derive(Debug)]
@@ -51,10 +61,16 @@ pub struct Slot {
     pub round_trip: Option<Duration>,
     /// The packets the subscriber says it has lost, as of its last report.
     pub lost: i64,
+    /// What it gets of the estimate.
+    pub share: Share,
+    /// Since when not even the lowest layer has fitted.
+    pub starved: Option<Instant>,
     /// What the client shows of it.
     pub view: SlotView,
     /// How important it is.
     pub priority: Priority,
+    /// Since when it has shown what it shows.
+    shown: Option<Instant>,
     rtx_ssrc: Option<Ssrc>,
     pub(super) flexfec_ssrc: Option<Ssrc>,
     payloads: Vec<PayloadMap>,
@@ -65,6 +81,8 @@ pub struct Slot {
     subscription: Option<Subscription>,
     retransmitter: Retransmitter,
     rtx_sequence: SequenceNumber,
+    /// Which of the latest packets filled a probe last.
+    filler: u16,
     pub(super) flexfec_sequence: SequenceNumber,
     monitor: Monitor,
     pub(super) protection: Protection,
@@ -88,8 +106,11 @@ impl Slot {
             ssrc: send.ssrc,
             round_trip: None,
             lost: 0,
+            share: Share::default(),
+            starved: None,
             view: SlotView::default(),
             priority: Priority::default(),
+            shown: None,
             rtx_ssrc: None,
             flexfec_ssrc: None,
             payloads: Vec::new(),
@@ -101,6 +122,7 @@ impl Slot {
             retransmitter: Retransmitter::default(),
             rtx_sequence: SequenceNumber(u64::from(u16::from_be_bytes([c, d]) & 0x7fff)),
             flexfec_sequence: SequenceNumber(u64::from(u16::from_be_bytes([b, c]) & 0x7fff)),
+            filler: 0,
             monitor: Monitor::default(),
             protection: Protection::default(),
             protector: Protector::default(),
@@ -113,6 +135,13 @@ impl Slot {
         slot
     }
 
+    /// Whether the client gives transport-wide feedback on it.
+    #[must_use]
+    pub fn gives_feedback(&self) -> bool {
+        let is_carried = self.extensions.id(Extension::TransportSequence).is_some();
+        is_carried && self.payloads.iter().any(|payload| payload.transport_cc)
+    }
+
     /// Takes over what another offer has changed.
     pub fn renegotiate(&mut self, section: &Section, send: &SendSection) {
         self.rtx_ssrc = send.rtx_ssrc;
@@ -123,13 +152,49 @@ impl Slot {
         self.allows_two_byte = section.extmap_allow_mixed;
     }
 
-    /// Points the slot at a track, or at nothing.
-    pub fn show(&mut self, track: Option<TrackId>) {
-        self.subscription = track.map(|track| {
-            let mut layer = LayerSelector::default();
-            layer.set_target(Some(Target::whole(0)));
-            Subscription { track, layer }
-        });
+    /// Points the slot at a track.
+    pub fn show(&mut self, now: Instant, track: TrackId) {
+        self.clear();
+        self.shown = Some(now);
+        let mut layer = LayerSelector::default();
+        // Of pictures it is the allocation that says.
+        layer.set_target((self.kind == Kind::Audio).then(|| Target::whole(0)));
+        self.subscription = Some(Subscription { track, layer });
+    }
+
+    /// Points the slot at nothing.
+    pub fn clear(&mut self) {
+        self.shown = None;
+        self.share.reset();
+        self.starved = None;
+        self.subscription = None;
+    }
+
+    /// Forwards from now on, or as soon as that is possible, what the slot gets of the estimate.
+    pub fn aim(&mut self) {
+        if let Some(subscription) = &mut self.subscription {
+            subscription.layer.set_target(self.share.target());
+        }
+    }
+
+    /// How long it has shown what it shows.
+    #[must_use]
+    pub fn shown_for(&self, now: Instant) -> Duration {
+        let shown = self.shown;
+        shown.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
+    /// The encodings that it forwards, or wants to.
+    #[must_use]
+    pub fn encodings(&self) -> Encodings {
+        let Some(Subscription { layer, .. }) = &self.subscription else {
+            return Encodings::NONE;
+        };
+        let both = [layer.target(), layer.current()];
+        let both = both.into_iter().flatten();
+        both.fold(Encodings::NONE, |all, target| {
+            all.with(Encodings::one(target.encoding))
+        })
     }
 
     /// What the slot shows.
@@ -179,9 +244,6 @@ impl Slot {
         let Some(subscription) = &mut self.subscription else {
             return false;
         };
-        subscription
-            .layer
-            .set_target(Some(Target::whole(feed.best)));
         let source = Source {
             track: subscription.track,
             encoding: meta.encoding,
@@ -231,7 +293,8 @@ impl Slot {
             timestamp: mapped.timestamp,
             ssrc: self.ssrc,
         };
-        let Some(sent) = self.send(kept, mapped, fields, mapped.sequence, prefix, egress) else {
+        let (number, kind) = (mapped.sequence, self.packet_kind());
+        let Some(sent) = self.send(kept, mapped, fields, number, prefix, kind, egress) else {
             return false;
         };
         if let Some(scheme) = scheme {
@@ -260,6 +323,13 @@ impl Slot {
         true
     }
 
+    fn packet_kind(&self) -> PacketKind {
+        match self.kind {
+            Kind::Audio => PacketKind::Audio,
+            Kind::Video => PacketKind::Video,
+        }
+    }
+
     /// Puts an empty packet under a number that was left open for media and turned out to be repair
     /// of the publisher's: the receiver would ask for it again and again, and count it as lost.
     fn fill(
@@ -276,7 +346,8 @@ impl Slot {
             timestamp: mapped.timestamp,
             ssrc: self.ssrc,
         };
-        self.send(kept, mapped, fields, mapped.sequence, &[], egress)
+        let (number, kind) = (mapped.sequence, self.packet_kind());
+        self.send(kept, mapped, fields, number, &[], kind, egress)
     }
 
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
@@ -313,6 +384,65 @@ impl Slot {
             false => self.protection.first_copies,
         };
         self.send_again(kept, mapped, payload_map, copies, egress)
+    }
+
+    /// Sends something of at most about this size to fill a probe: a packet of late once more, which may
+    /// have been lost, or else padding. Says whether there was anything.
+    pub fn fill_probe(
+        &mut self,
+        most: usize,
+        feed: Option<&Feed>,
+        egress: &mut Egress<'_>,
+    ) -> bool {
+        let Some(rtx) = self.rtx_ssrc.filter(|_| self.kind == Kind::Video) else {
+            return false;
+        };
+        feed.is_some_and(|feed| self.repeat_latest(most, feed, egress).is_some())
+            || self.pad(rtx, most, egress).is_some()
+    }
+
+    fn repeat_latest(&mut self, most: usize, feed: &Feed, egress: &mut Egress<'_>) -> Option<()> {
+        let newest = self.rewriter.last_sequence()?;
+        self.filler = (self.filler + 1) % FILLERS;
+        let wanted = newest.wire().wrapping_sub(self.filler);
+        let (source, original) = self.rewriter.find(wanted)?;
+        let kept = feed.get_fresh(egress.now, source.encoding, original)?;
+        if self.track() != Some(source.track) || kept.packet.len() > most.max(MIN_FILLER) {
+            return None;
+        }
+        let mapped = self.rewriter.again(source, kept.meta)?;
+        let payload_map = self.payload_for(kept.meta.codec)?;
+        self.send_again(kept, mapped, payload_map, 1, egress)
+            .then_some(())
+    }
+
+    fn pad(&mut self, ssrc: Ssrc, most: usize, egress: &mut Egress<'_>) -> Option<usize> {
+        let payload_type = self.payloads.iter().find_map(|p| p.rtx_payload_type)?;
+        let mut padding = [0; MAX_PADDING];
+        let len = most.clamp(1, MAX_PADDING);
+        // The last byte says how many there are (RFC 3550 section 5.1).
+        padding[len - 1] = len as u8;
+        self.rtx_sequence = self.rtx_sequence.next();
+        let outgoing = Outgoing {
+            fields: HeaderFields {
+                marker: false,
+                payload_type,
+                sequence: 0,
+                timestamp: self.rewriter.last_timestamp().unwrap_or_default(),
+                ssrc,
+            },
+            sequence: self.rtx_sequence,
+            map: &self.extensions,
+            extensions: HeaderExtensions {
+                mid: Some(self.mid),
+                ..HeaderExtensions::default()
+            },
+            descriptor: &[],
+            prefix: &[],
+            payload: &padding[..len],
+            is_padding: true,
+        };
+        egress.send_rtp(&outgoing, PacketKind::Padding, |_| ())
     }
 
     /// Whether a decoder can go on from a key frame that was sent after a packet. For a round trip
@@ -355,7 +485,8 @@ impl Slot {
             }
             self.rtx_sequence = self.rtx_sequence.next();
             let number = self.rtx_sequence;
-            let sent = self.send(kept, mapped, fields, number, &prefix, egress);
+            let kind = PacketKind::Retransmission;
+            let sent = self.send(kept, mapped, fields, number, &prefix, kind, egress);
             if sent.is_some() {
                 is_sent = true;
                 egress.stats.repair_sent.rtx += 1;
@@ -364,6 +495,7 @@ impl Slot {
         is_sent
     }
 
+    #[allow(clippy::too_many_arguments)] // A packet is made of as many things.
     fn send(
         &self,
         kept: Kept<'_>,
@@ -371,6 +503,7 @@ impl Slot {
         fields: HeaderFields,
         sequence: SequenceNumber,
         prefix: &[u8],
+        kind: PacketKind,
         egress: &mut Egress<'_>,
     ) -> Option<usize> {
         let meta = kept.meta;
@@ -378,7 +511,9 @@ impl Slot {
         let descriptor = self.descriptor(kept, mapped, &mut descriptor);
         let payload = kept.payload();
         let outgoing = self.outgoing(meta, fields, sequence, descriptor, prefix, payload);
-        egress.send_rtp(&outgoing, |payload| patch_payload(meta, mapped, payload))
+        egress.send_rtp(&outgoing, kind, |payload| {
+            patch_payload(meta, mapped, payload)
+        })
     }
 
     pub(super) fn outgoing<'a>(
@@ -415,6 +550,7 @@ impl Slot {
             descriptor,
             prefix,
             payload,
+            is_padding: false,
         }
     }
 
@@ -484,6 +620,19 @@ impl Slot {
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
         self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
+    }
+
+    /// What repair adds to the media, as a share of it.
+    #[must_use]
+    pub fn repair_share(&self) -> f64 {
+        let protection = &self.protection;
+        match self.kind {
+            Kind::Audio => f64::from(protection.red_distance),
+            Kind::Video => {
+                let again = self.loss().unwrap_or_default() * f64::from(protection.first_copies);
+                protection.fec_ratio + again
+            }
+        }
     }
 
     /// The share of packets the subscriber loses, 0 to 1, once it has said so.

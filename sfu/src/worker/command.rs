@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::economy::INTERVAL;
 use super::mailbox::Message;
 use super::{Shared, Worker};
 use crate::api::OfferError;
@@ -9,6 +10,7 @@ use crate::control::{Command, Report, RequestId, SectionInfo};
 use crate::peer::sdp::Policy;
 use crate::peer::{Context, LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};
+use crate::publish::thrift::Encodings;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, TrackId};
 
@@ -35,13 +37,14 @@ impl Worker {
                 peer,
                 fragment,
             } => self.restart_ice(now, request, peer, &fragment),
-            Command::Publish { peer, mid, track } => self.publish(peer, mid, track),
+            Command::Publish { peer, mid, track } => self.publish(now, peer, mid, track),
             Command::Unpublish { peer, track } => self.unpublish(peer, track),
             Command::Mute { peer, track, muted } => self.mute(now, peer, track, muted),
             Command::SetSlot { peer, mid, source } => self.set_slot(now, peer, mid, source),
             Command::SetView { peer, mid, view } => {
                 if let Some(slot) = self.slot_named(peer, mid) {
                     slot.view = view;
+                    self.reallocate(now, peer);
                 }
             }
             Command::SetPriority {
@@ -51,6 +54,7 @@ impl Worker {
             } => {
                 if let Some(slot) = self.slot_named(peer, mid) {
                     slot.priority = priority;
+                    self.reallocate(now, peer);
                 }
             }
             Command::Close { peer } => self.close_peer(now, peer),
@@ -58,7 +62,7 @@ impl Worker {
                 self.stats.peers = self.peers.len() as u64;
                 let peer = peer
                     .and_then(|id| self.peers.get(&id))
-                    .map(|p| Box::new(p.stats()));
+                    .map(|p| Box::new(p.stats(now)));
                 let stats = self.stats.clone();
                 self.report(Report::Stats {
                     request,
@@ -66,6 +70,13 @@ impl Worker {
                     peer,
                 });
             }
+        }
+    }
+
+    fn reallocate(&mut self, now: Instant, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.reallocate(now);
+            self.touched.push(id);
         }
     }
 
@@ -145,7 +156,7 @@ impl Worker {
         self.touched.push(id);
     }
 
-    fn publish(&mut self, id: PeerId, mid: Mid, track: TrackId) {
+    fn publish(&mut self, now: Instant, id: PeerId, mid: Mid, track: TrackId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -154,9 +165,9 @@ impl Worker {
         };
         publication.track = Some(track);
         publication.muted = false;
-        let mut feed = Feed::new(publication.kind, Origin::Local(id, mid));
-        feed.best = publication.best();
+        let feed = Feed::new(publication.kind, Origin::Local(id, mid));
         self.feeds.insert(track, feed);
+        self.next_economy.get_or_insert(now + INTERVAL);
     }
 
     fn unpublish(&mut self, id: PeerId, track: TrackId) {
@@ -176,7 +187,7 @@ impl Worker {
             if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot))
                 && slot.track() == Some(track)
             {
-                slot.show(None);
+                slot.clear();
             }
         }
     }
@@ -189,12 +200,10 @@ impl Worker {
         if std::mem::replace(&mut publication.muted, muted) == muted {
             return;
         }
-        let best = publication.best();
         if muted {
             self.interrupt(track);
         } else {
-            // Another encoding may have become the best meanwhile, and was not told to anybody.
-            self.set_best(now, track, best);
+            self.resume(now, track);
         }
     }
 
@@ -213,10 +222,10 @@ impl Worker {
         if former == track {
             return;
         }
-        slot.show(track);
-        // Before the connection is up nothing could be sent: a key frame asked for now would be
-        // lost, and the next one not be asked for soon. Whoever connects asks for what is needed.
-        let can_see = kind == crate::media::Kind::Video && peer.is_connected();
+        match track {
+            Some(track) => slot.show(now, track),
+            None => slot.clear(),
+        }
         let subscriber = Subscriber {
             peer: id,
             slot: index,
@@ -235,11 +244,10 @@ impl Worker {
         }
         if let Some(feed) = self.feeds.get_mut(&track) {
             feed.subscribers.insert(subscriber);
-            let best = feed.best;
-            if can_see {
-                self.wish_key_frame(now, track, best);
-            }
         }
+        // Before the connection is up nothing could be sent: a key frame asked for now would be
+        // lost, and the next one not be asked for soon. Whoever connects asks for what is needed.
+        self.allocate(now, id);
     }
 
     /// Takes a slot off a feed; a feed from another worker goes with its last one.
@@ -257,22 +265,14 @@ impl Worker {
         }
     }
 
-    /// Another worker wants the packets of a track. Told the best encoding, it asks for a key frame
-    /// if it needs one.
+    /// Another worker wants the packets of a track.
     pub(super) fn attach(&mut self, track: TrackId, worker: usize) {
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
         };
-        feed.workers.insert(worker);
-        let best = feed.best;
+        // Until it says what it wants.
+        feed.workers.insert(worker, Encodings::ALL);
         let reports: Vec<_> = feed.sender_reports().collect();
-        self.send(
-            worker,
-            Message::Best {
-                track,
-                encoding: best,
-            },
-        );
         for (encoding, report) in reports {
             self.send(
                 worker,
@@ -282,23 +282,6 @@ impl Worker {
                     report,
                 },
             );
-        }
-    }
-
-    /// Asks for a key frame for each of a peer's slots.
-    pub(super) fn wish_key_frames_for(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get(&id) else {
-            return;
-        };
-        let wanted: Vec<(TrackId, u8)> = peer
-            .slots
-            .iter()
-            .flatten()
-            .filter_map(|slot| slot.track().zip(slot.needs_key_frame()))
-            .collect();
-        for (track, encoding) in wanted {
-            let encoding = self.feeds.get(&track).map_or(encoding, |feed| feed.best);
-            self.wish_key_frame(now, track, encoding);
         }
     }
 

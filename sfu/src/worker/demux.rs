@@ -22,6 +22,7 @@ use crate::types::{PeerId, TrackId};
 
 /// Where the packets of publications go: into their feeds, and to the workers that want them too.
 struct Intake<'a> {
+    now: Instant,
     index: usize,
     feeds: &'a mut HashMap<TrackId, Feed>,
     dirty: &'a mut Vec<TrackId>,
@@ -36,7 +37,6 @@ impl Intake<'_> {
             track,
             meta,
             packet,
-            ..
         } = received;
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
@@ -44,14 +44,14 @@ impl Intake<'_> {
         let first_pending = feed.is_idle();
         let is_wanted = !feed.workers.is_empty();
         let copy = is_wanted.then(|| meta.clone());
-        if !feed.insert(meta, packet) {
+        if !feed.insert(self.now, meta, packet) {
             return self.stats.drop("rtp_duplicate");
         }
         if first_pending {
             self.dirty.push(track);
         }
         if let Some(meta) = copy {
-            for &worker in &feed.workers {
+            for &worker in feed.workers.keys() {
                 let batch = self.batches.entry(worker).or_insert_with(|| {
                     let spare = self.spare_batches.pop();
                     spare.unwrap_or_else(|| MediaBatch::new(self.index))
@@ -145,6 +145,7 @@ impl Worker {
         self.touched.push(id);
         let received = peer.handle_rtp(datagram, &mut cx);
         let mut intake = Intake {
+            now,
             index: self.index,
             feeds: &mut self.feeds,
             dirty: &mut self.dirty,
@@ -160,11 +161,7 @@ impl Worker {
             Ok(None) => return,
             Err(reason) => return self.stats.drop(reason),
         };
-        let best = received.best.map(|encoding| (received.track, encoding));
         intake.take(received);
-        if let Some((track, encoding)) = best {
-            self.set_best(now, track, encoding);
-        }
     }
 
     fn handle_rtcp(&mut self, now: Instant, id: PeerId, datagram: &mut [u8]) {
@@ -185,6 +182,7 @@ impl Worker {
             self.act(now, id, action);
         }
         self.actions = actions;
+        self.depart(now, id);
         self.touched.push(id);
     }
 
@@ -214,7 +212,7 @@ impl Worker {
                     return;
                 };
                 feed.set_sender_report(encoding, report);
-                let workers: Vec<usize> = feed.workers.iter().copied().collect();
+                let workers: Vec<usize> = feed.workers.keys().copied().collect();
                 for worker in workers {
                     self.send(
                         worker,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::{MediaBatch, Message};
-use crate::peer::{Context, Peer};
+use crate::peer::Context;
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{PeerId, TrackId};
 
@@ -67,14 +67,14 @@ impl Worker {
     }
 
     /// Takes packets of tracks that another worker publishes.
-    pub(super) fn handle_media(&mut self, mut batch: MediaBatch) {
+    pub(super) fn handle_media(&mut self, now: Instant, mut batch: MediaBatch) {
         let mut unknown: Vec<TrackId> = Vec::new();
         batch.drain(|track, meta, packet| match self.feeds.get_mut(&track) {
             Some(feed) => {
                 if feed.is_idle() {
                     self.dirty.push(track);
                 }
-                feed.insert(meta, packet);
+                feed.insert(now, meta, packet);
             }
             None if unknown.contains(&track) => {}
             None => unknown.push(track),
@@ -113,20 +113,24 @@ impl Worker {
         }
     }
 
-    /// Another encoding of a track is to be forwarded from its next key frame on.
-    pub(super) fn set_best(&mut self, now: Instant, track: TrackId, encoding: u8) {
-        let Some(feed) = self.feeds.get_mut(&track) else {
+    /// A track goes on after a pause.
+    pub(super) fn resume(&mut self, now: Instant, track: TrackId) {
+        let Some(feed) = self.feeds.get(&track) else {
             return;
         };
-        feed.best = encoding;
-        let mut viewers = feed.subscribers.iter().map(|s| self.peers.get(&s.peer));
-        let is_watched = viewers.any(|peer| peer.is_some_and(Peer::is_connected));
-        let workers: Vec<usize> = feed.workers.iter().copied().collect();
-        for worker in workers {
-            self.send(worker, Message::Best { track, encoding });
-        }
-        if is_watched {
+        let viewers = feed.subscribers.iter().filter_map(|s| {
+            let peer = self.peers.get(&s.peer).filter(|p| p.is_connected());
+            peer?.slots.get(s.slot)?.as_ref()?.needs_key_frame()
+        });
+        let mut wanted: Vec<u8> = viewers.collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let workers: Vec<usize> = feed.workers.keys().copied().collect();
+        for encoding in wanted {
             self.wish_key_frame(now, track, encoding);
+        }
+        for worker in workers {
+            self.send(worker, Message::Resumed { track });
         }
     }
 
@@ -141,7 +145,7 @@ impl Worker {
                 slot.interrupt();
             }
         }
-        let workers: Vec<usize> = feed.workers.iter().copied().collect();
+        let workers: Vec<usize> = feed.workers.keys().copied().collect();
         for worker in workers {
             self.send(worker, Message::Interrupted { track });
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::control::{Command, Report};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::history::PacketMeta;
+use crate::publish::thrift::Encodings;
 use crate::types::TrackId;
 
 /// Where mail goes.
@@ -53,15 +54,29 @@ pub enum Message {
         /// As reported.
         fraction_lost: u8,
     },
-    /// Another encoding is to be forwarded.
-    Best {
-        /// The track.
-        track: TrackId,
-        /// This one.
-        encoding: u8,
-    },
     /// The track has a pause: what follows does not continue what was.
     Interrupted {
+        /// The track.
+        track: TrackId,
+    },
+    /// What a worker's slots receive of a track, or wait for.
+    Wanted {
+        /// The track.
+        track: TrackId,
+        /// Whose slots.
+        worker: usize,
+        /// These.
+        encodings: Encodings,
+    },
+    /// What the publisher has been told that it need not send.
+    Off {
+        /// The track.
+        track: TrackId,
+        /// These.
+        encodings: Encodings,
+    },
+    /// The track goes on after a pause.
+    Resumed {
         /// The track.
         track: TrackId,
     },

@@ -17,14 +17,17 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 use crate::api::WorkerStats;
 use crate::clock::Clock;
 use crate::control::Report;
+use crate::peer::allocate::Consequence;
 use crate::peer::dtls::Certificate;
 use crate::peer::report::Action;
 use crate::peer::{Change, Context, Peer};
 use crate::publish::feed::Feed;
 use crate::types::{PeerId, TrackId};
 
+mod allocate;
 mod command;
 mod demux;
+mod economy;
 mod forward;
 pub mod mailbox;
 pub mod outbox;
@@ -72,6 +75,9 @@ pub struct Worker {
     batches: HashMap<usize, MediaBatch>,
     spare_batches: Vec<MediaBatch>,
     actions: Vec<Action>,
+    consequences: Vec<Consequence>,
+    /// When to look next at which encodings nobody receives.
+    next_economy: Option<Instant>,
     outbox: Outbox,
     mail: VecDeque<Mail>,
     stats: WorkerStats,
@@ -97,6 +103,8 @@ impl Worker {
             batches: HashMap::new(),
             spare_batches: Vec::new(),
             actions: Vec::new(),
+            consequences: Vec::new(),
+            next_economy: None,
             outbox: Outbox::default(),
             mail: VecDeque::new(),
             stats: WorkerStats::default(),
@@ -108,7 +116,7 @@ impl Worker {
     pub fn handle_message(&mut self, now: Instant, message: Message) {
         match message {
             Message::Command(command) => self.handle_command(now, command),
-            Message::Media(batch) => self.handle_media(batch),
+            Message::Media(batch) => self.handle_media(now, batch),
             Message::Recycle(batch) => self.keep_batch(batch),
             Message::Attach { track, worker } => self.attach(track, worker),
             Message::Detach { track, worker } => {
@@ -121,7 +129,22 @@ impl Worker {
                 track,
                 fraction_lost,
             } => self.tell_listener_loss(now, track, fraction_lost),
-            Message::Best { track, encoding } => self.set_best(now, track, encoding),
+            Message::Wanted {
+                track,
+                worker,
+                encodings,
+            } => {
+                if let Some(feed) = self.feeds.get_mut(&track) {
+                    feed.workers.insert(worker, encodings);
+                    self.economise_on(now, track);
+                }
+            }
+            Message::Off { track, encodings } => {
+                if let Some(feed) = self.feeds.get_mut(&track) {
+                    feed.set_off(now, encodings);
+                }
+            }
+            Message::Resumed { track } => self.resume(now, track),
             Message::Interrupted { track } => self.interrupt(track),
             Message::SenderReport {
                 track,
@@ -163,7 +186,8 @@ impl Worker {
     /// When [`Worker::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        timer.into_iter().chain(self.next_economy).min()
     }
 
     /// Does what is due.
@@ -180,6 +204,9 @@ impl Worker {
             self.peer_timeout(now, id);
             self.touched.push(id);
         }
+        if self.next_economy.is_some_and(|due| now >= due) {
+            self.economise(now);
+        }
         self.flush(now);
     }
 
@@ -194,11 +221,16 @@ impl Worker {
             stats: &mut self.stats,
         };
         let change = peer.handle_timeout(&mut cx);
+        let is_allocation_due = peer.allocation_due(now);
         if peer.reports_due(now) {
             let feeds = &self.feeds;
             peer.send_reports(&mut cx, |track| feeds.get(&track));
         }
         self.apply(now, id, change);
+        if is_allocation_due {
+            self.allocate(now, id);
+        }
+        self.depart(now, id);
     }
 
     /// Has a peer woken at its next deadline.
@@ -220,7 +252,7 @@ impl Worker {
             Some(Change::Connected) => {
                 self.report(Report::Connected { peer: id });
                 // Whatever its slots show may have been going on for long.
-                self.wish_key_frames_for(now, id);
+                self.allocate(now, id);
             }
             Some(Change::Gone(reason)) => {
                 self.remove_peer(id);

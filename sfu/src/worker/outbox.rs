@@ -1,11 +1,17 @@
 //! Datagrams on their way out, gathered over one receive batch.
 //!
 //! In: packets for any destination. Out: runs of datagrams of equal size to one destination, which
-//! the kernel can take in one call (UDP generic segmentation offload). One buffer holds them all
-//! and is kept, so a warm outbox does not allocate.
+//! the kernel can take in one call (UDP generic segmentation offload); and once they have left, whose
+//! packets they were, for the estimate of what the way carries. One buffer holds them all and is
+//! kept, so a warm outbox does not allocate.
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Instant;
+
+use crate::bandwidth::sent::SentPacket;
+use crate::rtp::sequence::SequenceNumber;
+use crate::types::PeerId;
 
 /// Most datagrams in a run (Linux's `UDP_MAX_SEGMENTS` before 6.9 is 64).
 const MAX_SEGMENTS: usize = 64;
@@ -24,11 +30,26 @@ pub struct Run {
     pub bytes: Range<usize>,
 }
 
+/// A packet that its receiver gives feedback on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tracked {
+    /// Whose.
+    pub peer: PeerId,
+    /// Its transport-wide sequence number.
+    pub sequence: SequenceNumber,
+    /// What is to be known of it.
+    pub packet: SentPacket,
+}
+
 /// Datagrams waiting to be sent.
 #[derive(Debug, Default)]
 pub struct Outbox {
     buffer: Vec<u8>,
     runs: Vec<Run>,
+    /// The packets with feedback, and which run each is in.
+    tracked: Vec<(usize, Tracked)>,
+    /// When each run left; none if it did not.
+    left: Vec<Option<Instant>>,
 }
 
 impl Outbox {
@@ -64,6 +85,30 @@ impl Outbox {
             .map(|run| (run, &self.buffer[run.bytes.clone()]))
     }
 
+    /// Notes that the datagram added last is one that its receiver gives feedback on.
+    pub fn track(&mut self, tracked: Tracked) {
+        if let Some(run) = self.runs.len().checked_sub(1) {
+            self.tracked.push((run, tracked));
+        }
+    }
+
+    /// Notes when the next of the runs left, or that it did not.
+    pub fn handle_left(&mut self, at: Option<Instant>) {
+        self.left.push(at);
+    }
+
+    /// The packets with feedback that have left, in their order.
+    pub fn tracked(&self) -> impl Iterator<Item = Tracked> {
+        self.tracked.iter().filter_map(|(run, tracked)| {
+            let at = self.left.get(*run).copied().flatten()?;
+            let packet = SentPacket {
+                at,
+                ..tracked.packet
+            };
+            Some(Tracked { packet, ..*tracked })
+        })
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -74,6 +119,8 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.runs.clear();
+        self.tracked.clear();
+        self.left.clear();
     }
 }
 

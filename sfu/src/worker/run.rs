@@ -194,6 +194,7 @@ impl Rim {
 /// drop here would only move the loss.
 async fn send_all(worker: &mut Worker, socket: &Socket) {
     let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
+    let mut left = Vec::new();
     for (run, contents) in worker.outbox().runs() {
         let outcome = loop {
             match socket.send(run, contents) {
@@ -206,6 +207,7 @@ async fn send_all(worker: &mut Worker, socket: &Socket) {
             }
         };
         let count = contents.len().div_ceil(run.segment_size) as u64;
+        left.push((outcome == Sent::Done).then(Instant::now));
         if outcome == Sent::Done {
             datagrams += count;
             bytes += contents.len() as u64;
@@ -213,6 +215,10 @@ async fn send_all(worker: &mut Worker, socket: &Socket) {
             failed += count;
         }
     }
+    for at in left {
+        worker.outbox().handle_left(at);
+    }
+    worker.handle_sent();
     worker.outbox().clear();
     worker.count_sent(datagrams, bytes);
     for _ in 0..failed {

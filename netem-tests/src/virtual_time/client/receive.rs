@@ -132,6 +132,10 @@ impl Slot {
         let extensions = self.check_negotiated(header, packet)?;
         let is_repair = header.ssrc != self.ssrc;
         let payload = header.payload(packet);
+        // Padding, with which the server finds out what the way carries.
+        if is_repair && payload.is_empty() {
+            return Ok(extensions);
+        }
         let (number, media) = if is_repair {
             let (number, media) = payload
                 .split_first_chunk()

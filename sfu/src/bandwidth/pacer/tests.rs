@@ -38,6 +38,7 @@ fn items<T: Copy>(left: &[(u128, Departure<T>)]) -> Vec<T> {
 fn packets_are_spread_over_time_in_small_bursts() {
     let start = Instant::now();
     let mut pacer = Pacer::new(Bitrate::kbps(2000));
+    pacer.allowance = DataSize::ZERO;
     for n in 0..20 {
         pacer.handle_packet(start, n, PACKET, Video);
     }
@@ -59,6 +60,7 @@ fn packets_are_spread_over_time_in_small_bursts() {
 fn the_important_leaves_first_and_sound_does_not_wait() {
     let start = Instant::now();
     let mut pacer = Pacer::new(Bitrate::kbps(1000));
+    pacer.allowance = DataSize::ZERO;
     for kind in [Padding, Fec, Video, Retransmission, Audio, Video, Audio] {
         pacer.handle_packet(start, kind, PACKET, kind);
     }
@@ -162,6 +164,43 @@ fn a_probe_that_gets_nothing_ends() {
     assert!(pacer.poll(start).is_some());
     assert_eq!(pacer.poll(start + PROBE_TIMEOUT), None);
     assert_eq!(pacer.next_deadline(), None);
+}
+
+#[test]
+fn the_first_flight_leaves_at_once() {
+    let start = Instant::now();
+    let mut pacer = Pacer::<u32>::new(Bitrate::kbps(300));
+    let left = (0..20)
+        .filter(|_| pacer.admit(start, PACKET, Video))
+        .count();
+    assert_eq!(left, 12, "14,600 bytes, and the packet that goes beyond");
+    assert!(pacer.admit(start, PACKET, Audio));
+}
+
+#[test]
+fn fillers_that_are_smaller_are_made_up_for() {
+    let start = Instant::now();
+    let mut pacer = Pacer::<u32>::new(Bitrate::kbps(1000));
+    pacer.handle_probe(start, probe(8000));
+    let mut sent = DataSize::ZERO;
+    let mut now = start;
+    while let Some(due) = pacer.next_deadline() {
+        now = now.max(due);
+        while let Some(departure) = pacer.poll(now) {
+            let Departure::Filler { size, .. } = departure else {
+                panic!("nothing was queued")
+            };
+            let actual = DataSize::bytes(300);
+            pacer.handle_filler(size, Some(actual));
+            sent += actual;
+        }
+        now += MS;
+    }
+    assert!(sent >= probe(8000).size, "{sent}");
+    pacer.handle_probe(now, probe(8000));
+    assert!(pacer.poll(now).is_some());
+    pacer.handle_filler(DataSize::bytes(1200), None);
+    assert_eq!(pacer.poll(now), None, "there is nothing to fill it with");
 }
 
 proptest! {

@@ -5,9 +5,10 @@
 use std::time::{Instant, SystemTime};
 
 use super::*;
-use crate::api::WorkerStats;
+use crate::api::{LayerInfo, WorkerStats};
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap, PayloadMap, RepairFormats};
+use crate::peer::pacing::Pacing;
 use crate::peer::sdp::{ReceiveSection, Section, SendSection};
 use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::publish::feed::Origin;
@@ -16,7 +17,7 @@ use crate::publish::publication::Publication;
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::ReportBlock;
-use crate::types::{Mid, Ssrc, TrackId};
+use crate::types::{Mid, PeerId, Ssrc, TrackId};
 use crate::worker::outbox::Outbox;
 
 const VP8: u8 = 96;
@@ -112,7 +113,11 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
     let mut receiver = SrtpReceiver::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
     let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
     let mut slot = Slot::new(section, section.send.as_ref().unwrap(), 0x7ffe_0003);
-    slot.show(Some(TrackId(1)));
+    slot.show(start, TrackId(1));
+    slot.share.layer = Some(LayerInfo::default());
+    if section.kind == Kind::Video {
+        slot.aim();
+    }
     for report in 0..8u32 {
         let report = ReportBlock {
             ssrc: SSRC,
@@ -128,16 +133,18 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
     let mut feed = Feed::new(section.kind, Origin::Remote(0));
     let mut outbox = Outbox::default();
     let mut stats = WorkerStats::default();
-    let mut transport_sequence = 9;
+    let mut pacing = Pacing::default();
     for n in 0..count {
         let (meta, bytes) = packet(section.kind, n);
-        assert!(feed.insert(meta, &bytes));
+        assert!(feed.insert(start, meta, &bytes));
         let mut egress = Egress {
             now: start + Duration::from_millis(20) * n as u32,
+            peer: PeerId(1),
             clock: &clock,
             destination: "127.0.0.1:9".parse().unwrap(),
             srtp: &mut sender,
-            transport_sequence: &mut transport_sequence,
+            pacing: &mut pacing,
+            filling: None,
             outbox: &mut outbox,
             stats: &mut stats,
         };

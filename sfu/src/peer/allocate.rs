@@ -1,0 +1,375 @@
+//! Dividing what the way to a client carries among its slots.
+//!
+//! In: the estimate, what the client shows, the layers of the tracks its slots show. Out: the layer
+//! that each slot forwards, the key frames that takes, and a record of why.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Peer;
+use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView};
+use crate::bandwidth::estimator::{Limit, MAX};
+use crate::media::Kind;
+use crate::publish::feed::Feed;
+use crate::subscribe::allocation::{Allocation, Demand, Layer, SwitchHistory, View, allocate};
+use crate::subscribe::share::Change;
+use crate::subscribe::slot::Slot;
+use crate::types::{Mid, TrackId};
+use crate::units::Bitrate;
+
+/// How often the estimate is divided at least: the layers change as well.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// An estimate that has moved by this share is divided at once.
+const FALL: f64 = 0.95;
+const RISE: f64 = 1.1;
+
+/// What an encoding is taken for until it has been measured: the lowest of a simulcast.
+const UNMEASURED: Bitrate = Bitrate::kbps(100);
+
+/// And for what it could put to use: a picture as most cameras have it. What the way carries is better
+/// known early than late.
+const UNMEASURED_WANTED: Bitrate = Bitrate::kbps(1000);
+
+/// The picture of a slot whose lowest layer does not fit goes on for so long: at the beginning nothing
+/// is known of the way, and an estimate that dips is soon back. Loss without a queue hurts nobody else,
+/// and takes longer to tell from congestion.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_WITH_LOSS: Duration = Duration::from_secs(4);
+
+/// What changes within this time of pointing a slot at a track is no flapping: much becomes known then.
+const BEGINNING: Duration = Duration::from_secs(5);
+
+/// But only up to this multiple of the estimate, so that the way is not flooded.
+const OVERDRAFT: f64 = 2.0;
+
+/// Or up to this until the receiver has told of anything: what a picture takes.
+const FIRST_GRANT: Bitrate = Bitrate::kbps(1000);
+
+/// Decisions that are remembered: what a person can read.
+const DECISIONS: usize = 32;
+
+/// What is remembered of allocations.
+#[derive(Debug, Default)]
+pub(super) struct Allocator {
+    next: Option<Instant>,
+    /// The estimate that was divided last.
+    divided: Bitrate,
+    audio: Bitrate,
+    wanted: Bitrate,
+    decisions: VecDeque<(Instant, Mid, Change, Bitrate)>,
+}
+
+/// What an allocation asks of the worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consequence {
+    /// A key frame of an encoding.
+    KeyFrame(TrackId, u8),
+    /// A slot's picture has been paused for this reason, or goes on.
+    Paused(Mid, Option<Reason>),
+    /// Another encoding of a track is received now.
+    Wanted(TrackId),
+}
+
+impl Allocator {
+    /// It is to be done at once.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.next = Some(now);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Takes an estimate.
+    pub(super) fn handle_estimate(&mut self, now: Instant, estimate: Bitrate) {
+        let (low, high) = (self.divided.scale(FALL), self.divided.scale(RISE));
+        if estimate < low || estimate > high {
+            self.hurry(now);
+        }
+    }
+
+    fn note(&mut self, now: Instant, mid: Mid, change: Change) {
+        if self.decisions.len() == DECISIONS {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back((now, mid, change, self.divided));
+    }
+}
+
+impl Peer {
+    /// What a slot's client shows or how important it is has changed, or what it shows.
+    pub fn reallocate(&mut self, now: Instant) {
+        self.allocator.hurry(now);
+    }
+
+    /// Whether the estimate is to be divided now.
+    #[must_use]
+    pub fn allocation_due(&self, now: Instant) -> bool {
+        self.is_connected() && self.allocator.next.is_some_and(|due| now >= due)
+    }
+
+    /// Divides the estimate. `feed` finds the feed of a track; what it takes is added to
+    /// `consequences`.
+    pub fn allocate<'f>(
+        &mut self,
+        now: Instant,
+        feed: impl Fn(TrackId) -> Option<&'f Feed>,
+        consequences: &mut Vec<Consequence>,
+    ) {
+        let shown = |slot: &Slot| slot.track().and_then(&feed);
+        let audio = audio_rate(now, &self.slots, shown);
+        let estimate = self.pacing.estimate().unwrap_or(MAX);
+        self.allocator.divided = estimate;
+        self.allocator.audio = audio;
+        let left = estimate - audio;
+
+        let is_video = |slot: &&mut Slot| slot.kind == Kind::Video;
+        let slots: Vec<&mut Slot> = self.slots.iter_mut().flatten().filter(is_video).collect();
+        let mut showing: Vec<(&mut Slot, TrackId, Vec<LayerInfo>)> = slots
+            .into_iter()
+            .filter_map(|slot| {
+                let (track, feed) = (slot.track()?, shown(slot)?);
+                let offered = offered(now, slot, feed);
+                Some((slot, track, offered))
+            })
+            .collect();
+        self.allocator.next = (!showing.is_empty()).then_some(now + INTERVAL);
+        let layers: Vec<Vec<Layer>> = showing.iter().map(|(_, _, o)| numbered(o)).collect();
+        let demands: Vec<Demand<'_>> = showing
+            .iter()
+            .zip(&layers)
+            .map(|((slot, _, offered), layers)| Demand {
+                layers,
+                view: view(slot.view, offered),
+                priority: slot.priority,
+                current: current(slot, offered),
+                switches: slot.share.history,
+            })
+            .collect();
+        let mut allocations = allocate(now, left, &demands);
+        let limit = match self.pacing.is_told() {
+            true => left.scale(OVERDRAFT),
+            false => left.scale(OVERDRAFT).max(FIRST_GRANT),
+        };
+        let patience = match self.pacing.estimator().limit() {
+            Limit::Loss => PATIENCE_WITH_LOSS,
+            _ => PATIENCE,
+        };
+        be_patient(
+            now,
+            patience,
+            limit,
+            &mut showing,
+            &layers,
+            &mut allocations,
+        );
+
+        if std::env::var_os("DBG").is_some() {
+            eprintln!(
+                "{now:?} peer {} est {:?} audio {} wanted {:?} queued {:?} {:?} layers {:?}",
+                self.id.0,
+                self.pacing.estimate().map(|e| e.as_bps() / 1000),
+                audio.as_bps() / 1000,
+                allocations
+                    .iter()
+                    .map(|a| a.wanted.as_bps() / 1000)
+                    .collect::<Vec<_>>(),
+                self.pacing.queued(),
+                self.pacing.estimator().limit(),
+                allocations
+                    .iter()
+                    .zip(&layers)
+                    .map(|(a, l)| (
+                        a.layer,
+                        a.reason,
+                        l.iter()
+                            .map(|l| (l.bitrate.as_bps() / 1000, l.height, l.frame_rate))
+                            .collect::<Vec<_>>()
+                    ))
+                    .collect::<Vec<_>>()
+            );
+        }
+        let wanted = showing.iter().zip(&allocations);
+        let wanted: Bitrate = wanted
+            .map(|((_, _, offered), allocation)| match offered.as_slice() {
+                [only] if only.bitrate == UNMEASURED => allocation.wanted.max(UNMEASURED_WANTED),
+                _ => allocation.wanted,
+            })
+            .sum();
+        self.allocator.wanted = wanted + audio;
+        self.pacing.set_wanted(now, wanted + audio);
+        for ((slot, track, offered), allocation) in showing.into_iter().zip(&allocations) {
+            let was_paused = slot.share.is_paused();
+            let change = slot.share.take(now, allocation, &offered);
+            if slot.shown_for(now) < BEGINNING {
+                slot.share.history = SwitchHistory::default();
+            }
+            slot.aim();
+            if let Some(change) = change {
+                self.allocator.note(now, slot.mid, change);
+                consequences.push(Consequence::Wanted(track));
+                if let Some(encoding) = slot.needs_key_frame() {
+                    consequences.push(Consequence::KeyFrame(track, encoding));
+                }
+            }
+            let is_paused = slot.share.is_paused();
+            if was_paused != is_paused {
+                let reason = is_paused.then_some(slot.share.reason);
+                consequences.push(Consequence::Paused(slot.mid, reason));
+            }
+        }
+    }
+
+    /// What the way carries, and what is made of it.
+    #[must_use]
+    pub(super) fn quality(&self, now: Instant) -> PeerQuality {
+        let estimator = self.pacing.estimator();
+        let slots = self.slots.iter().flatten();
+        let ago = |at| now.saturating_duration_since(at);
+        PeerQuality {
+            estimate: self.pacing.estimate().unwrap_or(MAX),
+            limit: estimator.limit(),
+            round_trip: estimator.round_trip().or(self.round_trip),
+            link_loss: estimator.link_loss(),
+            audio: self.allocator.audio,
+            wanted: self.allocator.wanted,
+            slots: slots
+                .filter(|slot| slot.kind == Kind::Video)
+                .filter_map(|slot| {
+                    Some(SlotQuality {
+                        mid: slot.mid,
+                        track: slot.track()?,
+                        priority: slot.priority,
+                        view: slot.view,
+                        layer: slot.share.layer,
+                        reason: slot.share.reason,
+                        switches: slot.share.switches,
+                    })
+                })
+                .collect(),
+            decisions: self
+                .allocator
+                .decisions
+                .iter()
+                .map(|&(at, mid, change, estimate)| Decision {
+                    ago: ago(at),
+                    mid,
+                    from: change.from,
+                    to: change.to,
+                    reason: change.reason,
+                    estimate,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What sound takes, which is outside the contest.
+fn audio_rate<'f>(
+    now: Instant,
+    slots: &[Option<Slot>],
+    shown: impl Fn(&Slot) -> Option<&'f Feed>,
+) -> Bitrate {
+    let sounds = slots.iter().flatten().filter(|s| s.kind == Kind::Audio);
+    sounds
+        .filter_map(|slot| Some(shown(slot)?.bitrate(now).scale(1.0 + slot.repair_share())))
+        .sum()
+}
+
+/// What the slot could be sent, with what its repair takes.
+fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
+    let mut layers = Vec::new();
+    feed.layers(now, slot.view.frame_rate.is_some(), &mut layers);
+    if layers.is_empty() {
+        layers.push(LayerInfo {
+            encoding: feed.first_encoding(now),
+            spatial: u8::MAX,
+            temporal: u8::MAX,
+            width: 0,
+            height: 1,
+            frame_rate: 1,
+            bitrate: UNMEASURED,
+        });
+    }
+    let repair = slot.repair_share();
+    for layer in layers.iter_mut().filter(|l| l.bitrate != UNMEASURED) {
+        layer.bitrate = layer.bitrate.scale(1.0 + repair);
+    }
+    layers
+}
+
+fn numbered(offered: &[LayerInfo]) -> Vec<Layer> {
+    let layers = (0u8..).zip(offered).map(|(id, layer)| Layer {
+        id,
+        bitrate: layer.bitrate,
+        height: layer.height,
+        frame_rate: layer.frame_rate,
+    });
+    layers.collect()
+}
+
+/// The layer that the slot has, among those on offer.
+fn current(slot: &Slot, offered: &[LayerInfo]) -> Option<u8> {
+    let target = slot.share.target()?;
+    let same = offered.iter().position(|layer| {
+        layer.encoding == target.encoding
+            && (layer.spatial, layer.temporal) == (target.spatial, target.temporal)
+    });
+    // One that was begun with before it was measured, or whose highest layer has gone.
+    let alike = || {
+        let encoding = offered.iter().zip(0..);
+        encoding
+            .filter(|(layer, _)| layer.encoding == target.encoding)
+            .map(|(_, index)| index)
+            .next()
+    };
+    same.or_else(alike)
+        .and_then(|index| u8::try_from(index).ok())
+}
+
+/// What is shown, in lines of this track: a picture that is as wide or as high as its place fills it.
+fn view(view: SlotView, offered: &[LayerInfo]) -> View {
+    let largest = offered.iter().max_by_key(|layer| layer.height);
+    let by_width = largest.filter(|l| l.width > 0).map_or(u32::MAX, |l| {
+        let height = u64::from(view.width) * u64::from(l.height) / u64::from(l.width);
+        u32::try_from(height).unwrap_or(u32::MAX)
+    });
+    let height = match (view.width, view.height) {
+        (0, _) | (_, 0) => 0,
+        // A place of a single line is as good as none, but it was not said to be none.
+        (_, height) => height.min(by_width).max(1),
+    };
+    View {
+        visible: view.visible,
+        height,
+        frame_rate: view.frame_rate.map(|frames| frames.max(1)),
+    }
+}
+
+/// Lets pictures go on for a while that would have to be paused.
+fn be_patient(
+    now: Instant,
+    patience: Duration,
+    limit: Bitrate,
+    showing: &mut [(&mut Slot, TrackId, Vec<LayerInfo>)],
+    layers: &[Vec<Layer>],
+    allocations: &mut [Allocation],
+) {
+    let mut granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
+    for (((slot, _, _), layers), allocation) in showing.iter_mut().zip(layers).zip(allocations) {
+        if allocation.layer.is_some() || allocation.reason != Reason::NoBandwidth {
+            slot.starved = None;
+            continue;
+        }
+        let since = *slot.starved.get_or_insert(now);
+        let lowest = layers.iter().min_by_key(|layer| layer.bitrate);
+        let is_patient = now.saturating_duration_since(since) < patience;
+        if let Some(lowest) = lowest.filter(|l| is_patient && granted + l.bitrate <= limit) {
+            granted += lowest.bitrate;
+            allocation.layer = Some(lowest.id);
+            allocation.bitrate = lowest.bitrate;
+            allocation.reason = Reason::Estimate;
+        }
+    }
+}

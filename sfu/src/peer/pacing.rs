@@ -1,0 +1,250 @@
+//! What leaves for one peer, and when: its pacer, and the estimate the pacer goes by.
+//!
+//! In: packets in the clear that are to leave, feedback, and time. Out: which of them are to be
+//! sealed and sent now. A packet gets its transport-wide sequence number when it leaves, so that
+//! numbers are in the order in which the receiver should see them.
+
+use std::time::Instant;
+
+use crate::bandwidth::estimator::{BandwidthEstimator, MAX};
+use crate::bandwidth::pacer::{Departure, Pacer};
+use crate::bandwidth::sent::{PacketKind, SentPacket};
+use crate::media::ExtensionMap;
+use crate::rtp::rtcp::TransportFeedback;
+use crate::rtp::sequence::SequenceNumber;
+use crate::units::{Bitrate, DataSize};
+
+/// The first transport-wide sequence number, extended: feedback on numbers before it must not wrap
+/// below zero.
+const FIRST: SequenceNumber = SequenceNumber(1 << 16);
+
+/// A packet that waits, in the clear.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Header and payload.
+    pub bytes: Vec<u8>,
+    /// Which extensions it has under which id.
+    pub map: ExtensionMap,
+    /// How often its sequence number has wrapped.
+    pub rollover: u32,
+    /// What it is.
+    pub kind: PacketKind,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Waiting {
+            bytes: Vec::new(),
+            map: ExtensionMap::default(),
+            rollover: 0,
+            kind: PacketKind::Padding,
+        }
+    }
+}
+
+/// What leaves for one peer.
+#[derive(Debug)]
+pub struct Pacing {
+    pacer: Pacer<usize>,
+    /// What waits, by the pacer's items, and which of the places are free.
+    waiting: Vec<Waiting>,
+    free: Vec<usize>,
+    estimator: BandwidthEstimator,
+    /// Whether the receiver has told anything of what it gets.
+    is_told: bool,
+    /// Whether it is to tell: transport-wide feedback is negotiated.
+    is_negotiated: bool,
+    next: SequenceNumber,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        let estimator = BandwidthEstimator::default();
+        Pacing {
+            pacer: Pacer::new(MAX),
+            waiting: Vec::new(),
+            free: Vec::new(),
+            estimator,
+            is_told: false,
+            is_negotiated: false,
+            next: FIRST,
+        }
+    }
+}
+
+impl Pacing {
+    /// Says whether the receiver will give transport-wide feedback.
+    pub fn set_negotiated(&mut self, now: Instant, is_negotiated: bool) {
+        self.is_negotiated = is_negotiated;
+        self.set_rate(now);
+    }
+
+    /// The estimate; none of a receiver that gives no feedback to estimate by.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Bitrate> {
+        let is_known = self.is_negotiated || self.is_told;
+        is_known.then(|| self.estimator.estimate())
+    }
+
+    /// How the estimate came about.
+    #[must_use]
+    pub fn estimator(&self) -> &BandwidthEstimator {
+        &self.estimator
+    }
+
+    /// Whether the receiver has told anything of what it gets.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// Says how much could be put to use.
+    pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
+        self.estimator.set_wanted(wanted);
+        self.update(now);
+    }
+
+    /// Takes transport-wide feedback.
+    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        // Otherwise it is of numbers that we have never given.
+        if self.is_negotiated {
+            self.is_told = true;
+            self.estimator.handle_feedback(now, feedback);
+            self.update(now);
+        }
+    }
+
+    /// Takes the receiver's own estimate, in bits per second.
+    pub fn handle_remb(&mut self, now: Instant, bitrate: u64) {
+        self.is_told = true;
+        self.estimator.handle_remb(now, bitrate);
+        self.update(now);
+    }
+
+    /// Notes a packet that has truly left.
+    pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
+        self.estimator.handle_sent(sequence, packet);
+    }
+
+    /// Notes something that left and was not queued: feedback, data.
+    pub fn handle_unqueued(&mut self, now: Instant, size: DataSize) {
+        self.pacer.handle_unqueued(now, size);
+    }
+
+    /// Does what is due, departures aside.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.estimator_deadline().is_some_and(|due| now >= due) {
+            self.estimator.handle_timeout(now);
+            self.update(now);
+        }
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.estimator_deadline(), self.pacer.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn estimator_deadline(&self) -> Option<Instant> {
+        self.estimator
+            .next_deadline()
+            .filter(|_| self.is_negotiated)
+    }
+
+    fn update(&mut self, now: Instant) {
+        while self.is_negotiated
+            && let Some(cluster) = self.estimator.poll_probe(now)
+        {
+            self.pacer.handle_probe(now, cluster);
+        }
+        self.set_rate(now);
+    }
+
+    fn set_rate(&mut self, now: Instant) {
+        let rate = self
+            .estimate()
+            .map_or(MAX, |_| self.estimator.pacing_rate());
+        self.pacer.set_rate(now, rate);
+    }
+
+    /// Whether a packet may leave at once; it is taken to have left then.
+    pub fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
+        self.pacer.admit(now, size, kind)
+    }
+
+    /// The transport-wide sequence number of a packet that leaves now.
+    #[must_use]
+    pub fn sequence(&self) -> SequenceNumber {
+        self.next
+    }
+
+    /// The number has been used.
+    pub fn advance(&mut self) {
+        self.next = self.next.next();
+    }
+
+    /// Queues a packet that `write` puts into a buffer; it returns whether it could.
+    pub fn queue(
+        &mut self,
+        now: Instant,
+        size: DataSize,
+        kind: PacketKind,
+        write: impl FnOnce(&mut Waiting) -> Option<()>,
+    ) -> Option<()> {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.waiting.push(Waiting::default());
+            self.waiting.len() - 1
+        });
+        let waiting = &mut self.waiting[place];
+        waiting.bytes.clear();
+        waiting.kind = kind;
+        if write(waiting).is_none() {
+            self.free.push(place);
+            return None;
+        }
+        self.pacer.handle_packet(now, place, size, kind);
+        Some(())
+    }
+
+    /// What is to leave now, if anything. A packet's place is to be given back with
+    /// [`Pacing::release`].
+    pub fn poll(&mut self, now: Instant) -> Option<Departure<usize>> {
+        self.pacer.poll(now)
+    }
+
+    /// Says what the last filler really was.
+    pub fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
+        self.pacer.handle_filler(claimed, actual);
+    }
+
+    /// How many packets were dropped since the last call, for lack of room or because they are of no
+    /// use any more.
+    pub fn take_dropped(&mut self) -> u64 {
+        let mut dropped = 0;
+        while let Some(place) = self.pacer.poll_dropped() {
+            self.free.push(place);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// A packet that waits.
+    #[must_use]
+    pub fn waiting(&self, place: usize) -> &Waiting {
+        &self.waiting[place]
+    }
+
+    /// The packet has left.
+    pub fn release(&mut self, place: usize) {
+        self.free.push(place);
+    }
+
+    /// How much waits.
+    #[must_use]
+    pub fn queued(&self) -> DataSize {
+        self.pacer.queued()
+    }
+}

@@ -1,0 +1,171 @@
+//! What a slot gets of its subscriber's estimate, and how that came about.
+//!
+//! In: each allocation. Out: whether it changes what is forwarded, and a record of why.
+
+use std::time::Instant;
+
+use super::allocation::{Allocation, Reason, SwitchHistory};
+use super::layer::Target;
+use crate::api::LayerInfo;
+use crate::units::Bitrate;
+
+/// A change of what a slot gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The layer it had.
+    pub from: Option<LayerInfo>,
+    /// The layer it gets.
+    pub to: Option<LayerInfo>,
+    /// Why not a better one.
+    pub reason: Reason,
+}
+
+/// What one slot gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// The layer; none while it is paused.
+    pub layer: Option<LayerInfo>,
+    /// Why not a better one.
+    pub reason: Reason,
+    /// Its switches for want of bandwidth, as far as they matter to the next one.
+    pub history: SwitchHistory,
+    /// How often the layer has changed while the same track was shown.
+    pub switches: u64,
+    /// Whether anything has been decided yet for what is shown.
+    is_decided: bool,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Share {
+            layer: None,
+            reason: Reason::NotOffered,
+            history: SwitchHistory::default(),
+            switches: 0,
+            is_decided: false,
+        }
+    }
+}
+
+impl Share {
+    /// The slot shows something else.
+    pub fn reset(&mut self) {
+        *self = Share {
+            switches: self.switches,
+            ..Share::default()
+        };
+    }
+
+    /// The layer that it gets now, as the selector knows it.
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        self.layer.map(|layer| target(&layer))
+    }
+
+    /// Whether nothing is forwarded, though something is shown.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.is_decided && self.layer.is_none()
+    }
+
+    /// Takes what has been decided; `layers` are what was offered, by the allocation's numbers. Says
+    /// what has changed.
+    pub fn take(
+        &mut self,
+        now: Instant,
+        allocation: &Allocation,
+        layers: &[LayerInfo],
+    ) -> Option<Change> {
+        let to = allocation
+            .layer
+            .and_then(|id| layers.get(usize::from(id)).copied());
+        let (from, former) = (self.layer, self.reason);
+        self.layer = to;
+        self.reason = allocation.reason;
+        let is_first = !std::mem::replace(&mut self.is_decided, true);
+        if from.map(|l| target(&l)) == to.map(|l| target(&l)) {
+            return None;
+        }
+        let rate = |layer: Option<LayerInfo>| layer.map_or(Bitrate::ZERO, |l| l.bitrate);
+        if !is_first {
+            self.switches += 1;
+            let is_short = |reason| {
+                use Reason::{Estimate, NoBandwidth, Settling};
+                matches!(reason, Estimate | NoBandwidth | Settling)
+            };
+            // What the client or the publisher has changed is no switch for want of bandwidth.
+            if quality(to) < quality(from) && is_short(allocation.reason) {
+                self.history.handle_down(now);
+            } else if rate(to) > rate(from) && is_short(former) {
+                self.history.handle_up();
+            }
+        }
+        Some(Change {
+            from,
+            to,
+            reason: allocation.reason,
+        })
+    }
+}
+
+fn quality(layer: Option<LayerInfo>) -> (u32, u32) {
+    layer.map_or((0, 0), |l| (l.height, l.frame_rate))
+}
+
+fn target(layer: &LayerInfo) -> Target {
+    Target {
+        encoding: layer.encoding,
+        spatial: layer.spatial,
+        temporal: layer.temporal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn layer(encoding: u8, kbps: u64, height: u32) -> LayerInfo {
+        LayerInfo {
+            encoding,
+            height,
+            frame_rate: 30,
+            bitrate: Bitrate::kbps(kbps),
+            ..LayerInfo::default()
+        }
+    }
+
+    #[test]
+    fn only_bandwidth_makes_a_slot_wait() {
+        let now = Instant::now();
+        let layers = [layer(0, 150, 180), layer(1, 500, 360)];
+        let give = |layer: Option<u8>, reason| Allocation {
+            layer,
+            bitrate: Bitrate::ZERO,
+            wanted: Bitrate::ZERO,
+            reason,
+        };
+        let mut share = Share::default();
+        assert!(
+            share
+                .take(now, &give(Some(1), Reason::Best), &layers)
+                .is_some()
+        );
+        assert_eq!(share.switches, 0, "the first is no switch");
+        assert!(
+            share
+                .take(now, &give(Some(1), Reason::Best), &layers)
+                .is_none()
+        );
+        // The client makes the picture small and large again.
+        share.take(now, &give(Some(0), Reason::Wanted), &layers);
+        share.take(now, &give(Some(1), Reason::Best), &layers);
+        share.take(now, &give(Some(0), Reason::Estimate), &layers);
+        assert!(share.history.may_rise(now), "once");
+        let change = share.take(now, &give(Some(1), Reason::Best), &layers);
+        assert_eq!(change.and_then(|c| c.from), Some(layers[0]));
+        assert!(!share.history.may_rise(now));
+        assert!(share.history.may_rise(now + Duration::from_secs(10)));
+        assert_eq!(share.switches, 4);
+    }
+}

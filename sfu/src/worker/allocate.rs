@@ -1,0 +1,88 @@
+//! What becomes of what peers' allocations ask for, and of what their pacers let go.
+
+use std::time::Instant;
+
+use super::Worker;
+use crate::bandwidth::pacer::Departure;
+use crate::control::Report;
+use crate::peer::Context;
+use crate::peer::allocate::Consequence;
+use crate::peer::egress::Filling;
+use crate::publish::feed::Feed;
+use crate::types::PeerId;
+use crate::units::DataSize;
+
+impl Worker {
+    /// Divides a peer's estimate among its slots.
+    pub(super) fn allocate(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|p| p.is_connected()) else {
+            return;
+        };
+        let mut consequences = std::mem::take(&mut self.consequences);
+        let feeds = &self.feeds;
+        peer.allocate(now, |track| feeds.get(&track), &mut consequences);
+        for consequence in consequences.drain(..) {
+            match consequence {
+                Consequence::KeyFrame(track, encoding) => {
+                    self.wish_key_frame(now, track, encoding);
+                }
+                Consequence::Paused(mid, reason) => self.report(Report::SlotPaused {
+                    peer: id,
+                    mid,
+                    reason,
+                }),
+                Consequence::Wanted(track) => self.economise_on(now, track),
+            }
+        }
+        self.consequences = consequences;
+        self.touched.push(id);
+    }
+
+    /// Sends what a peer's pacer lets go.
+    pub(super) fn depart(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let Some((mut egress, slots)) = peer.egress(&mut cx) else {
+            return;
+        };
+        while let Some(departure) = egress.pacing.poll(now) {
+            let (size, cluster) = match departure {
+                Departure::Packet { item, cluster } => {
+                    egress.depart(item, cluster);
+                    continue;
+                }
+                Departure::Filler { size, cluster } => (size, cluster),
+            };
+            let sent = DataSize::ZERO;
+            egress.filling = Some(Filling { cluster, sent });
+            let most = usize::try_from(size.as_bytes()).unwrap_or(usize::MAX);
+            let mut slots = slots.iter_mut().flatten();
+            let filled = slots.any(|slot| {
+                let feed: Option<&Feed> = slot.track().and_then(|track| self.feeds.get(&track));
+                slot.fill_probe(most, feed, &mut egress)
+            });
+            let filled = egress.filling.take().filter(|_| filled);
+            egress.pacing.handle_filler(size, filled.map(|f| f.sent));
+        }
+        let dropped = egress.pacing.take_dropped();
+        for _ in 0..dropped {
+            egress.stats.drop("pacer_dropped");
+        }
+    }
+
+    /// Takes note of what has left the socket.
+    pub fn handle_sent(&mut self) {
+        for tracked in self.outbox.tracked() {
+            if let Some(peer) = self.peers.get_mut(&tracked.peer) {
+                peer.pacing.handle_sent(tracked.sequence, tracked.packet);
+            }
+        }
+    }
+}

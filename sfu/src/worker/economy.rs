@@ -1,0 +1,99 @@
+//! Which encodings of the tracks here anybody receives, so that publishers need not send the others.
+//!
+//! A worker looks at its own slots; the one that has the publisher puts together what all of them
+//! want, and tells the publisher and the others what has come of it.
+
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use super::mailbox::Message;
+use crate::control::Report;
+use crate::media::Kind;
+use crate::publish::feed::Origin;
+use crate::publish::thrift::{Encodings, OFF_AFTER};
+use crate::types::TrackId;
+
+/// How often it is looked at what nobody wants any more. What is wanted again is seen at once.
+pub(super) const INTERVAL: Duration = Duration::from_millis(500);
+
+impl Worker {
+    /// Looks at every track.
+    pub(super) fn economise(&mut self, now: Instant) {
+        let videos = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| feed.kind() == Kind::Video);
+        let mut tracks: Vec<TrackId> = videos.map(|(track, _)| *track).collect();
+        tracks.sort_unstable();
+        self.next_economy = (!tracks.is_empty()).then_some(now + INTERVAL);
+        for track in tracks {
+            self.economise_on(now, track);
+        }
+    }
+
+    /// Finds out what is wanted of a track, and tells whom it concerns.
+    pub(super) fn economise_on(&mut self, now: Instant, track: TrackId) {
+        let own = self.wanted_here(now, track);
+        let index = self.index;
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        match feed.origin {
+            Origin::Remote(home) => {
+                if feed.wants_here.replace(own) != Some(own) {
+                    let message = Message::Wanted {
+                        track,
+                        worker: index,
+                        encodings: own,
+                    };
+                    self.send(home, message);
+                }
+            }
+            Origin::Local(publisher, _) => {
+                let all = feed.workers.values().fold(own, |all, w| all.with(*w));
+                if let Some(told) = feed.thrift.handle_wanted(now, all) {
+                    feed.set_off(now, told.others());
+                    let workers: Vec<usize> = feed.workers.keys().copied().collect();
+                    let peer = self.peers.get_mut(&publisher);
+                    let count = peer
+                        .and_then(|p| p.publication_of(track))
+                        .map_or(0, |p| p.encodings.len());
+                    self.report(Report::LayersWanted {
+                        peer: publisher,
+                        track,
+                        encodings: (0..count as u8).map(|n| told.contains(n)).collect(),
+                    });
+                    for worker in workers {
+                        let encodings = told.others();
+                        self.send(worker, Message::Off { track, encodings });
+                    }
+                }
+            }
+        }
+        self.next_economy.get_or_insert(now + INTERVAL);
+    }
+
+    /// What the slots of this worker receive of a track, or wait for.
+    fn wanted_here(&self, now: Instant, track: TrackId) -> Encodings {
+        let Some(feed) = self.feeds.get(&track) else {
+            return Encodings::NONE;
+        };
+        let slots = feed.subscribers.iter().filter_map(|subscriber| {
+            let peer = self.peers.get(&subscriber.peer)?;
+            peer.slots.get(subscriber.slot)?.as_ref()
+        });
+        slots.fold(Encodings::NONE, |all, slot| {
+            let is_hidden = slot.share.reason == crate::subscribe::allocation::Reason::Hidden;
+            let wanted = if is_hidden {
+                Encodings::NONE
+            } else if slot.shown_for(now) < OFF_AFTER {
+                // It may rise quickly at first.
+                Encodings::ALL
+            } else {
+                // Of what has never come it cannot be known whether it would be wanted.
+                feed.unmeasured()
+            };
+            all.with(wanted).with(slot.encodings())
+        })
+    }
+}
