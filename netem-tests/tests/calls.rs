@@ -81,8 +81,8 @@ fn whoever_joins_late_sees_a_picture_within_a_round_trip_and_a_key_frame() {
         call.run(secs(1));
         let first = call.sees(bob, alice).first_frame().expect("a frame");
         // One round trip for ICE and two for DTLS at 40 ms; one for the key frame, which waits for
-        // the camera's next picture.
-        assert!(first < millis(120 + 40 + 34), "{first:?}");
+        // the camera's next picture, and is spread a little by the pacer.
+        assert!(first < millis(120 + 40 + 34 + 30), "{first:?}");
         assert!(call.hears(bob, alice).first_packet() < Some(millis(150)));
     }
 }
@@ -124,7 +124,8 @@ fn the_servers_own_numbers_wrap_unnoticed() {
     // through within two minutes.
     let alice = call.join("alice", publish().audio().video().frame_len(21_000));
     let bob = call.join("bob", watch().slots(1, 1));
-    call.run(millis(500));
+    // So long it takes to find out that the way carries as much.
+    call.run(secs(4));
     for _ in 0..24 {
         call.run(secs(5));
         assert_good(&call, bob, alice);
@@ -146,7 +147,8 @@ fn lost_packets_of_video_are_repaired_and_sound_loses_no_more_than_the_links_do(
             call.up(person, |link| link.loss = Loss::Random(0.1));
             call.down(person, |link| link.loss = Loss::Random(0.1));
         }
-        call.run(secs(3));
+        // In the first seconds loss may be congestion, and less is sent.
+        call.run(secs(6));
         call.run(secs(20));
         for (viewer, publisher) in [(alice, bob), (bob, alice)] {
             let seen = call.sees(viewer, publisher);

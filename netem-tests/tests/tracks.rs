@@ -9,8 +9,8 @@ use confab_sfu::media::Kind;
 use confab_sfu::types::RoomId;
 
 /// From a change to the first picture: what the change says travels to the publisher, the camera's
-/// next picture is a key frame and travels to the viewer.
-const CHANGE: std::time::Duration = millis(20 + 34 + 40);
+/// next picture is a key frame, which the pacer spreads a little, and travels to the viewer.
+const CHANGE: std::time::Duration = millis(20 + 34 + 40 + 40);
 
 #[test]
 fn a_slot_is_pointed_elsewhere_and_the_decoder_notices_a_key_frame_only() {
@@ -206,7 +206,9 @@ fn an_encoding_that_dies_while_muted_is_not_waited_for() {
         call.run(secs(2));
         let seen = call.sees(bob, alice);
         assert!(
-            seen.first_frame().is_some_and(|first| first <= CHANGE),
+            // Until the next allocation it is not known that another encoding has to do.
+            seen.first_frame()
+                .is_some_and(|first| first <= CHANGE + millis(250)),
             "{:?}",
             seen.first_frame()
         );
@@ -284,7 +286,8 @@ fn a_stopped_m_line_is_used_again() {
         call[alice].stop_line(mid);
         assert_eq!(call.offer(alice, Publish::All), Ok(()));
         assert_eq!(call.tracks(alice).len(), 2);
-        call.run(millis(25));
+        // What the pacer still has is sent.
+        call.run(millis(100));
         call.run(secs(1));
         assert_eq!(call.seen(bob, screen).frames(), 0);
     }

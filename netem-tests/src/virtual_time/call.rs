@@ -9,7 +9,7 @@
 //! let alice = call.join("alice", publish().audio().video());
 //! let bob = call.join("bob", publish().audio().video());
 //! call.run(Duration::from_secs(5));
-//! assert!(call.sees(bob, alice).fps() > 29.0);
+//! assert!(call.sees(bob, alice).fps() > 28.0);
 //! ```
 //!
 //! In: who does what, and how long to let time pass. Out: what each person saw and heard while it

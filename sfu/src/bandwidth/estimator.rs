@@ -43,6 +43,10 @@ pub const MAX: Bitrate = Bitrate::kbps(100_000);
 /// key frame is not to take much longer than it must (libwebrtc's 2.5 is for an encoder's frames).
 const PACING: f64 = 1.5;
 
+/// But this much faster while less is sent than could be: there is room, and a key frame is waited for
+/// (libwebrtc's `kDefaultPaceMultiplier`).
+const PACING_WITH_ROOM: f64 = 2.5;
+
 /// After this time without packets or feedback the trend starts anew (libwebrtc's
 /// `kStreamTimeOut`).
 const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -121,6 +125,8 @@ pub struct BandwidthEstimator {
     /// When feedback came last, or its lack was acted upon.
     feedback: Option<Instant>,
     is_overdue: bool,
+    /// When the first packet left after there had been none in flight.
+    took_off: Option<Instant>,
     /// When the last probe was heard of.
     probed: Option<Instant>,
     wanted: Bitrate,
@@ -164,6 +170,7 @@ impl BandwidthEstimator {
             draining: None,
             feedback: None,
             is_overdue: false,
+            took_off: None,
             probed: None,
             wanted: Bitrate::ZERO,
             estimate: start,
@@ -188,6 +195,7 @@ impl BandwidthEstimator {
     pub fn pacing_rate(&self) -> Bitrate {
         match self.limit {
             Limit::Draining => self.estimate,
+            _ if self.application.since().is_some() => self.estimate.scale(PACING_WITH_ROOM),
             _ => self.estimate.scale(PACING),
         }
     }
@@ -232,6 +240,9 @@ impl BandwidthEstimator {
     pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
         self.application
             .handle_sent(packet.at, packet.size, self.estimate);
+        if self.history.in_flight().is_zero() {
+            self.took_off = Some(packet.at);
+        }
         self.history.handle_sent(sequence, packet);
     }
 
@@ -244,6 +255,12 @@ impl BandwidthEstimator {
             self.handle_results(now, &results);
         }
         self.results = results;
+    }
+
+    /// Whether feedback is missing that should have come.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.is_overdue
     }
 
     /// Takes a receiver's own estimate, in bits per second.
@@ -291,7 +308,11 @@ impl BandwidthEstimator {
     fn feedback_deadline(&self) -> Option<Instant> {
         let is_flying = !self.history.in_flight().is_zero();
         let wait = FEEDBACK_TIMEOUT + self.round_trip().unwrap_or_default() * 2;
-        self.feedback.filter(|_| is_flying).map(|at| at + wait)
+        // After a pause in sending there was nothing to tell of.
+        let since = self.feedback.max(self.took_off).filter(|_| is_flying);
+        since
+            .filter(|_| self.feedback.is_some())
+            .map(|at| at + wait)
     }
 
     fn probe_input(&self) -> ProbeInput {

@@ -46,6 +46,9 @@ const OVERDRAFT: f64 = 2.0;
 /// Or up to this until the receiver has told of anything: what a picture takes.
 const FIRST_GRANT: Bitrate = Bitrate::kbps(1000);
 
+/// The share of the estimate that may be spent on sending packets again.
+const RETRANSMITTED: f64 = 0.25;
+
 /// Decisions that are remembered: what a person can read.
 const DECISIONS: usize = 32;
 
@@ -165,41 +168,27 @@ impl Peer {
             &mut allocations,
         );
 
-        if std::env::var_os("DBG").is_some() {
-            eprintln!(
-                "{now:?} peer {} est {:?} audio {} wanted {:?} queued {:?} {:?} layers {:?}",
-                self.id.0,
-                self.pacing.estimate().map(|e| e.as_bps() / 1000),
-                audio.as_bps() / 1000,
-                allocations
-                    .iter()
-                    .map(|a| a.wanted.as_bps() / 1000)
-                    .collect::<Vec<_>>(),
-                self.pacing.queued(),
-                self.pacing.estimator().limit(),
-                allocations
-                    .iter()
-                    .zip(&layers)
-                    .map(|(a, l)| (
-                        a.layer,
-                        a.reason,
-                        l.iter()
-                            .map(|l| (l.bitrate.as_bps() / 1000, l.height, l.frame_rate))
-                            .collect::<Vec<_>>()
-                    ))
-                    .collect::<Vec<_>>()
-            );
-        }
         let wanted = showing.iter().zip(&allocations);
         let wanted: Bitrate = wanted
-            .map(|((_, _, offered), allocation)| match offered.as_slice() {
-                [only] if only.bitrate == UNMEASURED => allocation.wanted.max(UNMEASURED_WANTED),
-                _ => allocation.wanted,
-            })
+            .map(
+                |((slot, _, offered), allocation)| match offered.as_slice() {
+                    [only] if only.bitrate == UNMEASURED => {
+                        allocation.wanted.max(UNMEASURED_WANTED)
+                    }
+                    // Its repair has not been counted, and is to have its place.
+                    [only] => only.bitrate.scale(1.0 + slot.repair_share()),
+                    _ => allocation.wanted,
+                },
+            )
             .sum();
         self.allocator.wanted = wanted + audio;
         self.pacing.set_wanted(now, wanted + audio);
-        for ((slot, track, offered), allocation) in showing.into_iter().zip(&allocations) {
+        let again = estimate.scale(RETRANSMITTED / showing.len().max(1) as f64);
+        let spare = spare_for_repair(left, &allocations, &layers);
+        let decided = allocations.iter().zip(spare);
+        for ((slot, track, offered), (allocation, spare)) in showing.into_iter().zip(decided) {
+            slot.set_spare(spare);
+            slot.set_retransmission_limit(now, again);
             let was_paused = slot.share.is_paused();
             let change = slot.share.take(now, allocation, &offered);
             if slot.shown_for(now) < BEGINNING {
@@ -282,7 +271,12 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
     let mut layers = Vec::new();
     feed.layers(now, slot.view.frame_rate.is_some(), &mut layers);
     if layers.is_empty() {
-        layers.push(LayerInfo {
+        // A track that is muted takes nothing, and comes back as it was.
+        let muted = slot.share.layer.map(|layer| LayerInfo {
+            bitrate: Bitrate::ZERO,
+            ..layer
+        });
+        layers.push(muted.unwrap_or(LayerInfo {
             encoding: feed.first_encoding(now),
             spatial: u8::MAX,
             temporal: u8::MAX,
@@ -290,13 +284,36 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
             height: 1,
             frame_rate: 1,
             bitrate: UNMEASURED,
-        });
+        }));
     }
+    // Nobody is left without a picture for the sake of its repair.
+    let lowest = layers.iter().map(|layer| layer.bitrate).min();
     let repair = slot.repair_share();
-    for layer in layers.iter_mut().filter(|l| l.bitrate != UNMEASURED) {
+    for layer in layers.iter_mut().filter(|l| Some(l.bitrate) > lowest) {
         layer.bitrate = layer.bitrate.scale(1.0 + repair);
     }
     layers
+}
+
+/// What each slot whose repair has not been counted may spend on it, for each bit of media.
+fn spare_for_repair(left: Bitrate, allocations: &[Allocation], layers: &[Vec<Layer>]) -> Vec<f64> {
+    let granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
+    let is_lowest = |allocation: &Allocation, layers: &[Layer]| {
+        let lowest = layers.iter().map(|layer| layer.bitrate).min();
+        Some(allocation.bitrate) == lowest
+    };
+    let both = || allocations.iter().zip(layers);
+    let lowest: Bitrate = both()
+        .filter(|(allocation, layers)| is_lowest(allocation, layers))
+        .map(|(allocation, _)| allocation.bitrate)
+        .sum();
+    let spare = (left - granted).ratio(lowest);
+    both()
+        .map(|(allocation, layers)| match is_lowest(allocation, layers) {
+            true => spare,
+            false => f64::INFINITY,
+        })
+        .collect()
 }
 
 fn numbered(offered: &[LayerInfo]) -> Vec<Layer> {

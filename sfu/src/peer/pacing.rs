@@ -104,14 +104,17 @@ impl Pacing {
         self.update(now);
     }
 
-    /// Takes transport-wide feedback.
-    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+    /// Takes transport-wide feedback. Says whether it ends a silence in which nothing may have arrived.
+    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) -> bool {
         // Otherwise it is of numbers that we have never given.
-        if self.is_negotiated {
-            self.is_told = true;
-            self.estimator.handle_feedback(now, feedback);
-            self.update(now);
+        if !self.is_negotiated {
+            return false;
         }
+        let was_overdue = self.estimator.is_overdue();
+        self.is_told = true;
+        self.estimator.handle_feedback(now, feedback);
+        self.update(now);
+        was_overdue && !self.estimator.is_overdue()
     }
 
     /// Takes the receiver's own estimate, in bits per second.

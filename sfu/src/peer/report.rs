@@ -127,7 +127,11 @@ impl Peer {
                     }
                 }
                 Packet::TransportFeedback(feedback) => {
-                    self.pacing.handle_feedback(cx.now, &feedback);
+                    let ends_silence = self.pacing.handle_feedback(cx.now, &feedback);
+                    // A key frame is sooner there than all that was lost.
+                    let slots = (0..self.slots.len()).filter(|_| ends_silence);
+                    let room = MAX_ACTIONS.saturating_sub(actions.len());
+                    actions.extend(slots.take(room).map(|slot| Action::KeyFrame { slot }));
                 }
                 Packet::Remb(remb) => self.pacing.handle_remb(cx.now, remb.bitrate),
                 // Streams end by signaling, not by RTCP.

@@ -156,7 +156,7 @@ impl Monitor {
             },
             round_trip,
             // Nobody estimates it yet.
-            spare: None,
+            spare: f64::INFINITY,
         }
     }
 }

@@ -92,9 +92,6 @@ const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(600);
 /// The share of packets that may come later than a receiver waits: one picture in 250 of four packets.
 const MISSING: f64 = 0.001;
 
-/// The bitrate of Opus that a step of RED costs, bits per second.
-const SOUND_BITRATE: u64 = 40_000;
-
 /// What is known of the way to a subscriber.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Conditions {
@@ -110,8 +107,8 @@ pub struct Conditions {
     pub lateness: Duration,
     /// The round trip, if known.
     pub round_trip: Option<Duration>,
-    /// What could be sent beyond what is, bits per second, if known.
-    pub spare: Option<u64>,
+    /// What may be spent on repair for each bit of media.
+    pub spare: f64,
 }
 
 /// What a subscriber is sent beside the media.
@@ -199,11 +196,8 @@ fn red_distance(conditions: &Conditions) -> u8 {
         _ => 3,
     };
     let by_burst = u8::from(conditions.burst >= 2.0);
-    let affordable = conditions
-        .spare
-        .map_or(u64::MAX, |spare| spare / SOUND_BITRATE);
     // One copy is always worth it: sound comes before everything else.
-    let affordable = u8::try_from(affordable).unwrap_or(u8::MAX).max(1);
+    let affordable = conditions.spare.max(1.0) as u8;
     (by_loss + by_burst).min(3).min(affordable)
 }
 
@@ -216,7 +210,9 @@ fn fec_ratio(conditions: &Conditions, round_trip: Duration) -> f64 {
         middle if middle <= LONG_ROUND_TRIP => 4.0,
         _ => 8.0,
     };
-    (per_loss * loss).min(MAX_RATIO)
+    (per_loss * loss)
+        .min(MAX_RATIO)
+        .min(conditions.spare.max(0.0))
 }
 
 /// How often to send a packet when it is asked for, and when it is asked for again.
@@ -257,23 +253,23 @@ mod tests {
             repeated: 0.0,
             lateness: Duration::ZERO,
             round_trip: Some(Duration::from_millis(round_trip)),
-            spare: None,
+            spare: f64::INFINITY,
         }
     }
 
     #[test]
     fn sound_is_repeated_as_often_as_loss_asks() {
         for (loss, burst, spare, distance) in [
-            (0.0, 1.0, None, 0),
-            (0.009, 3.0, None, 0),
-            (0.02, 1.0, None, 1),
-            (0.02, 4.0, None, 2),
-            (0.05, 1.0, None, 2),
-            (0.05, 4.0, None, 3),
-            (0.1, 1.0, None, 3),
-            (0.3, 4.0, None, 3),
-            (0.3, 1.0, Some(80_000), 2),
-            (0.3, 1.0, Some(0), 1),
+            (0.0, 1.0, f64::INFINITY, 0),
+            (0.009, 3.0, f64::INFINITY, 0),
+            (0.02, 1.0, f64::INFINITY, 1),
+            (0.02, 4.0, f64::INFINITY, 2),
+            (0.05, 1.0, f64::INFINITY, 2),
+            (0.05, 4.0, f64::INFINITY, 3),
+            (0.1, 1.0, f64::INFINITY, 3),
+            (0.3, 4.0, f64::INFINITY, 3),
+            (0.3, 1.0, 2.5, 2),
+            (0.3, 1.0, 0.0, 1),
         ] {
             let conditions = Conditions {
                 burst,
@@ -368,7 +364,7 @@ mod tests {
         #[test]
         fn whatever_is_measured_the_answer_is_in_range(
             is_audio: bool, loss: f64, burst: f64, repeated: f64, late in 0u64..1 << 40,
-            round_trip in prop::option::of(0u64..1 << 40), spare: Option<u64>,
+            round_trip in prop::option::of(0u64..1 << 40), spare: f64,
         ) {
             let kind = if is_audio { Kind::Audio } else { Kind::Video };
             let round_trip = round_trip.map(Duration::from_millis);

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::publish::history::MAX_AGE;
+use crate::units::Bitrate;
 
 /// Packets whose last retransmission is remembered; as many as a NACK storm can ask for within a
 /// round trip without repeating itself, at the rates one slot has.
@@ -30,12 +31,20 @@ const SHARE: f64 = 1.0;
 /// large key frame.
 const BURST: f64 = 128.0 * 1024.0;
 
+/// What the way has room for may be used at once for so long, and this much in any case: a small key
+/// frame that was lost.
+const LIMIT_WINDOW: Duration = Duration::from_secs(1);
+const LEAST_BURST: u64 = 16 * 1024;
+
 /// The retransmissions of one slot.
 #[derive(Debug)]
 pub struct Retransmitter {
     /// By the low bits of the sequence number.
     recent: Vec<Option<(u16, Instant)>>,
+    /// What the media sent pays for, bytes.
     budget: f64,
+    /// What the way has room for: how fast, how much now in bytes, and as of when.
+    limit: Option<(Bitrate, f64, Instant)>,
 }
 
 impl Default for Retransmitter {
@@ -43,6 +52,7 @@ impl Default for Retransmitter {
         Retransmitter {
             recent: Vec::new(),
             budget: BURST,
+            limit: None,
         }
     }
 }
@@ -51,6 +61,19 @@ impl Retransmitter {
     /// Notes media sent, which pays for retransmissions.
     pub fn sent(&mut self, bytes: usize) {
         self.budget = (self.budget + bytes as f64 * SHARE).min(BURST);
+    }
+
+    /// Says how fast may be sent again, whatever was sent before.
+    pub fn set_limit(&mut self, now: Instant, limit: Bitrate) {
+        let most = limit.during(LIMIT_WINDOW).as_bytes().max(LEAST_BURST) as f64;
+        let left = match self.limit {
+            None => most,
+            Some((former, left, at)) => {
+                let since = now.saturating_duration_since(at);
+                (left + former.during(since).as_bytes() as f64).min(most)
+            }
+        };
+        self.limit = Some((limit, left, now));
     }
 
     /// Whether a packet has been sent again before, and lately.
@@ -90,9 +113,14 @@ impl Retransmitter {
 
     /// Takes bytes out of the budget, if it has them.
     pub fn spend(&mut self, bytes: usize) -> bool {
-        let is_affordable = self.budget >= bytes as f64;
+        let bytes = bytes as f64;
+        let has_room = self.limit.is_none_or(|(_, left, _)| left >= bytes);
+        let is_affordable = self.budget >= bytes && has_room;
         if is_affordable {
-            self.budget -= bytes as f64;
+            self.budget -= bytes;
+            if let Some((_, left, _)) = &mut self.limit {
+                *left -= bytes;
+            }
         }
         is_affordable
     }
@@ -126,5 +154,11 @@ mod tests {
         assert_eq!(storm(&mut retransmitter, 0), 131, "the burst");
         retransmitter.sent(20_000);
         assert_eq!(storm(&mut retransmitter, 1000), 20);
+        // And by what the way has room for.
+        retransmitter.sent(1_000_000);
+        retransmitter.set_limit(start, Bitrate::kbps(400));
+        assert_eq!(storm(&mut retransmitter, 2000), 50);
+        retransmitter.set_limit(start + 100 * MS, Bitrate::kbps(400));
+        assert_eq!(storm(&mut retransmitter, 3000), 5);
     }
 }

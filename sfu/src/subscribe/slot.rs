@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::allocation::Priority;
 use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
-use super::policy::{Protection, UNKNOWN_ROUND_TRIP, decide};
+use super::policy::{Conditions, Protection, UNKNOWN_ROUND_TRIP, decide};
 use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
@@ -30,6 +30,7 @@ use crate::rtp::packet::HeaderFields;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Ssrc, TrackId};
+use crate::units::Bitrate;
 
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
@@ -85,6 +86,8 @@ pub struct Slot {
     filler: u16,
     pub(super) flexfec_sequence: SequenceNumber,
     monitor: Monitor,
+    /// What may be spent on repair for each bit of media.
+    spare: f64,
     pub(super) protection: Protection,
     pub(super) protector: Protector,
     /// The number of the last key frame's first packet, and when that was sent.
@@ -124,6 +127,7 @@ impl Slot {
             flexfec_sequence: SequenceNumber(u64::from(u16::from_be_bytes([b, c]) & 0x7fff)),
             filler: 0,
             monitor: Monitor::default(),
+            spare: f64::INFINITY,
             protection: Protection::default(),
             protector: Protector::default(),
             key_frame: None,
@@ -619,7 +623,7 @@ impl Slot {
             // The smoothing of RFC 6298 section 2.
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
-        self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
+        self.decide();
     }
 
     /// What repair adds to the media, as a share of it.
@@ -635,6 +639,25 @@ impl Slot {
         }
     }
 
+    /// Says what may be spent on repair for each bit of media.
+    pub fn set_spare(&mut self, spare: f64) {
+        self.spare = spare;
+        self.decide();
+    }
+
+    /// Bounds what is sent again, whatever is asked for.
+    pub fn set_retransmission_limit(&mut self, now: Instant, limit: Bitrate) {
+        self.retransmitter.set_limit(now, limit);
+    }
+
+    fn decide(&mut self) {
+        let conditions = self.monitor.conditions(self.kind, self.round_trip);
+        self.protection = decide(&Conditions {
+            spare: self.spare,
+            ..conditions
+        });
+    }
+
     /// The share of packets the subscriber loses, 0 to 1, once it has said so.
     #[must_use]
     pub fn loss(&self) -> Option<f64> {
@@ -645,7 +668,7 @@ impl Slot {
     pub fn hear_of_link(&mut self, loss: f64, round_trip: Option<Duration>) {
         self.monitor.hear_of_link(loss);
         self.round_trip = self.round_trip.or(round_trip);
-        self.protection = decide(&self.monitor.conditions(self.kind, self.round_trip));
+        self.decide();
     }
 }
 

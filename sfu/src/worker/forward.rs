@@ -45,6 +45,9 @@ impl Worker {
                 if waits.is_some() && waits != waited {
                     waiting.extend(waits.map(|encoding| (track, encoding)));
                 }
+                if !egress.pacing.queued().is_zero() {
+                    self.touched.push(peer);
+                }
                 self.stats.packets_forwarded += forwarded;
             }
             feed.clear_pending();

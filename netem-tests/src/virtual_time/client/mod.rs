@@ -249,15 +249,6 @@ impl Client {
         let Some(secured) = &mut self.secured else {
             return Ok(());
         };
-        if std::env::var_os("DBG2").is_some() {
-            eprintln!(
-                "RTP {} {:?} pt {} seq {} ",
-                self.name,
-                now - self.epoch,
-                bytes[1] & 127,
-                u16::from_be_bytes([bytes[2], bytes[3]])
-            );
-        }
         let opened = secured
             .receiver
             .open_rtp(bytes)

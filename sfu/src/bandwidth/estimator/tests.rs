@@ -63,6 +63,20 @@ fn missing_feedback_halves_it_again_and_again() {
 }
 
 #[test]
+fn after_a_pause_in_sending_feedback_is_waited_for_anew() {
+    let start = Instant::now();
+    let mut estimator = BandwidthEstimator::default();
+    estimator.handle_sent(SequenceNumber(1), packet(start));
+    with_feedback(1, &[(1, 20 * MS)], |feedback| {
+        estimator.handle_feedback(start + 50 * MS, feedback);
+    });
+    let later = start + 10_000 * MS;
+    estimator.handle_sent(SequenceNumber(2), packet(later));
+    let due = estimator.next_deadline();
+    assert!(due >= Some(later + FEEDBACK_TIMEOUT), "{due:?}");
+}
+
+#[test]
 fn nothing_is_probed_for_that_nobody_wants() {
     let mut estimator = BandwidthEstimator::default();
     assert_eq!(estimator.poll_probe(Instant::now()), None);

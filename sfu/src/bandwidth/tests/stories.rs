@@ -106,7 +106,9 @@ fn loss_that_sets_in_late_costs_no_more_than_a_moment() {
             let moment = call.run(5 * S);
             let later = call.run(60 * S);
             let context = format!("seed {seed}, {percent} %: {moment:?}, {later:?}");
-            assert!(moment.least_video >= Bitrate::kbps(500), "{context}");
+            // At first heavy loss may be congestion, which a layer answers for a second or so.
+            let least = Bitrate::kbps(if percent < 30 { 500 } else { 150 });
+            assert!(moment.least_video >= least, "{context}");
             assert!(later.least_estimate > Bitrate::kbps(1000), "{context}");
         }
     }
