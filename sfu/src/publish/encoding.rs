@@ -12,6 +12,7 @@ use super::reception::{Rate, Reception};
 use super::redundancy::Position;
 use super::repair::Repairer;
 use crate::media::Kind;
+use crate::rtp::codec::dependency::Dependencies;
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
@@ -92,6 +93,8 @@ pub struct Encoding {
     listener: Option<(u8, Instant)>,
     /// Where pictures begin and end.
     pub(super) pictures: Pictures,
+    /// How its frames depend on each other.
+    pub(super) dependencies: Dependencies,
 }
 
 impl Numbered {
@@ -119,6 +122,7 @@ impl Encoding {
             nack: NackGenerator::new(kind),
             repairer: Repairer::default(),
             pictures: Pictures::default(),
+            dependencies: Dependencies::default(),
             listener: None,
             sender_report: None,
             sequence: Unwrapper::default(),
@@ -149,6 +153,7 @@ impl Encoding {
         self.nack = NackGenerator::new(self.kind);
         self.repairer = Repairer::default();
         self.pictures = Pictures::default();
+        self.dependencies = Dependencies::default();
         self.reception = Reception::default();
         self.sender_report = None;
         self.newest = None;
