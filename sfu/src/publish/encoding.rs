@@ -57,6 +57,21 @@ pub struct SenderReportSeen {
     pub arrival: Instant,
 }
 
+impl SenderReportSeen {
+    /// The timestamp that another encoding of the same clock has for the time of one of this encoding.
+    /// Both are extended, the rate is in Hz.
+    #[must_use]
+    pub fn corresponding(&self, timestamp: u64, other: &SenderReportSeen, clock_rate: u32) -> u64 {
+        let apart = self.ntp.wrapping_sub(other.ntp) as i64;
+        let ticks = (i128::from(apart) * i128::from(clock_rate)) >> 32;
+        let since = timestamp.wrapping_sub(self.timestamp);
+        other
+            .timestamp
+            .wrapping_add(since)
+            .wrapping_add(ticks as u64)
+    }
+}
+
 /// How far before the newest packet one that is sent again may be. More than a picture of it cannot
 /// have been lost without a gap before it.
 const MAX_LEAD: u64 = 64;

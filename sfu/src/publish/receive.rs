@@ -392,12 +392,7 @@ impl Publication {
             if stream.nack.forget(sequence) {
                 let void = PacketMeta {
                     sequence,
-                    marker: false,
-                    picture: None,
-                    extensions: HeaderExtensions::default(),
-                    payload: 0..0,
-                    is_void: true,
-                    ..meta.clone()
+                    ..meta.emptied()
                 };
                 self.repaired.push(void, &[]);
             }

@@ -119,7 +119,7 @@ impl Slot {
             header,
             payload,
             starts_key_frame: meta.starts_decoding(),
-            ends_picture: meta.marker,
+            ends_picture: fields.marker,
             is_base: is_base(meta),
         };
         let mut protector = std::mem::take(&mut self.protector);

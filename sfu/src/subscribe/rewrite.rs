@@ -9,16 +9,23 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::media::Codec;
 use crate::publish::history::PacketMeta;
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::TrackId;
 
-/// Stretches remembered for the sake of NACKs: a receiver asks for what is at most a second old.
-/// Sources change at key frames, of which there are two a second at most, but repair put in or left
-/// out begins a stretch as well: twice a picture where loss is heavy on both ways, of up to 60 a
-/// second. What is late is sent by its stretch, too, and without one it is lost.
-const MAX_STRETCHES: usize = 256;
+/// Stretches remembered for the sake of NACKs: a receiver asks for what is at most three seconds old
+/// ([`MAX_AGE`](crate::publish::history::MAX_AGE)), 180 pictures at 60 a second. Sources change at key
+/// frames, of which there are two a second at most, but a picture left out begins a stretch as well,
+/// and so does repair put in or left out. Where every second picture is left out and loss is heavy on
+/// both ways, those are three to each of the 90 pictures that are sent. What is late is sent by its
+/// stretch, too, and without one it is lost.
+const MAX_STRETCHES: usize = 512;
+
+/// How far sender reports and the time of arrival may disagree about a new source, in seconds, before
+/// the reports are not believed. Jitter and the delays of encoders stay below that.
+const MAX_MISALIGNED_S: u64 = 1;
 
 /// Where packets come from. Their numbers continue within a source and only there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,6 +144,8 @@ pub struct Rewriter {
     stretches: VecDeque<Stretch>,
     tail: Option<Tail>,
     pictures: Option<PictureIds>,
+    /// The picture of the latest source that was left out last.
+    omitted: Option<PictureId>,
 }
 
 impl Rewriter {
@@ -149,23 +158,35 @@ impl Rewriter {
             stretches: VecDeque::new(),
             tail: None,
             pictures: None,
+            omitted: None,
         }
     }
 
-    /// Begins a new source at a packet, which becomes the next in the stream.
-    pub fn start(&mut self, now: Instant, source: Source, meta: &PacketMeta) {
+    /// Begins a new source at a packet, which becomes the next in the stream. `aligned` is the
+    /// timestamp that the source before would have for the same time, if that can be told; otherwise
+    /// the stream goes on by as much as has passed since it was sent last.
+    pub fn start(&mut self, now: Instant, source: Source, meta: &PacketMeta, aligned: Option<u32>) {
         let (first_out, timestamp) = match self.tail {
             None => (self.first, meta.timestamp as u32),
             Some(tail) => {
+                let rate = meta.codec.clock_rate();
                 let elapsed = now.saturating_duration_since(tail.sent).as_secs_f64();
-                let ticks = (elapsed * f64::from(meta.codec.clock_rate())) as u32;
+                let passed = (elapsed * f64::from(rate)) as u32;
+                let by_clock = tail.timestamp.wrapping_add(passed);
+                let is_credible = |aligned: &u32| {
+                    let error = aligned.wrapping_sub(by_clock) as i32;
+                    u64::from(error.unsigned_abs()) <= u64::from(rate) * MAX_MISALIGNED_S
+                };
+                let timestamp = aligned.filter(is_credible).unwrap_or(by_clock);
                 // Two pictures never share a timestamp, however quickly sources change.
+                let ahead = timestamp.wrapping_sub(tail.timestamp) as i32;
                 (
                     tail.sequence.next(),
-                    tail.timestamp.wrapping_add(ticks.max(1)),
+                    tail.timestamp.wrapping_add(ahead.max(1) as u32),
                 )
             }
         };
+        self.omitted = None;
         let pictures = match (self.pictures, meta.picture.as_ref().map(PictureIds::of)) {
             (Some(last), Some(first)) => last.successor().minus(first),
             _ => PictureIds::default(),
@@ -231,6 +252,26 @@ impl Rewriter {
         }
         let number = last.number(sequence);
         self.go_on(sequence, sequence.next(), number);
+        true
+    }
+
+    /// Leaves out a packet of the latest source. VP8's pictures are counted on without it: libwebrtc's
+    /// receiver holds pictures back for those whose ids are missing before them. Pictures of VP9 and
+    /// frames of the dependency descriptor refer to each other by their numbers, so those stay. Says
+    /// whether the packet could be left out: not any more, when something after it has been sent.
+    pub fn omit(&mut self, meta: &PacketMeta) -> bool {
+        if !self.skip(meta.sequence) {
+            return false;
+        }
+        let id = meta.picture.as_ref().and_then(|p| p.picture_id);
+        if meta.codec == Codec::Vp8
+            && id.is_some()
+            && self.omitted != id
+            && let Some(last) = self.stretches.back_mut()
+        {
+            last.pictures.picture_id = last.pictures.picture_id.wrapping_sub(1);
+            self.omitted = id;
+        }
         true
     }
 
@@ -342,7 +383,7 @@ mod tests {
             for (n, (base, count, shuffle)) in sources.into_iter().enumerate() {
                 let source = source(n as u64);
                 let mut offsets: Vec<u64> = (0..count as u64).collect();
-                rewriter.start(start, source, &video(0, 0, base, true));
+                rewriter.start(start, source, &video(0, 0, base, true), None);
                 // Any order but for the first packet.
                 offsets[1..].sort_by_key(|o| o.wrapping_mul(shuffle | 1));
                 for offset in offsets {
@@ -375,7 +416,7 @@ mod tests {
             let mut late = Vec::new();
             let (mut sent, mut own) = (Vec::new(), Vec::new());
             let first = video(0, 0, next, true);
-            rewriter.start(now, source(1), &first);
+            rewriter.start(now, source(1), &first, None);
             let mut whole = true;
             let mut forward = |rewriter: &mut Rewriter, sequence: u64| {
                 let meta = video(0, 0, sequence, false);
@@ -424,12 +465,12 @@ mod tests {
         let start = Instant::now();
         let mut rewriter = Rewriter::new(7);
         let first = video(0, 0, 100_000, true);
-        rewriter.start(start, source(1), &first);
+        rewriter.start(start, source(1), &first, None);
         let before = rewriter.forward(start, &first).unwrap();
         let mut second = video(1, 0, 5, true);
         second.timestamp = 77;
         let later = start + Duration::from_millis(100);
-        rewriter.start(later, source(2), &second);
+        rewriter.start(later, source(2), &second, None);
         let after = rewriter.forward(later, &second).unwrap();
         assert_eq!(after.timestamp.wrapping_sub(before.timestamp), 9_000);
         assert_eq!(after.sequence, before.sequence.next());
@@ -442,7 +483,7 @@ mod tests {
         let now = Instant::now();
         let mut rewriter = Rewriter::new(7);
         assert_eq!(rewriter.find(7), None);
-        rewriter.start(now, source(1), &video(0, 0, 100, true));
+        rewriter.start(now, source(1), &video(0, 0, 100, true), None);
         rewriter.forward(now, &video(0, 0, 100, true)).unwrap();
         assert_eq!(rewriter.forward(now, &video(0, 0, 99, false)), None);
         assert_eq!(rewriter.find(6), None);
