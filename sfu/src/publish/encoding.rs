@@ -457,6 +457,27 @@ mod tests {
     }
 
     #[test]
+    fn timestamps_of_two_encodings_correspond_by_their_reports() {
+        let arrival = Instant::now();
+        let report = |ntp: u64, timestamp| SenderReportSeen {
+            ntp,
+            timestamp,
+            arrival,
+        };
+        let second = 1 << 32;
+        let one = report(10 * second, 1_000_000);
+        let other = report(12 * second + second / 2, 77);
+        // At 10 s the other one, which shows 77 at 12.5 s, shows 2.5 s less.
+        let at_ten = 77u64.wrapping_sub(225_000);
+        assert_eq!(one.corresponding(1_000_000, &other, 90_000), at_ten);
+        let later = one.corresponding(1_000_000 + 225_000, &other, 90_000);
+        assert_eq!(later, 77);
+        let back = other.corresponding(later, &one, 90_000);
+        assert_eq!(back, 1_225_000);
+        assert_eq!(one.corresponding(999_999, &one, 90_000), 999_999);
+    }
+
+    #[test]
     fn an_absurd_sender_report_does_not_bend_the_timestamps() {
         let now = Instant::now();
         let mut encoding = encoding();

@@ -402,61 +402,195 @@ mod tests {
         }
     }
 
+    /// A packet that is a whole picture.
+    fn picture(sequence: u64, id: u16) -> PacketMeta {
+        let mut meta = video(0, 0, sequence, false);
+        let info = meta.picture.get_or_insert_default();
+        info.picture_id = Some(PictureId::Bits15(id & 0x7fff));
+        meta
+    }
+
+    fn picture_id(meta: &PacketMeta) -> u16 {
+        meta.picture
+            .and_then(|p| p.picture_id)
+            .map_or(0, PictureId::value)
+    }
+
+    /// What becomes of the next number.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Send,
+        SendLate,
+        /// A picture of a layer that is left out.
+        Omit,
+        OmitLate,
+        /// The publisher's repair.
+        Skip,
+        /// Repair of one's own, which takes no number of the publisher's.
+        Insert,
+    }
+
     proptest! {
         /// Whatever is put in and left out, no number is sent twice, what was sent is found again, and
-        /// a stream that arrives in order and whole has no hole.
+        /// a stream that arrives in order and whole has no hole, neither in numbers nor in pictures.
         #[test]
-        fn repair_is_put_in_and_left_out(
-            steps in proptest::collection::vec((0u8..6, 0u64..3), 1..MAX_STRETCHES),
+        fn layers_and_repair_are_put_in_and_left_out(
+            first_picture: u16,
+            steps in proptest::collection::vec(
+                proptest::sample::select(&[
+                    Step::Send, Step::Send, Step::SendLate, Step::Omit,
+                    Step::OmitLate, Step::Skip, Step::Insert,
+                ][..]),
+                1..MAX_STRETCHES,
+            ),
+            is_whole: bool,
         ) {
-            const FORWARD_LATE: u8 = 5;
             let now = Instant::now();
             let mut rewriter = Rewriter::new(9);
-            let mut next = 100u64;
+            let (mut next, mut id) = (100u64, first_picture);
             let mut late = Vec::new();
             let (mut sent, mut own) = (Vec::new(), Vec::new());
-            let first = video(0, 0, next, true);
-            rewriter.start(now, source(1), &first, None);
-            let mut whole = true;
-            let mut forward = |rewriter: &mut Rewriter, sequence: u64| {
-                let meta = video(0, 0, sequence, false);
+            rewriter.start(now, source(1), &picture(next, id), None);
+            let mut handle = |rewriter: &mut Rewriter, meta: PacketMeta, is_omitted: bool| {
+                if is_omitted && rewriter.omit(&meta) {
+                    return;
+                }
+                // Those before the beginning get none.
                 let mapped = rewriter.forward(now, &meta);
-                sent.extend(mapped.map(|mapped| (mapped.sequence, meta)));
+                sent.extend(mapped.map(|mapped| (mapped, meta, is_omitted)));
             };
-            forward(&mut rewriter, next);
-            for (kind, gap) in steps {
+            handle(&mut rewriter, picture(next, id), false);
+            for step in steps {
+                if let Step::Insert = step {
+                    own.extend(rewriter.insert().map(|(number, _)| number));
+                    continue;
+                }
                 next += 1;
-                match kind {
-                    0 => prop_assert!(rewriter.skip(SequenceNumber(next))),
-                    1 => {
-                        next -= 1;
-                        own.extend(rewriter.insert().map(|(number, _)| number));
-                    }
-                    FORWARD_LATE if gap > 0 => {
-                        late.push(next);
-                        whole = false;
-                    }
+                if let Step::Skip = step {
+                    prop_assert!(rewriter.skip(SequenceNumber(next)));
+                    continue;
+                }
+                id = id.wrapping_add(1);
+                let meta = picture(next, id);
+                match step {
+                    Step::SendLate if !is_whole => late.push((meta, false)),
+                    Step::OmitLate if !is_whole => late.push((meta, true)),
+                    Step::Omit | Step::OmitLate => handle(&mut rewriter, meta, true),
                     _ => {
-                        forward(&mut rewriter, next);
-                        late.drain(..).for_each(|late| forward(&mut rewriter, late));
+                        handle(&mut rewriter, meta, false);
+                        for (meta, is_omitted) in late.drain(..) {
+                            handle(&mut rewriter, meta, is_omitted);
+                        }
                     }
                 }
             }
-            let mut numbers: Vec<_> = sent.iter().map(|(number, _)| *number).chain(own.iter().copied()).collect();
+            let numbers = sent.iter().map(|(mapped, ..)| mapped.sequence);
+            let mut numbers: Vec<_> = numbers.chain(own.iter().copied()).collect();
             let count = numbers.len();
             numbers.sort();
             numbers.dedup();
             prop_assert_eq!(numbers.len(), count, "a number used twice");
-            if whole {
+            if is_whole {
                 prop_assert_eq!((numbers[count - 1] - numbers[0]) as usize + 1, count, "a hole");
             }
-            for (number, meta) in sent {
+            let seen = |meta: &PacketMeta, mapped: &Mapped| {
+                picture_id(meta).wrapping_add(mapped.pictures.picture_id) & 0x7fff
+            };
+            sent.sort_by_key(|(mapped, ..)| mapped.sequence);
+            for pair in sent.windows(2) {
+                let [(one, before, _), (next, after, _)] = pair else {
+                    unreachable!("windows of two");
+                };
+                let apart = seen(after, next).wrapping_sub(seen(before, one)) & 0x7fff;
+                let were_apart = picture_id(after).wrapping_sub(picture_id(before)) & 0x7fff;
+                prop_assert!((1..=were_apart).contains(&apart), "pictures out of order");
+                prop_assert!(!is_whole || apart == 1, "a picture is missing");
+            }
+            for (mapped, meta, _) in sent {
+                let number = mapped.sequence;
                 prop_assert_eq!(rewriter.find(number.wire()), Some((source(1), meta.sequence)));
-                prop_assert_eq!(rewriter.again(source(1), &meta).map(|m| m.sequence), Some(number));
+                prop_assert_eq!(rewriter.again(source(1), &meta), Some(mapped));
             }
             for number in own {
                 prop_assert_eq!(rewriter.find(number.wire()), None);
             }
+        }
+    }
+
+    #[test]
+    fn a_picture_of_several_packets_is_left_out_once() {
+        let now = Instant::now();
+        let mut rewriter = Rewriter::new(7);
+        rewriter.start(now, source(1), &picture(100, 5), None);
+        let mut story = vec![
+            // (number, picture, is left out, number and picture that are seen)
+            (100, 5, false, Some((7, 5))),
+            (101, 6, true, None),
+            (102, 6, true, None),
+            (103, 7, true, None),
+            (104, 8, false, Some((8, 6))),
+            // The first of picture 9 is late, and another packet has been sent then.
+            (106, 9, true, None),
+            (107, 10, false, Some((10, 7))),
+            (105, 9, true, Some((9, 0))),
+            (108, 11, false, Some((11, 8))),
+        ];
+        for (number, id, is_omitted, seen) in story.drain(..) {
+            let meta = picture(number, id);
+            let is_left_out = is_omitted && rewriter.omit(&meta);
+            let mapped = (!is_left_out).then(|| rewriter.forward(now, &meta).unwrap());
+            let shown = mapped.map(|mapped| {
+                let id = picture_id(&meta).wrapping_add(mapped.pictures.picture_id);
+                // What is left out and has a number still is empty.
+                (mapped.sequence.0, if is_omitted { 0 } else { id })
+            });
+            assert_eq!(shown, seen, "{number}");
+        }
+    }
+
+    #[test]
+    fn pictures_that_refer_to_each_other_by_number_keep_their_distances() {
+        let now = Instant::now();
+        let mut rewriter = Rewriter::new(7);
+        let of = |n: u64| PacketMeta {
+            codec: Codec::Vp9 { profile: 0 },
+            ..picture(n, n as u16)
+        };
+        rewriter.start(now, source(1), &of(1), None);
+        let before = rewriter.forward(now, &of(1)).unwrap();
+        assert!(rewriter.omit(&of(2)));
+        let after = rewriter.forward(now, &of(3)).unwrap();
+        assert_eq!(after.sequence, before.sequence.next());
+        assert_eq!(after.pictures, before.pictures);
+    }
+
+    #[test]
+    fn sender_reports_align_a_new_source_unless_they_are_absurd() {
+        const LATER_MS: u64 = 100;
+        let start = Instant::now();
+        // By the clock the new source is 9000 ticks on.
+        let table = [
+            (Some(3_000), 3_000),
+            (Some(20_000), 20_000),
+            (Some(0), 1),
+            (Some(-5_000), 1),
+            (Some(9_000 + 90_000), 99_000),
+            (Some(9_000 + 90_001), 9_000),
+            (Some(9_000 - 90_001), 9_000),
+            (Some(i32::MIN), 9_000),
+            (None, 9_000),
+        ];
+        for (aligned, expected) in table {
+            let mut rewriter = Rewriter::new(7);
+            let first = video(0, 0, 100_000, true);
+            rewriter.start(start, source(1), &first, None);
+            let before = rewriter.forward(start, &first).unwrap().timestamp;
+            let second = video(1, 0, 5, true);
+            let later = start + Duration::from_millis(LATER_MS);
+            let aligned = aligned.map(|ticks| before.wrapping_add_signed(ticks));
+            rewriter.start(later, source(2), &second, aligned);
+            let after = rewriter.forward(later, &second).unwrap().timestamp;
+            assert_eq!(after.wrapping_sub(before), expected, "{aligned:?}");
         }
     }
 
