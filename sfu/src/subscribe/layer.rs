@@ -374,4 +374,6 @@ fn highest_within(open: u8, limit: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
+mod decodable;
+#[cfg(test)]
 mod tests;

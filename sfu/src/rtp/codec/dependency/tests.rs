@@ -104,7 +104,7 @@ impl Table {
         bits
     }
 
-    /// The descriptor of a packet that is a whole key frame of the lowest spatial layer.
+    /// The descriptor of a packet that is the whole key frame of the lowest spatial layer.
     pub(crate) fn key_frame(&self) -> Vec<u8> {
         self.key_frame_from(0)
     }
