@@ -217,4 +217,4 @@ fn is_base(meta: &PacketMeta) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

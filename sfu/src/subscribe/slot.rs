@@ -195,10 +195,10 @@ impl Slot {
                 self.rewriter.start(meta.arrival, source, meta, aligned);
                 false
             }
-            Verdict::Forward => meta.is_void && self.rewriter.skip(meta.sequence),
+            Verdict::Forward => false,
             Verdict::Omit => self.rewriter.omit(meta),
         };
-        if is_left_out {
+        if is_left_out || meta.is_void && self.rewriter.skip(meta.sequence) {
             return false;
         }
         let marker = subscription.layer.ends_picture(meta);
@@ -561,3 +561,6 @@ pub(super) fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8
         Codec::Opus | Codec::H264 { .. } | Codec::Av1 { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

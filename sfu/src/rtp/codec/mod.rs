@@ -71,7 +71,12 @@ impl PictureInfo {
             key_frame,
             temporal_id: Some(place.temporal_id),
             spatial_id: Some(place.spatial_id),
-            opens_temporal: place.opens_temporal,
+            // VP8 and VP9 have their own word for it, and with them libwebrtc says S of every frame's
+            // own layer, whether or not it refers to earlier frames of that.
+            opens_temporal: match self.temporal_id {
+                Some(_) => self.opens_temporal,
+                None => place.opens_temporal,
+            },
             is_independent: place.is_independent,
             size: place.size.or(self.size).filter(|_| key_frame),
             ..info
@@ -308,6 +313,22 @@ mod tests {
             assert!(info.starts_frame && info.ends_frame && !info.key_frame);
             assert_eq!((info.spatial_id, info.temporal_id), (Some(1), Some(0)));
         }
+    }
+
+    #[test]
+    fn the_payload_knows_better_which_temporal_layers_it_opens() {
+        let mut dependencies = Dependencies::default();
+        let key = L3T3_KEY.key_frame();
+        dependencies.read(SequenceNumber(1), &key);
+        // Template 1: opens all three.
+        let frame = dependencies.read(SequenceNumber(2), &[0xc0 | 1, 0, 2]);
+        let open = |codec, payload: &[u8]| {
+            let info = inspect(codec, payload, frame.as_ref()).unwrap();
+            info.opens_temporal
+        };
+        let layer_0 = [0x90, 0x20, 0x00, 0x01];
+        assert_eq!(open(Codec::Vp8, &layer_0), 0);
+        assert_eq!(open(Codec::Vp8, &[0x10, 0x01]), 0b111, "it does not say");
     }
 
     #[test]
