@@ -144,8 +144,8 @@ pub struct Rewriter {
     stretches: VecDeque<Stretch>,
     tail: Option<Tail>,
     pictures: Option<PictureIds>,
-    /// The picture of the latest source that was left out last.
-    omitted: Option<PictureId>,
+    /// The picture of the latest source that was left out last, by its timestamp.
+    omitted: Option<u64>,
 }
 
 impl Rewriter {
@@ -244,14 +244,18 @@ impl Rewriter {
     /// Leaves out a number of the latest source under which no media will come. Says whether that was
     /// possible: not any more, when something after it has been sent.
     pub fn skip(&mut self, sequence: SequenceNumber) -> bool {
+        self.leave_out(sequence, sequence)
+    }
+
+    fn leave_out(&mut self, from: SequenceNumber, to: SequenceNumber) -> bool {
         let (Some(last), Some(tail)) = (self.stretches.back(), self.tail) else {
             return false;
         };
-        if sequence <= tail.source || !last.contains(sequence) {
+        if from <= tail.source || !last.contains(from) {
             return false;
         }
-        let number = last.number(sequence);
-        self.go_on(sequence, sequence.next(), number);
+        let number = last.number(from);
+        self.go_on(from, to.next(), number);
         true
     }
 
@@ -260,18 +264,27 @@ impl Rewriter {
     /// frames of the dependency descriptor refer to each other by their numbers, so those stay. Says
     /// whether the packet could be left out: not any more, when something after it has been sent.
     pub fn omit(&mut self, meta: &PacketMeta) -> bool {
-        if !self.skip(meta.sequence) {
+        let (Some(last), Some(tail)) = (self.stretches.back(), self.tail) else {
+            return false;
+        };
+        let goes_on = self.omitted == Some(meta.timestamp);
+        // What is missing between two packets of the picture need not be waited for.
+        let has_gap = goes_on && tail.source < last.first_in && last.contains(meta.sequence);
+        let from = if has_gap {
+            last.first_in
+        } else {
+            meta.sequence
+        };
+        if !self.leave_out(from, meta.sequence) {
             return false;
         }
-        let id = meta.picture.as_ref().and_then(|p| p.picture_id);
         if meta.codec == Codec::Vp8
-            && id.is_some()
-            && self.omitted != id
+            && !goes_on
             && let Some(last) = self.stretches.back_mut()
         {
             last.pictures.picture_id = last.pictures.picture_id.wrapping_sub(1);
-            self.omitted = id;
         }
+        self.omitted = Some(meta.timestamp);
         true
     }
 
