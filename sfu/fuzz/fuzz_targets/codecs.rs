@@ -2,7 +2,9 @@
 #![no_main]
 
 use confab_sfu::media::Codec;
+use confab_sfu::rtp::codec::dependency::Dependencies;
 use confab_sfu::rtp::codec::{PictureId, inspect, vp8, vp9};
+use confab_sfu::rtp::sequence::SequenceNumber;
 use libfuzzer_sys::fuzz_target;
 
 const H264: Codec = Codec::H264 {
@@ -15,7 +17,9 @@ fuzz_target!(|input: (&[u8], Option<&[u8]>, u16, u8)| {
     let (payload, dependency_descriptor, picture_id, tl0) = input;
     let (vp9, av1) = (Codec::Vp9 { profile: 0 }, Codec::Av1 { profile: 0 });
     for codec in [Codec::Opus, Codec::Vp8, vp9, H264, av1] {
-        let _ = inspect(codec, payload, dependency_descriptor);
+        let mut dependencies = Dependencies::default();
+        let frame = dependency_descriptor.and_then(|d| dependencies.read(SequenceNumber(1), d));
+        let _ = inspect(codec, payload, frame.as_ref());
     }
     let old = |id: Option<PictureId>| id.map_or(0, PictureId::value);
     let mut copy = payload.to_vec();

@@ -12,6 +12,7 @@ use super::reception::{Rate, Reception};
 use super::redundancy::Position;
 use super::repair::Repairer;
 use crate::media::Kind;
+use crate::rtp::codec::dependency::Dependencies;
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
@@ -56,6 +57,21 @@ pub struct SenderReportSeen {
     pub arrival: Instant,
 }
 
+impl SenderReportSeen {
+    /// The timestamp that another encoding of the same clock has for the time of one of this encoding.
+    /// Both are extended, the rate is in Hz.
+    #[must_use]
+    pub fn corresponding(&self, timestamp: u64, other: &SenderReportSeen, clock_rate: u32) -> u64 {
+        let apart = self.ntp.wrapping_sub(other.ntp) as i64;
+        let ticks = (i128::from(apart) * i128::from(clock_rate)) >> 32;
+        let since = timestamp.wrapping_sub(self.timestamp);
+        other
+            .timestamp
+            .wrapping_add(since)
+            .wrapping_add(ticks as u64)
+    }
+}
+
 /// How far before the newest packet one that is sent again may be. More than a picture of it cannot
 /// have been lost without a gap before it.
 const MAX_LEAD: u64 = 64;
@@ -92,6 +108,8 @@ pub struct Encoding {
     listener: Option<(u8, Instant)>,
     /// Where pictures begin and end.
     pub(super) pictures: Pictures,
+    /// How its frames depend on each other.
+    pub(super) dependencies: Dependencies,
 }
 
 impl Numbered {
@@ -119,6 +137,7 @@ impl Encoding {
             nack: NackGenerator::new(kind),
             repairer: Repairer::default(),
             pictures: Pictures::default(),
+            dependencies: Dependencies::default(),
             listener: None,
             sender_report: None,
             sequence: Unwrapper::default(),
@@ -149,6 +168,7 @@ impl Encoding {
         self.nack = NackGenerator::new(self.kind);
         self.repairer = Repairer::default();
         self.pictures = Pictures::default();
+        self.dependencies = Dependencies::default();
         self.reception = Reception::default();
         self.sender_report = None;
         self.newest = None;
@@ -434,6 +454,27 @@ mod tests {
         assert!(jumped.needs_key_frame && jumped.epoch == first.epoch + 1);
         encoding.set_ssrc(Ssrc(9));
         assert_eq!(receive(&mut encoding, now, 1).epoch, first.epoch + 2);
+    }
+
+    #[test]
+    fn timestamps_of_two_encodings_correspond_by_their_reports() {
+        let arrival = Instant::now();
+        let report = |ntp: u64, timestamp| SenderReportSeen {
+            ntp,
+            timestamp,
+            arrival,
+        };
+        let second = 1 << 32;
+        let one = report(10 * second, 1_000_000);
+        let other = report(12 * second + second / 2, 77);
+        // At 10 s the other one, which shows 77 at 12.5 s, shows 2.5 s less.
+        let at_ten = 77u64.wrapping_sub(225_000);
+        assert_eq!(one.corresponding(1_000_000, &other, 90_000), at_ten);
+        let later = one.corresponding(1_000_000 + 225_000, &other, 90_000);
+        assert_eq!(later, 77);
+        let back = other.corresponding(later, &one, 90_000);
+        assert_eq!(back, 1_225_000);
+        assert_eq!(one.corresponding(999_999, &one, 90_000), 999_999);
     }
 
     #[test]

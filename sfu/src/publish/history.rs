@@ -57,6 +57,19 @@ pub struct PacketMeta {
 }
 
 impl PacketMeta {
+    /// The same number without media.
+    #[must_use]
+    pub fn emptied(&self) -> PacketMeta {
+        PacketMeta {
+            marker: false,
+            picture: None,
+            extensions: HeaderExtensions::default(),
+            payload: 0..0,
+            is_void: true,
+            ..self.clone()
+        }
+    }
+
     /// Whether a decoder that knows nothing of the stream can start with this packet.
     #[must_use]
     pub fn starts_decoding(&self) -> bool {

@@ -53,7 +53,8 @@ impl Pictures {
     ) -> [Range<u64>; 2] {
         let media = Media {
             picture: picture.picture_id,
-            starts: picture.starts_frame,
+            // Before a higher spatial layer comes the rest of the same picture.
+            starts: picture.starts_frame && picture.spatial_id.unwrap_or_default() == 0,
             ends,
         };
         self.note(sequence, Some(media));

@@ -299,17 +299,21 @@ impl Publication {
     ) -> Result<PacketMeta, Unusable> {
         let payload = header.payload_range();
         let bytes = packet.get(payload.clone()).unwrap_or_default();
-        let descriptor = extensions.dependency_descriptor.map(|span| span.of(packet));
+        let stream = &mut self.encodings[usize::from(encoding)];
+        let frame = extensions
+            .dependency_descriptor
+            .and_then(|span| stream.dependencies.read(numbered.sequence, span.of(packet)));
         let picture = match map.codec.kind() {
             Kind::Audio => None,
             // Padding: it carries a number that receivers must see, but no picture.
             Kind::Video if bytes.is_empty() => None,
             Kind::Video => {
-                Some(codec::inspect(map.codec, bytes, descriptor).ok_or(Unusable::Malformed)?)
+                let picture = codec::inspect(map.codec, bytes, frame.as_ref());
+                Some(picture.ok_or(Unusable::Malformed)?)
             }
         };
         if picture.as_ref().is_some_and(|p| p.key_frame) {
-            self.encodings[usize::from(encoding)].key_frames.granted();
+            stream.key_frames.granted();
         }
         Ok(PacketMeta {
             encoding,
@@ -388,12 +392,7 @@ impl Publication {
             if stream.nack.forget(sequence) {
                 let void = PacketMeta {
                     sequence,
-                    marker: false,
-                    picture: None,
-                    extensions: HeaderExtensions::default(),
-                    payload: 0..0,
-                    is_void: true,
-                    ..meta.clone()
+                    ..meta.emptied()
                 };
                 self.repaired.push(void, &[]);
             }

@@ -120,7 +120,7 @@ impl Slot {
             header,
             payload,
             starts_key_frame: meta.starts_decoding(),
-            ends_picture: meta.marker,
+            ends_picture: fields.marker,
             is_base: is_base(meta),
         };
         let mut protector = std::mem::take(&mut self.protector);
@@ -225,4 +225,4 @@ fn is_base(meta: &PacketMeta) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -9,16 +9,23 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::media::Codec;
 use crate::publish::history::PacketMeta;
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::TrackId;
 
-/// Stretches remembered for the sake of NACKs: a receiver asks for what is at most a second old.
-/// Sources change at key frames, of which there are two a second at most, but repair put in or left
-/// out begins a stretch as well: twice a picture where loss is heavy on both ways, of up to 60 a
-/// second. What is late is sent by its stretch, too, and without one it is lost.
-const MAX_STRETCHES: usize = 256;
+/// Stretches remembered for the sake of NACKs: a receiver asks for what is at most three seconds old
+/// ([`MAX_AGE`](crate::publish::history::MAX_AGE)), 180 pictures at 60 a second. Sources change at key
+/// frames, of which there are two a second at most, but a picture left out begins a stretch as well,
+/// and so does repair put in or left out. Where every second picture is left out and loss is heavy on
+/// both ways, those are three to each of the 90 pictures that are sent. What is late is sent by its
+/// stretch, too, and without one it is lost.
+const MAX_STRETCHES: usize = 512;
+
+/// How far sender reports and the time of arrival may disagree about a new source, in seconds, before
+/// the reports are not believed. Jitter and the delays of encoders stay below that.
+const MAX_MISALIGNED_S: u64 = 1;
 
 /// Where packets come from. Their numbers continue within a source and only there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,6 +144,8 @@ pub struct Rewriter {
     stretches: VecDeque<Stretch>,
     tail: Option<Tail>,
     pictures: Option<PictureIds>,
+    /// The picture of the latest source that was left out last, by its timestamp.
+    omitted: Option<u64>,
 }
 
 impl Rewriter {
@@ -149,23 +158,35 @@ impl Rewriter {
             stretches: VecDeque::new(),
             tail: None,
             pictures: None,
+            omitted: None,
         }
     }
 
-    /// Begins a new source at a packet, which becomes the next in the stream.
-    pub fn start(&mut self, now: Instant, source: Source, meta: &PacketMeta) {
+    /// Begins a new source at a packet, which becomes the next in the stream. `aligned` is the
+    /// timestamp that the source before would have for the same time, if that can be told; otherwise
+    /// the stream goes on by as much as has passed since it was sent last.
+    pub fn start(&mut self, now: Instant, source: Source, meta: &PacketMeta, aligned: Option<u32>) {
         let (first_out, timestamp) = match self.tail {
             None => (self.first, meta.timestamp as u32),
             Some(tail) => {
+                let rate = meta.codec.clock_rate();
                 let elapsed = now.saturating_duration_since(tail.sent).as_secs_f64();
-                let ticks = (elapsed * f64::from(meta.codec.clock_rate())) as u32;
+                let passed = (elapsed * f64::from(rate)) as u32;
+                let by_clock = tail.timestamp.wrapping_add(passed);
+                let is_credible = |aligned: &u32| {
+                    let error = aligned.wrapping_sub(by_clock) as i32;
+                    u64::from(error.unsigned_abs()) <= u64::from(rate) * MAX_MISALIGNED_S
+                };
+                let timestamp = aligned.filter(is_credible).unwrap_or(by_clock);
                 // Two pictures never share a timestamp, however quickly sources change.
+                let ahead = timestamp.wrapping_sub(tail.timestamp) as i32;
                 (
                     tail.sequence.next(),
-                    tail.timestamp.wrapping_add(ticks.max(1)),
+                    tail.timestamp.wrapping_add(ahead.max(1) as u32),
                 )
             }
         };
+        self.omitted = None;
         let pictures = match (self.pictures, meta.picture.as_ref().map(PictureIds::of)) {
             (Some(last), Some(first)) => last.successor().minus(first),
             _ => PictureIds::default(),
@@ -229,14 +250,47 @@ impl Rewriter {
     /// Leaves out a number of the latest source under which no media will come. Says whether that was
     /// possible: not any more, when something after it has been sent.
     pub fn skip(&mut self, sequence: SequenceNumber) -> bool {
+        self.leave_out(sequence, sequence)
+    }
+
+    fn leave_out(&mut self, from: SequenceNumber, to: SequenceNumber) -> bool {
         let (Some(last), Some(tail)) = (self.stretches.back(), self.tail) else {
             return false;
         };
-        if sequence <= tail.source || !last.contains(sequence) {
+        if from <= tail.source || !last.contains(from) {
             return false;
         }
-        let number = last.number(sequence);
-        self.go_on(sequence, sequence.next(), number);
+        let number = last.number(from);
+        self.go_on(from, to.next(), number);
+        true
+    }
+
+    /// Leaves out a packet of the latest source. VP8's pictures are counted on without it: libwebrtc's
+    /// receiver holds pictures back for those whose ids are missing before them. Pictures of VP9 and
+    /// frames of the dependency descriptor refer to each other by their numbers, so those stay. Says
+    /// whether the packet could be left out: not any more, when something after it has been sent.
+    pub fn omit(&mut self, meta: &PacketMeta) -> bool {
+        let (Some(last), Some(tail)) = (self.stretches.back(), self.tail) else {
+            return false;
+        };
+        let goes_on = self.omitted == Some(meta.timestamp);
+        // What is missing between two packets of the picture need not be waited for.
+        let has_gap = goes_on && tail.source < last.first_in && last.contains(meta.sequence);
+        let from = if has_gap {
+            last.first_in
+        } else {
+            meta.sequence
+        };
+        if !self.leave_out(from, meta.sequence) {
+            return false;
+        }
+        if meta.codec == Codec::Vp8
+            && !goes_on
+            && let Some(last) = self.stretches.back_mut()
+        {
+            last.pictures.picture_id = last.pictures.picture_id.wrapping_sub(1);
+        }
+        self.omitted = Some(meta.timestamp);
         true
     }
 
@@ -323,141 +377,4 @@ impl Rewriter {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::publish::history::tests::video;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-    use std::time::Duration;
-
-    fn source(n: u64) -> Source {
-        Source {
-            track: TrackId(n),
-            encoding: 0,
-            epoch: 0,
-        }
-    }
-
-    proptest! {
-        /// However often the source changes, and in whatever order packets come, the subscriber's
-        /// numbers are all different, have no hole that the source did not have, and lead back.
-        #[test]
-        fn the_rewrite_is_a_bijection(
-            first in any::<u16>(),
-            sources in proptest::collection::vec((1u64 << 16..1 << 40, 1usize..40, any::<u64>()), 1..MAX_STRETCHES),
-        ) {
-            let start = Instant::now();
-            let mut rewriter = Rewriter::new(first);
-            let mut seen = BTreeSet::new();
-            let mut sent = Vec::new();
-            for (n, (base, count, shuffle)) in sources.into_iter().enumerate() {
-                let source = source(n as u64);
-                let mut offsets: Vec<u64> = (0..count as u64).collect();
-                rewriter.start(start, source, &video(0, 0, base, true));
-                // Any order but for the first packet.
-                offsets[1..].sort_by_key(|o| o.wrapping_mul(shuffle | 1));
-                for offset in offsets {
-                    let meta = video(0, 0, base + offset, offset == 0);
-                    let mapped = rewriter.forward(start, &meta).unwrap();
-                    prop_assert!(seen.insert(mapped.sequence), "a number used twice");
-                    sent.push((mapped, source, meta));
-                }
-            }
-            let (lowest, highest) = (*seen.first().unwrap(), *seen.last().unwrap());
-            prop_assert_eq!((highest - lowest) as usize + 1, seen.len(), "a hole");
-            for (mapped, source, meta) in sent {
-                prop_assert_eq!(rewriter.find(mapped.sequence.wire()), Some((source, meta.sequence)));
-                prop_assert_eq!(rewriter.again(source, &meta), Some(mapped));
-            }
-        }
-    }
-
-    proptest! {
-        /// Whatever is put in and left out, no number is sent twice, what was sent is found again, and
-        /// a stream that arrives in order and whole has no hole.
-        #[test]
-        fn repair_is_put_in_and_left_out(
-            steps in proptest::collection::vec((0u8..6, 0u64..3), 1..MAX_STRETCHES),
-        ) {
-            const FORWARD_LATE: u8 = 5;
-            let now = Instant::now();
-            let mut rewriter = Rewriter::new(9);
-            let mut next = 100u64;
-            let mut late = Vec::new();
-            let (mut sent, mut own) = (Vec::new(), Vec::new());
-            let first = video(0, 0, next, true);
-            rewriter.start(now, source(1), &first);
-            let mut whole = true;
-            let mut forward = |rewriter: &mut Rewriter, sequence: u64| {
-                let meta = video(0, 0, sequence, false);
-                let mapped = rewriter.forward(now, &meta);
-                sent.extend(mapped.map(|mapped| (mapped.sequence, meta)));
-            };
-            forward(&mut rewriter, next);
-            for (kind, gap) in steps {
-                next += 1;
-                match kind {
-                    0 => prop_assert!(rewriter.skip(SequenceNumber(next))),
-                    1 => {
-                        next -= 1;
-                        own.extend(rewriter.insert().map(|(number, _)| number));
-                    }
-                    FORWARD_LATE if gap > 0 => {
-                        late.push(next);
-                        whole = false;
-                    }
-                    _ => {
-                        forward(&mut rewriter, next);
-                        late.drain(..).for_each(|late| forward(&mut rewriter, late));
-                    }
-                }
-            }
-            let mut numbers: Vec<_> = sent.iter().map(|(number, _)| *number).chain(own.iter().copied()).collect();
-            let count = numbers.len();
-            numbers.sort();
-            numbers.dedup();
-            prop_assert_eq!(numbers.len(), count, "a number used twice");
-            if whole {
-                prop_assert_eq!((numbers[count - 1] - numbers[0]) as usize + 1, count, "a hole");
-            }
-            for (number, meta) in sent {
-                prop_assert_eq!(rewriter.find(number.wire()), Some((source(1), meta.sequence)));
-                prop_assert_eq!(rewriter.again(source(1), &meta).map(|m| m.sequence), Some(number));
-            }
-            for number in own {
-                prop_assert_eq!(rewriter.find(number.wire()), None);
-            }
-        }
-    }
-
-    #[test]
-    fn time_goes_on_over_a_change_of_source() {
-        let start = Instant::now();
-        let mut rewriter = Rewriter::new(7);
-        let first = video(0, 0, 100_000, true);
-        rewriter.start(start, source(1), &first);
-        let before = rewriter.forward(start, &first).unwrap();
-        let mut second = video(1, 0, 5, true);
-        second.timestamp = 77;
-        let later = start + Duration::from_millis(100);
-        rewriter.start(later, source(2), &second);
-        let after = rewriter.forward(later, &second).unwrap();
-        assert_eq!(after.timestamp.wrapping_sub(before.timestamp), 9_000);
-        assert_eq!(after.sequence, before.sequence.next());
-        assert_eq!(rewriter.timestamp(source(2), 77), Some(after.timestamp));
-        assert_eq!(rewriter.timestamp(source(1), 77), None);
-    }
-
-    #[test]
-    fn packets_from_before_the_start_and_numbers_never_sent_are_refused() {
-        let now = Instant::now();
-        let mut rewriter = Rewriter::new(7);
-        assert_eq!(rewriter.find(7), None);
-        rewriter.start(now, source(1), &video(0, 0, 100, true));
-        rewriter.forward(now, &video(0, 0, 100, true)).unwrap();
-        assert_eq!(rewriter.forward(now, &video(0, 0, 99, false)), None);
-        assert_eq!(rewriter.find(6), None);
-        assert_eq!(rewriter.find(8), None);
-    }
-}
+mod tests;

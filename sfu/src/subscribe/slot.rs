@@ -253,19 +253,26 @@ impl Slot {
             encoding: meta.encoding,
             epoch: meta.epoch,
         };
-        match subscription.layer.judge(meta) {
+        let verdict = subscription.layer.judge(meta);
+        let is_left_out = match verdict {
             Verdict::Drop => return false,
-            Verdict::Start => self.rewriter.start(meta.arrival, source, meta),
-            Verdict::Forward => {}
-        }
-        if meta.is_void && self.rewriter.skip(meta.sequence) {
+            Verdict::Start => {
+                let aligned = same_time(&self.rewriter, source, meta, feed);
+                self.rewriter.start(meta.arrival, source, meta, aligned);
+                false
+            }
+            Verdict::Forward => false,
+            Verdict::Omit => self.rewriter.omit(meta),
+        };
+        if is_left_out || meta.is_void && self.rewriter.skip(meta.sequence) {
             return false;
         }
+        let marker = subscription.layer.ends_picture(meta);
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
-        if meta.is_void {
-            self.fill(kept, mapped, payload_map.payload_type, egress);
+        if meta.is_void || verdict == Verdict::Omit {
+            self.fill(meta, mapped, payload_map.payload_type, egress);
             return false;
         }
         let starts_picture = meta.picture.as_ref().is_some_and(|p| p.starts_frame);
@@ -291,7 +298,7 @@ impl Slot {
             _ => (plain, &[][..]),
         };
         let fields = HeaderFields {
-            marker: meta.marker,
+            marker,
             payload_type,
             sequence: 0,
             timestamp: mapped.timestamp,
@@ -335,10 +342,11 @@ impl Slot {
     }
 
     /// Puts an empty packet under a number that was left open for media and turned out to be repair
-    /// of the publisher's: the receiver would ask for it again and again, and count it as lost.
+    /// of the publisher's, or of a layer that is left out: the receiver would ask for it again and
+    /// again, and count it as lost.
     fn fill(
         &mut self,
-        kept: Kept<'_>,
+        meta: &PacketMeta,
         mapped: Mapped,
         payload_type: u8,
         egress: &mut Egress<'_>,
@@ -350,8 +358,12 @@ impl Slot {
             timestamp: mapped.timestamp,
             ssrc: self.ssrc,
         };
+        let empty = Kept {
+            meta: &meta.emptied(),
+            packet: &[],
+        };
         let (number, kind) = (mapped.sequence, self.packet_kind());
-        self.send(kept, mapped, fields, number, &[], kind, egress)
+        self.send(empty, mapped, fields, number, &[], kind, egress)
     }
 
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
@@ -364,9 +376,19 @@ impl Slot {
         if self.track() != Some(source.track) {
             return false;
         }
-        let Some(kept) = feed.get_fresh(egress.now, source.encoding, original) else {
+        let Some(mut kept) = feed.get_fresh(egress.now, source.encoding, original) else {
             return false;
         };
+        let layer = self.subscription.as_ref().map(|s| &s.layer);
+        let empty;
+        if layer.is_some_and(|layer| layer.omits(kept.meta)) {
+            // What had its number when it came too late to be left out.
+            empty = kept.meta.emptied();
+            kept = Kept {
+                meta: &empty,
+                packet: &[],
+            };
+        }
         let Some(mapped) = self.rewriter.again(source, kept.meta) else {
             return false;
         };
@@ -474,8 +496,10 @@ impl Slot {
         let Some((ssrc, payload_type)) = rtx else {
             return false;
         };
+        let layer = self.subscription.as_ref().map(|s| &s.layer);
+        let marker = layer.map_or(kept.meta.marker, |layer| layer.ends_picture(kept.meta));
         let fields = HeaderFields {
-            marker: kept.meta.marker,
+            marker,
             payload_type,
             sequence: 0,
             timestamp: mapped.timestamp,
@@ -672,6 +696,16 @@ impl Slot {
     }
 }
 
+/// The subscriber's timestamp for a packet of a new source, if that source and the one it was sent so
+/// far are encodings of one track and the publisher has said how their timestamps belong together.
+fn same_time(rewriter: &Rewriter, source: Source, meta: &PacketMeta, feed: &Feed) -> Option<u32> {
+    let before = rewriter.current().filter(|b| b.track == source.track)?;
+    let from = feed.sender_report(source.encoding)?;
+    let to = feed.sender_report(before.encoding)?;
+    let timestamp = from.corresponding(meta.timestamp, &to, meta.codec.clock_rate());
+    rewriter.timestamp(before, timestamp)
+}
+
 /// Puts the subscriber's picture numbers into a payload that carries some.
 pub(super) fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8]) {
     let offset = mapped.pictures;
@@ -699,3 +733,6 @@ pub(super) fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8
         Codec::Opus | Codec::H264 { .. } | Codec::Av1 { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ const OPUS_TOC: u8 = 0xf8;
 /// Bytes of an audio packet: 32 kbit/s in 20 ms.
 pub(super) const AUDIO_LEN: u32 = 80;
 
-/// A VP8 key frame's header (RFC 6386 section 9.1): shown, start code, 640 by 360.
-const KEY_FRAME_HEADER: [u8; 10] = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
+/// Width and height of the lowest encoding in pixels; each further one has twice as much.
+const SMALLEST: [u16; 2] = [320, 180];
 
 /// A VP8 inter frame's header.
 const INTER_FRAME_HEADER: [u8; 3] = [0x11, 0, 0];
@@ -91,6 +91,14 @@ impl Stamp {
     }
 }
 
+/// A VP8 key frame's header (RFC 6386 section 9.1): shown, start code, width and height.
+fn key_frame_header(encoding: u8) -> [u8; 10] {
+    let [width, height] = SMALLEST.map(|size| (size << encoding.min(3)).to_le_bytes());
+    [
+        0x10, 0, 0, 0x9d, 0x01, 0x2a, width[0], width[1], height[0], height[1],
+    ]
+}
+
 /// A packet of sound.
 #[must_use]
 pub fn audio(stamp: Stamp) -> Vec<u8> {
@@ -111,7 +119,7 @@ pub fn read_audio(payload: &[u8]) -> Option<Stamp> {
 #[must_use]
 pub fn video(stamp: Stamp, is_key: bool) -> Vec<u8> {
     match is_key {
-        true => stamp.fill(&KEY_FRAME_HEADER),
+        true => stamp.fill(&key_frame_header(stamp.encoding)),
         false => stamp.fill(&INTER_FRAME_HEADER),
     }
 }
@@ -120,11 +128,15 @@ pub fn video(stamp: Stamp, is_key: bool) -> Vec<u8> {
 #[must_use]
 pub fn read_video(frame: &[u8]) -> Option<(Stamp, bool)> {
     let is_key = frame.first()? & 1 == 0;
-    let header: &[u8] = match is_key {
-        true => &KEY_FRAME_HEADER,
-        false => &INTER_FRAME_HEADER,
-    };
-    Some((Stamp::read(frame, header)?, is_key))
+    if !is_key {
+        return Some((Stamp::read(frame, &INTER_FRAME_HEADER)?, false));
+    }
+    // The header says which encoding it is of, and the stamp must say the same.
+    let headers = (0..=3).map(key_frame_header);
+    let stamp = headers
+        .filter_map(|header| Stamp::read(frame, &header))
+        .find(|stamp| frame.starts_with(&key_frame_header(stamp.encoding)))?;
+    Some((stamp, true))
 }
 
 /// What a VP8 payload descriptor says (RFC 7741 section 4.2).

@@ -1,6 +1,9 @@
-//! H.264: where pictures and key frames start, by the NAL unit types (RFC 6184 section 5).
+//! H.264: where pictures and key frames start, by the NAL unit types (RFC 6184 section 5), and how
+//! large they are.
 //!
 //! In: an RTP payload in packetization mode 0 or 1. Out: [`NalUnits`], what is in it.
+
+use super::sps;
 
 /// NAL unit types (ITU-T H.264 table 7-1, RFC 6184 table 3).
 mod nal_type {
@@ -23,6 +26,8 @@ pub struct NalUnits {
     pub starts_access_unit: bool,
     /// A sequence parameter set or the first packet of an IDR slice.
     pub starts_key_frame: bool,
+    /// Width and height in pixels, if a sequence parameter set says.
+    pub size: Option<(u16, u16)>,
 }
 
 impl NalUnits {
@@ -33,21 +38,22 @@ impl NalUnits {
         let (&header, rest) = payload.split_first()?;
         let mut found = NalUnits::default();
         match header & 0x1f {
-            1..=23 => found.add(header, rest.first()),
+            1..=23 => found.add(header, rest),
             nal_type::STAP_A => {
                 let mut rest = rest;
                 while !rest.is_empty() {
                     let (len, after) = rest.split_first_chunk()?;
                     let len = usize::from(u16::from_be_bytes(*len));
                     let (unit, after) = after.split_at_checked(len)?;
-                    found.add(*unit.first()?, unit.get(1));
+                    let (&header, body) = unit.split_first()?;
+                    found.add(header, body);
                     rest = after;
                 }
             }
             nal_type::FU_A => {
                 let (&fragment, rest) = rest.split_first()?;
                 if fragment & 0x80 != 0 {
-                    found.add(fragment, rest.first());
+                    found.add(fragment, rest);
                 }
             }
             _ => return None,
@@ -55,10 +61,10 @@ impl NalUnits {
         Some(found)
     }
 
-    /// `second` is the byte after the unit's header. In a slice it begins with the number of its
-    /// first macroblock, and 0 is coded as a single 1 bit.
-    fn add(&mut self, header: u8, second: Option<&u8>) {
-        let first_slice = second.is_some_and(|byte| byte & 0x80 != 0);
+    /// `body` is what comes after the unit's header. A slice's begins with the number of its first
+    /// macroblock, and 0 is coded as a single 1 bit.
+    fn add(&mut self, header: u8, body: &[u8]) {
+        let first_slice = body.first().is_some_and(|byte| byte & 0x80 != 0);
         let unit = header & 0x1f;
         self.starts_access_unit |= match unit {
             nal_type::SLICE | nal_type::IDR_SLICE => first_slice,
@@ -67,6 +73,9 @@ impl NalUnits {
         };
         self.starts_key_frame |=
             unit == nal_type::SPS || unit == nal_type::IDR_SLICE && first_slice;
+        if unit == nal_type::SPS {
+            self.size = sps::size(body);
+        }
     }
 }
 
@@ -121,6 +130,18 @@ mod tests {
         for (name, payload, wanted) in table {
             assert_eq!(parse(payload), wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn a_parameter_set_tells_the_size_alone_and_among_others() {
+        let sps = [
+            0x67, 0x42, 0xc0, 0x1f, 0x8c, 0x8d, 0x40, 0x28, 0x02, 0xdd, 0x80,
+        ];
+        let size = |payload: &[u8]| NalUnits::parse(payload).and_then(|units| units.size);
+        assert_eq!(size(&sps), Some((1280, 720)));
+        let aggregate = [&[0x78, 0, 11], &sps[..], &[0, 2, 0x68, 0xce]].concat();
+        assert_eq!(size(&aggregate), Some((1280, 720)));
+        assert_eq!(size(&[0x65, 0x88]), None);
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! keep continuous.
 
 use super::PictureId;
+use super::dependency::largest;
 
 /// Most reference indices of a frame in flexible mode (RFC 9628 section 4.2).
 const MAX_REFERENCES: usize = 3;
@@ -31,6 +32,8 @@ pub struct Descriptor {
     pub tl0_picture_index: Option<u8>,
     /// A description of the layers follows (V).
     pub has_scalability_structure: bool,
+    /// Width and height of the largest spatial layer in pixels, if the description says.
+    pub size: Option<(u16, u16)>,
     tl0_at: usize,
 }
 
@@ -65,6 +68,7 @@ impl Descriptor {
             layers: None,
             tl0_picture_index: None,
             has_scalability_structure: flag(1),
+            size: None,
             tl0_at: 0,
         };
         if flag(7) {
@@ -89,7 +93,7 @@ impl Descriptor {
             reader.skip_references()?;
         }
         if descriptor.has_scalability_structure {
-            reader.skip_scalability_structure()?;
+            descriptor.size = reader.scalability_structure()?;
         }
         descriptor.len = reader.at;
         (reader.at < payload.len()).then_some(descriptor)
@@ -128,12 +132,16 @@ impl Reader<'_> {
         None
     }
 
-    fn skip_scalability_structure(&mut self) -> Option<()> {
+    /// The size of the largest layer, if it is there.
+    fn scalability_structure(&mut self) -> Option<Option<(u16, u16)>> {
         let flags = self.byte()?;
-        let spatial_layers = usize::from(flags >> 5) + 1;
+        let mut size = None;
         if flags & 0x10 != 0 {
-            // Width and height of each.
-            self.at += spatial_layers * 4;
+            let sizes = self.payload.get(self.at..)?.as_chunks().0;
+            let sizes = sizes.get(..usize::from(flags >> 5) + 1)?;
+            self.at += sizes.as_flattened().len();
+            let side = |high, low| u16::from_be_bytes([high, low]);
+            size = largest(sizes.iter().map(|&[a, b, c, d]| (side(a, b), side(c, d))));
         }
         if flags & 0x08 != 0 {
             for _ in 0..self.byte()? {
@@ -141,7 +149,7 @@ impl Reader<'_> {
                 self.at += usize::from(picture >> 2 & 3);
             }
         }
-        Some(())
+        Some(size)
     }
 }
 
@@ -182,6 +190,7 @@ mod tests {
         assert!(descriptor.starts_key_frame() && !descriptor.ends_frame);
         assert_eq!(descriptor.picture_id, Some(PictureId::Bits15(0x123)));
         assert_eq!(descriptor.tl0_picture_index, Some(9));
+        assert_eq!(descriptor.size, Some((640, 480)));
         for len in 0..=14 {
             assert_eq!(Descriptor::parse(&payload[..len]), None, "{len}");
         }

@@ -27,7 +27,8 @@ const ULPFEC: u8 = 120;
 const FLEXFEC: u8 = 121;
 const SSRC: Ssrc = Ssrc(77);
 
-fn section(kind: Kind, repair: RepairFormats) -> Section {
+/// An m-line with one codec on both sides of the server.
+pub(in crate::subscribe) fn section(kind: Kind, repair: RepairFormats) -> Section {
     let mut extensions = ExtensionMap::default();
     for (extension, id) in [
         (Extension::Mid, 1),

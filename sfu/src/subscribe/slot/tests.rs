@@ -1,0 +1,181 @@
+//! A subscriber that is to get less than it is being sent: numbers, pictures and times go on.
+#![allow(clippy::unwrap_used)]
+
+use std::time::SystemTime;
+
+use super::*;
+use crate::api::{LayerInfo, WorkerStats};
+use crate::clock::Clock;
+use crate::peer::pacing::Pacing;
+use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
+use crate::publish::encoding::SenderReportSeen;
+use crate::publish::feed::Origin;
+use crate::publish::history::tests::video;
+use crate::rtp::codec;
+use crate::rtp::packet::RtpHeader;
+use crate::subscribe::reinforce::tests::section;
+use crate::types::PeerId;
+use crate::worker::outbox::Outbox;
+
+const RTX: u8 = 97;
+const TRACK: TrackId = TrackId(1);
+
+/// A whole picture of a stream with two temporal layers. Both encodings have pictures of the same
+/// numbers at the same times, but count their timestamps from elsewhere.
+fn picture(encoding: u8, n: u64, is_key: bool) -> (PacketMeta, Vec<u8>) {
+    let layer = (n % 2) as u8;
+    let vp8 = [
+        0x90,
+        0xe0,
+        0x80,
+        n as u8,
+        n as u8 / 2,
+        layer << 6,
+        u8::from(!is_key),
+        n as u8,
+    ];
+    let mut meta = video(encoding, 0, 500 + n, is_key);
+    meta.picture = codec::inspect(Codec::Vp8, &vp8, None);
+    meta.timestamp = 3000 * n + 1_000_000 * u64::from(encoding);
+    meta.marker = true;
+    meta.payload = 12..12 + vp8.len();
+    (meta, [&[0; 12], &vp8[..]].concat())
+}
+
+/// What a subscriber sees of a packet.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    payload_type: u8,
+    /// From the first on; of a retransmission, the original.
+    number: u16,
+    timestamp: u32,
+    /// The picture id, and the number of the publisher's picture.
+    picture: Option<(u8, u8)>,
+}
+
+#[test]
+fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
+    let start = Instant::now();
+    let (key, salt) = ([1; 16], [2; 12]);
+    let mut sender = SrtpSender::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
+    let mut receiver = SrtpReceiver::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
+    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let mut section = section(Kind::Video, RepairFormats::default());
+    let mut send = section.send.take().unwrap();
+    section.payloads[0].rtx_payload_type = Some(RTX);
+    send.rtx_ssrc = Some(Ssrc(79));
+    let mut slot = Slot::new(&section, &send, 0);
+    slot.show(start, TRACK);
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    // The lower encoding arrives a little later, but its reports tell when it was taken.
+    for encoding in 0..2u8 {
+        let report = SenderReportSeen {
+            ntp: 5 << 32,
+            timestamp: 1_000_000 * u64::from(encoding),
+            arrival: start,
+        };
+        feed.set_sender_report(encoding, report);
+    }
+    let mut outbox = Outbox::default();
+    let mut stats = WorkerStats::default();
+    let mut pacing = Pacing::default();
+    let story = [
+        // (encoding, picture, is a key frame, best encoding, is sent)
+        (1, 0, true, 1, true),
+        (1, 1, false, 1, true),
+        (1, 3, false, 0, false),
+        (1, 2, false, 0, true),
+        (1, 4, false, 0, true),
+        (1, 6, false, 0, true),
+        // Picture 5 is late.
+        (1, 5, false, 0, false),
+        (0, 7, false, 0, false),
+        (0, 8, true, 0, true),
+        (1, 8, false, 0, false),
+        (0, 9, false, 0, true),
+    ];
+    for (encoding, n, is_key, best, is_sent) in story {
+        let (mut meta, bytes) = picture(encoding, n, is_key);
+        let delay = if encoding == 0 { 20 } else { 0 };
+        meta.arrival = start + Duration::from_millis(n * 1000 / 30 + delay);
+        slot.share.layer = Some(LayerInfo {
+            encoding: best,
+            spatial: u8::MAX,
+            temporal: u8::MAX,
+            ..LayerInfo::default()
+        });
+        slot.aim();
+        let now = meta.arrival;
+        assert!(feed.insert(now, meta, &bytes));
+        let mut egress = Egress {
+            now,
+            peer: PeerId(1),
+            clock: &clock,
+            destination: "127.0.0.1:9".parse().unwrap(),
+            srtp: &mut sender,
+            pacing: &mut pacing,
+            filling: None,
+            outbox: &mut outbox,
+            stats: &mut stats,
+        };
+        for kept in feed.pending() {
+            assert_eq!(slot.forward(kept, &feed, &mut egress), is_sent, "{n}");
+        }
+        feed.clear_pending();
+        if n == 5 {
+            assert!(slot.retransmit(4, &feed, &mut egress));
+            assert!(slot.retransmit(5, &feed, &mut egress));
+        }
+    }
+    let mut seen = Vec::new();
+    for (run, bytes) in outbox.runs() {
+        for datagram in bytes.chunks(run.segment_size) {
+            let mut datagram = datagram.to_vec();
+            let len = receiver.open_rtp(&mut datagram).unwrap().plain_len;
+            let header = RtpHeader::parse(&datagram[..len]).unwrap();
+            let mut payload = header.payload(&datagram[..len]);
+            let mut number = header.sequence;
+            if header.payload_type == RTX {
+                number = u16::from_be_bytes(*payload.first_chunk().unwrap());
+                payload = &payload[2..];
+            }
+            seen.push(Seen {
+                payload_type: header.payload_type,
+                number,
+                timestamp: header.timestamp,
+                picture: (!payload.is_empty()).then(|| (payload[3], payload[7])),
+            });
+        }
+    }
+    let media = |number, n, id| Seen {
+        payload_type: 96,
+        number,
+        timestamp: 1_000_000 + 3000 * u32::from(n),
+        picture: Some((id, n)),
+    };
+    let empty = |payload_type| Seen {
+        payload_type,
+        number: 4,
+        timestamp: 1_000_000 + 3000 * 5,
+        picture: None,
+    };
+    let again = Seen {
+        payload_type: RTX,
+        ..media(5, 6, 5)
+    };
+    let expected = [
+        media(0, 0, 0),
+        media(1, 1, 1),
+        // Picture 3 came before it and is left out.
+        media(2, 2, 2),
+        media(3, 4, 3),
+        // Whether picture 5 will come is not known here: its number and its id stay free.
+        media(5, 6, 5),
+        empty(96),
+        empty(RTX),
+        again,
+        media(6, 8, 6),
+        media(7, 9, 7),
+    ];
+    assert_eq!(seen, expected);
+}
