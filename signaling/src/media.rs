@@ -6,7 +6,9 @@
 use std::future::Future;
 
 use confab_sfu::Sfu;
-use confab_sfu::api::{Answer, CommandError, Offer, OfferError, SlotChoice, Stats, TrackInfo};
+use confab_sfu::api::{
+    Answer, CommandError, Content, Offer, OfferError, SlotChoice, Stats, TrackInfo,
+};
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 
 use crate::protocol::{ErrorCode, Failure};
@@ -25,6 +27,7 @@ pub trait MediaPlane: Clone + Send + Sync + 'static {
         &self,
         peer: PeerId,
         mid: Mid,
+        content: Content,
     ) -> impl Future<Output = Result<TrackInfo, CommandError>> + Send;
     /// Takes a track back.
     fn unpublish(
@@ -64,8 +67,13 @@ impl MediaPlane for Sfu {
         Sfu::offer(self, room, peer, offer).await
     }
 
-    async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
-        Sfu::publish(self, peer, mid).await
+    async fn publish(
+        &self,
+        peer: PeerId,
+        mid: Mid,
+        content: Content,
+    ) -> Result<TrackInfo, CommandError> {
+        Sfu::publish(self, peer, mid, content).await
     }
 
     async fn unpublish(&self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
@@ -110,6 +118,7 @@ pub enum Command {
     Publish {
         peer: PeerId,
         mid: Mid,
+        content: Content,
     },
     Unpublish {
         peer: PeerId,
@@ -189,8 +198,8 @@ pub async fn carry_out(media: &impl MediaPlane, command: Command) -> Outcome {
             .offer(room, peer, offer)
             .await
             .map_or_else(Outcome::from, Outcome::Answered),
-        Command::Publish { peer, mid } => media
-            .publish(peer, mid)
+        Command::Publish { peer, mid, content } => media
+            .publish(peer, mid, content)
             .await
             .map_or_else(Outcome::from, Outcome::Published),
         Command::Unpublish { peer, track } => done(media.unpublish(peer, track).await),

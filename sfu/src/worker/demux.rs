@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Worker;
+use super::levels::Levels;
 use super::mailbox::{MediaBatch, Message};
 use crate::api::WorkerStats;
 use crate::media::Kind;
@@ -27,11 +28,12 @@ struct Intake<'a> {
     dirty: &'a mut Vec<TrackId>,
     batches: &'a mut HashMap<usize, MediaBatch>,
     spare_batches: &'a mut Vec<MediaBatch>,
+    levels: &'a mut Levels,
     stats: &'a mut WorkerStats,
 }
 
 impl Intake<'_> {
-    fn take(&mut self, received: Received<'_>) {
+    fn take(&mut self, now: Instant, received: Received<'_>) {
         let Received {
             track,
             meta,
@@ -44,11 +46,18 @@ impl Intake<'_> {
         let first_pending = feed.is_idle();
         let is_wanted = !feed.workers.is_empty();
         let copy = is_wanted.then(|| meta.clone());
+        let level = meta.extensions.audio_level;
+        let level = level.filter(|_| meta.codec.kind() == Kind::Audio);
         if !feed.insert(meta, packet) {
             return self.stats.drop("rtp_duplicate");
         }
         if first_pending {
             self.dirty.push(track);
+        }
+        if let Some(level) = level
+            && !self.levels.push(now, track, level.level)
+        {
+            self.stats.drop("audio_levels_full");
         }
         if let Some(meta) = copy {
             for &worker in &feed.workers {
@@ -150,10 +159,11 @@ impl Worker {
             dirty: &mut self.dirty,
             batches: &mut self.batches,
             spare_batches: &mut self.spare_batches,
+            levels: &mut self.levels,
             stats: &mut self.stats,
         };
         while let Some(repaired) = peer.poll_repaired() {
-            intake.take(repaired);
+            intake.take(now, repaired);
         }
         let received = match received {
             Ok(Some(received)) => received,
@@ -161,7 +171,7 @@ impl Worker {
             Err(reason) => return self.stats.drop(reason),
         };
         let best = received.best.map(|encoding| (received.track, encoding));
-        intake.take(received);
+        intake.take(now, received);
         if let Some((track, encoding)) = best {
             self.set_best(now, track, encoding);
         }

@@ -26,11 +26,13 @@ use crate::types::{PeerId, TrackId};
 mod command;
 mod demux;
 mod forward;
+mod levels;
 pub mod mailbox;
 pub mod outbox;
 pub mod run;
 pub mod udp;
 
+use levels::Levels;
 use mailbox::{Mail, MediaBatch, Message};
 use outbox::Outbox;
 
@@ -71,6 +73,7 @@ pub struct Worker {
     /// Packets for each of the other workers.
     batches: HashMap<usize, MediaBatch>,
     spare_batches: Vec<MediaBatch>,
+    levels: Levels,
     actions: Vec<Action>,
     outbox: Outbox,
     mail: VecDeque<Mail>,
@@ -96,6 +99,7 @@ impl Worker {
             dirty: Vec::new(),
             batches: HashMap::new(),
             spare_batches: Vec::new(),
+            levels: Levels::default(),
             actions: Vec::new(),
             outbox: Outbox::default(),
             mail: VecDeque::new(),
@@ -151,6 +155,9 @@ impl Worker {
     pub fn flush(&mut self, now: Instant) {
         self.forward_pending(now);
         self.send_batches();
+        if let Some(levels) = self.levels.poll(now) {
+            self.report(Report::Levels(levels));
+        }
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
@@ -163,7 +170,8 @@ impl Worker {
     /// When [`Worker::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        timer.into_iter().chain(self.levels.next_deadline()).min()
     }
 
     /// Does what is due.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use confab_sfu::api::{self, Publish};
+use confab_sfu::api::{self, Content, Publish};
 use confab_sfu::types::{Mid, PeerId, TrackId};
 
 use super::{Control, Member, Owner, SessionKey, TicketId};
@@ -98,7 +98,11 @@ impl Control {
                 let peer = self.peer(participant)?;
                 self.command(
                     participant,
-                    Command::Publish { peer, mid },
+                    Command::Publish {
+                        peer,
+                        mid,
+                        content: description.source.content(),
+                    },
                     Purpose::Publish(key, id, description),
                 );
                 Ok(Progress::Waits)
@@ -194,7 +198,7 @@ impl Control {
             self.rooms.announce(participant);
             return Ok(Progress::Answered(joined));
         };
-        let mids = descriptions.keys().copied().collect();
+        let mids = lines(&descriptions);
         let purpose = Purpose::Join(key, id, room, descriptions);
         self.first_offer(participant, sdp, Publish::Mids(mids), purpose);
         Ok(Progress::Waits)
@@ -204,7 +208,7 @@ impl Control {
         let participant = self.participant(key)?;
         let descriptions = self.descriptions(offer.tracks)?;
         let member = self.member(participant)?;
-        let mut mids: Vec<Mid> = descriptions.keys().copied().collect();
+        let mut mids = lines(&descriptions);
         if offer.new_connection || member.peer.is_none() {
             if member.had_peer && !offer.new_connection {
                 return Err(no_peer());
@@ -217,8 +221,10 @@ impl Control {
             self.first_offer(participant, offer.sdp, Publish::Mids(mids), purpose);
             return Ok(Progress::Waits);
         }
+        // What these carry is known already.
         let kept = member.published.iter().map(|(mid, _)| *mid);
-        mids.extend(kept.filter(|mid| !descriptions.contains_key(mid)));
+        let kept = kept.filter(|mid| !descriptions.contains_key(mid));
+        mids.extend(kept.map(|mid| (mid, Content::default())));
         check_tracks(mids.len(), self.rooms.max_tracks())?;
         let command = Command::Offer {
             room: member.room,
@@ -511,6 +517,12 @@ impl Control {
         check_tracks(lines.len(), self.rooms.max_tracks())?;
         Ok(lines)
     }
+}
+
+/// The m-lines of an offer that are to be published, and what they carry.
+fn lines(descriptions: &Descriptions) -> Vec<(Mid, Content)> {
+    let lines = descriptions.iter();
+    lines.map(|(mid, is)| (*mid, is.source.content())).collect()
 }
 
 fn describe(source: crate::protocol::Source, name: Option<String>) -> Result<Description, Failure> {

@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use confab_sfu::api::{Answer, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo};
+use confab_sfu::api::{
+    Answer, Content, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo,
+};
 use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, TrackId};
 use serde_json::{Value, json};
@@ -568,7 +570,8 @@ fn a_later_offer_keeps_what_is_published() {
     let (_, Command::Offer { offer, .. }) = house.command() else {
         panic!("an offer");
     };
-    assert_eq!(offer.publish, Publish::Mids(vec![mid("1"), mid("0")]));
+    let lines = ["1", "0"].map(|name| (mid(name), Content::Person));
+    assert_eq!(offer.publish, Publish::Mids(lines.to_vec()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a client asks for.
 
-use confab_sfu::api::SlotChoice;
+use confab_sfu::api::{Content, SlotChoice};
 use confab_sfu::types::{Mid, TrackId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -129,6 +129,17 @@ pub enum Source {
     ScreenAudio,
     /// Anything else.
     Other,
+}
+
+impl Source {
+    /// What the media plane is to take it for.
+    #[must_use]
+    pub fn content(self) -> Content {
+        match self {
+            Source::Screen | Source::ScreenAudio => Content::Screen,
+            Source::Camera | Source::Microphone | Source::Other => Content::Person,
+        }
+    }
 }
 
 /// Publishes a sending m-line that was negotiated and is not published. The reply is `published`.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use confab_sfu::api::{
-    Answer, CommandError, Event, Offer, OfferError, Publish, SlotChoice, SlotInfo, Stats, TrackInfo,
+    Answer, CommandError, Content, Event, Offer, OfferError, SlotChoice, SlotInfo, Stats, TrackInfo,
 };
 use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
@@ -84,10 +84,7 @@ impl MediaPlane for FakeSfu {
                 continue;
             };
             let kind = Kind::Video;
-            let published = match &offer.publish {
-                Publish::All => true,
-                Publish::Mids(mids) => mids.contains(&mid),
-            };
+            let published = offer.publish.content(mid).is_some();
             if direction == "send" && offer.may_publish && published {
                 let known = peers.published.entry(peer).or_default();
                 if known.iter().all(|info| info.mid != mid) {
@@ -109,7 +106,7 @@ impl MediaPlane for FakeSfu {
         })
     }
 
-    async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
+    async fn publish(&self, peer: PeerId, mid: Mid, _: Content) -> Result<TrackInfo, CommandError> {
         let mut peers = self.peers.lock().unwrap();
         peers.last_track += 1;
         let info = TrackInfo {
