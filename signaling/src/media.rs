@@ -7,7 +7,8 @@ use std::future::Future;
 
 use confab_sfu::Sfu;
 use confab_sfu::api::{
-    Answer, CommandError, Content, Offer, OfferError, SlotChoice, Stats, TrackInfo,
+    Answer, CommandError, Content, Offer, OfferError, PeerQuality, SlotChoice, SlotView, Stats,
+    TrackInfo,
 };
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 
@@ -49,6 +50,14 @@ pub trait MediaPlane: Clone + Send + Sync + 'static {
         mid: Mid,
         to: SlotChoice,
     ) -> impl Future<Output = Result<Option<TrackId>, CommandError>> + Send;
+    /// Notes what a client shows of its slots: of all of these or, on an error, of none.
+    fn set_view(
+        &self,
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send;
+    /// What the way to a peer carries and what is made of it, if there is such a peer.
+    fn quality(&self, peer: PeerId) -> impl Future<Output = Option<PeerQuality>> + Send;
     /// Applies a `trickle-ice-sdpfrag` with new ICE credentials (RFC 9725 section 4.3.3), and
     /// gives the one to answer with.
     fn restart_ice(
@@ -93,6 +102,18 @@ impl MediaPlane for Sfu {
         Sfu::subscribe(self, peer, mid, to).await
     }
 
+    async fn set_view(
+        &self,
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    ) -> Result<(), CommandError> {
+        Sfu::set_view(self, peer, views).await
+    }
+
+    async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
+        Sfu::quality(self, peer).await
+    }
+
     async fn restart_ice(&self, peer: PeerId, fragment: String) -> Result<String, OfferError> {
         Sfu::restart_ice(self, peer, fragment).await
     }
@@ -134,6 +155,13 @@ pub enum Command {
         mid: Mid,
         to: SlotChoice,
     },
+    SetView {
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    },
+    Quality {
+        peer: PeerId,
+    },
     RestartIce {
         peer: PeerId,
         fragment: String,
@@ -150,10 +178,12 @@ pub enum Outcome {
     Answered(Answer),
     /// An m-line was published.
     Published(TrackInfo),
-    /// A track was unpublished, muted or unmuted, or a peer closed.
+    /// A track was unpublished, muted or unmuted, views were noted, or a peer was closed.
     Done,
     /// What a slot shows now.
     Shows(Option<TrackId>),
+    /// What the way to a peer carries.
+    Quality(PeerQuality),
     /// The fragment to answer an ICE restart with.
     Restarted(String),
     /// It was refused.
@@ -208,6 +238,11 @@ pub async fn carry_out(media: &impl MediaPlane, command: Command) -> Outcome {
             .subscribe(peer, mid, to)
             .await
             .map_or_else(Outcome::from, Outcome::Shows),
+        Command::SetView { peer, views } => done(media.set_view(peer, views).await),
+        Command::Quality { peer } => {
+            let quality = media.quality(peer).await;
+            quality.map_or(CommandError::UnknownPeer.into(), Outcome::Quality)
+        }
         Command::RestartIce { peer, fragment } => media
             .restart_ice(peer, fragment)
             .await

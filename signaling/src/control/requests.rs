@@ -1,6 +1,6 @@
 //! What each request of a session does, before and after the media plane has been asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use confab_sfu::api::{self, Content, Publish};
 use confab_sfu::types::{Mid, PeerId, TrackId};
@@ -9,9 +9,12 @@ use super::{Control, Member, Owner, SessionKey, TicketId};
 use crate::media::{Command, Outcome};
 use crate::protocol::{
     Answer, ErrorCode, Failure, Join, Joined, Left, Muted, Offer, OwnTrack, Pong, Published,
-    PublishedLine, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished,
+    PublishedLine, Quality, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished, Viewed,
 };
 use crate::room::{Description, ParticipantId, RoomName, check_name};
+
+/// Most slots of a `view`: an offer has no more m-lines.
+const MAX_VIEWS: usize = 64;
 
 /// What the m-lines of an offer carry.
 pub(super) type Descriptions = BTreeMap<Mid, Description>;
@@ -25,6 +28,9 @@ pub(super) enum Purpose {
     Unpublish(SessionKey, RequestId, TrackId),
     Mute(SessionKey, RequestId, TrackId, bool),
     Subscribe(SessionKey, RequestId, Mid),
+    View(SessionKey, RequestId),
+    Quality(SessionKey, RequestId),
+    HttpQuality(TicketId),
     HttpCreate(TicketId),
     HttpRestart(TicketId, String),
     Close,
@@ -47,6 +53,8 @@ impl Request {
             Request::Publish(_) => "publish",
             Request::Unpublish(_) => "unpublish",
             Request::Subscribe(_) => "subscribe",
+            Request::View(_) => "view",
+            Request::Quality(_) => "quality",
             Request::Mute(_) => "mute",
             Request::Leave(_) => "leave",
             Request::Ping(_) => "ping",
@@ -153,6 +161,28 @@ impl Control {
                 );
                 Ok(Progress::Waits)
             }
+            Request::View(view) => {
+                let participant = self.participant(key)?;
+                let peer = self.peer(participant)?;
+                if view.slots.len() > MAX_VIEWS {
+                    let slots = view.slots.len();
+                    let text =
+                        format!("A `view` request has {MAX_VIEWS} slots at most, not {slots}.");
+                    return Err(Failure::new(ErrorCode::BadRequest, text));
+                }
+                let slots = view.slots.iter();
+                let views = slots.map(|slot| (slot.mid.0, slot.view())).collect();
+                let command = Command::SetView { peer, views };
+                self.command(participant, command, Purpose::View(key, id));
+                Ok(Progress::Waits)
+            }
+            Request::Quality(_) => {
+                let participant = self.participant(key)?;
+                let peer = self.peer(participant)?;
+                let purpose = Purpose::Quality(key, id);
+                self.command(participant, Command::Quality { peer }, purpose);
+                Ok(Progress::Waits)
+            }
             Request::Hello(_) => Err(Failure::new(
                 ErrorCode::AlreadyGreeted,
                 "This socket has said `hello` already.",
@@ -187,6 +217,7 @@ impl Control {
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),
+                paused: BTreeSet::new(),
                 held: Vec::new(),
             },
         );
@@ -276,6 +307,7 @@ impl Control {
         if let Some(member) = self.members.get_mut(&participant) {
             member.peer = None;
             member.published.clear();
+            member.paused.clear();
             member.held.clear();
         }
         self.rooms.remove_tracks(participant);
@@ -290,6 +322,21 @@ impl Control {
     ) {
         match purpose {
             Purpose::Close => {}
+            Purpose::HttpQuality(ticket) => self.finish_quality(ticket, outcome),
+            Purpose::View(key, id) => {
+                let reply = match outcome {
+                    Outcome::Done => Reply::Viewed(Viewed {}),
+                    outcome => refusal(outcome),
+                };
+                self.conclude(key, id, reply);
+            }
+            Purpose::Quality(key, id) => {
+                let reply = match outcome {
+                    Outcome::Quality(quality) => Reply::Quality(Quality::from(&quality)),
+                    outcome => refusal(outcome),
+                };
+                self.conclude(key, id, reply);
+            }
             Purpose::HttpCreate(ticket) => self.finish_create(participant, ticket, outcome),
             Purpose::HttpRestart(ticket, ufrag) => {
                 self.finish_restart(participant, ticket, ufrag, outcome);
@@ -410,6 +457,10 @@ impl Control {
         };
         member.answered = true;
         member.published = answer.tracks.iter().map(|t| (t.mid, t.track)).collect();
+        let slots = &answer.slots;
+        member
+            .paused
+            .retain(|mid| slots.iter().any(|slot| slot.mid == *mid));
         for old in self.rooms.tracks_of(participant) {
             if !answer.tracks.iter().any(|info| info.track == old) {
                 self.rooms.remove_track(participant, old);
