@@ -11,13 +11,38 @@ pub use crate::subscribe::allocation::{Priority, Reason};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::units::Bitrate;
 
+/// What a track carries, as far as it matters to who gets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Content {
+    /// Somebody: a camera, a microphone, or anything else that is no screen.
+    #[default]
+    Person,
+    /// A screen or a window, or its sound. Nobody speaks there, and there is something to read.
+    Screen,
+}
+
 /// Which of an offer's sending m-lines are published with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Publish {
-    /// Every one.
+    /// Every one; they carry people.
     All,
-    /// These; the others are negotiated and can be published later.
-    Mids(Vec<Mid>),
+    /// These; the others are negotiated and can be published later. A track that is published
+    /// already carries what it did.
+    Mids(Vec<(Mid, Content)>),
+}
+
+impl Publish {
+    /// What an m-line is to be published as, if it is.
+    #[must_use]
+    pub fn content(&self, mid: Mid) -> Option<Content> {
+        match self {
+            Publish::All => Some(Content::default()),
+            Publish::Mids(mids) => {
+                let line = mids.iter().find(|(wanted, _)| *wanted == mid)?;
+                Some(line.1)
+            }
+        }
+    }
 }
 
 /// A client's SDP offer, and what it may do.

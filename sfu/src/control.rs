@@ -1,21 +1,24 @@
 //! The head of the media plane: which worker a peer lives on, and which slots show which tracks.
 //!
-//! Sans-I/O. In: requests of the control plane and reports of workers. Out: commands to workers,
-//! replies to requests, and events. It sees no packet; everything here happens when people join,
-//! publish, choose, and leave.
+//! Sans-I/O. In: requests of the control plane, reports of workers, and time. Out: commands to
+//! workers, replies to requests, and events. It sees no packet; everything here happens when people
+//! join, publish, choose, speak, and leave.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::api::{
-    Answer, CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Priority, Publish,
-    Reason, SlotInfo, SlotView, Stats, TrackInfo,
+    Answer, CommandError, Content, Event, GoneReason, Offer, OfferError, PeerStats, Priority,
+    Publish, Reason, SlotInfo, SlotView, Stats, TrackInfo,
 };
 use crate::config::Config;
 use crate::media::Kind;
-use crate::room::{Assignment, Refused, Rooms, SlotChoice};
+use crate::room::{Rooms, SlotChoice};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
+
+mod slots;
 
 /// Tells replies apart; chosen by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -27,13 +30,15 @@ pub enum Request {
     /// The first offer makes the peer; later ones renegotiate it.
     Offer(RoomId, PeerId, Offer),
     /// Publishes an m-line that is negotiated but not published.
-    Publish(PeerId, Mid),
+    Publish(PeerId, Mid, Content),
     /// Takes a track back.
     Unpublish(PeerId, TrackId),
     /// Stops or resumes forwarding of a track.
     Mute(PeerId, TrackId, bool),
     /// Decides what a slot shows.
     Subscribe(PeerId, Mid, SlotChoice),
+    /// Notes what a client shows of its slots: of all of these, or, if one does not exist, of none.
+    View(PeerId, Vec<(Mid, SlotView)>),
     /// New ICE credentials without a new offer.
     RestartIce(PeerId, String),
     /// Forgets a peer.
@@ -51,7 +56,7 @@ pub enum Reply {
     Offer(Result<Answer, OfferError>),
     /// To [`Request::Publish`].
     Publish(Result<TrackInfo, CommandError>),
-    /// To [`Request::Unpublish`], [`Request::Mute`] and [`Request::Close`].
+    /// To [`Request::Unpublish`], [`Request::Mute`], [`Request::View`] and [`Request::Close`].
     Done(Result<(), CommandError>),
     /// To [`Request::Subscribe`]: what the slot shows now.
     Subscribe(Result<Option<TrackId>, CommandError>),
@@ -169,6 +174,17 @@ pub struct SectionInfo {
     pub is_slot: bool,
 }
 
+/// How loud a packet of sound was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Level {
+    /// When it came.
+    pub at: Instant,
+    /// Its track.
+    pub track: TrackId,
+    /// Its level (RFC 6464: 0 is the loudest, 127 silence).
+    pub level: u8,
+}
+
 /// What a worker says.
 #[derive(Debug)]
 pub enum Report {
@@ -218,9 +234,8 @@ pub enum Report {
         /// Why, or that it goes on.
         reason: Option<Reason>,
     },
-    /// The audio levels of tracks (RFC 6464: 0 is the loudest, 127 silence), one for each packet
-    /// since the last report, in their order.
-    Levels(Vec<(TrackId, u8)>),
+    /// How loud every packet of sound since the last report was, in their order.
+    Levels(Vec<Level>),
     /// The worker has forgotten a peer of itself.
     Gone {
         /// Who.
@@ -230,6 +245,14 @@ pub enum Report {
     },
     /// The worker has failed and starts anew, empty.
     Failed,
+}
+
+impl Report {
+    /// Whether it may be lost when the head cannot keep up: levels are soon out of date.
+    #[must_use]
+    pub fn may_be_lost(&self) -> bool {
+        matches!(self, Report::Levels(_))
+    }
 }
 
 /// What [`Control::poll_output`] gives.
@@ -250,6 +273,8 @@ struct Peer {
     sections: Vec<SectionInfo>,
     /// Published tracks by m-line.
     tracks: BTreeMap<Mid, TrackId>,
+    /// Of its tracks the one that it speaks on.
+    voice: Option<TrackId>,
 }
 
 impl Peer {
@@ -290,6 +315,14 @@ impl Pending {
     }
 }
 
+/// Where a track comes from.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    peer: PeerId,
+    worker: usize,
+    content: Content,
+}
+
 /// The head's state.
 #[derive(Debug)]
 pub struct Control {
@@ -298,8 +331,7 @@ pub struct Control {
     load: Vec<usize>,
     rooms: Rooms,
     peers: HashMap<PeerId, Peer>,
-    /// Where each track is published.
-    tracks: HashMap<TrackId, usize>,
+    tracks: HashMap<TrackId, Origin>,
     /// Ordered, so that two runs with the same input fail the same requests in the same order.
     pending: BTreeMap<RequestId, Pending>,
     output: VecDeque<Output>,
@@ -334,12 +366,15 @@ impl Control {
                 Ok(()) => return,
                 Err(error) => Reply::Offer(Err(error)),
             },
-            Request::Publish(peer, mid) => Reply::Publish(self.publish_section(peer, mid)),
+            Request::Publish(peer, mid, content) => {
+                Reply::Publish(self.publish_section(peer, mid, content))
+            }
             Request::Unpublish(peer, track) => Reply::Done(self.unpublish_track(peer, track)),
             Request::Mute(peer, track, muted) => Reply::Done(self.mute(peer, track, muted)),
             Request::Subscribe(peer, mid, choice) => {
                 Reply::Subscribe(self.subscribe(peer, mid, choice))
             }
+            Request::View(peer, views) => Reply::Done(self.set_views(peer, &views)),
             Request::RestartIce(peer, fragment) => match self.peers.get(&peer) {
                 Some(&Peer { worker, .. }) => {
                     self.pending.insert(id, Pending::RestartIce { worker });
@@ -443,7 +478,11 @@ impl Control {
                     self.event(Event::SlotPaused { peer, mid, reason });
                 }
             }
-            Report::Levels(_) => {}
+            Report::Levels(levels) => {
+                for level in levels {
+                    self.handle_level(level);
+                }
+            }
             Report::Failed => self.worker_failed(worker),
         }
     }
@@ -530,6 +569,7 @@ impl Control {
             room,
             sections: Vec::new(),
             tracks: BTreeMap::new(),
+            voice: None,
         });
         state.sections.clone_from(&sections);
         let stopped: Vec<(Mid, TrackId)> = state
@@ -544,13 +584,9 @@ impl Control {
             }
         }
         for section in sections.iter().filter(|s| s.publishes) {
-            let wanted = match &publish {
-                Publish::All => true,
-                Publish::Mids(mids) => mids.contains(&section.mid),
-            };
-            if wanted {
+            if let Some(content) = publish.content(section.mid) {
                 // It cannot fail: the section is there and sends.
-                let _ = self.publish_section(peer, section.mid);
+                let _ = self.publish_section(peer, section.mid, content);
             }
         }
         let slots: Vec<(Mid, Kind)> = sections
@@ -558,9 +594,9 @@ impl Control {
             .filter(|s| s.is_slot)
             .map(|s| (s.mid, s.kind))
             .collect();
-        let assignments = self.rooms.set_slots(room, peer, &slots);
+        let changes = self.rooms.set_slots(room, peer, &slots);
         // The answer itself says what the peer's own slots show.
-        self.assign(assignments, Some(peer));
+        self.apply(room, changes, |slot| slot.peer == peer);
         let answer = self.answer(room, peer, sdp, &sections);
         self.reply(request, Reply::Offer(Ok(answer)));
     }
@@ -591,7 +627,12 @@ impl Control {
         }
     }
 
-    fn publish_section(&mut self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
+    fn publish_section(
+        &mut self,
+        peer: PeerId,
+        mid: Mid,
+        content: Content,
+    ) -> Result<TrackInfo, CommandError> {
         let state = self.peers.get_mut(&peer).ok_or(CommandError::UnknownPeer)?;
         let section = *state
             .sections
@@ -609,10 +650,16 @@ impl Control {
         }
         let track = TrackId(self.rng.random());
         state.tracks.insert(mid, track);
-        self.tracks.insert(track, worker);
+        let origin = Origin {
+            peer,
+            worker,
+            content,
+        };
+        self.tracks.insert(track, origin);
         self.command(worker, Command::Publish { peer, mid, track });
-        let assignments = self.rooms.publish(room, peer, track, section.kind);
-        self.assign(assignments, None);
+        let kind = section.kind;
+        let changes = self.rooms.publish(room, peer, track, kind, content);
+        self.apply(room, changes, |_| false);
         Ok(info(track))
     }
 
@@ -620,8 +667,13 @@ impl Control {
         let state = self.own_track(peer, track)?;
         state.tracks.retain(|_, own| *own != track);
         let (room, worker) = (state.room, state.worker);
-        let assignments = self.rooms.unpublish(room, track);
-        self.assign(assignments, None);
+        let was_voice = state.voice.take_if(|voice| *voice == track).is_some();
+        let changes = self.rooms.unpublish(room, track);
+        self.apply(room, changes, |_| false);
+        if was_voice {
+            let changes = self.rooms.handle_silenced(room, peer);
+            self.apply(room, changes, |_| false);
+        }
         self.tracks.remove(&track);
         self.command(worker, Command::Unpublish { peer, track });
         Ok(())
@@ -642,65 +694,14 @@ impl Control {
         }
     }
 
-    fn subscribe(
-        &mut self,
-        peer: PeerId,
-        mid: Mid,
-        choice: SlotChoice,
-    ) -> Result<Option<TrackId>, CommandError> {
-        let room = self.peers.get(&peer).ok_or(CommandError::UnknownPeer)?.room;
-        let assignments = self
-            .rooms
-            .choose(room, peer, mid, choice)
-            .map_err(|refused| match (refused, choice) {
-                (Refused::UnknownTrack, SlotChoice::Pin(track)) => {
-                    CommandError::UnknownTrack(track)
-                }
-                _ => CommandError::UnknownMid(mid),
-            })?;
-        self.assign_all_but(assignments, peer, mid);
-        Ok(self.rooms.shows(room, peer, mid))
-    }
-
-    /// Carries assignments out; `quiet`'s are not told as events, since its reply says them.
-    fn assign(&mut self, assignments: Vec<Assignment>, quiet: Option<PeerId>) {
-        for assignment in assignments {
-            self.set_slot(assignment);
-            if quiet != Some(assignment.peer) {
-                self.slot_changed(assignment);
-            }
-        }
-    }
-
-    fn assign_all_but(&mut self, assignments: Vec<Assignment>, peer: PeerId, mid: Mid) {
-        for assignment in assignments {
-            self.set_slot(assignment);
-            if (assignment.peer, assignment.mid) != (peer, mid) {
-                self.slot_changed(assignment);
-            }
-        }
-    }
-
-    fn set_slot(&mut self, Assignment { peer, mid, track }: Assignment) {
-        let Some(worker) = self.worker_of(peer) else {
-            return;
-        };
-        let source = track.and_then(|track| Some((track, *self.tracks.get(&track)?)));
-        self.command(worker, Command::SetSlot { peer, mid, source });
-    }
-
-    fn slot_changed(&mut self, Assignment { peer, mid, track }: Assignment) {
-        self.event(Event::SlotChanged { peer, mid, track });
-    }
-
     /// Drops what is known of a peer that its worker no longer has.
     fn forget(&mut self, peer: PeerId) {
         let Some(state) = self.peers.remove(&peer) else {
             return;
         };
         self.load[state.worker] -= 1;
-        let assignments = self.rooms.leave(state.room, peer);
-        self.assign(assignments, None);
+        let changes = self.rooms.leave(state.room, peer);
+        self.apply(state.room, changes, |_| false);
         for track in state.tracks.values() {
             self.tracks.remove(track);
         }
@@ -800,3 +801,6 @@ impl Control {
         self.output.push_back(Output::Event(event));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,27 @@
 //! Who gets what: the tracks of each room, and which of them each receive slot shows.
 //!
-//! In: slots negotiated, tracks published and gone, choices of clients. Out: the slots whose track
-//! has changed. No media passes here; this is the table that the workers are told from.
+//! In: slots negotiated, tracks published and gone, choices of clients, who is how loud, and time.
+//! Out: [`Changes`] of what slots show, how important they are, and who has the floor. No media
+//! passes here; this is the table that the workers are told from.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
+use crate::api::{Content, Priority};
 use crate::media::Kind;
 use crate::types::{Mid, PeerId, RoomId, TrackId};
+
+mod floor;
+mod stage;
+
+use floor::Floor;
+use stage::Stage;
 
 /// What a client wants of one of its slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SlotChoice {
-    /// The server fills it: the room's first tracks of its kind, in the order they were published.
+    /// The server fills it: while there are slots for every track, in the order they were
+    /// published; if there are not, with screens and with those who speak.
     Auto,
     /// This track and no other.
     Pin(TrackId),
@@ -30,6 +40,28 @@ pub struct Assignment {
     pub track: Option<TrackId>,
 }
 
+/// A slot that has become more or less important.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Importance {
+    /// The subscriber.
+    pub peer: PeerId,
+    /// Which of its m-lines.
+    pub mid: Mid,
+    /// How important it is from now on.
+    pub priority: Priority,
+}
+
+/// What has changed in a room.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// The slots that show something else.
+    pub shows: Vec<Assignment>,
+    /// The slots that have become more or less important.
+    pub priorities: Vec<Importance>,
+    /// Who has the floor, if that has changed.
+    pub dominant: Option<Option<PeerId>>,
+}
+
 /// Why a choice was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
@@ -39,11 +71,20 @@ pub enum Refused {
     UnknownTrack,
 }
 
+/// A track of a room.
 #[derive(Debug)]
 struct Track {
     id: TrackId,
     peer: PeerId,
     kind: Kind,
+    content: Content,
+}
+
+impl Track {
+    /// Whether it shows this person, or lets it be heard.
+    fn is_of(&self, peer: PeerId) -> bool {
+        self.peer == peer && self.content == Content::Person
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +93,33 @@ struct Slot {
     kind: Kind,
     choice: SlotChoice,
     shows: Option<TrackId>,
+    priority: Priority,
+    /// When it was last given to somebody for speaking.
+    moved: Option<Instant>,
+}
+
+impl Slot {
+    fn new(mid: Mid, kind: Kind) -> Self {
+        Slot {
+            mid,
+            kind,
+            choice: SlotChoice::Auto,
+            shows: None,
+            priority: Priority::default(),
+            moved: None,
+        }
+    }
+
+    fn is_automatic(&self, kind: Kind) -> bool {
+        self.kind == kind && self.choice == SlotChoice::Auto
+    }
+
+    fn pinned(&self) -> Option<TrackId> {
+        match self.choice {
+            SlotChoice::Pin(track) => Some(track),
+            SlotChoice::Auto | SlotChoice::Off => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,45 +128,75 @@ struct Room {
     tracks: Vec<Track>,
     /// Ordered, so that two runs with the same input tell workers the same things in the same order.
     peers: BTreeMap<PeerId, Vec<Slot>>,
+    floor: Floor,
+}
+
+impl Room {
+    /// Decides anew for the slots of every peer, and finds out what has changed by that.
+    fn decide(&mut self, decide: impl Fn(&Stage<'_>, PeerId, &mut [Slot])) -> Changes {
+        let mut changes = Changes {
+            dominant: self.floor.poll_dominant(),
+            ..Changes::default()
+        };
+        let stage = Stage::new(&self.tracks, &self.floor);
+        for (&peer, slots) in &mut self.peers {
+            let before: Vec<Option<TrackId>> = slots.iter().map(|s| s.shows).collect();
+            decide(&stage, peer, slots);
+            for (slot, before) in slots.iter_mut().zip(before) {
+                let (mid, track) = (slot.mid, slot.shows);
+                if track != before {
+                    changes.shows.push(Assignment { peer, mid, track });
+                }
+                let priority = stage.priority(slot);
+                if std::mem::replace(&mut slot.priority, priority) != priority {
+                    changes.priorities.push(Importance {
+                        peer,
+                        mid,
+                        priority,
+                    });
+                }
+            }
+        }
+        changes
+    }
+
+    fn refill(&mut self) -> Changes {
+        self.decide(|stage, peer, slots| stage.fill(peer, slots))
+    }
 }
 
 /// Every room with a peer in it.
 #[derive(Debug, Default)]
 pub struct Rooms {
     rooms: HashMap<RoomId, Room>,
+    /// When it is to be decided who speaks. A room that is gone may still be here.
+    due: BTreeSet<(Instant, RoomId)>,
 }
 
 impl Rooms {
     /// A peer's slots after an offer: kept ones keep their choice and track, others come and go.
-    pub fn set_slots(
-        &mut self,
-        room: RoomId,
-        peer: PeerId,
-        slots: &[(Mid, Kind)],
-    ) -> Vec<Assignment> {
-        let own = self
-            .rooms
-            .entry(room)
-            .or_default()
-            .peers
-            .entry(peer)
-            .or_default();
+    pub fn set_slots(&mut self, room: RoomId, peer: PeerId, slots: &[(Mid, Kind)]) -> Changes {
+        let state = self.rooms.entry(room).or_default();
+        let own = state.peers.entry(peer).or_default();
         let mut old = std::mem::take(own);
         *own = slots
             .iter()
             .map(
                 |&(mid, kind)| match old.iter().position(|s| s.mid == mid && s.kind == kind) {
                     Some(index) => old.swap_remove(index),
-                    None => Slot {
-                        mid,
-                        kind,
-                        choice: SlotChoice::Auto,
-                        shows: None,
-                    },
+                    None => Slot::new(mid, kind),
                 },
             )
             .collect();
-        self.refill(room)
+        let mut changes = state.refill();
+        // An m-line that is inactive may be active again, and starts from the beginning then.
+        let gone = old.iter().filter(|s| s.priority != Priority::default());
+        changes.priorities.extend(gone.map(|slot| Importance {
+            peer,
+            mid: slot.mid,
+            priority: Priority::default(),
+        }));
+        changes
     }
 
     /// A new track in the room.
@@ -108,35 +206,35 @@ impl Rooms {
         peer: PeerId,
         track: TrackId,
         kind: Kind,
-    ) -> Vec<Assignment> {
-        self.rooms.entry(room).or_default().tracks.push(Track {
+        content: Content,
+    ) -> Changes {
+        let state = self.rooms.entry(room).or_default();
+        state.tracks.push(Track {
             id: track,
             peer,
             kind,
+            content,
         });
-        self.refill(room)
+        state.refill()
     }
 
     /// A track is gone.
-    pub fn unpublish(&mut self, room: RoomId, track: TrackId) -> Vec<Assignment> {
-        if let Some(room) = self.rooms.get_mut(&room) {
-            room.tracks.retain(|t| t.id != track);
-        }
-        self.refill(room)
+    pub fn unpublish(&mut self, room: RoomId, track: TrackId) -> Changes {
+        self.change(room, |state| state.tracks.retain(|t| t.id != track))
     }
 
     /// A peer is gone, with its tracks and slots; the room goes with the last one.
-    pub fn leave(&mut self, room: RoomId, peer: PeerId) -> Vec<Assignment> {
-        let Some(state) = self.rooms.get_mut(&room) else {
-            return Vec::new();
-        };
-        state.peers.remove(&peer);
-        state.tracks.retain(|t| t.peer != peer);
-        if state.peers.is_empty() {
+    pub fn leave(&mut self, room: RoomId, peer: PeerId) -> Changes {
+        let changes = self.change(room, |state| {
+            state.peers.remove(&peer);
+            state.tracks.retain(|t| t.peer != peer);
+            state.floor.remove(peer);
+        });
+        if self.rooms.get(&room).is_some_and(|r| r.peers.is_empty()) {
             self.rooms.remove(&room);
-            return Vec::new();
+            return Changes::default();
         }
-        self.refill(room)
+        changes
     }
 
     /// A client decides what a slot shows.
@@ -149,7 +247,7 @@ impl Rooms {
         peer: PeerId,
         mid: Mid,
         choice: SlotChoice,
-    ) -> Result<Vec<Assignment>, Refused> {
+    ) -> Result<Changes, Refused> {
         let state = self.rooms.get_mut(&room).ok_or(Refused::UnknownMid)?;
         let slot = state
             .peers
@@ -166,14 +264,68 @@ impl Rooms {
             }
         }
         slot.choice = choice;
-        Ok(self.refill(room))
+        Ok(state.refill())
+    }
+
+    /// Notes the level of a packet of somebody's voice (RFC 6464: 0 is the loudest, 127 silence).
+    pub fn handle_level(&mut self, at: Instant, room: RoomId, who: PeerId, level: u8) {
+        if let Some(state) = self.rooms.get_mut(&room) {
+            let is_scheduled = state.floor.next_deadline().is_some();
+            state.floor.handle_level(at, who, level);
+            if !is_scheduled {
+                self.schedule(room);
+            }
+        }
+    }
+
+    /// Somebody has no voice any more.
+    pub fn handle_silenced(&mut self, room: RoomId, who: PeerId) -> Changes {
+        self.change(room, |state| state.floor.remove(who))
+    }
+
+    /// When it is to be decided who speaks.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Decides who speaks in a room in which that is due, and what changes by it; none when it is
+    /// due nowhere.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<(RoomId, Changes)> {
+        while self.next_deadline().is_some_and(|at| at <= now) {
+            let (_, room) = self.due.pop_first()?;
+            let Some(state) = self.rooms.get_mut(&room) else {
+                continue;
+            };
+            state.floor.handle_timeout(now);
+            let changes = state.decide(|stage, peer, slots| stage.follow(now, peer, slots));
+            self.schedule(room);
+            return Some((room, changes));
+        }
+        None
+    }
+
+    fn schedule(&mut self, room: RoomId) {
+        let state = self.rooms.get(&room);
+        let at = state.and_then(|state| state.floor.next_deadline());
+        self.due.extend(at.map(|at| (at, room)));
+    }
+
+    /// Whether a peer has such a slot.
+    #[must_use]
+    pub fn has_slot(&self, room: RoomId, peer: PeerId, mid: Mid) -> bool {
+        self.slot(room, peer, mid).is_some()
     }
 
     /// What a slot shows.
     #[must_use]
     pub fn shows(&self, room: RoomId, peer: PeerId, mid: Mid) -> Option<TrackId> {
+        self.slot(room, peer, mid)?.shows
+    }
+
+    fn slot(&self, room: RoomId, peer: PeerId, mid: Mid) -> Option<&Slot> {
         let slots = self.rooms.get(&room)?.peers.get(&peer)?;
-        slots.iter().find(|s| s.mid == mid)?.shows
+        slots.iter().find(|s| s.mid == mid)
     }
 
     /// How many rooms there are.
@@ -188,233 +340,14 @@ impl Rooms {
         self.rooms.is_empty()
     }
 
-    fn refill(&mut self, room: RoomId) -> Vec<Assignment> {
-        let mut changed = Vec::new();
-        let Some(Room { tracks, peers }) = self.rooms.get_mut(&room) else {
-            return changed;
+    fn change(&mut self, room: RoomId, change: impl FnOnce(&mut Room)) -> Changes {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return Changes::default();
         };
-        for (&peer, slots) in peers.iter_mut() {
-            let before: Vec<Option<TrackId>> = slots.iter().map(|s| s.shows).collect();
-            fill(peer, slots, tracks);
-            changed.extend(
-                slots
-                    .iter()
-                    .zip(before)
-                    .filter(|(slot, before)| slot.shows != *before)
-                    .map(|(slot, _)| Assignment {
-                        peer,
-                        mid: slot.mid,
-                        track: slot.shows,
-                    }),
-            );
-        }
-        changed
+        change(state);
+        state.refill()
     }
-}
-
-/// Decides what each of one peer's slots shows.
-fn fill(peer: PeerId, slots: &mut [Slot], tracks: &[Track]) {
-    let known: HashMap<TrackId, &Track> = tracks.iter().map(|t| (t.id, t)).collect();
-    let mut pinned = HashSet::new();
-    for slot in slots.iter_mut() {
-        match slot.choice {
-            SlotChoice::Auto => {}
-            SlotChoice::Off => slot.shows = None,
-            SlotChoice::Pin(track) if known.contains_key(&track) => {
-                slot.shows = Some(track);
-                pinned.insert(track);
-            }
-            // A pinned track that has ended leaves its slot to the server again.
-            SlotChoice::Pin(_) => {
-                slot.choice = SlotChoice::Auto;
-                slot.shows = None;
-            }
-        }
-    }
-    for kind in [Kind::Audio, Kind::Video] {
-        let room_for = slots
-            .iter()
-            .filter(|s| s.kind == kind && s.choice == SlotChoice::Auto)
-            .count();
-        let mut wanted: Vec<&Track> = tracks
-            .iter()
-            .filter(|t| t.kind == kind && t.peer != peer && !pinned.contains(&t.id))
-            .take(room_for)
-            .collect();
-        for slot in slots
-            .iter_mut()
-            .filter(|s| s.kind == kind && s.choice == SlotChoice::Auto)
-        {
-            match wanted.iter().position(|t| Some(t.id) == slot.shows) {
-                Some(index) => {
-                    wanted.remove(index);
-                }
-                None => slot.shows = None,
-            }
-        }
-        for track in wanted {
-            if let Some(index) = best_free(slots, track, &known) {
-                slots[index].shows = Some(track.id);
-            }
-        }
-    }
-}
-
-/// The free slot in which a track is best shown. The n-th audio and the n-th video slot share a
-/// media stream, and receivers synchronise sound and picture within a stream only, so a
-/// participant's second track goes beside its first where that place is free.
-fn best_free(slots: &[Slot], track: &Track, known: &HashMap<TrackId, &Track>) -> Option<usize> {
-    let of_kind = |kind| {
-        slots
-            .iter()
-            .enumerate()
-            .filter(move |(_, slot)| slot.kind == kind)
-    };
-    let other = match track.kind {
-        Kind::Audio => Kind::Video,
-        Kind::Video => Kind::Audio,
-    };
-    let is_free = |slot: &Slot| slot.choice == SlotChoice::Auto && slot.shows.is_none();
-    let publisher_of = |slot: &Slot| slot.shows.and_then(|id| known.get(&id)).map(|t| t.peer);
-    let beside = of_kind(other)
-        .zip(of_kind(track.kind))
-        .find(|((_, twin), (_, slot))| is_free(slot) && publisher_of(twin) == Some(track.peer))
-        .map(|(_, (index, _))| index);
-    let alone = || {
-        let twins: Vec<Option<PeerId>> = of_kind(other).map(|(_, s)| publisher_of(s)).collect();
-        of_kind(track.kind)
-            .enumerate()
-            .find(|(ordinal, (_, slot))| {
-                is_free(slot) && twins.get(*ordinal).copied().flatten().is_none()
-            })
-            .map(|(_, (index, _))| index)
-    };
-    let any = || {
-        of_kind(track.kind)
-            .find(|(_, slot)| is_free(slot))
-            .map(|(index, _)| index)
-    };
-    beside.or_else(alone).or_else(any)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    const ROOM: RoomId = RoomId(1);
-    const ALICE: PeerId = PeerId(1);
-    const BOB: PeerId = PeerId(2);
-    const CAROL: PeerId = PeerId(3);
-
-    fn mid(n: u32) -> Mid {
-        Mid::new(n.to_string()).unwrap()
-    }
-
-    /// Slots numbered from 10: audio first, then video.
-    fn slots(audio: u32, video: u32) -> Vec<(Mid, Kind)> {
-        (0..audio)
-            .map(|n| (mid(10 + n), Kind::Audio))
-            .chain((0..video).map(|n| (mid(20 + n), Kind::Video)))
-            .collect()
-    }
-
-    fn shows(rooms: &Rooms, peer: PeerId, n: u32) -> Option<u64> {
-        rooms.shows(ROOM, peer, mid(n)).map(|t| t.0)
-    }
-
-    #[test]
-    fn slots_fill_in_the_order_of_publishing_and_never_with_ones_own() {
-        let mut rooms = Rooms::default();
-        rooms.set_slots(ROOM, ALICE, &slots(0, 2));
-        rooms.publish(ROOM, ALICE, TrackId(1), Kind::Video);
-        assert_eq!(shows(&rooms, ALICE, 20), None);
-        let changed = rooms.publish(ROOM, BOB, TrackId(2), Kind::Video);
-        assert_eq!(
-            changed,
-            [Assignment {
-                peer: ALICE,
-                mid: mid(20),
-                track: Some(TrackId(2))
-            }]
-        );
-        rooms.publish(ROOM, CAROL, TrackId(3), Kind::Video);
-        assert_eq!(
-            rooms.publish(ROOM, CAROL, TrackId(4), Kind::Video),
-            [],
-            "no slot is left"
-        );
-        assert_eq!(
-            (shows(&rooms, ALICE, 20), shows(&rooms, ALICE, 21)),
-            (Some(2), Some(3))
-        );
-
-        let changed = rooms.unpublish(ROOM, TrackId(2));
-        assert_eq!(changed.len(), 1, "the other slot is left alone");
-        assert_eq!(
-            (shows(&rooms, ALICE, 20), shows(&rooms, ALICE, 21)),
-            (Some(4), Some(3))
-        );
-    }
-
-    #[test]
-    fn a_pin_wins_and_is_given_back_when_its_track_ends() {
-        let mut rooms = Rooms::default();
-        rooms.set_slots(ROOM, ALICE, &slots(0, 1));
-        rooms.publish(ROOM, BOB, TrackId(1), Kind::Video);
-        rooms.publish(ROOM, CAROL, TrackId(2), Kind::Video);
-        rooms.publish(ROOM, CAROL, TrackId(3), Kind::Audio);
-        rooms
-            .choose(ROOM, ALICE, mid(20), SlotChoice::Pin(TrackId(2)))
-            .unwrap();
-        assert_eq!(shows(&rooms, ALICE, 20), Some(2));
-        rooms.unpublish(ROOM, TrackId(2));
-        assert_eq!(shows(&rooms, ALICE, 20), Some(1));
-        rooms.choose(ROOM, ALICE, mid(20), SlotChoice::Off).unwrap();
-        assert_eq!(shows(&rooms, ALICE, 20), None);
-
-        let pin = |track| SlotChoice::Pin(TrackId(track));
-        for (peer, n, choice, why) in [
-            (ALICE, 99, SlotChoice::Auto, Refused::UnknownMid),
-            (BOB, 20, SlotChoice::Auto, Refused::UnknownMid),
-            (ALICE, 20, pin(77), Refused::UnknownTrack),
-            (ALICE, 20, pin(3), Refused::UnknownTrack),
-        ] {
-            assert_eq!(rooms.choose(ROOM, peer, mid(n), choice), Err(why));
-        }
-    }
-
-    #[test]
-    fn sound_and_picture_of_one_participant_share_an_ordinal() {
-        let mut rooms = Rooms::default();
-        rooms.set_slots(ROOM, ALICE, &slots(3, 3));
-        rooms.publish(ROOM, BOB, TrackId(1), Kind::Audio);
-        rooms.publish(ROOM, CAROL, TrackId(2), Kind::Audio);
-        rooms.publish(ROOM, CAROL, TrackId(3), Kind::Video);
-        assert_eq!(shows(&rooms, ALICE, 21), Some(3), "beside Carol's sound");
-        rooms.publish(ROOM, BOB, TrackId(4), Kind::Video);
-        assert_eq!(shows(&rooms, ALICE, 20), Some(4), "beside Bob's");
-    }
-
-    #[test]
-    fn renegotiation_keeps_what_a_slot_shows_and_an_empty_room_is_forgotten() {
-        let mut rooms = Rooms::default();
-        rooms.set_slots(ROOM, ALICE, &slots(0, 1));
-        rooms.publish(ROOM, BOB, TrackId(1), Kind::Video);
-        rooms.publish(ROOM, BOB, TrackId(2), Kind::Video);
-        rooms.set_slots(ROOM, BOB, &[]);
-        let changed = rooms.set_slots(ROOM, ALICE, &slots(0, 2));
-        assert_eq!(
-            changed,
-            [Assignment {
-                peer: ALICE,
-                mid: mid(21),
-                track: Some(TrackId(2))
-            }]
-        );
-        rooms.leave(ROOM, BOB);
-        assert_eq!(shows(&rooms, ALICE, 20), None);
-        rooms.leave(ROOM, ALICE);
-        assert!(rooms.is_empty());
-    }
-}
+mod tests;

@@ -10,7 +10,8 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::{
-    Answer, CommandError, Event, Offer, OfferError, PeerStats, SlotChoice, Stats, TrackInfo,
+    Answer, CommandError, Content, Event, Offer, OfferError, PeerQuality, PeerStats, SlotChoice,
+    SlotView, Stats, TrackInfo,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -175,8 +176,13 @@ impl Sfu {
     ///
     /// # Errors
     /// When the peer or the m-line does not exist.
-    pub async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
-        match self.ask(Request::Publish(peer, mid)).await {
+    pub async fn publish(
+        &self,
+        peer: PeerId,
+        mid: Mid,
+        content: Content,
+    ) -> Result<TrackInfo, CommandError> {
+        match self.ask(Request::Publish(peer, mid, content)).await {
             Some(Reply::Publish(result)) => result,
             _ => Err(CommandError::Stopped),
         }
@@ -226,6 +232,18 @@ impl Sfu {
         }
     }
 
+    /// Notes what a client shows of its slots, so that it is not sent more than is seen.
+    ///
+    /// # Errors
+    /// When the peer or one of the slots does not exist; nothing is noted then.
+    pub async fn set_view(
+        &self,
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    ) -> Result<(), CommandError> {
+        self.command(Request::View(peer, views)).await
+    }
+
     /// Takes new ICE credentials from an `application/trickle-ice-sdpfrag` (RFC 9725 section 4.3.3),
     /// and returns the fragment to answer with.
     ///
@@ -257,6 +275,11 @@ impl Sfu {
             Reply::PeerStats(stats) => stats.map(|stats| *stats),
             _ => None,
         }
+    }
+
+    /// What the way to a peer can carry and what is made of that, if the peer exists.
+    pub async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
+        Some(self.peer_stats(peer).await?.quality)
     }
 
     /// Closes every peer and ends the workers.
@@ -296,6 +319,13 @@ impl Head {
     ) {
         let events = self.events.clone();
         loop {
+            let deadline = self.control.next_deadline();
+            let wake = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 question = questions.recv() => match question {
                     Some((request, reply)) => {
@@ -311,6 +341,7 @@ impl Head {
                     Some((worker, report)) => self.control.handle_report(worker, report),
                     None => return,
                 },
+                () = wake => self.control.handle_timeout(Instant::now()),
                 permit = events.reserve(), if !self.unsent.is_empty() => {
                     if let (Ok(permit), Some(event)) = (permit, self.unsent.pop_front()) {
                         permit.send(event);

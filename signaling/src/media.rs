@@ -6,7 +6,10 @@
 use std::future::Future;
 
 use confab_sfu::Sfu;
-use confab_sfu::api::{Answer, CommandError, Offer, OfferError, SlotChoice, Stats, TrackInfo};
+use confab_sfu::api::{
+    Answer, CommandError, Content, Offer, OfferError, PeerQuality, SlotChoice, SlotView, Stats,
+    TrackInfo,
+};
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 
 use crate::protocol::{ErrorCode, Failure};
@@ -25,6 +28,7 @@ pub trait MediaPlane: Clone + Send + Sync + 'static {
         &self,
         peer: PeerId,
         mid: Mid,
+        content: Content,
     ) -> impl Future<Output = Result<TrackInfo, CommandError>> + Send;
     /// Takes a track back.
     fn unpublish(
@@ -46,6 +50,14 @@ pub trait MediaPlane: Clone + Send + Sync + 'static {
         mid: Mid,
         to: SlotChoice,
     ) -> impl Future<Output = Result<Option<TrackId>, CommandError>> + Send;
+    /// Notes what a client shows of its slots: of all of these or, on an error, of none.
+    fn set_view(
+        &self,
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send;
+    /// What the way to a peer carries and what is made of it, if there is such a peer.
+    fn quality(&self, peer: PeerId) -> impl Future<Output = Option<PeerQuality>> + Send;
     /// Applies a `trickle-ice-sdpfrag` with new ICE credentials (RFC 9725 section 4.3.3), and
     /// gives the one to answer with.
     fn restart_ice(
@@ -64,8 +76,13 @@ impl MediaPlane for Sfu {
         Sfu::offer(self, room, peer, offer).await
     }
 
-    async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
-        Sfu::publish(self, peer, mid).await
+    async fn publish(
+        &self,
+        peer: PeerId,
+        mid: Mid,
+        content: Content,
+    ) -> Result<TrackInfo, CommandError> {
+        Sfu::publish(self, peer, mid, content).await
     }
 
     async fn unpublish(&self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
@@ -83,6 +100,18 @@ impl MediaPlane for Sfu {
         to: SlotChoice,
     ) -> Result<Option<TrackId>, CommandError> {
         Sfu::subscribe(self, peer, mid, to).await
+    }
+
+    async fn set_view(
+        &self,
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    ) -> Result<(), CommandError> {
+        Sfu::set_view(self, peer, views).await
+    }
+
+    async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
+        Sfu::quality(self, peer).await
     }
 
     async fn restart_ice(&self, peer: PeerId, fragment: String) -> Result<String, OfferError> {
@@ -110,6 +139,7 @@ pub enum Command {
     Publish {
         peer: PeerId,
         mid: Mid,
+        content: Content,
     },
     Unpublish {
         peer: PeerId,
@@ -124,6 +154,13 @@ pub enum Command {
         peer: PeerId,
         mid: Mid,
         to: SlotChoice,
+    },
+    SetView {
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    },
+    Quality {
+        peer: PeerId,
     },
     RestartIce {
         peer: PeerId,
@@ -141,10 +178,12 @@ pub enum Outcome {
     Answered(Answer),
     /// An m-line was published.
     Published(TrackInfo),
-    /// A track was unpublished, muted or unmuted, or a peer closed.
+    /// A track was unpublished, muted or unmuted, views were noted, or a peer was closed.
     Done,
     /// What a slot shows now.
     Shows(Option<TrackId>),
+    /// What the way to a peer carries.
+    Quality(PeerQuality),
     /// The fragment to answer an ICE restart with.
     Restarted(String),
     /// It was refused.
@@ -189,8 +228,8 @@ pub async fn carry_out(media: &impl MediaPlane, command: Command) -> Outcome {
             .offer(room, peer, offer)
             .await
             .map_or_else(Outcome::from, Outcome::Answered),
-        Command::Publish { peer, mid } => media
-            .publish(peer, mid)
+        Command::Publish { peer, mid, content } => media
+            .publish(peer, mid, content)
             .await
             .map_or_else(Outcome::from, Outcome::Published),
         Command::Unpublish { peer, track } => done(media.unpublish(peer, track).await),
@@ -199,6 +238,11 @@ pub async fn carry_out(media: &impl MediaPlane, command: Command) -> Outcome {
             .subscribe(peer, mid, to)
             .await
             .map_or_else(Outcome::from, Outcome::Shows),
+        Command::SetView { peer, views } => done(media.set_view(peer, views).await),
+        Command::Quality { peer } => {
+            let quality = media.quality(peer).await;
+            quality.map_or(CommandError::UnknownPeer.into(), Outcome::Quality)
+        }
         Command::RestartIce { peer, fragment } => media
             .restart_ice(peer, fragment)
             .await

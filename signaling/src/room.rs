@@ -14,8 +14,8 @@ use confab_sfu::media::Kind;
 use confab_sfu::types::{InvalidId, RoomId, TrackId};
 
 use crate::protocol::{
-    ErrorCode, Event, Failure, Participant, ParticipantJoined, ParticipantLeft, Source, Text,
-    Track, TrackMuted, TrackPublished, TrackUnpublished,
+    ErrorCode, Event, Failure, Participant, ParticipantJoined, ParticipantLeft, Source, Speakers,
+    Text, Track, TrackMuted, TrackPublished, TrackUnpublished,
 };
 
 /// Longest name of a room, in bytes.
@@ -129,6 +129,8 @@ pub struct Description {
 struct Room {
     name: RoomName,
     members: Vec<ParticipantId>,
+    /// Who has the floor.
+    dominant: Option<ParticipantId>,
 }
 
 #[derive(Debug)]
@@ -205,6 +207,7 @@ impl Rooms {
                     Room {
                         name: room.clone(),
                         members: Vec::new(),
+                        dominant: None,
                     },
                 );
                 id
@@ -250,7 +253,12 @@ impl Rooms {
         let joined = Event::ParticipantJoined(ParticipantJoined {
             participant: member.view(id),
         });
+        let room = member.room;
         self.tell_others(id, &joined);
+        let dominant = self.rooms.get(&room).and_then(|room| room.dominant);
+        if dominant.is_some() {
+            self.events.push_back((id, speakers(dominant)));
+        }
     }
 
     /// Takes a participant out of its room; the room goes with its last participant.
@@ -272,6 +280,7 @@ impl Rooms {
             return;
         };
         room.members.retain(|&other| other != id);
+        room.dominant = room.dominant.filter(|&dominant| dominant != id);
         if room.members.is_empty() {
             self.by_name.remove(&room.name);
             self.rooms.remove(&member.room);
@@ -351,6 +360,18 @@ impl Rooms {
         }
     }
 
+    /// Notes who has the floor in a room; everybody in it hears of it.
+    pub fn set_dominant(&mut self, room: RoomId, dominant: Option<ParticipantId>) {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        state.dominant = dominant;
+        let members = state.members.iter();
+        let heard = members.filter(|id| self.members.get(id).is_some_and(|m| m.announced));
+        let told = heard.map(|&id| (id, speakers(dominant)));
+        self.events.extend(told);
+    }
+
     /// The others of a participant's room that have been announced.
     #[must_use]
     pub fn others(&self, id: ParticipantId) -> Vec<Participant> {
@@ -389,6 +410,13 @@ impl Rooms {
     #[must_use]
     pub fn room_of(&self, id: ParticipantId) -> Option<RoomId> {
         self.members.get(&id).map(|m| m.room)
+    }
+
+    /// Whether a participant is in the room of this name.
+    #[must_use]
+    pub fn is_in(&self, id: ParticipantId, room: &RoomName) -> bool {
+        let room = self.by_name.get(room);
+        room.is_some() && self.room_of(id) == room.copied()
     }
 
     /// How many rooms there are.
@@ -433,6 +461,12 @@ impl Rooms {
             .collect();
         self.events.extend(heard);
     }
+}
+
+fn speakers(dominant: Option<ParticipantId>) -> Event {
+    Event::Speakers(Speakers {
+        dominant: dominant.map(Text),
+    })
 }
 
 #[cfg(test)]

@@ -160,6 +160,75 @@ async fn every_mistake_is_a_problem_with_a_code() {
 }
 
 #[tokio::test]
+async fn the_quality_of_a_connection_is_there_for_who_may_enter_the_room() {
+    let key = ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap();
+    let auth = Auth::with_key(key.clone());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let token = |room: &str| {
+        let request = TokenRequest {
+            room: room.parse().unwrap(),
+            identity: "support".into(),
+            name: None,
+            grants: Grants {
+                publish: true,
+                subscribe: true,
+            },
+            lifetime: Duration::from_secs(60),
+        };
+        key.mint(&request, SystemTime::now()).unwrap()
+    };
+    let mut alice = house.socket().await;
+    let hello = json!({"version": 1, "token": token("kitchen")});
+    alice.ask("hello", hello).await;
+    let join = json!({"room": "kitchen", "name": "Alice", "offer": "receive 1"});
+    let id = alice.ask("join", join).await["participant"].clone();
+    let slots = json!([{"mid": "1", "visible": true}]);
+    alice.ask("view", json!({"slots": slots})).await;
+    let path = |room: &str, participant: &str| {
+        format!("/v1/rooms/{room}/participants/{participant}/quality")
+    };
+    let id = id.as_str().unwrap();
+    let bearer = |room: &str| format!("Authorization: Bearer {}\r\n", token(room));
+    for (path, headers, status, code) in [
+        (path("kitchen", id), String::new(), 401, "unauthorized"),
+        (path("kitchen", id), bearer("cellar"), 403, "wrong_room"),
+        (path("cellar", id), bearer("cellar"), 404, "unknown_peer"),
+        (
+            path("kitchen", "p_fff"),
+            bearer("kitchen"),
+            404,
+            "unknown_peer",
+        ),
+        (
+            path("kitchen", "ada"),
+            bearer("kitchen"),
+            400,
+            "bad_request",
+        ),
+        (path("a%20b", id), bearer("kitchen"), 400, "bad_room"),
+    ] {
+        let refused = house.http("GET", &path, &headers, "").await;
+        let got = (refused.status, refused.code());
+        assert_eq!(got, (status, code.to_owned()), "{path}");
+    }
+    let path = path("kitchen", id);
+    let answer = house.http("GET", &path, &bearer("kitchen"), "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/json");
+    let quality: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let mut reply = alice.ask("quality", json!({})).await;
+    for name in ["re", "type"] {
+        reply.as_object_mut().unwrap().remove(name);
+    }
+    assert_eq!(quality, reply);
+    let answer = house.http("POST", &path, &bearer("kitchen"), "").await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (405, "not_allowed")
+    );
+}
+
+#[tokio::test]
 async fn pages_of_allowed_origins_may_use_whip() {
     let house = House::new().await;
     let origin = "Origin: https://app.example.org\r\n";

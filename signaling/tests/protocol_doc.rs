@@ -7,11 +7,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use confab_signaling::protocol::{
-    Answer, ClientMessage, Closing, ErrorCode, Event, Failure, Hello, Join, Joined, Leave, Left,
-    Media, Mute, Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Ping,
-    Pong, Publish, Published, PublishedLine, Reconnect, Reply, Request, Resume, Slot, SlotShows,
-    Source, Subscribe, Subscribed, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublish,
-    Unpublished, Welcome,
+    Answer, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure, Hello, Join,
+    Joined, Layer, Layers, Leave, Left, Limit, Media, Mute, Muted, Offer, OwnTrack, Participant,
+    ParticipantJoined, ParticipantLeft, Ping, Pong, Priority, Publish, Published, PublishedLine,
+    Quality, Reason, Reconnect, Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows,
+    SlotView, Source, Speakers, Subscribe, Subscribed, Track, TrackMuted, TrackPublished,
+    TrackUnpublished, Unpublish, Unpublished, View, Viewed, Welcome,
 };
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -72,12 +73,17 @@ fn requests() -> Vec<Section> {
             "subscribe",
             r#"{"id": 6, "type": "subscribe", "mid": "4", "track": "t_2a"}"#,
         ),
+        section::<View>(
+            "view",
+            r#"{"id": 7, "type": "view", "slots": [{"mid": "3", "visible": true, "width": 640, "height": 360, "frame_rate": 30}, {"mid": "4", "visible": false}]}"#,
+        ),
+        section::<AskQuality>("quality", r#"{"id": 8, "type": "quality"}"#),
         section::<Mute>(
             "mute",
-            r#"{"id": 7, "type": "mute", "track": "t_2a", "muted": true}"#,
+            r#"{"id": 9, "type": "mute", "track": "t_2a", "muted": true}"#,
         ),
-        section::<Leave>("leave", r#"{"id": 8, "type": "leave"}"#),
-        section::<Ping>("ping", r#"{"id": 9, "type": "ping"}"#),
+        section::<Leave>("leave", r#"{"id": 10, "type": "leave"}"#),
+        section::<Ping>("ping", r#"{"id": 11, "type": "ping"}"#),
     ]
 }
 
@@ -107,12 +113,17 @@ fn replies() -> Vec<Section> {
             "subscribed",
             r#"{"re": 6, "type": "subscribed", "mid": "4", "track": "t_1f"}"#,
         ),
+        section::<Viewed>("viewed", r#"{"re": 7, "type": "viewed"}"#),
+        section::<Quality>(
+            "quality",
+            r#"{"re": 8, "type": "quality", "estimate": 910000, "limit": "delay", "round_trip": 48, "link_loss": 0.01, "audio": 40000, "wanted": 1740000, "slots": [{"mid": "3", "track": "t_3c", "priority": "speaker", "visible": true, "width": 640, "height": 360, "layer": {"encoding": 1, "spatial": 0, "temporal": 2, "width": 640, "height": 360, "frame_rate": 30, "bitrate": 620000}, "reason": "wanted", "explanation": "It is shown 640 pixels wide; a larger picture would not be seen.", "switches": 4}], "decisions": [{"ago": 5200, "mid": "3", "from": null, "to": {"encoding": 1, "spatial": 0, "temporal": 2, "width": 640, "height": 360, "frame_rate": 30, "bitrate": 620000}, "reason": "wanted", "estimate": 870000}]}"#,
+        ),
         section::<Muted>(
             "muted",
-            r#"{"re": 7, "type": "muted", "track": "t_2a", "muted": true}"#,
+            r#"{"re": 9, "type": "muted", "track": "t_2a", "muted": true}"#,
         ),
-        section::<Left>("left", r#"{"re": 8, "type": "left"}"#),
-        section::<Pong>("pong", r#"{"re": 9, "type": "pong"}"#),
+        section::<Left>("left", r#"{"re": 10, "type": "left"}"#),
+        section::<Pong>("pong", r#"{"re": 11, "type": "pong"}"#),
         section::<Failure>(
             "error",
             r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants, as many as it may."}"#,
@@ -146,13 +157,25 @@ fn events() -> Vec<Section> {
             "slot",
             r#"{"seq": 6, "type": "slot", "mid": "3", "track": "t_3c"}"#,
         ),
+        section::<SlotPaused>(
+            "slot_paused",
+            r#"{"seq": 7, "type": "slot_paused", "mid": "3", "reason": "no_bandwidth", "message": "It is paused: the connection does not carry it beside the other pictures."}"#,
+        ),
+        section::<Layers>(
+            "layers",
+            r#"{"seq": 8, "type": "layers", "track": "t_2a", "encodings": [true, true, false]}"#,
+        ),
+        section::<Speakers>(
+            "speakers",
+            r#"{"seq": 9, "type": "speakers", "dominant": "p_4"}"#,
+        ),
         section::<Media>(
             "media",
-            r#"{"seq": 7, "type": "media", "state": "connected"}"#,
+            r#"{"seq": 10, "type": "media", "state": "connected"}"#,
         ),
         section::<Reconnect>(
             "reconnect",
-            r#"{"seq": 8, "type": "reconnect", "reason": "consent_lost", "message": "Nothing was heard of the media connection for 30 seconds."}"#,
+            r#"{"seq": 11, "type": "reconnect", "reason": "consent_lost", "message": "Nothing was heard of the media connection for 30 seconds."}"#,
         ),
         section::<Closing>(
             "closing",
@@ -165,10 +188,14 @@ fn objects() -> Vec<(&'static str, Value)> {
     vec![
         ("Resume", schema_for!(Resume).to_value()),
         ("PublishedLine", schema_for!(PublishedLine).to_value()),
+        ("SlotView", schema_for!(SlotView).to_value()),
         ("Participant", schema_for!(Participant).to_value()),
         ("Track", schema_for!(Track).to_value()),
         ("OwnTrack", schema_for!(OwnTrack).to_value()),
         ("Slot", schema_for!(Slot).to_value()),
+        ("SlotQuality", schema_for!(SlotQuality).to_value()),
+        ("Layer", schema_for!(Layer).to_value()),
+        ("Decision", schema_for!(Decision).to_value()),
     ]
 }
 
@@ -259,6 +286,9 @@ fn document() -> String {
     }
     text.push('\n');
     values::<Source>(&mut text, "### `Source`", "value");
+    values::<Priority>(&mut text, "### `Priority`", "value");
+    values::<Reason>(&mut text, "### `Reason`", "value");
+    values::<Limit>(&mut text, "### `Limit`", "value");
     values::<ErrorCode>(&mut text, "## Codes", "code");
     format!("{}\n", text.trim_end())
 }

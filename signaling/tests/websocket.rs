@@ -54,6 +54,62 @@ async fn a_whole_call() {
 }
 
 #[tokio::test]
+async fn what_is_shown_is_said_and_what_is_got_is_asked() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "receive 1").await;
+    let slot = json!({"mid": "1", "visible": true, "width": 1_u64 << 60, "height": 360});
+    let viewed = alice.ask("view", json!({"slots": [slot]})).await;
+    assert_eq!(viewed["type"], "viewed");
+    let [(mid, view)] = house.sfu.views(house.sfu.peers()[0])[..] else {
+        panic!("one view");
+    };
+    assert_eq!((mid.as_str(), view.width, view.height), ("1", 65_535, 360));
+    let quality = alice.ask("quality", json!({})).await;
+    assert_eq!(quality["type"], "quality");
+    assert_eq!(quality["estimate"], 910_000);
+    assert_eq!(quality["limit"], "delay");
+    assert_eq!(quality["round_trip"], serde_json::Value::Null);
+    let slot = &quality["slots"][0];
+    assert_eq!((&slot["mid"], &slot["track"]), (&json!("1"), &json!("t_7")));
+    assert_eq!(
+        (&slot["width"], &slot["height"]),
+        (&json!(65_535), &json!(360))
+    );
+    assert_eq!(
+        (&slot["layer"], &slot["reason"]),
+        (&json!(null), &json!("no_bandwidth"))
+    );
+    let explanation = slot["explanation"].as_str().unwrap();
+    assert!(explanation.contains("0.9 Mbit/s"), "{explanation}");
+
+    let many: Vec<_> = (0..65)
+        .map(|n| json!({"mid": n.to_string(), "visible": true}))
+        .collect();
+    for (slots, code) in [
+        (json!(many), "bad_request"),
+        (json!([{"mid": "nowhere", "visible": true}]), "unknown_mid"),
+        (
+            json!([{"mid": "1", "visible": true, "width": -1}]),
+            "bad_request",
+        ),
+        (
+            json!([{"mid": "1", "visible": true, "height": 1.5}]),
+            "bad_request",
+        ),
+    ] {
+        let refused = alice.ask("view", json!({"slots": slots})).await;
+        assert_eq!(refused["code"], code, "{slots}");
+        assert!(refused["message"].as_str().unwrap().ends_with('.'));
+    }
+    let mut bob = house.client().await;
+    bob.ask("join", json!({"room": "kitchen", "name": "Bob"}))
+        .await;
+    for (kind, body) in [("view", json!({"slots": []})), ("quality", json!({}))] {
+        assert_eq!(bob.ask(kind, body).await["code"], "unknown_peer", "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn every_mistake_gets_its_code_and_the_socket_lives_on() {
     let house = House::new().await;
     let mut client = house.socket().await;

@@ -1,6 +1,8 @@
 //! What people ask of the server, and what it answers.
 
-use confab_sfu::api::{CommandError, Offer, OfferError, PeerStats, Publish, SlotChoice, Stats};
+use confab_sfu::api::{
+    CommandError, Content, Offer, OfferError, PeerStats, Publish, SlotChoice, Stats,
+};
 use confab_sfu::control::{Reply, Request};
 use confab_sfu::types::{Mid, TrackId};
 
@@ -41,7 +43,8 @@ impl Call {
     /// # Errors
     /// When the server refuses.
     pub fn publish(&mut self, person: Person, mid: Mid) -> Result<TrackId, CommandError> {
-        match self.request(Request::Publish(self.peer(person), mid)) {
+        let content = Content::default();
+        match self.request(Request::Publish(self.peer(person), mid, content)) {
             Reply::Publish(result) => {
                 let info = result?;
                 self.people[person.0].tracks.push(info);

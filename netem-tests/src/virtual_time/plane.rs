@@ -156,7 +156,8 @@ impl Plane {
     /// When [`Plane::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.workers.iter().filter_map(Worker::next_deadline).min()
+        let workers = self.workers.iter().filter_map(Worker::next_deadline);
+        workers.chain(self.control.next_deadline()).min()
     }
 
     /// Does what is due.
@@ -171,6 +172,7 @@ impl Plane {
             for worker in &mut self.workers {
                 worker.handle_timeout(now);
             }
+            self.control.handle_timeout(now);
             self.settle(now);
         }
         panic!("a worker spins: its deadline stays in the past");

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Worker;
+use super::levels::Levels;
 use super::mailbox::{MediaBatch, Message};
 use crate::api::WorkerStats;
 use crate::media::Kind;
@@ -22,17 +23,17 @@ use crate::types::{PeerId, TrackId};
 
 /// Where the packets of publications go: into their feeds, and to the workers that want them too.
 struct Intake<'a> {
-    now: Instant,
     index: usize,
     feeds: &'a mut HashMap<TrackId, Feed>,
     dirty: &'a mut Vec<TrackId>,
     batches: &'a mut HashMap<usize, MediaBatch>,
     spare_batches: &'a mut Vec<MediaBatch>,
+    levels: &'a mut Levels,
     stats: &'a mut WorkerStats,
 }
 
 impl Intake<'_> {
-    fn take(&mut self, received: Received<'_>) {
+    fn take(&mut self, now: Instant, received: Received<'_>) {
         let Received {
             track,
             meta,
@@ -44,11 +45,18 @@ impl Intake<'_> {
         let first_pending = feed.is_idle();
         let is_wanted = !feed.workers.is_empty();
         let copy = is_wanted.then(|| meta.clone());
-        if !feed.insert(self.now, meta, packet) {
+        let level = meta.extensions.audio_level;
+        let level = level.filter(|_| meta.codec.kind() == Kind::Audio);
+        if !feed.insert(now, meta, packet) {
             return self.stats.drop("rtp_duplicate");
         }
         if first_pending {
             self.dirty.push(track);
+        }
+        if let Some(level) = level
+            && !self.levels.push(now, track, level.level)
+        {
+            self.stats.drop("audio_levels_full");
         }
         if let Some(meta) = copy {
             for &worker in feed.workers.keys() {
@@ -145,23 +153,23 @@ impl Worker {
         self.touched.push(id);
         let received = peer.handle_rtp(datagram, &mut cx);
         let mut intake = Intake {
-            now,
             index: self.index,
             feeds: &mut self.feeds,
             dirty: &mut self.dirty,
             batches: &mut self.batches,
             spare_batches: &mut self.spare_batches,
+            levels: &mut self.levels,
             stats: &mut self.stats,
         };
         while let Some(repaired) = peer.poll_repaired() {
-            intake.take(repaired);
+            intake.take(now, repaired);
         }
         let received = match received {
             Ok(Some(received)) => received,
             Ok(None) => return,
             Err(reason) => return self.stats.drop(reason),
         };
-        intake.take(received);
+        intake.take(now, received);
     }
 
     fn handle_rtcp(&mut self, now: Instant, id: PeerId, datagram: &mut [u8]) {

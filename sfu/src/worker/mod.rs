@@ -29,11 +29,13 @@ mod command;
 mod demux;
 mod economy;
 mod forward;
+mod levels;
 pub mod mailbox;
 pub mod outbox;
 pub mod run;
 pub mod udp;
 
+use levels::Levels;
 use mailbox::{Mail, MediaBatch, Message};
 use outbox::Outbox;
 
@@ -74,6 +76,7 @@ pub struct Worker {
     /// Packets for each of the other workers.
     batches: HashMap<usize, MediaBatch>,
     spare_batches: Vec<MediaBatch>,
+    levels: Levels,
     actions: Vec<Action>,
     consequences: Vec<Consequence>,
     /// When to look next at which encodings nobody receives.
@@ -102,6 +105,7 @@ impl Worker {
             dirty: Vec::new(),
             batches: HashMap::new(),
             spare_batches: Vec::new(),
+            levels: Levels::default(),
             actions: Vec::new(),
             consequences: Vec::new(),
             next_economy: None,
@@ -174,6 +178,9 @@ impl Worker {
     pub fn flush(&mut self, now: Instant) {
         self.forward_pending(now);
         self.send_batches();
+        if let Some(levels) = self.levels.poll(now) {
+            self.report(Report::Levels(levels));
+        }
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
@@ -187,7 +194,8 @@ impl Worker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        timer.into_iter().chain(self.next_economy).min()
+        let others = [self.next_economy, self.levels.next_deadline()];
+        timer.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Does what is due.

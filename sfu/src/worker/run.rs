@@ -175,6 +175,10 @@ impl Rim {
     fn post(&self, mail: Mail, worker: &mut Worker) -> Option<Mail> {
         match mail {
             Mail::Control(report) => match self.reports.try_send((self.index, report)) {
+                Err(mpsc::error::TrySendError::Full((_, report))) if report.may_be_lost() => {
+                    worker.count_drop("mailbox_full");
+                    None
+                }
                 Err(mpsc::error::TrySendError::Full((_, report))) => Some(Mail::Control(report)),
                 _ => None,
             },

@@ -1,4 +1,7 @@
-//! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address.
+//! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address; and
+//! what operators ask of any participant.
+
+use std::collections::BTreeSet;
 
 use confab_sfu::api::Publish;
 use confab_sfu::media::Kind;
@@ -7,7 +10,7 @@ use super::requests::{Purpose, check_tracks, failure, may_not};
 use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::media::{Command, Outcome};
-use crate::protocol::{ErrorCode, Failure, Source};
+use crate::protocol::{ErrorCode, Failure, Quality, Source};
 use crate::room::{Description, ParticipantId, RoomName};
 use crate::session::new_secret;
 
@@ -90,6 +93,15 @@ pub enum Request {
     },
     /// `DELETE`: the end of a session.
     Delete(Address),
+    /// What the way to a participant carries.
+    Quality {
+        /// The room it is in.
+        room: RoomName,
+        /// The participant.
+        participant: ParticipantId,
+        /// What the token of the request allows.
+        access: Access,
+    },
     /// `PATCH`: new ICE credentials, or a candidate.
     Patch {
         /// The session.
@@ -135,6 +147,8 @@ pub enum Answer {
         /// The new entity tag.
         etag: String,
     },
+    /// What the way to a participant carries.
+    Quality(Quality),
     /// A candidate: nothing to do, an ICE-lite server learns addresses from checks.
     Unchanged,
     /// There is no such session.
@@ -168,6 +182,14 @@ impl Control {
                 }
                 Err(answer) => answer,
             }),
+            Request::Quality {
+                room,
+                participant,
+                access,
+            } => self
+                .ask_quality(ticket, &room, participant, &access)
+                .err()
+                .map(Answer::Refused),
             Request::Patch {
                 address,
                 if_match,
@@ -220,6 +242,7 @@ impl Control {
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),
+                paused: BTreeSet::new(),
                 held: Vec::new(),
             },
         );
@@ -264,6 +287,33 @@ impl Control {
             None => Answer::NotFound,
         };
         self.answer(ticket, reply);
+    }
+
+    fn ask_quality(
+        &mut self,
+        ticket: TicketId,
+        room: &RoomName,
+        participant: ParticipantId,
+        access: &Access,
+    ) -> Result<(), Failure> {
+        access.check_room(room)?;
+        let member = self.members.get(&participant);
+        let member = member.filter(|_| self.rooms.is_in(participant, room));
+        let peer = member.and_then(|member| member.peer).ok_or_else(|| {
+            let text = "There is no such participant in the room, or it has no media connection.";
+            Failure::new(ErrorCode::UnknownPeer, text)
+        })?;
+        let purpose = Purpose::HttpQuality(ticket);
+        self.command(participant, Command::Quality { peer }, purpose);
+        Ok(())
+    }
+
+    pub(super) fn finish_quality(&mut self, ticket: TicketId, outcome: Outcome) {
+        let answer = match outcome {
+            Outcome::Quality(quality) => Answer::Quality(Quality::from(&quality)),
+            outcome => Answer::Refused(failure(outcome)),
+        };
+        self.answer(ticket, answer);
     }
 
     fn patch(

@@ -1,14 +1,20 @@
 //! What the media plane reports, and when the client is told.
 
-use confab_sfu::api::{self, GoneReason};
+use confab_sfu::api::{self, GoneReason, Reason};
 use confab_sfu::types::{Mid, PeerId, TrackId};
 
 use super::{Control, Owner};
-use crate::protocol::{Event, Media, MediaState, Reconnect, SlotShows, Text};
+use crate::protocol::{
+    Event, Layers, Media, MediaState, Reconnect, SlotPaused, SlotShows, Text, pause,
+};
 use crate::room::ParticipantId;
 
 impl Control {
     pub(super) fn media_event(&mut self, event: api::Event) {
+        if let api::Event::Speakers { room, dominant } = event {
+            let dominant = dominant.and_then(|peer| self.peers.get(&peer).copied());
+            return self.rooms.set_dominant(room, dominant);
+        }
         let Some(&participant) = peer_of(&event).and_then(|peer| self.peers.get(&peer)) else {
             return;
         };
@@ -19,12 +25,8 @@ impl Control {
             return self.tell(participant, event);
         }
         if let Some(member) = self.members.get_mut(&participant) {
-            // Only the last state of a slot matters, which also bounds what is held.
-            if let api::Event::SlotChanged { mid: changed, .. } = event {
-                member.held.retain(
-                    |held| !matches!(held, api::Event::SlotChanged { mid, .. } if *mid == changed),
-                );
-            }
+            // Only the last state of anything matters, which also bounds what is held.
+            member.held.retain(|held| !is_outdated(held, &event));
             member.held.push(event);
         }
     }
@@ -60,9 +62,43 @@ impl Control {
             }
             api::Event::PeerGone { peer, reason } => self.peer_gone(participant, peer, reason),
             api::Event::TrackUnpublished { track, .. } => self.unpublished(participant, track),
-            api::Event::LayersWanted { .. }
-            | api::Event::SlotPaused { .. }
-            | api::Event::Speakers { .. } => {}
+            api::Event::LayersWanted {
+                track, encodings, ..
+            } => {
+                if self.rooms.owns(participant, track) {
+                    let track = Text(track);
+                    let layers = Event::Layers(Layers { track, encodings });
+                    self.event(participant, &layers);
+                }
+            }
+            api::Event::SlotPaused { mid, reason, .. } => {
+                self.slot_paused(participant, mid, reason);
+            }
+            // It is everybody's, and has been told.
+            api::Event::Speakers { .. } => {}
+        }
+    }
+
+    /// Tells of a pause, but for one that the client itself has asked for, and of its end.
+    fn slot_paused(&mut self, participant: ParticipantId, mid: Mid, reason: Option<Reason>) {
+        let Some(member) = self.members.get_mut(&participant) else {
+            return;
+        };
+        let is_news = match reason {
+            Some(Reason::Hidden) => false,
+            Some(_) => {
+                member.paused.insert(mid);
+                true
+            }
+            None => member.paused.remove(&mid),
+        };
+        if is_news {
+            let event = Event::SlotPaused(SlotPaused {
+                mid: Text(mid),
+                reason: reason.map(Into::into),
+                message: reason.map_or("It goes on.", pause).to_owned(),
+            });
+            self.event(participant, &event);
         }
     }
 
@@ -116,6 +152,18 @@ impl Control {
             track: track.map(Text),
         });
         self.event(participant, &slot);
+    }
+}
+
+/// Whether what was said before says nothing any more beside what is said now.
+fn is_outdated(before: &api::Event, now: &api::Event) -> bool {
+    match (before, now) {
+        (api::Event::SlotChanged { mid: a, .. }, api::Event::SlotChanged { mid: b, .. })
+        | (api::Event::SlotPaused { mid: a, .. }, api::Event::SlotPaused { mid: b, .. }) => a == b,
+        (api::Event::LayersWanted { track: a, .. }, api::Event::LayersWanted { track: b, .. }) => {
+            a == b
+        }
+        _ => false,
     }
 }
 

@@ -155,6 +155,8 @@ struct Member {
     /// An offer of the present peer has been answered.
     answered: bool,
     published: Vec<(Mid, TrackId)>,
+    /// Slots that were told to be paused.
+    paused: BTreeSet<Mid>,
     /// Reports that wait for the command on its way.
     held: Vec<api::Event>,
 }

@@ -1,17 +1,20 @@
 //! What each request of a session does, before and after the media plane has been asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use confab_sfu::api::{self, Publish};
+use confab_sfu::api::{self, Content, Publish};
 use confab_sfu::types::{Mid, PeerId, TrackId};
 
 use super::{Control, Member, Owner, SessionKey, TicketId};
 use crate::media::{Command, Outcome};
 use crate::protocol::{
     Answer, ErrorCode, Failure, Join, Joined, Left, Muted, Offer, OwnTrack, Pong, Published,
-    PublishedLine, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished,
+    PublishedLine, Quality, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished, Viewed,
 };
 use crate::room::{Description, ParticipantId, RoomName, check_name};
+
+/// Most slots of a `view`: an offer has no more m-lines.
+const MAX_VIEWS: usize = 64;
 
 /// What the m-lines of an offer carry.
 pub(super) type Descriptions = BTreeMap<Mid, Description>;
@@ -25,6 +28,9 @@ pub(super) enum Purpose {
     Unpublish(SessionKey, RequestId, TrackId),
     Mute(SessionKey, RequestId, TrackId, bool),
     Subscribe(SessionKey, RequestId, Mid),
+    View(SessionKey, RequestId),
+    Quality(SessionKey, RequestId),
+    HttpQuality(TicketId),
     HttpCreate(TicketId),
     HttpRestart(TicketId, String),
     Close,
@@ -47,6 +53,8 @@ impl Request {
             Request::Publish(_) => "publish",
             Request::Unpublish(_) => "unpublish",
             Request::Subscribe(_) => "subscribe",
+            Request::View(_) => "view",
+            Request::Quality(_) => "quality",
             Request::Mute(_) => "mute",
             Request::Leave(_) => "leave",
             Request::Ping(_) => "ping",
@@ -98,7 +106,11 @@ impl Control {
                 let peer = self.peer(participant)?;
                 self.command(
                     participant,
-                    Command::Publish { peer, mid },
+                    Command::Publish {
+                        peer,
+                        mid,
+                        content: description.source.content(),
+                    },
                     Purpose::Publish(key, id, description),
                 );
                 Ok(Progress::Waits)
@@ -149,6 +161,28 @@ impl Control {
                 );
                 Ok(Progress::Waits)
             }
+            Request::View(view) => {
+                let participant = self.participant(key)?;
+                let peer = self.peer(participant)?;
+                if view.slots.len() > MAX_VIEWS {
+                    let slots = view.slots.len();
+                    let text =
+                        format!("A `view` request has {MAX_VIEWS} slots at most, not {slots}.");
+                    return Err(Failure::new(ErrorCode::BadRequest, text));
+                }
+                let slots = view.slots.iter();
+                let views = slots.map(|slot| (slot.mid.0, slot.view())).collect();
+                let command = Command::SetView { peer, views };
+                self.command(participant, command, Purpose::View(key, id));
+                Ok(Progress::Waits)
+            }
+            Request::Quality(_) => {
+                let participant = self.participant(key)?;
+                let peer = self.peer(participant)?;
+                let purpose = Purpose::Quality(key, id);
+                self.command(participant, Command::Quality { peer }, purpose);
+                Ok(Progress::Waits)
+            }
             Request::Hello(_) => Err(Failure::new(
                 ErrorCode::AlreadyGreeted,
                 "This socket has said `hello` already.",
@@ -183,6 +217,7 @@ impl Control {
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),
+                paused: BTreeSet::new(),
                 held: Vec::new(),
             },
         );
@@ -194,7 +229,7 @@ impl Control {
             self.rooms.announce(participant);
             return Ok(Progress::Answered(joined));
         };
-        let mids = descriptions.keys().copied().collect();
+        let mids = lines(&descriptions);
         let purpose = Purpose::Join(key, id, room, descriptions);
         self.first_offer(participant, sdp, Publish::Mids(mids), purpose);
         Ok(Progress::Waits)
@@ -204,7 +239,7 @@ impl Control {
         let participant = self.participant(key)?;
         let descriptions = self.descriptions(offer.tracks)?;
         let member = self.member(participant)?;
-        let mut mids: Vec<Mid> = descriptions.keys().copied().collect();
+        let mut mids = lines(&descriptions);
         if offer.new_connection || member.peer.is_none() {
             if member.had_peer && !offer.new_connection {
                 return Err(no_peer());
@@ -217,8 +252,10 @@ impl Control {
             self.first_offer(participant, offer.sdp, Publish::Mids(mids), purpose);
             return Ok(Progress::Waits);
         }
+        // What these carry is known already.
         let kept = member.published.iter().map(|(mid, _)| *mid);
-        mids.extend(kept.filter(|mid| !descriptions.contains_key(mid)));
+        let kept = kept.filter(|mid| !descriptions.contains_key(mid));
+        mids.extend(kept.map(|mid| (mid, Content::default())));
         check_tracks(mids.len(), self.rooms.max_tracks())?;
         let command = Command::Offer {
             room: member.room,
@@ -270,6 +307,7 @@ impl Control {
         if let Some(member) = self.members.get_mut(&participant) {
             member.peer = None;
             member.published.clear();
+            member.paused.clear();
             member.held.clear();
         }
         self.rooms.remove_tracks(participant);
@@ -284,6 +322,21 @@ impl Control {
     ) {
         match purpose {
             Purpose::Close => {}
+            Purpose::HttpQuality(ticket) => self.finish_quality(ticket, outcome),
+            Purpose::View(key, id) => {
+                let reply = match outcome {
+                    Outcome::Done => Reply::Viewed(Viewed {}),
+                    outcome => refusal(outcome),
+                };
+                self.conclude(key, id, reply);
+            }
+            Purpose::Quality(key, id) => {
+                let reply = match outcome {
+                    Outcome::Quality(quality) => Reply::Quality(Quality::from(&quality)),
+                    outcome => refusal(outcome),
+                };
+                self.conclude(key, id, reply);
+            }
             Purpose::HttpCreate(ticket) => self.finish_create(participant, ticket, outcome),
             Purpose::HttpRestart(ticket, ufrag) => {
                 self.finish_restart(participant, ticket, ufrag, outcome);
@@ -404,6 +457,10 @@ impl Control {
         };
         member.answered = true;
         member.published = answer.tracks.iter().map(|t| (t.mid, t.track)).collect();
+        let slots = &answer.slots;
+        member
+            .paused
+            .retain(|mid| slots.iter().any(|slot| slot.mid == *mid));
         for old in self.rooms.tracks_of(participant) {
             if !answer.tracks.iter().any(|info| info.track == old) {
                 self.rooms.remove_track(participant, old);
@@ -511,6 +568,12 @@ impl Control {
         check_tracks(lines.len(), self.rooms.max_tracks())?;
         Ok(lines)
     }
+}
+
+/// The m-lines of an offer that are to be published, and what they carry.
+fn lines(descriptions: &Descriptions) -> Vec<(Mid, Content)> {
+    let lines = descriptions.iter();
+    lines.map(|(mid, is)| (*mid, is.source.content())).collect()
 }
 
 fn describe(source: crate::protocol::Source, name: Option<String>) -> Result<Description, Failure> {

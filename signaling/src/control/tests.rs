@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use confab_sfu::api::{Answer, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo};
+use confab_sfu::api::{
+    Answer, Content, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo,
+};
 use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, TrackId};
 use serde_json::{Value, json};
@@ -234,6 +236,8 @@ fn what_happens_on_the_wrong_occasion_is_refused() {
         ("unpublish", json!({"track": "t_1"})),
         ("subscribe", json!({"mid": "0", "auto": true})),
         ("mute", json!({"track": "t_1", "muted": true})),
+        ("view", json!({"slots": []})),
+        ("quality", json!({})),
         ("leave", json!({})),
     ] {
         house.ask(1, kind, body);
@@ -266,6 +270,8 @@ fn what_happens_on_the_wrong_occasion_is_refused() {
     for (kind, body) in [
         ("publish", json!({"mid": "0", "source": "camera"})),
         ("subscribe", json!({"mid": "0", "auto": true})),
+        ("view", json!({"slots": [{"mid": "0", "visible": true}]})),
+        ("quality", json!({})),
     ] {
         house.ask(1, kind, body);
         assert_eq!(house.types(1), ["error unknown_peer"], "{kind}");
@@ -568,7 +574,8 @@ fn a_later_offer_keeps_what_is_published() {
     let (_, Command::Offer { offer, .. }) = house.command() else {
         panic!("an offer");
     };
-    assert_eq!(offer.publish, Publish::Mids(vec![mid("1"), mid("0")]));
+    let lines = ["1", "0"].map(|name| (mid(name), Content::Person));
+    assert_eq!(offer.publish, Publish::Mids(lines.to_vec()));
 }
 
 #[test]
@@ -638,6 +645,170 @@ fn sessions_are_bounded() {
     house.hello(1);
     house.ask(2, "hello", json!({"version": 1}));
     assert_eq!(house.types(2), ["error server_full"]);
+}
+
+#[test]
+fn a_view_reaches_the_media_plane_and_is_refused_with_a_reason() {
+    let mut house = House::new();
+    let peer = house.join(1, "Alice", answer(&[], &[("0", None), ("1", None)]));
+    house.heard(1);
+    let slots = json!([
+        {"mid": "0", "visible": true, "width": 1_u64 << 60, "height": 360, "frame_rate": 30},
+        {"mid": "1", "visible": false},
+    ]);
+    house.ask(1, "view", json!({"slots": slots}));
+    let (id, command) = house.command();
+    let Command::SetView { peer: whose, views } = command else {
+        panic!("{command:?}");
+    };
+    let wide = api::SlotView {
+        visible: true,
+        width: 65_535,
+        height: 360,
+        frame_rate: Some(30),
+    };
+    let hidden = api::SlotView {
+        visible: false,
+        ..api::SlotView::default()
+    };
+    assert_eq!(
+        (whose, views),
+        (peer, vec![(mid("0"), wide), (mid("1"), hidden)])
+    );
+    house.outcome(id, Outcome::Done);
+    assert_eq!(house.types(1), ["viewed"]);
+
+    let slot = json!({"mid": "0", "visible": true});
+    house.ask(1, "view", json!({"slots": vec![slot.clone(); 65]}));
+    let refused = house.only(1);
+    assert_eq!(refused["code"], "bad_request");
+    assert_eq!(
+        refused["message"],
+        "A `view` request has 64 slots at most, not 65."
+    );
+    house.ask(1, "view", json!({"slots": vec![slot; 64]}));
+    let (id, _) = house.command();
+    house.outcome(id, Outcome::from(api::CommandError::UnknownMid(mid("0"))));
+    assert_eq!(house.types(1), ["error unknown_mid"]);
+    for wrong in [
+        json!({"mid": "0", "visible": true, "width": -1}),
+        json!({"mid": "0", "visible": true, "height": 0.5}),
+        json!({"mid": "0", "visible": true, "frame_rate": "30"}),
+        json!({"mid": "0"}),
+        json!({"mid": "0", "visible": true, "depth": 3}),
+    ] {
+        let request = json!({"id": 999, "type": "view", "slots": [wrong]});
+        let malformed = ClientMessage::parse(&request.to_string()).unwrap_err();
+        let failure = malformed.failure;
+        assert_eq!(failure.code, ErrorCode::BadRequest, "{wrong}");
+        let start = "The `view` request is not valid: ";
+        assert!(failure.message.starts_with(start), "{}", failure.message);
+    }
+    assert!(house.commands.is_empty());
+}
+
+#[test]
+fn a_pause_is_told_unless_the_client_asked_for_it() {
+    let mut house = House::new();
+    let peer = house.join(1, "Alice", answer(&[], &[("0", None)]));
+    house.heard(1);
+    let paused = |reason| MediaEvent::SlotPaused {
+        peer,
+        mid: mid("0"),
+        reason,
+    };
+    for (reason, told) in [
+        (Some(api::Reason::Hidden), None),
+        (None, None),
+        (Some(api::Reason::NoBandwidth), Some(json!("no_bandwidth"))),
+        (Some(api::Reason::NotOffered), Some(json!("not_offered"))),
+        (Some(api::Reason::Hidden), None),
+        (None, Some(Value::Null)),
+        (None, None),
+    ] {
+        house.report(paused(reason));
+        let heard = house.heard(1);
+        assert_eq!(
+            heard.first().map(|event| event["reason"].clone()),
+            told,
+            "{reason:?}"
+        );
+        assert!(heard.iter().all(|event| event["type"] == "slot_paused"));
+    }
+    // While a command is on its way only the last state is kept.
+    house.ask(1, "quality", json!({}));
+    let (id, _) = house.command();
+    for _ in 0..1000 {
+        house.report(paused(Some(api::Reason::NoBandwidth)));
+        house.report(paused(None));
+    }
+    house.outcome(id, Outcome::Quality(api::PeerQuality::default()));
+    assert_eq!(house.types(1), ["quality"]);
+}
+
+#[test]
+fn a_publisher_hears_which_of_its_layers_are_wanted() {
+    let mut house = House::new();
+    let alice = house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.join(2, "Bob", answer(&[], &[("0", Some(7))]));
+    house.heard(1);
+    house.heard(2);
+    let wanted = |track| MediaEvent::LayersWanted {
+        peer: alice,
+        track: TrackId(track),
+        encodings: vec![true, true, false],
+    };
+    house.report(wanted(7));
+    house.report(wanted(8));
+    let event = house.only(1);
+    assert_eq!(event["type"], "layers");
+    assert_eq!(event["track"], "t_7");
+    assert_eq!(event["encodings"], json!([true, true, false]));
+    assert_eq!(house.types(2), Vec::<String>::new());
+}
+
+#[test]
+fn everybody_in_the_room_hears_who_has_the_floor_and_newcomers_too() {
+    let mut house = House::new();
+    let alice = house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    let id = house.only(1)["participant"].clone();
+    house.join(2, "Bob", answer(&[], &[]));
+    house.hello(4);
+    house.ask(4, "join", json!({"room": "cellar", "name": "Eve"}));
+    for socket in [1, 2, 4] {
+        house.heard(socket);
+    }
+    let room = house
+        .control
+        .members
+        .values()
+        .find(|m| m.peer == Some(alice));
+    let room = room.unwrap().room;
+    let dominant = Some(alice);
+    house.report(MediaEvent::Speakers { room, dominant });
+    for socket in [1, 2] {
+        let event = house.only(socket);
+        assert_eq!(
+            (&event["type"], &event["dominant"]),
+            (&json!("speakers"), &id)
+        );
+    }
+    assert_eq!(house.types(4), Vec::<String>::new());
+    house.join(3, "Carol", answer(&[], &[]));
+    let heard = house.heard(3);
+    assert_eq!(heard[0]["type"], "joined");
+    assert_eq!(
+        (&heard[1]["type"], &heard[1]["dominant"]),
+        (&json!("speakers"), &id)
+    );
+    house.close(1, true);
+    assert!(matches!(house.command(), (_, Command::Close { .. })));
+    house.heard(2);
+    let dominant = None;
+    house.report(MediaEvent::Speakers { room, dominant });
+    assert_eq!(house.only(2)["dominant"], Value::Null);
+    house.join(5, "Dave", answer(&[], &[]));
+    assert_eq!(house.types(5), ["joined"]);
 }
 
 fn open_access() -> Access {

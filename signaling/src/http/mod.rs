@@ -1,4 +1,4 @@
-//! The HTTP door: WHIP and WHEP, health, metrics, and the call page.
+//! The HTTP door: WHIP and WHEP, the quality of connections, health, metrics, and the call page.
 //!
 //! In: requests. Out: responses; every refusal is an `application/problem+json` (RFC 9457) with a
 //! stable `code` and a sentence.
@@ -8,6 +8,7 @@ mod metrics;
 mod origin;
 mod page;
 pub(crate) mod problem;
+mod quality;
 mod whip;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub(crate) fn router(app: App) -> Router {
     let sessions = Router::new()
         .merge(sessions(Endpoint::Whip))
         .merge(sessions(Endpoint::Whep))
+        .route(quality::PATH, get(quality::quality).options(whip::options))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .layer(middleware::from_fn_with_state(app.clone(), whip::cors));
     Router::new()

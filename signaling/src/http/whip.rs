@@ -6,6 +6,7 @@
 
 use std::time::SystemTime;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -32,9 +33,9 @@ struct Options {
 
 /// A request whose token is valid.
 pub(super) struct Admitted<Params> {
-    app: App,
-    params: Params,
-    access: Access,
+    pub(super) app: App,
+    pub(super) params: Params,
+    pub(super) access: Access,
     name: Option<String>,
     headers: HeaderMap,
     request: Request,
@@ -176,7 +177,7 @@ pub(super) async fn cors(State(app): State<App>, request: Request, next: Next) -
     if is_options {
         set(
             header::ACCESS_CONTROL_ALLOW_METHODS,
-            "POST, PATCH, DELETE, OPTIONS",
+            "GET, POST, PATCH, DELETE, OPTIONS",
         );
         set(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -203,7 +204,7 @@ fn address(endpoint: Endpoint, admitted: &Admitted<(String, String)>) -> Result<
     })
 }
 
-fn response(answer: HttpAnswer, location: &str) -> Response {
+pub(super) fn response(answer: HttpAnswer, location: &str) -> Response {
     let refuse = |status, code, message| Problem::new(status, code, message).into_response();
     match answer {
         HttpAnswer::Created { secret, sdp, etag } => {
@@ -214,6 +215,7 @@ fn response(answer: HttpAnswer, location: &str) -> Response {
             ];
             (StatusCode::CREATED, headers, sdp).into_response()
         }
+        HttpAnswer::Quality(quality) => Json(quality).into_response(),
         HttpAnswer::Deleted => StatusCode::OK.into_response(),
         HttpAnswer::Restarted { fragment, etag } => {
             let headers = [

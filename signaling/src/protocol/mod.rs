@@ -4,21 +4,26 @@
 //! ([`Reply`], [`Event`]) as text frames. `docs/protocol.md` is made from these types, so their
 //! comments are the reference that users read.
 
+mod amount;
 mod codes;
+mod quality;
 mod requests;
 mod responses;
 mod text;
 
+pub use amount::Amount;
 pub use codes::ErrorCode;
+pub(crate) use quality::pause;
+pub use quality::{Decision, Layer, Limit, Priority, Quality, Reason, SlotQuality};
 pub use requests::{
-    Hello, Join, Leave, Mute, Offer, Ping, Publish, PublishedLine, Request, Resume, Source,
-    Subscribe, Unpublish,
+    AskQuality, Hello, Join, Leave, Mute, Offer, Ping, Publish, PublishedLine, Request, Resume,
+    SlotView, Source, Subscribe, Unpublish, View,
 };
 pub use responses::{
-    Answer, Closing, Event, Failure, Joined, Left, Media, MediaKind, MediaState, Muted, OwnTrack,
-    Participant, ParticipantJoined, ParticipantLeft, Pong, Published, Reconnect, Reply, Slot,
-    SlotShows, Subscribed, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublished,
-    Welcome,
+    Answer, Closing, Event, Failure, Joined, Layers, Left, Media, MediaKind, MediaState, Muted,
+    OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Pong, Published, Reconnect, Reply,
+    Slot, SlotPaused, SlotShows, Speakers, Subscribed, Track, TrackMuted, TrackPublished,
+    TrackUnpublished, Unpublished, Viewed, Welcome,
 };
 pub use text::Text;
 

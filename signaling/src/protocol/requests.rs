@@ -1,11 +1,11 @@
 //! What a client asks for.
 
-use confab_sfu::api::SlotChoice;
+use confab_sfu::api::{self, Content, SlotChoice};
 use confab_sfu::types::{Mid, TrackId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Text;
+use super::{Amount, Text};
 
 /// A request: its `type` beside its fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Request {
     Publish(Publish),
     Unpublish(Unpublish),
     Subscribe(Subscribe),
+    View(View),
+    Quality(AskQuality),
     Mute(Mute),
     Leave(Leave),
     Ping(Ping),
@@ -25,13 +27,15 @@ pub enum Request {
 
 impl Request {
     /// The `type` of every request.
-    pub const TYPES: [&str; 9] = [
+    pub const TYPES: [&str; 11] = [
         "hello",
         "join",
         "offer",
         "publish",
         "unpublish",
         "subscribe",
+        "view",
+        "quality",
         "mute",
         "leave",
         "ping",
@@ -131,6 +135,17 @@ pub enum Source {
     Other,
 }
 
+impl Source {
+    /// What the media plane is to take it for.
+    #[must_use]
+    pub fn content(self) -> Content {
+        match self {
+            Source::Screen | Source::ScreenAudio => Content::Screen,
+            Source::Camera | Source::Microphone | Source::Other => Content::Person,
+        }
+    }
+}
+
 /// Publishes a sending m-line that was negotiated and is not published. The reply is `published`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -154,8 +169,10 @@ pub struct Unpublish {
 
 /// Decides what a slot (a receiving m-line) shows: `track` pins a track to it, `track: null`
 /// empties it, `auto: true` hands it back to the server. Slots start as `auto`: they show the
-/// room's first tracks of their kind in the order in which they were published, and later ones as
-/// they come. The reply is `subscribed`.
+/// room's tracks of their kind in the order in which they were published, and later ones as they
+/// come. If there are more tracks than such slots, screens come first, and the others follow those
+/// who speak: a new speaker takes the place of whoever has been silent for longest, everyone else
+/// stays. The reply is `subscribed`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subscribe {
@@ -192,6 +209,55 @@ impl Subscribe {
         }
     }
 }
+
+/// Says what is shown of slots, so that no more is sent than is seen. Of a slot that has not been
+/// named yet everything is sent; what was said holds until it is said anew, whatever the slot
+/// shows. If one of the slots does not exist, nothing is noted. The reply is `viewed`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct View {
+    /// What is shown, at most 64 slots.
+    pub slots: Vec<SlotView>,
+}
+
+/// What is shown of a slot.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlotView {
+    /// The slot's `mid`.
+    pub mid: Text<Mid>,
+    /// Whether it is on the screen. One that is not is paused.
+    pub visible: bool,
+    /// The width of its place in pixels of the screen; without it, any. 0 is as good as hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<Amount>,
+    /// The height of its place in pixels of the screen; without it, any. 0 is as good as hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<Amount>,
+    /// Frames a second that are enough; without it, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_rate: Option<Amount>,
+}
+
+impl SlotView {
+    /// The same for the media plane.
+    #[must_use]
+    pub fn view(&self) -> api::SlotView {
+        let any = api::SlotView::default();
+        api::SlotView {
+            visible: self.visible,
+            width: self.width.map_or(any.width, |pixels| pixels.0),
+            height: self.height.map_or(any.height, |pixels| pixels.0),
+            frame_rate: self.frame_rate.map(|rate| rate.0),
+        }
+    }
+}
+
+/// Asks what the way to the client carries, what its slots get of it, and why not more. The reply
+/// is `quality`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskQuality {}
 
 /// Stops or resumes the forwarding of an own track. The reply is `muted`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use confab_sfu::types::{Mid, TrackId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Source, Text};
+use super::{ErrorCode, Quality, Reason, Source, Text};
 use crate::room::ParticipantId;
 
 /// The one reply to a request: its `type` beside its fields.
@@ -19,6 +19,8 @@ pub enum Reply {
     Published(Published),
     Unpublished(Unpublished),
     Subscribed(Subscribed),
+    Viewed(Viewed),
+    Quality(Quality),
     Muted(Muted),
     Left(Left),
     Pong(Pong),
@@ -97,6 +99,10 @@ pub struct Subscribed {
     /// What it shows now.
     pub track: Option<Text<TrackId>>,
 }
+
+/// To `view`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Viewed {}
 
 /// To `mute`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -213,6 +219,9 @@ pub enum Event {
     TrackUnpublished(TrackUnpublished),
     TrackMuted(TrackMuted),
     Slot(SlotShows),
+    SlotPaused(SlotPaused),
+    Layers(Layers),
+    Speakers(Speakers),
     Media(Media),
     Reconnect(Reconnect),
     Closing(Closing),
@@ -270,6 +279,37 @@ pub struct SlotShows {
     pub mid: Text<Mid>,
     /// The track it shows, null for none. It has been announced before.
     pub track: Option<Text<TrackId>>,
+}
+
+/// The picture in a slot of the client's own is paused, or goes on. Not told of slots that the
+/// client itself has hidden.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SlotPaused {
+    /// The slot's `mid`.
+    pub mid: Text<Mid>,
+    /// Why it is paused, for programs; null when it goes on.
+    pub reason: Option<Reason>,
+    /// Why, for people: a sentence.
+    pub message: String,
+}
+
+/// Which encodings of an own track anybody receives, or could. The others need not be sent until
+/// the next event of this kind; who sends them anyway loses nothing but the bandwidth.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Layers {
+    /// The track.
+    pub track: Text<TrackId>,
+    /// For each encoding, in the order of the offer, whether it is wanted; a single one without
+    /// simulcast.
+    pub encodings: Vec<bool>,
+}
+
+/// Somebody else in the room has the floor. Told to everybody, also to who has it, and to those who
+/// join while somebody has it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Speakers {
+    /// Who speaks, or was the last to; null if that one has left.
+    pub dominant: Option<Text<ParticipantId>>,
 }
 
 /// The client's own media connection has changed its state.

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use confab_sfu::api::{
-    Answer, CommandError, Event, Offer, OfferError, Publish, SlotChoice, SlotInfo, Stats, TrackInfo,
+    Answer, CommandError, Content, Event, Offer, OfferError, PeerQuality, Priority, Reason,
+    SlotChoice, SlotInfo, SlotQuality, SlotView, Stats, TrackInfo,
 };
 use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
+use confab_sfu::units::Bitrate;
 use confab_signaling::auth::Auth;
 use confab_signaling::media::MediaPlane;
 use confab_signaling::{Server, Settings, control};
@@ -31,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Peers {
     rooms: HashMap<PeerId, RoomId>,
     published: HashMap<PeerId, Vec<TrackInfo>>,
+    views: HashMap<PeerId, Vec<(Mid, SlotView)>>,
     last_track: u64,
     closed: Vec<PeerId>,
 }
@@ -59,6 +62,11 @@ impl FakeSfu {
         peers
     }
 
+    pub fn views(&self, peer: PeerId) -> Vec<(Mid, SlotView)> {
+        let peers = self.peers.lock().unwrap();
+        peers.views.get(&peer).cloned().unwrap_or_default()
+    }
+
     pub async fn report(&self, event: Event) {
         self.events.send(event).await.unwrap();
     }
@@ -84,10 +92,7 @@ impl MediaPlane for FakeSfu {
                 continue;
             };
             let kind = Kind::Video;
-            let published = match &offer.publish {
-                Publish::All => true,
-                Publish::Mids(mids) => mids.contains(&mid),
-            };
+            let published = offer.publish.content(mid).is_some();
             if direction == "send" && offer.may_publish && published {
                 let known = peers.published.entry(peer).or_default();
                 if known.iter().all(|info| info.mid != mid) {
@@ -109,7 +114,7 @@ impl MediaPlane for FakeSfu {
         })
     }
 
-    async fn publish(&self, peer: PeerId, mid: Mid) -> Result<TrackInfo, CommandError> {
+    async fn publish(&self, peer: PeerId, mid: Mid, _: Content) -> Result<TrackInfo, CommandError> {
         let mut peers = self.peers.lock().unwrap();
         peers.last_track += 1;
         let info = TrackInfo {
@@ -143,6 +148,44 @@ impl MediaPlane for FakeSfu {
             SlotChoice::Pin(track) => Ok(Some(track)),
             SlotChoice::Auto | SlotChoice::Off => Ok(None),
         }
+    }
+
+    async fn set_view(
+        &self,
+        peer: PeerId,
+        views: Vec<(Mid, SlotView)>,
+    ) -> Result<(), CommandError> {
+        let mut peers = self.peers.lock().unwrap();
+        let unknown = views.iter().find(|(mid, _)| mid.as_str() == "nowhere");
+        match unknown {
+            Some((mid, _)) => Err(CommandError::UnknownMid(*mid)),
+            None => {
+                peers.views.entry(peer).or_default().extend(views);
+                Ok(())
+            }
+        }
+    }
+
+    /// Every slot that was viewed shows track 7 and has no bandwidth.
+    async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
+        let peers = self.peers.lock().unwrap();
+        peers.rooms.get(&peer)?;
+        let views = peers.views.get(&peer).into_iter().flatten();
+        Some(PeerQuality {
+            estimate: Bitrate::kbps(910),
+            slots: views
+                .map(|&(mid, view)| SlotQuality {
+                    mid,
+                    track: TrackId(7),
+                    priority: Priority::Rest,
+                    view,
+                    layer: None,
+                    reason: Reason::NoBandwidth,
+                    switches: 1,
+                })
+                .collect(),
+            ..PeerQuality::default()
+        })
     }
 
     async fn restart_ice(&self, _: PeerId, fragment: String) -> Result<String, OfferError> {

@@ -28,6 +28,9 @@ const HISTORY: usize = 600;
 /// `kMinKeyframeSendInterval`.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
 
+/// How loud sound says it is: as a voice, but one that never rises and falls.
+const LEVEL: u8 = 30;
+
 /// Bytes of the largest packet.
 const MAX_PACKET: usize = 1400;
 
@@ -138,6 +141,8 @@ pub struct Source {
     pub payload_types: (u8, Option<u8>),
     /// The ids of header extensions.
     pub map: ExtensionMap,
+    /// How loud it says its sound is (RFC 6464: 0 is the loudest, 127 silence).
+    pub level: u8,
     /// What it has sent so far.
     pub sent: Sent,
     beginning: Beginning,
@@ -187,6 +192,7 @@ impl Source {
             encodings,
             payload_types: (0, None),
             map: ExtensionMap::default(),
+            level: LEVEL,
             sent: Sent::default(),
             beginning,
             next: None,
@@ -280,7 +286,7 @@ impl Source {
                     rid: encoding.rid,
                     audio_level: (kind == Kind::Audio).then_some(AudioLevel {
                         voice: true,
-                        level: 30,
+                        level: self.level,
                     }),
                     ..HeaderExtensions::default()
                 },
