@@ -74,7 +74,14 @@ fn a_slot_that_changes_every_100_ms_never_confuses_the_decoder() {
     call.run(secs(1));
     assert!(call.sees(bob, carol).first_frame() <= Some(millis(500) + CHANGE));
     call.run(secs(1));
-    assert!(call.sees(bob, carol).frames() > 28);
+    let seen = call.sees(bob, carol);
+    // The receiver still finds its delay, after pictures that came all at once.
+    assert!(
+        seen.frames() > 25 && seen.freezes().is_empty(),
+        "{} {:?}",
+        seen.frames(),
+        seen.freezes()
+    );
     assert_eq!(call[bob].transport_lost, 0);
 }
 

@@ -341,6 +341,8 @@ pub struct WorkerStats {
     pub nacks_sent: u64,
     /// Key frames asked for from publishers.
     pub key_frame_requests_sent: u64,
+    /// Slots that began with the pictures since a key frame instead of another key frame.
+    pub groups_sent: u64,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// DTLS handshakes completed, by SRTP profile.
@@ -367,6 +369,7 @@ impl WorkerStats {
         self.packets_given_up += other.packets_given_up;
         self.nacks_sent += other.nacks_sent;
         self.key_frame_requests_sent += other.key_frame_requests_sent;
+        self.groups_sent += other.groups_sent;
         for (ours, theirs) in [
             (&mut self.dropped, &other.dropped),
             (&mut self.srtp_profiles, &other.srtp_profiles),

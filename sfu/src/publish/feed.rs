@@ -15,7 +15,7 @@ use crate::api::LayerInfo;
 use crate::media::Kind;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, PeerId};
-use crate::units::Bitrate;
+use crate::units::{Bitrate, DataSize};
 
 /// Most packets between two flushes; a worker flushes after each receive batch, far below this.
 const MAX_PENDING: usize = 4096;
@@ -23,6 +23,9 @@ const MAX_PENDING: usize = 4096;
 /// How long a publisher may take to send an encoding again that it has stopped for want of
 /// receivers: a round trip of signaling, and a key frame.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// A group of pictures older than this takes longer to send than a key frame would take to come.
+const MAX_GROUP_AGE: Duration = Duration::from_secs(1);
 
 /// A slot on this worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -70,6 +73,8 @@ struct Stream {
     is_off: bool,
     /// Until when it may take to come back, after the publisher has been told otherwise.
     awaited: Option<Instant>,
+    /// The first packet of the last key frame, and bytes since.
+    group: Option<(SequenceNumber, DataSize)>,
 }
 
 impl Stream {
@@ -104,6 +109,7 @@ impl Feed {
                 meter: Meter::default(),
                 is_off: false,
                 awaited: None,
+                group: None,
             });
         }
         &mut self.encodings[index]
@@ -117,8 +123,15 @@ impl Feed {
         }
         let stream = self.stream(key.0);
         stream.meter.handle_packet(now, &meta, packet.len());
+        let starts_group = meta.codec.kind() == Kind::Video && meta.starts_decoding();
         if !stream.history.insert(meta, packet) {
             return false;
+        }
+        if starts_group && stream.group.is_none_or(|(first, _)| key.1 > first) {
+            stream.group = Some((key.1, DataSize::ZERO));
+        }
+        if let Some((_, size)) = &mut stream.group {
+            *size += DataSize::bytes(packet.len() as u64);
         }
         self.pending.push(key);
         true
@@ -158,6 +171,27 @@ impl Feed {
             .get(usize::from(encoding))?
             .history
             .get_fresh(now, sequence)
+    }
+
+    /// The pictures of an encoding since its last key frame, if all of them are kept, were recent, and
+    /// are no more than `most` together.
+    pub fn group(
+        &self,
+        now: Instant,
+        encoding: u8,
+        most: DataSize,
+    ) -> Option<impl Iterator<Item = Kept<'_>>> {
+        let stream = self.encodings.get(usize::from(encoding))?;
+        let (first, size) = stream.group?;
+        let newest = stream.history.highest()?;
+        let all = move || (first.0..=newest.0).map(SequenceNumber);
+        let is_recent = stream.history.get(first).is_some_and(|kept| {
+            now.saturating_duration_since(kept.meta.arrival) <= MAX_GROUP_AGE
+                && kept.meta.starts_decoding()
+        });
+        let is_whole = || all().all(|sequence| stream.history.get(sequence).is_some());
+        let is_usable = self.is_idle() && size <= most && is_recent && is_whole();
+        is_usable.then(|| all().filter_map(|sequence| stream.history.get(sequence)))
     }
 
     /// Notes a sender report of an encoding, its time already by the server's clock.

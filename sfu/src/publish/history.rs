@@ -133,6 +133,12 @@ impl History {
         }
     }
 
+    /// The highest number that was kept.
+    #[must_use]
+    pub fn highest(&self) -> Option<SequenceNumber> {
+        self.highest
+    }
+
     fn index(&self, sequence: SequenceNumber) -> usize {
         (sequence.0 % self.ring.len() as u64) as usize
     }

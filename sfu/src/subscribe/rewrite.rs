@@ -207,6 +207,25 @@ impl Rewriter {
         });
     }
 
+    /// Has the next picture follow the one before within a millisecond: it is of the past, and a receiver
+    /// that showed it at its own pace would stay behind.
+    pub fn hasten(&mut self, meta: &PacketMeta) {
+        let (Some(&last), Some(tail)) = (self.stretches.back(), self.tail) else {
+            return;
+        };
+        let timestamp = (meta.timestamp as u32).wrapping_add(last.timestamp_offset);
+        if timestamp == tail.timestamp || !last.contains(meta.sequence) {
+            return;
+        }
+        let number = last.number(meta.sequence);
+        self.go_on(meta.sequence, meta.sequence, number);
+        let step = meta.codec.clock_rate() / 1000;
+        if let Some(next) = self.stretches.back_mut() {
+            let hastened = tail.timestamp.wrapping_add(step);
+            next.timestamp_offset = hastened.wrapping_sub(meta.timestamp as u32);
+        }
+    }
+
     fn push(&mut self, stretch: Stretch) {
         if self.stretches.len() == MAX_STRETCHES {
             self.stretches.pop_front();

@@ -35,6 +35,13 @@ use crate::units::Bitrate;
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
 
+/// The pictures since a key frame are sent instead of another one if they take no longer than this: a
+/// round trip to the publisher, and a key frame.
+const BRIDGE_TIME: Duration = Duration::from_millis(250);
+
+/// Whatever the estimate says, they are taken to be sent no faster.
+const MAX_BRIDGE_RATE: Bitrate = Bitrate::kbps(2000);
+
 /// How many of the latest packets take turns to fill probes, and the size that any probe takes.
 const FILLERS: u16 = 16;
 const MIN_FILLER: usize = 600;
@@ -82,6 +89,8 @@ pub struct Slot {
     subscription: Option<Subscription>,
     retransmitter: Retransmitter,
     rtx_sequence: SequenceNumber,
+    /// What is forwarded are pictures of the past.
+    is_bridging: bool,
     /// Which of the latest packets filled a probe last.
     filler: u16,
     pub(super) flexfec_sequence: SequenceNumber,
@@ -126,6 +135,7 @@ impl Slot {
             rtx_sequence: SequenceNumber(u64::from(u16::from_be_bytes([c, d]) & 0x7fff)),
             flexfec_sequence: SequenceNumber(u64::from(u16::from_be_bytes([b, c]) & 0x7fff)),
             filler: 0,
+            is_bridging: false,
             monitor: Monitor::default(),
             spare: f64::INFINITY,
             protection: Protection::default(),
@@ -239,6 +249,27 @@ impl Slot {
         match_payload(codec, &self.payloads).copied()
     }
 
+    /// Begins with the pictures since the last key frame, if nothing of the track has been shown yet and
+    /// they are few: that is sooner there than another key frame, and costs nobody else anything. Says
+    /// whether it could.
+    pub fn bridge(&mut self, encoding: u8, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+        let layer = self.subscription.as_ref().map(|s| &s.layer);
+        if layer.is_none_or(|layer| layer.current().is_some()) {
+            return false;
+        }
+        let rate = egress.pacing.estimate().unwrap_or(MAX_BRIDGE_RATE);
+        let most = rate.min(MAX_BRIDGE_RATE).during(BRIDGE_TIME);
+        let Some(group) = feed.group(egress.now, encoding, most) else {
+            return false;
+        };
+        self.is_bridging = true;
+        let forwarded = group
+            .filter(|kept| self.forward(*kept, feed, egress))
+            .count();
+        self.is_bridging = false;
+        forwarded > 0
+    }
+
     /// Forwards a packet of the track the slot shows, from its feed. Returns whether it was sent.
     pub fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let meta = kept.meta;
@@ -268,6 +299,9 @@ impl Slot {
             return false;
         }
         let marker = subscription.layer.ends_picture(meta);
+        if self.is_bridging && verdict == Verdict::Forward {
+            self.rewriter.hasten(meta);
+        }
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
@@ -324,7 +358,7 @@ impl Slot {
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
         let lateness = egress.now.saturating_duration_since(meta.arrival);
-        if self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
+        if !self.is_bridging && self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
             // Everything after it waits for it.
             let copies = self.protection.later_copies.saturating_sub(1);
             if copies > 0 && self.retransmitter.spend(kept.packet.len()) {

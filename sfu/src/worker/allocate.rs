@@ -9,7 +9,7 @@ use crate::peer::Context;
 use crate::peer::allocate::Consequence;
 use crate::peer::egress::Filling;
 use crate::publish::feed::Feed;
-use crate::types::PeerId;
+use crate::types::{PeerId, TrackId};
 use crate::units::DataSize;
 
 impl Worker {
@@ -24,7 +24,9 @@ impl Worker {
         for consequence in consequences.drain(..) {
             match consequence {
                 Consequence::KeyFrame(track, encoding) => {
-                    self.wish_key_frame(now, track, encoding);
+                    if !self.bridge(now, id, track, encoding) {
+                        self.wish_key_frame(now, track, encoding);
+                    }
                 }
                 Consequence::Paused(mid, reason) => self.report(Report::SlotPaused {
                     peer: id,
@@ -36,6 +38,28 @@ impl Worker {
         }
         self.consequences = consequences;
         self.touched.push(id);
+    }
+
+    /// Has a slot begin with what is kept of a track, if it can.
+    fn bridge(&mut self, now: Instant, id: PeerId, track: TrackId, encoding: u8) -> bool {
+        let (Some(peer), Some(feed)) = (self.peers.get_mut(&id), self.feeds.get(&track)) else {
+            return false;
+        };
+        let mut cx = Context {
+            now,
+            clock: &self.shared.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        let Some((mut egress, slots)) = peer.egress(&mut cx) else {
+            return false;
+        };
+        let mut slots = slots.iter_mut().flatten();
+        let is_bridged = slots
+            .find(|slot| slot.track() == Some(track) && slot.needs_key_frame() == Some(encoding))
+            .is_some_and(|slot| slot.bridge(encoding, feed, &mut egress));
+        self.stats.groups_sent += u64::from(is_bridged);
+        is_bridged
     }
 
     /// Sends what a peer's pacer lets go.

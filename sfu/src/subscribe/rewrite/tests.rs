@@ -269,6 +269,33 @@ fn time_goes_on_over_a_change_of_source() {
 }
 
 #[test]
+fn pictures_of_the_past_follow_each_other_closely() {
+    let now = Instant::now();
+    let mut rewriter = Rewriter::new(7);
+    let picture = |sequence: u64, n: u64| {
+        let mut meta = video(0, 0, sequence, n == 0);
+        meta.timestamp = 3000 * n;
+        meta
+    };
+    rewriter.start(now, source(1), &picture(100, 0), None);
+    let mut seen = Vec::new();
+    for (sequence, n) in [(100, 0), (101, 0), (102, 1), (103, 1), (104, 2)] {
+        let meta = picture(sequence, n);
+        rewriter.hasten(&meta);
+        seen.push(rewriter.forward(now, &meta).unwrap());
+    }
+    // And the present goes on from there.
+    seen.push(rewriter.forward(now, &picture(105, 3)).unwrap());
+    let timestamps: Vec<u32> = seen.iter().map(|mapped| mapped.timestamp).collect();
+    assert_eq!(timestamps, [0, 0, 90, 90, 180, 3180]);
+    let first = seen[0].sequence.0;
+    let numbers: Vec<u64> = seen.iter().map(|m| m.sequence.0 - first).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    let again = rewriter.again(source(1), &picture(102, 1));
+    assert_eq!(again, Some(seen[2]), "as it was sent");
+}
+
+#[test]
 fn packets_from_before_the_start_and_numbers_never_sent_are_refused() {
     let now = Instant::now();
     let mut rewriter = Rewriter::new(7);
