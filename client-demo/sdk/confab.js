@@ -525,9 +525,9 @@ export class Call extends Emitter {
   /**
    * @param {string} mid
    * @param {Reason | null} reason
-   * @param {string} [message]
+   * @param {string} message
    */
-  #pauseSlot(mid, reason, message = "") {
+  #pauseSlot(mid, reason, message) {
     if (reason === null) this.#pauses.delete(mid);
     else this.#pauses.set(mid, { reason, message });
     this.#showPauses();

@@ -54,10 +54,10 @@
  * @property {number} encoding Which of the sender's encodings.
  * @property {number} spatial
  * @property {number} temporal
- * @property {number} width
- * @property {number} height
+ * @property {number} width 0 if not known.
+ * @property {number} height 0 if not known.
  * @property {number} frame_rate
- * @property {number} bitrate Bits a second.
+ * @property {number} bitrate Bits a second, with repair.
  */
 
 /**
@@ -72,8 +72,8 @@
  * @property {string | null} track
  * @property {"rest" | "speaker" | "screen" | "pinned"} priority
  * @property {boolean} visible
- * @property {number} width
- * @property {number} height
+ * @property {number | null} width Pixels of the screen, as the client has told; null if it has not.
+ * @property {number | null} height
  * @property {LayerInfo | null} layer
  * @property {Reason} reason
  * @property {string} explanation A sentence.
@@ -95,13 +95,13 @@
  * What the server reckons with when it chooses layers. Rates are bits a second.
  * @typedef {object} Quality
  * @property {number} estimate What the way to this client carries.
- * @property {"delay" | "loss" | "draining" | "receiver"} limit What keeps the estimate from growing.
+ * @property {"delay" | "loss" | "draining" | "receiver"} limit What sets the estimate.
  * @property {number | null} round_trip Milliseconds.
  * @property {number} link_loss What the link loses whatever is sent, 0 to 1.
  * @property {number} audio What sound takes of it.
  * @property {number} wanted What everything as shown would take.
  * @property {SlotQuality[]} slots
- * @property {Decision[]} decisions The latest ones.
+ * @property {Decision[]} decisions The latest ones, the oldest first.
  */
 
 /**
@@ -166,7 +166,7 @@
  *   | {type: "track_muted", participant: string, track: string, muted: boolean}
  *   | {type: "slot", mid: string, track: string | null}
  *   | {type: "layers", track: string, encodings: boolean[]}
- *   | {type: "slot_paused", mid: string, reason: Reason | null, message?: string}
+ *   | {type: "slot_paused", mid: string, reason: Reason | null, message: string}
  *   | {type: "speakers", dominant: string | null}
  *   | {type: "media", state: string}
  *   | {type: "reconnect", reason: string, message: string}
