@@ -5,6 +5,7 @@
  *     const capture = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
  *     const call = await Confab.join({ room: "kitchen", name: "Ada", tracks: capture.getTracks() });
  *     call.on("track", ({ track }) => show(track.mediaStreamTrack));
+ *     call.view(track.id, videoElement); // optional: no more is sent than is seen
  *
  * No dependency, no build step. The call mends itself: a lost socket is resumed, a lost media
  * connection is restarted, a restarted server is joined again.

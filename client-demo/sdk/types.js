@@ -69,7 +69,7 @@
  * What one slot gets, and why it is no better.
  * @typedef {object} SlotQuality
  * @property {string} mid
- * @property {string | null} track
+ * @property {string} track
  * @property {"rest" | "speaker" | "screen" | "pinned"} priority
  * @property {boolean} visible
  * @property {number | null} width Pixels of the screen, as the client has told; null if it has not.

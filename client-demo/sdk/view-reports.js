@@ -19,6 +19,8 @@ const SLACK = 0.02;
 /** More pixels than any picture has. @type {View} */
 const EVERYTHING = { visible: true, width: 16_384, height: 16_384 };
 
+/** @typedef {{mid: string, track: string, view: View}} Change */
+
 export class ViewReports {
   #slots;
   #send;
@@ -33,6 +35,8 @@ export class ViewReports {
   #told = new Map();
   #isRefused = false;
   #isUrgent = false;
+  /** One request at a time, so that a long outage leaves one behind and not many. */
+  #isSending = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
@@ -116,18 +120,36 @@ export class ViewReports {
     this.#timer = undefined;
     this.#isUrgent = false;
     const changes = this.#changes();
-    if (changes.length === 0) return;
-    for (const { mid, track, view } of changes) this.#told.set(mid, { track, view });
-    this.#send(changes.map(({ mid, view }) => ({ mid, ...view }))).catch((error) => {
-      const { code } = asConfabError(error);
-      // A server older than the request, which sends the best of everything.
-      if (code === "unknown_type") return this.close();
-      for (const { mid } of changes) this.#told.delete(mid);
-      if (this.#isRefused || !(PASSING_CODES.has(code) || code === "too_many_requests")) return;
-      this.#timer ??= setTimeout(() => this.#flush(), RETRY_MS);
-    });
+    if (changes.length > 0 && !this.#isSending) void this.#tell(changes);
   }
 
+  /** @param {Change[]} changes */
+  async #tell(changes) {
+    this.#isSending = true;
+    for (const { mid, track, view } of changes) this.#told.set(mid, { track, view });
+    try {
+      await this.#send(changes.map(({ mid, view }) => ({ mid, ...view })));
+      this.#isSending = false;
+      this.update();
+    } catch (error) {
+      this.#isSending = false;
+      this.#handleRefusal(changes, asConfabError(error).code);
+    }
+  }
+
+  /**
+   * @param {Change[]} changes
+   * @param {string} code
+   */
+  #handleRefusal(changes, code) {
+    // A server older than the request, which sends the best of everything.
+    if (code === "unknown_type") return this.close();
+    for (const { mid } of changes) this.#told.delete(mid);
+    if (this.#isRefused || !(PASSING_CODES.has(code) || code === "too_many_requests")) return;
+    this.#timer ??= setTimeout(() => this.#flush(), RETRY_MS);
+  }
+
+  /** @returns {Change[]} */
   #changes() {
     if (this.#isRefused) return [];
     return [...this.#slots()].flatMap(([mid, track]) => {

@@ -31,16 +31,19 @@ const [ONE, TWO] = [{}, {}];
 let slots;
 let sent;
 let refusal;
+let hold;
 let reports;
 beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout"] });
   slots = new Map([["3", "t_1"], ["4", "t_2"]]);
   sent = [];
   refusal = null;
+  hold = null;
   reports = new ViewReports({
     slots: () => slots,
     send: async (views) => {
       sent.push(views);
+      await hold;
       if (refusal) throw new ConfabError(refusal, "");
     },
     watcherClass: FakeWatcher,
@@ -54,7 +57,7 @@ afterEach(() => {
 /** Lets promises settle after some time. */
 async function pass(ms = 0) {
   mock.timers.tick(ms);
-  for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
+  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
   return sent.splice(0);
 }
 
@@ -134,6 +137,21 @@ test("a new connection is told everything", async () => {
   reports.reset();
   reports.update();
   assert.deepEqual(await pass(200), [[view("3", 640, 360), view("4", 320, 180)]]);
+});
+
+test("while a request has no reply, changes wait, and the last of them counts", async () => {
+  await bothShown();
+  let answer;
+  hold = new Promise((done) => (answer = done));
+  see(ONE, 0, 0);
+  assert.deepEqual(await pass(200), [[view("3", 0, 0)]]);
+  see(ONE, 320, 180);
+  see(TWO, 0, 0);
+  await pass(200);
+  see(ONE, 480, 270);
+  assert.deepEqual(await pass(200), []);
+  answer();
+  assert.deepEqual(await pass(), [[view("3", 480, 270), view("4", 0, 0)]]);
 });
 
 test("a server that does not know of views is not asked again", async () => {

@@ -11,8 +11,6 @@ import { bitrate, duration, limitWords, reasonWords } from "./words.js";
 
 /** Of each picture so many changes are shown, the latest. */
 const DECISIONS_SHOWN = 3;
-/** A height beyond all screens: the SDK says so when it does not know. */
-const EVERYTHING = 10_000;
 
 export class QualityPanel {
   #call;
@@ -49,10 +47,9 @@ export class QualityPanel {
     byId("quality").hidden = false;
     byId("quality-summary").textContent = summary(quality);
     byId("quality-pictures").replaceChildren(
-      ...quality.slots.flatMap((slot) => {
-        if (slot.track === null) return [];
+      ...quality.slots.map((slot) => {
         const decisions = quality.decisions.filter(({ mid }) => mid === slot.mid);
-        return [picture(this.#nameOf(slot.track), slot, decisions.reverse())];
+        return picture(this.#nameOf(slot.track), slot, decisions.reverse());
       }),
     );
   }
@@ -95,7 +92,7 @@ function picture(name, slot, decisions) {
 /** @param {SlotQuality} slot */
 function shownWords({ visible, width, height }) {
   if (!visible) return "not on your screen";
-  return width && height && height < EVERYTHING ? `${width}×${height} on your screen` : "";
+  return width && height ? `${width}×${height} on your screen` : "";
 }
 
 /** @param {LayerInfo | null} layer */
