@@ -5,6 +5,7 @@
  *     const capture = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
  *     const call = await Confab.join({ room: "kitchen", name: "Ada", tracks: capture.getTracks() });
  *     call.on("track", ({ track }) => show(track.mediaStreamTrack));
+ *     call.view(track.id, videoElement); // optional: no more is sent than is seen
  *
  * No dependency, no build step. The call mends itself: a lost socket is resumed, a lost media
  * connection is restarted, a restarted server is joined again.
@@ -14,8 +15,9 @@ import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { FRESH, Media } from "./media.js";
 import { PASSING_CODES, Signal } from "./signal.js";
 import { StatsReader } from "./stats.js";
+import { ViewReports } from "./view-reports.js";
 
-/** @import { Answered, Joined, Kind, ParticipantInfo, PublishedLine, ServerEvent, Source, TrackInfo } from "./types.js" */
+/** @import { Answered, Joined, Kind, ParticipantInfo, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
 /** @import { Offer, Publication } from "./media.js" */
 /** @import { CallStats } from "./stats.js" */
 
@@ -39,8 +41,17 @@ const LEAVE_PATIENCE_MS = 1_000;
  */
 
 /**
+ * Why the server sends nothing of a picture: for programs, and in a sentence for the user.
+ * @typedef {{reason: Reason, message: string}} Pause
+ */
+
+/**
  * A track of another participant.
- * @typedef {TrackInfo & {participant: string, mediaStreamTrack: MediaStreamTrack | null}} RemoteTrack
+ * @typedef {TrackInfo & {
+ *   participant: string,
+ *   mediaStreamTrack: MediaStreamTrack | null,
+ *   paused: Pause | null,
+ * }} RemoteTrack
  */
 
 /**
@@ -59,6 +70,9 @@ const LEAVE_PATIENCE_MS = 1_000;
  * @property {{participant: Participant, track: RemoteTrack}} trackended It is gone, or has lost
  *   its slot to another track.
  * @property {{participant: Participant, track: RemoteTrack}} mute
+ * @property {{participant: Participant, track: RemoteTrack}} pause Its `paused` has changed: the
+ *   server stops sending this picture, or goes on. Without bandwidth for all, the most important stay.
+ * @property {{id: string | null}} dominantspeaker Somebody else has the floor, perhaps oneself.
  * @property {{state: CallState, signaling: boolean, media: boolean}} state
  * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;
  *   otherwise it goes on trying.
@@ -70,6 +84,8 @@ export class Call extends Emitter {
   participants = new Map();
   /** The own participant id. */
   id = "";
+  /** Who has the floor, perhaps oneself; in silence who had it last. @type {string | null} */
+  dominantSpeaker = null;
   /** @type {CallState} */
   state = "connecting";
   #options;
@@ -82,6 +98,12 @@ export class Call extends Emitter {
   #slots = new Map();
   /** Remote tracks that are surfaced, and where. @type {Map<string, {mid: string, media: MediaStreamTrack}>} */
   #shown = new Map();
+  /** Slots of which the server sends nothing for now, by mid. @type {Map<string, Pause>} */
+  #pauses = new Map();
+  #views = new ViewReports({
+    slots: () => this.#shownByMid(),
+    send: (slots) => this.#signal.request("view", { slots }),
+  });
   #startedAt = performance.now();
   /** @type {number | null} */
   #firstFrameMs = null;
@@ -223,6 +245,27 @@ export class Call extends Emitter {
     this.#assign(mid, reply.track);
   }
 
+  /**
+   * Says which element shows a remote picture. From then on its size and visibility are watched, and
+   * the server sends no more than is seen: a smaller encoding for a small picture, nothing for one that
+   * is scrolled away or in a hidden tab. To be called again when another element shows the track; a
+   * track of which nothing was said comes as good as it can.
+   * @param {string} trackId
+   * @param {HTMLVideoElement | null} element Null if it is shown nowhere. Setting its `srcObject`
+   *   stays the caller's.
+   */
+  view(trackId, element) {
+    if (this.#remoteTrack(trackId)?.kind === "video") this.#views.show(trackId, element);
+  }
+
+  /**
+   * What the server reckons with, what it sends of each picture, and why it sends no better.
+   * @returns {Promise<Quality>} Rejects with `unknown_type` if the server is too old to tell.
+   */
+  quality() {
+    return this.#signal.request("quality", {});
+  }
+
   /** Ends the call. Own tracks are not stopped. */
   async leave() {
     if (this.state === "closed") return;
@@ -241,8 +284,7 @@ export class Call extends Emitter {
     for (const { id, transceiver } of this.#media.publications) {
       if (id !== null && transceiver?.mid) sent.set(transceiver.mid, id);
     }
-    const received = new Map([...this.#shown].map(([track, { mid }]) => [mid, track]));
-    return { ...this.#statsReader.read(report, { sent, received }), firstFrameMs: this.#firstFrameMs };
+    return { ...this.#statsReader.read(report, { sent, received: this.#shownByMid() }), firstFrameMs: this.#firstFrameMs };
   }
 
   /**
@@ -260,12 +302,12 @@ export class Call extends Emitter {
    * @returns {Promise<Answered>}
    */
   async #sendOffer({ sdp, tracks, newConnection }) {
-    if (newConnection) this.#slots.clear();
+    if (newConnection) this.#forgetSlots();
     const answer = this.#joined
       ? await this.#signal.request("offer", { sdp, tracks, new_connection: newConnection })
       : await this.#sendJoin(sdp, tracks);
     // At once, so that a slot event right behind this answer is not overruled by it.
-    for (const { mid, track } of answer.slots) this.#slots.set(mid, track);
+    for (const { mid, track } of answer.slots) this.#setSlot(mid, track);
     if (newConnection) this.#repeatMutes(answer);
     return answer;
   }
@@ -303,6 +345,7 @@ export class Call extends Emitter {
   #handleJoined({ participant: id, participants }) {
     this.#joined = true;
     this.id = id;
+    this.#setDominantSpeaker(null);
     const present = new Set(participants.map((info) => info.id));
     for (const gone of [...this.participants.keys()]) {
       if (!present.has(gone)) this.#removeParticipant(gone, "gone");
@@ -360,6 +403,15 @@ export class Call extends Emitter {
       case "slot":
         this.#assign(event.mid, event.track);
         return;
+      case "slot_paused":
+        this.#pauseSlot(event.mid, event.reason, event.message);
+        return;
+      case "layers":
+        this.#media.handleLayers(event.track, event.encodings);
+        return;
+      case "speakers":
+        this.#setDominantSpeaker(event.dominant);
+        return;
       case "reconnect":
         this.#media.renew();
         return;
@@ -374,7 +426,7 @@ export class Call extends Emitter {
     /** @type {Participant} */
     const participant = { id, name, tracks: new Map() };
     for (const track of tracks) {
-      participant.tracks.set(track.id, { ...track, participant: id, mediaStreamTrack: null });
+      participant.tracks.set(track.id, newRemoteTrack(id, track));
     }
     this.participants.set(id, participant);
     this.emit("participant", { participant });
@@ -413,7 +465,7 @@ export class Call extends Emitter {
     if (!participant) return;
     const known = participant.tracks.get(info.id);
     if (known) this.#muteTrack(participantId, info.id, info.muted);
-    else participant.tracks.set(info.id, { ...info, participant: participantId, mediaStreamTrack: null });
+    else participant.tracks.set(info.id, newRemoteTrack(participantId, info));
   }
 
   /**
@@ -423,6 +475,7 @@ export class Call extends Emitter {
   #removeTrack(participantId, trackId) {
     const participant = this.participants.get(participantId);
     this.#hide(trackId);
+    this.#views.forget(trackId);
     participant?.tracks.delete(trackId);
   }
 
@@ -457,8 +510,35 @@ export class Call extends Emitter {
    * @param {string | null} track
    */
   #assign(mid, track) {
-    this.#slots.set(mid, track);
+    this.#setSlot(mid, track);
     this.#showTracks();
+  }
+
+  /**
+   * @param {string} mid
+   * @param {string | null} track
+   */
+  #setSlot(mid, track) {
+    if (this.#slots.get(mid) !== track) this.#pauses.delete(mid);
+    this.#slots.set(mid, track);
+  }
+
+  /**
+   * @param {string} mid
+   * @param {Reason | null} reason
+   * @param {string} message
+   */
+  #pauseSlot(mid, reason, message) {
+    if (reason === null) this.#pauses.delete(mid);
+    else this.#pauses.set(mid, { reason, message });
+    this.#showPauses();
+  }
+
+  /** The server has none of the slots any more. */
+  #forgetSlots() {
+    this.#slots.clear();
+    this.#pauses.clear();
+    this.#views.reset();
   }
 
   /** Brings what is surfaced in line with what the slots show. */
@@ -477,6 +557,26 @@ export class Call extends Emitter {
       if (track.kind === "video") this.#awaitFirstFrame(media);
       this.emit("track", { participant, track });
     }
+    this.#showPauses();
+    this.#views.update();
+  }
+
+  /** Brings `paused` of what is surfaced in line with what the server says of the slots. */
+  #showPauses() {
+    for (const [id, { mid }] of this.#shown) {
+      const track = this.#remoteTrack(id);
+      const paused = this.#pauses.get(mid) ?? null;
+      if (!track || track.paused === paused) continue;
+      track.paused = paused;
+      this.emit("pause", { participant: /** @type {Participant} */ (this.participants.get(track.participant)), track });
+    }
+  }
+
+  /** @param {string | null} id */
+  #setDominantSpeaker(id) {
+    if (id === this.dominantSpeaker) return;
+    this.dominantSpeaker = id;
+    this.emit("dominantspeaker", { id });
   }
 
   /** @param {string} trackId */
@@ -484,6 +584,7 @@ export class Call extends Emitter {
     const track = this.#remoteTrack(trackId);
     if (!this.#shown.delete(trackId) || !track) return;
     track.mediaStreamTrack = null;
+    track.paused = null;
     const participant = this.participants.get(track.participant);
     if (participant) this.emit("trackended", { participant, track });
   }
@@ -514,6 +615,11 @@ export class Call extends Emitter {
     return undefined;
   }
 
+  /** What is surfaced, by the mid of its slot. */
+  #shownByMid() {
+    return new Map([...this.#shown].map(([track, { mid }]) => [mid, track]));
+  }
+
   /** @param {string} trackId */
   #slotOf(trackId) {
     return [...this.#slots].find(([, track]) => track === trackId)?.[0];
@@ -540,6 +646,7 @@ export class Call extends Emitter {
     this.state = "closed";
     globalThis.removeEventListener?.("pagehide", this.#onPageHide);
     clearTimeout(this.#goneTimer);
+    this.#views.close();
     this.#media.close();
     this.#signal.close();
     if (error) this.emit("error", { error, fatal: true });
@@ -569,6 +676,15 @@ export const Confab = {
 function newPublication(track, { source, name, simulcast = false }) {
   const kind = /** @type {Kind} */ (track.kind);
   return { id: null, kind, source, name, simulcast, muted: !track.enabled, track, transceiver: null };
+}
+
+/**
+ * @param {string} participant
+ * @param {TrackInfo} info
+ * @returns {RemoteTrack}
+ */
+function newRemoteTrack(participant, info) {
+  return { ...info, participant, mediaStreamTrack: null, paused: null };
 }
 
 function defaultUrl() {

@@ -7,6 +7,7 @@
 
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { SoundDelays } from "./sound-delay.js";
+import { Thrift } from "./thrift.js";
 
 /** @import { Answered, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
 
@@ -94,6 +95,7 @@ export class Media extends Emitter {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #watchdog;
   #soundDelays = new SoundDelays(() => this.receivers().values());
+  #thrift = new Thrift();
 
   /**
    * @param {Control} control
@@ -167,10 +169,12 @@ export class Media extends Emitter {
       const idle = this.#takeIdle(publication);
       if (!idle) return await this.negotiate(UPDATE);
       publication.transceiver = idle;
+      // What nobody received of the last publication must not be missing from this one.
+      await this.#thrift.apply(publication);
       await idle.sender.replaceTrack(publication.track);
       const line = { mid: /** @type {string} */ (idle.mid), source: publication.source, name: publication.name };
       const { track } = await this.#control.publish(line);
-      if (publication.transceiver === idle) publication.id = track;
+      if (publication.transceiver === idle) this.#name(publication, track);
     } catch (error) {
       this.withdraw(publication);
       throw asConfabError(error);
@@ -183,11 +187,24 @@ export class Media extends Emitter {
    */
   withdraw(publication) {
     this.publications.delete(publication);
-    const { transceiver } = publication;
+    const { id, transceiver } = publication;
+    if (id !== null) this.#thrift.forget(id);
     publication.transceiver = null;
     if (!transceiver) return;
     transceiver.sender.replaceTrack(null).catch(() => {});
     this.#idle.push(transceiver);
+  }
+
+  /**
+   * Sends only those encodings of an own track that somebody receives.
+   * @param {string} track
+   * @param {boolean[]} encodings
+   */
+  handleLayers(track, encodings) {
+    this.#thrift.handleLayers(track, encodings);
+    for (const publication of this.publications) {
+      if (publication.id === track) void this.#thrift.apply(publication);
+    }
   }
 
   /** The server has lost the connection, or the network has: begin anew. */
@@ -238,6 +255,9 @@ export class Media extends Emitter {
       const reason = asConfabError(error);
       if (LOST_CONNECTION.has(reason.code) && !newConnection) this.renew();
       throw reason;
+    } finally {
+      // Senders refuse changes that cross a negotiation.
+      for (const publication of this.publications) void this.#thrift.apply(publication);
     }
   }
 
@@ -248,6 +268,7 @@ export class Media extends Emitter {
     this.#answered = false;
     this.#idle = [];
     this.#slots = { audio: [], video: [] };
+    this.#thrift.clear();
     for (const publication of this.publications) {
       publication.transceiver = null;
       publication.id = null;
@@ -289,6 +310,15 @@ export class Media extends Emitter {
       const own = tracks.find(({ mid }) => mid === publication.transceiver?.mid);
       if (own) publication.id = own.id;
     }
+  }
+
+  /**
+   * @param {Publication} publication
+   * @param {string} id
+   */
+  #name(publication, id) {
+    publication.id = id;
+    void this.#thrift.apply(publication);
   }
 
   /** @param {RTCPeerConnectionState} state */

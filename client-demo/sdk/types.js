@@ -44,6 +44,67 @@
  */
 
 /**
+ * How large a slot's picture is on the screen, in pixels of the screen.
+ * @typedef {{visible: boolean, width: number, height: number}} View
+ */
+
+/**
+ * One quality of a track.
+ * @typedef {object} LayerInfo
+ * @property {number} encoding Which of the sender's encodings.
+ * @property {number} spatial
+ * @property {number} temporal
+ * @property {number} width 0 if not known.
+ * @property {number} height 0 if not known.
+ * @property {number} frame_rate
+ * @property {number} bitrate Bits a second, with repair.
+ */
+
+/**
+ * Why a slot gets no better layer, or, without one, nothing.
+ * @typedef {"best" | "wanted" | "estimate" | "settling" | "hidden" | "not_offered" | "no_bandwidth"} Reason
+ */
+
+/**
+ * What one slot gets, and why it is no better.
+ * @typedef {object} SlotQuality
+ * @property {string} mid
+ * @property {string} track
+ * @property {"rest" | "speaker" | "screen" | "pinned"} priority
+ * @property {boolean} visible
+ * @property {number | null} width Pixels of the screen, as the client has told; null if it has not.
+ * @property {number | null} height
+ * @property {LayerInfo | null} layer
+ * @property {Reason} reason
+ * @property {string} explanation A sentence.
+ * @property {number} switches How often the layer has changed.
+ */
+
+/**
+ * A change of what a slot gets.
+ * @typedef {object} Decision
+ * @property {number} ago How long ago, milliseconds.
+ * @property {string} mid
+ * @property {LayerInfo | null} from
+ * @property {LayerInfo | null} to
+ * @property {Reason} reason
+ * @property {number} estimate Bits a second.
+ */
+
+/**
+ * What the server reckons with when it chooses layers. Rates are bits a second.
+ * @typedef {object} Quality
+ * @property {number} estimate What the way to this client carries.
+ * @property {"delay" | "loss" | "draining" | "receiver"} limit What sets the estimate.
+ * @property {number | null} round_trip Milliseconds.
+ * @property {number} link_loss What the link loses whatever is sent, 0 to 1.
+ * @property {number} audio What sound takes of it.
+ * @property {number} wanted What everything as shown would take.
+ * @property {SlotQuality[]} slots
+ * @property {Decision[]} decisions The latest ones, the oldest first.
+ */
+
+/**
  * Requests by type: what goes out, and what the reply carries.
  * @typedef {object} Requests
  * @property {{version: 1, token?: string, resume?: {session: string, seq: number}}} hello
@@ -53,6 +114,8 @@
  * @property {{track: string}} unpublish
  * @property {{mid: string, track?: string | null, auto?: true}} subscribe
  * @property {{track: string, muted: boolean}} mute
+ * @property {{slots: (View & {mid: string})[]}} view
+ * @property {{}} quality
  * @property {{}} leave
  * @property {{}} ping
  */
@@ -88,6 +151,8 @@
  * @property {{track: string}} unpublish
  * @property {{mid: string, track: string | null}} subscribe
  * @property {{track: string, muted: boolean}} mute
+ * @property {{}} view
+ * @property {Quality} quality
  * @property {{}} leave
  * @property {{}} ping
  */
@@ -100,6 +165,9 @@
  *   | {type: "track_unpublished", participant: string, track: string}
  *   | {type: "track_muted", participant: string, track: string, muted: boolean}
  *   | {type: "slot", mid: string, track: string | null}
+ *   | {type: "layers", track: string, encodings: boolean[]}
+ *   | {type: "slot_paused", mid: string, reason: Reason | null, message: string}
+ *   | {type: "speakers", dominant: string | null}
  *   | {type: "media", state: string}
  *   | {type: "reconnect", reason: string, message: string}
  *   | {type: "closing", code: string, message: string}} ServerEvent

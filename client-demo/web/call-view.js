@@ -5,6 +5,7 @@
 import { LevelMeter, openDevice } from "./devices.js";
 import { byId, setToggle, toast } from "./dom.js";
 import { Tile } from "./grid.js";
+import { QualityPanel } from "./quality.js";
 import { brief, showStatistics } from "./statistics.js";
 import { callProblem } from "./words.js";
 
@@ -30,6 +31,7 @@ export class CallView {
   /** @type {LevelMeter | null} */
   #meter = null;
   #statsShown = false;
+  #quality;
 
   /**
    * @param {Call} call A joined one.
@@ -40,6 +42,7 @@ export class CallView {
     this.#call = call;
     this.#grid = grid;
     this.#simulcast = simulcast;
+    this.#quality = new QualityPanel(call, (id) => this.#nameOf(id));
     this.#self = new Tile(SELF, name, { self: true });
     grid.add(this.#self);
     byId("room-name").textContent = room;
@@ -96,6 +99,8 @@ export class CallView {
       call.on("track", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("trackended", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("mute", ({ participant, track }) => this.#showTrack(participant, track)),
+      call.on("pause", ({ participant, track }) => this.#showTrack(participant, track)),
+      call.on("dominantspeaker", () => this.#showDominant()),
       call.on("state", () => this.#showState()),
       call.on("error", ({ error }) => this.#showProblem(callProblem(error))),
     );
@@ -114,6 +119,7 @@ export class CallView {
   #addParticipant({ id, name }) {
     if (!this.#grid.tile(id)) this.#grid.add(new Tile(id, name));
     this.#grid.tile(id)?.setMicrophone(false);
+    this.#showDominant();
     this.#refreshCount();
   }
 
@@ -130,7 +136,11 @@ export class CallView {
     if (!ofPerson && media && !this.#grid.tile(key)) this.#grid.add(extraTile(key, participant, track));
     const tile = this.#grid.tile(key);
     if (!tile) return;
-    if (track.kind === "video") return tile.setVideo(track.muted ? null : media);
+    if (track.kind === "video") {
+      this.#call.view(track.id, tile.video);
+      tile.setPaused(track.muted || !track.paused ? null : track.paused.message);
+      return tile.setVideo(track.muted ? null : media);
+    }
     tile.setAudio(media);
     if (ofPerson) tile.setMicrophone(media !== null && !track.muted);
   }
@@ -287,8 +297,15 @@ export class CallView {
     }
   }
 
+  #showDominant() {
+    const { dominantSpeaker, id: self, participants } = this.#call;
+    this.#self.setDominant(dominantSpeaker === self);
+    for (const id of participants.keys()) this.#grid.tile(id)?.setDominant(dominantSpeaker === id);
+  }
+
   async #showStats() {
     if (!this.#statsShown) return;
+    void this.#quality.refresh();
     const stats = await this.#call.stats();
     showStatistics(stats, (id) => this.#nameOf(id));
     for (const { id, tracks } of this.#call.participants.values()) {

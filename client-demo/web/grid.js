@@ -15,6 +15,7 @@ export class Tile {
   video = create("video", "");
   #audio = create("audio", "");
   #note = create("span", "note");
+  #pause = create("p", "pause");
   #microphone = icon("mic-off");
   #heardAt = -Infinity;
   pinButton = create("button", "round pin", icon("pin"));
@@ -39,7 +40,7 @@ export class Tile {
     const avatar = create("span", "avatar", initials(name));
     avatar.ariaHidden = "true";
     const label = create("span", "label", this.#microphone, create("span", "name", self && !screen ? `${name} (you)` : name));
-    this.element = create("article", "tile", avatar, this.video, this.#audio, this.#note, label, this.pinButton);
+    this.element = create("article", "tile", avatar, this.video, this.#audio, this.#pause, this.#note, label, this.pinButton);
     this.element.role = "listitem";
     this.element.dataset.key = key;
     this.element.style.setProperty("--hue", String(hue(name)));
@@ -59,6 +60,19 @@ export class Tile {
   /** @param {MediaStreamTrack | null} track */
   setAudio(track) {
     show(this.#audio, track);
+  }
+
+  /** @param {string | null} words Why the picture stands still; they take its place. Null if it moves. */
+  setPaused(words) {
+    this.element.classList.toggle("paused", words !== null);
+    this.#pause.textContent = words;
+    // A small tile has no place for a long sentence.
+    this.#pause.title = words ?? "";
+  }
+
+  /** @param {boolean} dominant Whether this is who has the floor. */
+  setDominant(dominant) {
+    this.element.classList.toggle("dominant", dominant);
   }
 
   /** @param {boolean} audible */

@@ -1,6 +1,9 @@
 /**
- * What went wrong, in words for the person in front of the page, with what to do about it.
+ * What went wrong, and why things are as they are, in words for the person in front of the page, with
+ * what to do about it.
  */
+
+/** @import { Quality, Reason } from "./sdk/types.js" */
 
 /** @typedef {"camera" | "microphone"} Device */
 
@@ -56,6 +59,64 @@ export function callProblem({ code, message }, { joining = false } = {}) {
     default:
       return message;
   }
+}
+
+/**
+ * What keeps a connection from carrying more.
+ * @param {Quality["limit"]} limit
+ */
+export function limitWords(limit) {
+  switch (limit) {
+    case "delay":
+      return "More would wait in a queue on the way, or has not been tried yet.";
+    case "loss":
+      return "When more is sent, packets are lost.";
+    case "draining":
+      return "A queue on the way is being emptied first.";
+    case "receiver":
+      return "Your browser asks for no more.";
+    default:
+      return "";
+  }
+}
+
+/**
+ * Why a picture got what it got.
+ * @param {Reason} reason
+ */
+export function reasonWords(reason) {
+  switch (reason) {
+    case "best":
+      return "the best there is";
+    case "wanted":
+      return "enough for its place on your screen";
+    case "estimate":
+      return "all that your connection carries";
+    case "settling":
+      return "to be tried again in a while";
+    case "hidden":
+      return "not on your screen";
+    case "not_offered":
+      return "not sent by its sender";
+    case "no_bandwidth":
+      return "no room beside what matters more";
+    default:
+      return reason;
+  }
+}
+
+/**
+ * In the unit of the server's own sentences, so that one can compare.
+ * @param {number} perSecond Bits.
+ */
+export function bitrate(perSecond) {
+  const mbits = perSecond / 1_000_000;
+  return `${mbits.toFixed(mbits < 0.1 ? 2 : 1)} Mbit/s`;
+}
+
+/** @param {number} ms */
+export function duration(ms) {
+  return ms < 90_000 ? `${Math.round(ms / 1_000)} s` : `${Math.round(ms / 60_000)} min`;
 }
 
 function firefoxOnLoopback() {
