@@ -343,6 +343,12 @@ pub struct WorkerStats {
     pub key_frame_requests_sent: u64,
     /// Slots that began with the pictures since a key frame instead of another key frame.
     pub groups_sent: u64,
+    /// Changes of the layer that a slot is sent.
+    pub layer_switches: u64,
+    /// Pictures paused, for whatever reason.
+    pub pictures_paused: u64,
+    /// Packets sent to find out what a way carries: media once more, or padding.
+    pub probe_fillers_sent: u64,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// DTLS handshakes completed, by SRTP profile.
@@ -370,6 +376,9 @@ impl WorkerStats {
         self.nacks_sent += other.nacks_sent;
         self.key_frame_requests_sent += other.key_frame_requests_sent;
         self.groups_sent += other.groups_sent;
+        self.layer_switches += other.layer_switches;
+        self.pictures_paused += other.pictures_paused;
+        self.probe_fillers_sent += other.probe_fillers_sent;
         for (ours, theirs) in [
             (&mut self.dropped, &other.dropped),
             (&mut self.srtp_profiles, &other.srtp_profiles),

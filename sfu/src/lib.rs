@@ -1,7 +1,7 @@
 //! The media plane: RTP in, RTP out. It knows rooms, tracks and slots, but nothing of signaling.
 //!
 //! ```text
-//! socket ─ demux ─ peer: ICE │ DTLS │ SRTP open ─ publication ─ feed ─ slot ─ SRTP seal ─ socket
+//! socket ─ demux ─ peer: ICE │ DTLS │ SRTP open ─ publication ─ feed ─ slot ─ pacer ─ SRTP seal ─ socket
 //! ```
 //!
 //! How a packet travels, and where to read of it:
@@ -18,8 +18,13 @@
 //!    [`subscribe::layer`] picks the encoding, [`subscribe::rewrite`] renumbers,
 //!    [`subscribe::retransmit`] answers NACKs, and [`subscribe::protect`] makes FEC.
 //!    [`subscribe::policy`] decides what is used against loss.
-//! 5. [`peer::egress`] writes and seals the packet into [`worker::outbox`], whose runs leave in few
-//!    system calls.
+//! 5. [`peer::egress`] writes the packet, the pacer ([`peer::pacing`]) says when it may leave, and then it
+//!    is sealed into [`worker::outbox`], whose runs leave in few system calls.
+//!
+//! What the way to a client carries is found out by [`bandwidth`] from what the client tells of the
+//! packets that left, and divided among its slots by [`peer::allocate`], from the layers that
+//! [`publish::meter`] has measured and by the rules of [`subscribe::allocation`]. What nobody receives
+//! the publisher need not send ([`publish::thrift`]).
 //!
 //! [`control`] is the head that sees no packet: it puts peers on workers and, with [`room`], tracks
 //! into slots. [`Sfu`] is the handle to all of it. Everything but [`worker::run`], [`worker::udp`]

@@ -28,12 +28,18 @@ impl Worker {
                         self.wish_key_frame(now, track, encoding);
                     }
                 }
-                Consequence::Paused(mid, reason) => self.report(Report::SlotPaused {
-                    peer: id,
-                    mid,
-                    reason,
-                }),
-                Consequence::Wanted(track) => self.economise_on(now, track),
+                Consequence::Paused(mid, reason) => {
+                    self.stats.pictures_paused += u64::from(reason.is_some());
+                    self.report(Report::SlotPaused {
+                        peer: id,
+                        mid,
+                        reason,
+                    });
+                }
+                Consequence::Wanted(track) => {
+                    self.stats.layer_switches += 1;
+                    self.economise_on(now, track);
+                }
             }
         }
         self.consequences = consequences;
@@ -93,6 +99,7 @@ impl Worker {
                 slot.fill_probe(most, feed, &mut egress)
             });
             let filled = egress.filling.take().filter(|_| filled);
+            egress.stats.probe_fillers_sent += u64::from(filled.is_some());
             egress.pacing.handle_filler(size, filled.map(|f| f.sent));
         }
         let dropped = egress.pacing.take_dropped();

@@ -200,6 +200,30 @@ static METRICS: &[Metric] = &[
         |_, s| workers(s, |w| w.key_frame_requests_sent),
     ),
     counter(
+        "confab_groups_sent_total",
+        "worker",
+        "Slots that began with the pictures since a key frame instead of another key frame.",
+        |_, s| workers(s, |w| w.groups_sent),
+    ),
+    counter(
+        "confab_layer_switches_total",
+        "worker",
+        "Changes of the layer that a slot is sent.",
+        |_, s| workers(s, |w| w.layer_switches),
+    ),
+    counter(
+        "confab_pictures_paused_total",
+        "worker",
+        "Pictures paused, for whatever reason.",
+        |_, s| workers(s, |w| w.pictures_paused),
+    ),
+    counter(
+        "confab_probe_fillers_sent_total",
+        "worker",
+        "Packets sent to find out what a way carries: media once more, or padding.",
+        |_, s| workers(s, |w| w.probe_fillers_sent),
+    ),
+    counter(
         "confab_dropped_total",
         "reason",
         "Datagrams and packets dropped.",
