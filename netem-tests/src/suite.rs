@@ -11,7 +11,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
-use confab_bot::MadeUpVideo;
 
 use crate::lab::LinkBackend;
 use crate::real_time::{self, Programs, RunError, ServerKind, Setup};
@@ -19,12 +18,6 @@ use crate::recording::Recording;
 use crate::report::{self, Group, ReadError, Results, RunInfo, RunResult, progress};
 use crate::scenario::{self, Scenario, Tier};
 use crate::virtual_time;
-
-/// The picture that bots send: their encoder is a file.
-const BOT_VIDEO: MadeUpVideo = MadeUpVideo {
-    bitrate: 600_000,
-    frame_rate: 30,
-};
 
 /// Where this crate's sources are: the browser's page is read from there.
 const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
@@ -316,7 +309,6 @@ impl<'a> Bench<'a> {
             .arg(browser.join("make-speech.mjs"))
             .arg(&speech)
             .status();
-        let video = BOT_VIDEO.write(&media).map_err(of_file(&media))?;
         Ok(Bench {
             options,
             programs: Programs {
@@ -324,7 +316,6 @@ impl<'a> Bench<'a> {
                 browser,
                 bot: beside("confab-bot")?,
                 speech,
-                video,
             },
             reaper,
         })

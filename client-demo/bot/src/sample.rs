@@ -56,8 +56,13 @@ pub struct Sample {
     pub rtt_ms: Option<f64>,
     /// `availableOutgoingBitrate`, bits a second.
     pub available_outgoing: Option<f64>,
+    /// What the server believes that the client's downlink carries, bits a second, if it tells.
+    pub downlink_estimate: Option<f64>,
     /// The way in use: `udp`, `tcp`, `relay-udp`, `relay-tcp` or `relay-tls`.
     pub path: Option<String>,
+    /// Bytes that a flow beside the call has carried. Only a client that is such a flow says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow_bytes: Option<u64>,
     /// What it sends.
     pub sent: Sent,
     /// What it receives, of each participant.

@@ -46,6 +46,16 @@ export class ConfabClient {
     await this.#call.leave();
   }
 
+  async downlinkEstimate() {
+    try {
+      // An SDK or a server that knows nothing of it has none.
+      const quality = await /** @type {any} */ (this.#call).quality?.();
+      return quality?.estimate ?? null;
+    } catch {
+      return null;
+    }
+  }
+
   connections() {
     const connection = this.#call.peerConnection;
     return connection ? [connection] : [];

@@ -14,6 +14,8 @@ import { Statistics } from "./statistics.js";
 /** @import { Adapter, Audience, Line, Settings } from "./types.js" */
 
 const SAMPLE_INTERVAL_MS = 1_000;
+/** A sample is not held up for longer by what the server believes, milliseconds. */
+const ESTIMATE_PATIENCE_MS = 500;
 
 class Participant {
   #tell;
@@ -82,8 +84,10 @@ class Participant {
     this.#sampleTimer = setTimeout(async () => {
       this.#sampleAt(due + SAMPLE_INTERVAL_MS);
       const connections = this.#client?.connections() ?? [];
+      // Asked at the same time; the answer may take a round trip.
+      const estimate = this.#client?.downlinkEstimate?.() ?? null;
       const sample = await this.#statistics.read(now(), connections, this.#senders, (from) => this.#screen.takeDelays(from));
-      this.#tell({ type: "sample", ...sample });
+      this.#tell({ type: "sample", ...sample, downlink_estimate: await within(ESTIMATE_PATIENCE_MS, estimate) });
     }, due - now());
   }
 
@@ -107,6 +111,17 @@ async function capture({ publish, width, height, fps }) {
   }
   if (publish.includes("video")) tracks.push(openCamera({ width, height, fps }));
   return tracks;
+}
+
+/**
+ * What comes of a promise in this time, or nothing.
+ * @template Result
+ * @param {number} patienceMs
+ * @param {Promise<Result> | Result} promise
+ * @returns {Promise<Result | null>}
+ */
+function within(patienceMs, promise) {
+  return Promise.race([promise, new Promise((done) => setTimeout(() => done(null), patienceMs))]);
 }
 
 /** @param {unknown} error */

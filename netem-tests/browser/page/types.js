@@ -28,6 +28,7 @@
  * @property {() => Promise<void>} join Rejects when the server refuses or is not there.
  * @property {() => Promise<void>} leave
  * @property {() => RTCPeerConnection[]} connections Those in use: what carries the own tracks first.
+ * @property {() => Promise<number | null>} [downlinkEstimate] What the server believes that our downlink carries, bits a second.
  */
 
 /**
@@ -89,6 +90,7 @@
  * @property {number} at
  * @property {number | null} rtt_ms
  * @property {number | null} available_outgoing
+ * @property {number | null} [downlink_estimate]
  * @property {string | null} path
  * @property {Sent} sent
  * @property {Received[]} received

@@ -22,8 +22,10 @@ struct Interval {
     bytes: f64,
     video_bytes: f64,
     retransmitted_bytes: f64,
+    flow_bytes: Option<f64>,
     rtt_ms: Option<f64>,
     estimate: Option<f64>,
+    downlink_estimate: Option<f64>,
 }
 
 impl ClientFigures {
@@ -34,6 +36,7 @@ impl ClientFigures {
         let mut intervals = Vec::new();
         let mut from = log.joining().map_or(0.0, |at| call.seconds(at));
         let mut before = Sent::default();
+        let mut flowed = 0;
         for sample in log.samples() {
             let to = call.seconds(sample.at);
             if to <= from {
@@ -51,8 +54,10 @@ impl ClientFigures {
                 bytes: video_bytes + grown(before.audio_bytes, now.audio_bytes),
                 video_bytes,
                 retransmitted_bytes: grown(sent_again, sent_again_now),
+                flow_bytes: sample.flow_bytes.map(|bytes| grown(flowed, bytes)),
                 rtt_ms: sample.rtt_ms,
                 estimate: sample.available_outgoing,
+                downlink_estimate: sample.downlink_estimate,
             });
             if let Some(path) = &sample.path
                 && paths.last().is_none_or(|(_, last)| last != path)
@@ -61,6 +66,7 @@ impl ClientFigures {
             }
             from = to;
             before = now.clone();
+            flowed = sample.flow_bytes.unwrap_or_default();
         }
         let join_ms = log.joining().zip(log.joined());
         ClientFigures {
@@ -111,6 +117,8 @@ fn figures(intervals: &[&Interval]) -> Summary {
     };
     let seconds = sum(|i| i.to - i.from);
     let again = sum(|i| i.retransmitted_bytes);
+    let believed = intervals.iter().filter_map(|i| i.downlink_estimate);
+    let flow: Option<f64> = intervals.iter().map(|i| i.flow_bytes).sum();
     let once = sum(|i| i.video_bytes) - again;
     summary([
         (Figure::RoundTrip, gauge(|i| i.rtt_ms)),
@@ -119,6 +127,14 @@ fn figures(intervals: &[&Interval]) -> Summary {
             Figure::Estimate,
             gauge(|i| i.estimate).map(|bits| bits / 1e3),
         ),
+        (
+            Figure::DownlinkEstimate,
+            believed.reduce(f64::min).map(|bits| bits / 1e3),
+        ),
         (Figure::SentRepair, ratio(again, once, 100.0)),
+        (
+            Figure::Throughput,
+            flow.and_then(|bytes| ratio(bytes, seconds, 8e-3)),
+        ),
     ])
 }

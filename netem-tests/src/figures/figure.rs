@@ -115,10 +115,18 @@ figures! {
         "Share of the time in which the picture stood still (`totalFreezesDuration`). getStats counts a freeze when it ends; one that does not end, because the call or the connection ended first, counts from its last frame. A picture that never came is frozen throughout."
     Freezes "freezes" "freezes" Count Lower Picture 1.0
         "How often the picture stood still (`freezeCount`, and the one that did not end)."
+    LongestFreeze "longest_freeze" "longest freeze" Seconds Lower Picture 0.3
+        "How long the picture stood still at most. Freezes that getStats counted between two samples are taken for one."
     Height "height" "height" Lines Higher Picture 10.0
         "Height of the picture in lines, the median over the samples."
     ResolutionSwitches "resolution_switches" "size changes" PerMinute Lower Picture 1.0
         "How often the picture changed its size, a minute."
+    Switches "switches" "switches" Count Lower Picture 1.0
+        "How often the picture changed its height."
+    SwitchesUp "switches_up" "switches up" Count Lower Picture 1.0
+        "Of these, to a larger one."
+    SwitchesDown "switches_down" "switches down" Count Lower Picture 1.0
+        "Of these, to a smaller one."
     PictureDelay "picture_delay" "picture delay" Milliseconds Lower Picture 15.0
         "From capture to rendering, read from a time code in the picture; the median."
     PictureDelayP95 "picture_delay_p95" "picture delay, p95" Milliseconds Lower Picture 30.0
@@ -143,8 +151,12 @@ figures! {
         "Audio and video that the client sent, retransmissions included."
     Estimate "estimate" "uplink estimate" Kilobits Neither Client 50.0
         "What the client believes it may send (`availableOutgoingBitrate`), the median over the samples."
+    DownlinkEstimate "downlink_estimate" "downlink estimate" Kilobits Higher Client 50.0
+        "What the server believes that the client's downlink carries, the least of the samples."
     SentRepair "sent_repair" "repair sent" Percent Lower Client 1.0
         "Video that the client sent again, over what it sent once. FEC is not told apart by getStats."
+    Throughput "throughput" "throughput" Kilobits Higher Client 50.0
+        "What an iperf3 carried: payload of TCP."
     UplinkLoss "uplink_loss" "uplink loss" Percent Neither Client 0.5
         "Packets that did not get through the link upward: lost, dropped by a full queue, or cut."
     DownlinkLoss "downlink_loss" "downlink loss" Percent Neither Client 0.5
@@ -152,6 +164,10 @@ figures! {
     UplinkQueue "uplink_queue" "uplink queue" Milliseconds Lower Client 10.0
         "How long a packet would have waited before the bottleneck upward, the median over the samples."
     DownlinkQueue "downlink_queue" "downlink queue" Milliseconds Lower Client 10.0
+        "The same, downward."
+    UplinkQueueMax "uplink_queue_max" "longest uplink queue" Milliseconds Lower Client 20.0
+        "The longest that a packet had to wait before the bottleneck upward."
+    DownlinkQueueMax "downlink_queue_max" "longest downlink queue" Milliseconds Lower Client 20.0
         "The same, downward."
     UplinkBitrate "uplink_bitrate" "uplink" Kilobits Neither Client 50.0
         "What the link carried upward, IP headers counted."

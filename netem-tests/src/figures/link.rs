@@ -31,6 +31,8 @@ pub struct DirectionSample {
     pub delivered_bytes: u64,
     /// How long a packet sent now would wait before the bottleneck, milliseconds.
     pub queueing_delay_ms: f64,
+    /// The longest that one had to wait since the sample before, milliseconds.
+    pub longest_wait_ms: f64,
     /// The rate of the bottleneck, if there is one, bits a second.
     pub rate: Option<u64>,
 }
@@ -45,6 +47,7 @@ impl From<Reading> for DirectionSample {
             cut: counters.cut,
             delivered_bytes: counters.delivered_bytes,
             queueing_delay_ms: reading.queueing_delay.as_secs_f64() * 1e3,
+            longest_wait_ms: reading.longest_wait.as_secs_f64() * 1e3,
             rate: reading.rate,
         }
     }
@@ -68,6 +71,7 @@ struct Step {
     /// What it could have carried, bits.
     capacity: Option<f64>,
     queueing_delay_ms: f64,
+    longest_wait_ms: f64,
 }
 
 impl Step {
@@ -81,6 +85,7 @@ impl Step {
             bits: grown(before.delivered_bytes, now.delivered_bytes) * 8.0,
             capacity: now.rate.map(|rate| rate as f64 * seconds),
             queueing_delay_ms: now.queueing_delay_ms,
+            longest_wait_ms: now.longest_wait_ms,
         }
     }
 }
@@ -133,20 +138,25 @@ fn figures(intervals: &[&Interval]) -> Summary {
         let (carried, capacity) =
             limited.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let queue = steps.iter().map(|step| step.queueing_delay_ms).collect();
+        let waits = steps.iter().map(|step| step.longest_wait_ms);
         [
             ratio(sum(|step| step.dropped), sum(|step| step.sent), 100.0),
             median(queue),
+            waits.reduce(f64::max),
             ratio(sum(|step| step.bits), seconds, 1e-3),
             ratio(carried, capacity, 100.0),
         ]
     };
-    let [up_loss, up_queue, up_bitrate, up_use] = direction(|interval| &interval.up);
-    let [down_loss, down_queue, down_bitrate, down_use] = direction(|interval| &interval.down);
+    let [up_loss, up_queue, up_wait, up_bitrate, up_use] = direction(|interval| &interval.up);
+    let [down_loss, down_queue, down_wait, down_bitrate, down_use] =
+        direction(|interval| &interval.down);
     summary([
         (Figure::UplinkLoss, up_loss),
         (Figure::DownlinkLoss, down_loss),
         (Figure::UplinkQueue, up_queue),
         (Figure::DownlinkQueue, down_queue),
+        (Figure::UplinkQueueMax, up_wait),
+        (Figure::DownlinkQueueMax, down_wait),
         (Figure::UplinkBitrate, up_bitrate),
         (Figure::DownlinkBitrate, down_bitrate),
         (Figure::UplinkUse, up_use),

@@ -166,7 +166,12 @@ impl Stream {
                     .collect()
             };
             let heights: Vec<f64> = intervals.iter().filter_map(|i| i.height).collect();
-            let switches = heights.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            let changes = |is_one: fn(f64, f64) -> bool| {
+                let pairs = heights.windows(2).filter(|pair| is_one(pair[0], pair[1]));
+                pairs.count() as f64
+            };
+            let (ups, downs) = (changes(|a, b| b > a), changes(|a, b| b < a));
+            let longest = self.freezes.iter().map(|f| within(f).max(0.0));
             let repair = sum(|i| i.repair_bytes);
             let media = sum(|i| i.bytes) - repair;
             all.extend(summary([
@@ -180,9 +185,16 @@ impl Stream {
                 ),
                 (Figure::Freezes, Some(freezes)),
                 (
-                    Figure::ResolutionSwitches,
-                    ratio(switches as f64, seconds, 60.0),
+                    Figure::LongestFreeze,
+                    longest.reduce(f64::max).or(Some(0.0)),
                 ),
+                (
+                    Figure::ResolutionSwitches,
+                    ratio(ups + downs, seconds, 60.0),
+                ),
+                (Figure::Switches, Some(ups + downs)),
+                (Figure::SwitchesUp, Some(ups)),
+                (Figure::SwitchesDown, Some(downs)),
                 (Figure::Height, median(heights)),
                 (Figure::PictureDelay, median(delays())),
                 (Figure::PictureDelayP95, quantile(delays(), 0.95)),

@@ -163,6 +163,16 @@ fn a_freeze_counts_also_when_it_does_not_end() {
         let figures = watching(seconds).summary(None);
         assert_eq!(figures.get(&Figure::VideoFrozen), Some(&frozen), "{n}");
         assert_eq!(figures.get(&Figure::Freezes), Some(&freezes), "{n}");
+        // From the first picture to the last sample there are so many seconds.
+        let seconds = if frozen == 100.0 { 10.0 } else { 9.0 };
+        let longest = figures
+            .get(&Figure::LongestFreeze)
+            .copied()
+            .unwrap_or_default();
+        assert!(
+            (longest - frozen * seconds / 100.0).abs() < 0.01,
+            "{n}: {longest}"
+        );
     }
 }
 
@@ -226,6 +236,10 @@ fn sizes_delays_and_repair_are_what_they_say() {
     let expected = [
         (Figure::Height, 360.0),
         (Figure::ResolutionSwitches, 13.333),
+        (Figure::Switches, 2.0),
+        (Figure::SwitchesUp, 1.0),
+        (Figure::SwitchesDown, 1.0),
+        (Figure::LongestFreeze, 0.0),
         (Figure::VideoBitrate, 1000.0),
         (Figure::ReceivedRepair, 25.0),
         (Figure::KeyFrameRequests, 1.0),
@@ -260,6 +274,8 @@ fn a_client_is_judged_by_what_it_sent_and_over_what() {
     let sample = |t: u64, video_bytes: u64, path: &str| Sample {
         at: ms(t as f64),
         rtt_ms: Some(40.0 + t as f64),
+        downlink_estimate: Some(1e6 - 1e5 * t as f64),
+        flow_bytes: Some(125_000 * t),
         path: Some(path.into()),
         sent: Sent {
             audio_bytes: 5_000 * t,
@@ -283,6 +299,7 @@ fn a_client_is_judged_by_what_it_sent_and_over_what() {
         overflowed: 5 * t,
         delivered_bytes: 62_500 * t,
         queueing_delay_ms: 20.0,
+        longest_wait_ms: 50.0 * t as f64,
         rate: Some(1_000_000),
         ..DirectionSample::default()
     };
@@ -300,8 +317,11 @@ fn a_client_is_judged_by_what_it_sent_and_over_what() {
         (Figure::RoundTrip, Some(42.0)),
         (Figure::SentBitrate, Some(920.0)),
         (Figure::SentRepair, Some(10.0)),
+        (Figure::DownlinkEstimate, Some(700.0)),
+        (Figure::Throughput, Some(1000.0)),
         (Figure::UplinkLoss, Some(15.0)),
         (Figure::UplinkQueue, Some(20.0)),
+        (Figure::UplinkQueueMax, Some(150.0)),
         (Figure::UplinkBitrate, Some(500.0)),
         (Figure::UplinkUse, Some(50.0)),
         (Figure::DownlinkLoss, None),

@@ -83,7 +83,7 @@ pub enum LinkBackend {
 }
 
 /// A server or a client of a lab.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Node(usize);
 
 /// Who a client is and what network it has.
@@ -311,7 +311,7 @@ impl Lab {
         Ok(new)
     }
 
-    /// Uplink and downlink of a client at this moment. The kernel backend has no such counters.
+    /// Uplink and downlink of a client at this moment, and their longest waits since the last time. The kernel backend has no such counters.
     #[must_use]
     pub fn readings(&self, client: Node) -> Option<(Reading, Reading)> {
         if self.core.is_some() {

@@ -136,11 +136,11 @@ impl Switch {
     }
 
     /// Uplink and downlink of a port.
-    pub(super) fn readings(&self, now: Instant, port: usize) -> (Reading, Reading) {
-        let Some(links) = self.ports.get(port).and_then(|p| p.links.as_ref()) else {
+    pub(super) fn readings(&mut self, now: Instant, port: usize) -> (Reading, Reading) {
+        let Some(links) = self.ports.get_mut(port).and_then(|p| p.links.as_mut()) else {
             return Default::default();
         };
-        (links.up.reading(now), links.down.reading(now))
+        (links.up.take_reading(now), links.down.take_reading(now))
     }
 
     /// How many packets a port's firewall refused.

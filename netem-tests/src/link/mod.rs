@@ -67,6 +67,8 @@ pub struct Link<D> {
     order: u64,
     last_arrival: Option<Instant>,
     counters: Counters,
+    /// The longest that a datagram has had to wait since that was last asked.
+    longest_wait: Duration,
 }
 
 /// A link at one moment.
@@ -76,6 +78,8 @@ pub struct Reading {
     pub counters: Counters,
     /// How long a datagram sent now would wait for those before it.
     pub queueing_delay: Duration,
+    /// The longest that one had to wait since the reading before.
+    pub longest_wait: Duration,
     /// The rate of its bottleneck, bits a second, if it has one.
     pub rate: Option<u64>,
 }
@@ -154,6 +158,7 @@ impl<D: Carried> Link<D> {
             order: 0,
             last_arrival: None,
             counters: Counters::default(),
+            longest_wait: Duration::ZERO,
         }
     }
 
@@ -178,6 +183,7 @@ impl<D: Carried> Link<D> {
     pub fn send(&mut self, now: Instant, datagram: D) {
         self.advance(now);
         self.began.get_or_insert(now);
+        self.longest_wait = self.longest_wait.max(self.queueing_delay(now));
         let size = datagram.wire_size();
         self.counters.sent += 1;
         self.counters.sent_bytes += size as u64;
@@ -228,12 +234,12 @@ impl<D: Carried> Link<D> {
         self.counters
     }
 
-    /// How it stands.
-    #[must_use]
-    pub fn reading(&self, now: Instant) -> Reading {
+    /// How it stands, and the longest wait since this was asked last.
+    pub fn take_reading(&mut self, now: Instant) -> Reading {
         Reading {
             counters: self.counters,
             queueing_delay: self.queueing_delay(now),
+            longest_wait: std::mem::take(&mut self.longest_wait),
             rate: self.impairment.rate.map(|rate| rate.bits_per_second),
         }
     }

@@ -162,6 +162,9 @@ fn a_change_of_rate_is_obeyed_by_what_waits() {
     link.set(now, slow(80_000));
     // The one in the bottleneck at the old rate, the others at the new one.
     assert_eq!(link.queueing_delay(now), 120 * MS);
+    // The third one had to wait for the two before it; what waits longer now is for the next to tell.
+    assert_eq!(link.take_reading(now).longest_wait, 200 * MS);
+    assert_eq!(link.take_reading(now).longest_wait, Duration::ZERO);
     assert!(link.poll(now + 99 * MS).is_none());
     assert!(link.poll(now + 100 * MS).is_some());
     assert!(link.poll(now + 110 * MS).is_some());

@@ -1,13 +1,16 @@
-//! A participant's process: a browser or a bot, behind its link.
+//! A participant's process: a browser, a bot or an iperf3, behind its link.
 //!
 //! In: who it is and where it joins. Out: the lines it tells, each with the client it is from.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use confab_bot::MadeUpVideo;
 use confab_bot::sample::Line;
 
 use super::server::{Programs, ServerKind};
@@ -17,6 +20,12 @@ use crate::scenario::{self, Participant};
 
 /// How long a client may take to leave before it is ended.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The picture that bots send, unless a scenario says otherwise: their encoder is a file.
+const BOT_VIDEO: MadeUpVideo = MadeUpVideo {
+    bitrate: 600_000,
+    frame_rate: 30,
+};
 
 /// What a client told, or that it ended.
 #[derive(Debug)]
@@ -34,6 +43,8 @@ pub(super) struct Invitation<'a> {
     pub(super) url: &'a str,
     pub(super) room: &'a str,
     pub(super) token: Option<&'a str>,
+    /// Where an iperf3 waits for this one.
+    pub(super) flow_server: SocketAddrV4,
     /// How many others there are.
     pub(super) others: usize,
 }
@@ -63,19 +74,30 @@ impl Client {
             }
             scenario::Client::Bot => {
                 let mut command = lab.command(node, &programs.bot.to_string_lossy());
+                let video = bot_video(participant, &dir.join(&participant.name))?;
                 configure_bot(
                     &mut command,
                     participant,
                     invitation.others,
-                    &programs.video,
+                    video.as_deref(),
                 );
                 command
             }
+            scenario::Client::Iperf3 => {
+                let mut command = lab.command(node, "node");
+                command.arg(programs.browser.join("flow.mjs"));
+                command.args(["--direction", &participant.direction.to_string()]);
+                command
+            }
         };
-        command
-            .args(["--url", invitation.url])
-            .args(["--room", invitation.room])
-            .args(["--name", &participant.name]);
+        if participant.client == scenario::Client::Iperf3 {
+            command.args(["--server", &invitation.flow_server.to_string()]);
+        } else {
+            command
+                .args(["--url", invitation.url])
+                .args(["--room", invitation.room])
+                .args(["--name", &participant.name]);
+        }
         if let Some(token) = invitation.token {
             command.args(["--token", token]);
         }
@@ -153,16 +175,41 @@ fn configure_browser(
         publish.push("video");
         command.args(["--size", &format!("{}x{}", size.width, size.height)]);
     }
+    if participant.simulcast {
+        command.arg("--simulcast");
+    }
     command.args(["--publish", &publish.join(",")]);
 }
 
-fn configure_bot(command: &mut Command, participant: &Participant, others: usize, video: &Path) {
+/// Makes the picture that a bot sends, if it sends one, in a directory of its own.
+fn bot_video(participant: &Participant, dir: &Path) -> Result<Option<PathBuf>, RunError> {
+    if participant.video.is_none() {
+        return Ok(None);
+    }
+    let bitrate = participant.video_bitrate.map(u32::try_from);
+    let video = MadeUpVideo {
+        bitrate: bitrate.map_or(BOT_VIDEO.bitrate, |bitrate| bitrate.unwrap_or(u32::MAX)),
+        ..BOT_VIDEO
+    };
+    let written = fs::create_dir_all(dir).and_then(|()| video.write(dir));
+    written.map(Some).map_err(|error| RunError::Write {
+        path: dir.to_owned(),
+        error,
+    })
+}
+
+fn configure_bot(
+    command: &mut Command,
+    participant: &Participant,
+    others: usize,
+    video: Option<&Path>,
+) {
     let others = others.to_string();
     command
         .args(["--lines", "--bind", "0.0.0.0:0", "--reference", "speech"])
         .args(["--subscribe-audio", &others, "--subscribe-video", &others])
         .args(["--audio", if participant.audio { "speech" } else { "none" }]);
-    if participant.video.is_some() {
+    if let Some(video) = video {
         command.arg("--video").arg(video);
     }
 }

@@ -7,8 +7,10 @@ mod client;
 mod program;
 mod server;
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +18,7 @@ use confab_bot::sample::Line;
 
 use crate::lab::{ClientSpec, Lab, LabError, LinkBackend, Node};
 use crate::recording::Recording;
-use crate::scenario::{Action, Change, Scenario};
+use crate::scenario::{self, Action, Change, Scenario};
 use client::{Client, Invitation, Told};
 pub use server::{Programs, Server, ServerKind};
 
@@ -25,6 +27,9 @@ const READY_PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often links are looked at.
 const LINK_SAMPLES_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the first participant's iperf3 server would be; iperf3's own default.
+const FLOW_PORT: u16 = 5201;
 
 /// The room of a run; each has a server of its own.
 const ROOM: &str = "netem";
@@ -117,6 +122,8 @@ struct Bench {
     told: mpsc::Receiver<Told>,
     recording: Recording,
     server: Server,
+    /// What the flows come from or go to. The lab ends them.
+    flows: Vec<Child>,
     /// Last, so that it is dropped last: it ends whatever is left.
     lab: Lab,
 }
@@ -140,26 +147,40 @@ impl Bench {
             told,
             recording: Recording::new(scenario, 0.0),
             server,
+            flows: Vec::new(),
             lab,
         };
         for (index, participant) in scenario.participants.iter().enumerate() {
             // Far apart, so that one client more moves nobody else's luck.
             let seeds = seed.wrapping_mul(0x1_0000).wrapping_add(2 * index as u64);
-            let node = bench.lab.add_client(ClientSpec {
-                name: participant.name.clone(),
-                nat: participant.nat,
-                up: participant.uplink.clone(),
-                down: participant.downlink.clone(),
-                seed_up: seeds,
-                seed_down: seeds.wrapping_add(1),
-            })?;
-            bench.lab.set_firewall(node, participant.firewall)?;
+            let mut housemates = scenario.participants.iter().zip(&bench.nodes);
+            let home =
+                housemates.find(|(other, _)| Some(&other.name) == participant.behind.as_ref());
+            let node = match home {
+                Some((_, node)) => *node,
+                None => bench.lab.add_client(ClientSpec {
+                    name: participant.name.clone(),
+                    nat: participant.nat,
+                    up: participant.uplink.clone(),
+                    down: participant.downlink.clone(),
+                    seed_up: seeds,
+                    seed_down: seeds.wrapping_add(1),
+                })?,
+            };
+            if participant.behind.is_none() {
+                bench.lab.set_firewall(node, participant.firewall)?;
+            }
+            let flow_server = SocketAddrV4::new(bench.server.address(), FLOW_PORT + index as u16);
+            if participant.client == scenario::Client::Iperf3 {
+                bench.serve_flow(server_node, flow_server, &setup.dir)?;
+            }
             let token = bench.server.token(ROOM, &participant.name)?;
             let invitation = Invitation {
                 server: setup.server,
                 url: &bench.server.url(),
                 room: ROOM,
                 token: token.as_deref(),
+                flow_server,
                 others: scenario.participants.len() - 1,
             };
             bench.clients.push(Client::start(
@@ -173,6 +194,18 @@ impl Bench {
             bench.nodes.push(node);
         }
         Ok(bench)
+    }
+
+    /// Starts what a flow comes from or goes to, beside the server.
+    fn serve_flow(&mut self, node: Node, at: SocketAddrV4, dir: &Path) -> Result<(), RunError> {
+        let mut command = self.lab.command(node, "iperf3");
+        command
+            .args(["--server", "--bind", &at.ip().to_string()])
+            .args(["--port", &at.port().to_string()]);
+        let log = dir.join(format!("iperf3-{}.log", at.port()));
+        let (child, _) = program::start(command, &log)?;
+        self.flows.push(child);
+        Ok(())
     }
 
     fn wait_until_ready(&mut self, scenario: &Scenario) -> Result<(), RunError> {
@@ -260,8 +293,15 @@ impl Bench {
     }
 
     fn sample_links(&mut self, at: Duration) {
+        // Once for each network: what is asked for counts from the last time it was.
+        let mut readings = BTreeMap::new();
+        for node in &self.nodes {
+            readings
+                .entry(*node)
+                .or_insert_with(|| self.lab.readings(*node));
+        }
         for (index, node) in self.nodes.iter().enumerate() {
-            if let Some((up, down)) = self.lab.readings(*node) {
+            if let Some((up, down)) = readings.get(node).copied().flatten() {
                 self.recording.sample_link(index, at, up, down);
             }
         }

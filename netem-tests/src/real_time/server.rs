@@ -66,14 +66,12 @@ impl FromStr for ServerKind {
 pub struct Programs {
     /// Our server.
     pub confab: PathBuf,
-    /// The directory of the browser participant and of what starts Janus.
+    /// The directory of the browser participant and of what starts Janus and iperf3.
     pub browser: PathBuf,
     /// The headless participant.
     pub bot: PathBuf,
     /// What browsers say, a WAV file; they make their own if it is not there.
     pub speech: PathBuf,
-    /// What bots show, an IVF file.
-    pub video: PathBuf,
 }
 
 /// A server that accepts calls. The lab ends its process.
@@ -130,6 +128,12 @@ impl Server {
             confab: programs.confab.clone(),
             child,
         })
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
     }
 
     /// Where clients join.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{CallTime, ClientFigures, ClientLog, Figure, Sends, Series, Stream, Summary};
 use crate::lab::{Firewall, Nat};
 use crate::scenario::{
-    Expectation, Limit, Mark, Parameter, Participant, Scenario, Tier, describe, full_name,
+    Client, Expectation, Limit, Mark, Parameter, Participant, Scenario, Tier, describe, full_name,
 };
 
 /// The version of the structure.
@@ -87,7 +87,7 @@ pub struct RunResult {
 pub struct ParticipantResult {
     /// Its name.
     pub name: String,
-    /// `browser` or `bot`.
+    /// `browser`, `bot` or `iperf3`.
     pub client: String,
     /// Its network at the beginning, in words.
     pub network: Network,
@@ -280,7 +280,10 @@ fn streams<'a>(
     call: CallTime,
 ) -> Vec<(Pair<'a>, Stream)> {
     let mut streams = Vec::new();
-    for receiver in logs {
+    for (receiver, watcher) in logs.iter().zip(&scenario.participants) {
+        if watcher.client == Client::Iperf3 {
+            continue;
+        }
         for (sender, participant) in logs.iter().zip(&scenario.participants) {
             let sends = Sends {
                 audio: participant.audio,
@@ -339,12 +342,16 @@ fn judge(
 fn participant_result(participant: &Participant, client: &ClientFigures) -> ParticipantResult {
     let nat = Some(participant.nat).filter(|nat| *nat != Nat::None);
     let firewall = Some(participant.firewall).filter(|firewall| *firewall != Firewall::None);
+    let link = |link| match &participant.behind {
+        Some(home) => format!("that of {home}"),
+        None => describe::link(link),
+    };
     ParticipantResult {
         name: participant.name.clone(),
         client: participant.client.to_string(),
         network: Network {
-            uplink: describe::link(&participant.uplink),
-            downlink: describe::link(&participant.downlink),
+            uplink: link(&participant.uplink),
+            downlink: link(&participant.downlink),
             nat: nat.map(|nat| nat.to_string()),
             firewall: firewall.map(|firewall| firewall.to_string()),
         },

@@ -230,10 +230,11 @@ fn crate_dir() -> PathBuf {
 #[test]
 fn the_suites_are_in_order() {
     let expected = [
+        ("bandwidth", 22),
         ("capacity", 5),
         ("loss", 108),
         ("mobility", 3),
-        ("quick", 5),
+        ("quick", 6),
         ("repair", 6),
         ("room", 1),
         ("wifi", 10),

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub use expect::{Comparison, Expectation, Limit};
 pub use matrix::Parameter;
-pub use participant::{Client, Participant, Size, Tier};
+pub use participant::{Client, Direction, Participant, Size, Tier};
 pub use problem::{Errors, Problem};
 pub use timeline::{Action, Change, Mark};
 
@@ -148,6 +148,7 @@ fn read(
     if duration.is_some_and(|duration| duration.is_zero()) {
         problems.add(duration_line, "duration", "a call takes some time");
     }
+    let tier_line = fields.line_of("tier");
     let tier = fields.parse("tier", problems, Tier::parse);
     let workers = read_server(&mut fields, problems);
     // Where it is wrong, what else is in the file is still judged, and never for being too late.
@@ -168,6 +169,20 @@ fn read(
         .into_iter()
         .filter_map(|event| Event::read(event, beside, within, &names, problems))
         .collect();
+    if let Some(flow) = participants.iter().find(|p| p.client == Client::Iperf3)
+        && tier == Some(Tier::Virtual)
+    {
+        let what = format!("{} is TCP, which there is in real time only", flow.name);
+        problems.add(tier_line, "tier", what);
+    }
+    for guest in &participants {
+        let mut others = participants.iter();
+        let home = others.find(|other| Some(&other.name) == guest.behind.as_ref());
+        if home.is_some_and(|home| home.joins > guest.joins) {
+            let what = format!("{} joins before the one it lives with", guest.name);
+            problems.add(0, "participant.behind", what);
+        }
+    }
     let (changes, marks) = timeline::resolve(events, &participants, problems);
     let mut expectations = Vec::new();
     for entry in fields.tables("expect", reference::EXPECT, problems) {

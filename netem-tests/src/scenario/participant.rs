@@ -5,13 +5,13 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::link_change::LinkChange;
+use super::link_change::{LinkChange, parse_flag};
 use super::node::{Fields, unknown};
 use super::problem::Problems;
 use super::reference::LINK;
 use crate::lab::{Firewall, Nat};
 use crate::link::Impairment;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_rate};
 
 /// More clients than this in one entry are a typing error.
 const MAX_COUNT: u32 = 1000;
@@ -30,6 +30,14 @@ pub struct Participant {
     pub audio: bool,
     /// The size of the picture that it sends, if it sends one.
     pub video: Option<Size>,
+    /// Whether it sends that in three sizes.
+    pub simulcast: bool,
+    /// What its picture takes, bits a second, if it matters. Of browsers, only simulated ones obey.
+    pub video_bitrate: Option<u64>,
+    /// Whom it lives with: it has no network of its own, but shares this one's.
+    pub behind: Option<String>,
+    /// Of iperf3: the way it fills.
+    pub direction: Direction,
     /// When it joins, from the beginning of the call.
     pub joins: Duration,
     /// The address translation it is behind.
@@ -67,6 +75,18 @@ pub enum Client {
     Browser,
     /// confab-bot.
     Bot,
+    /// A download or upload over TCP Cubic by iperf3. It is not in the call, only on its links.
+    Iperf3,
+}
+
+/// One of the two ways of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Direction {
+    /// From the client.
+    Up,
+    /// To the client.
+    #[default]
+    Down,
 }
 
 /// Where a scenario is run.
@@ -83,6 +103,16 @@ impl fmt::Display for Client {
         f.write_str(match self {
             Client::Browser => "browser",
             Client::Bot => "bot",
+            Client::Iperf3 => "iperf3",
+        })
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Up => "up",
+            Direction::Down => "down",
         })
     }
 }
@@ -120,7 +150,11 @@ pub(super) trait Word: Copy + fmt::Display + 'static {
 }
 
 impl Word for Client {
-    const ALL: &'static [Self] = &[Client::Browser, Client::Bot];
+    const ALL: &'static [Self] = &[Client::Browser, Client::Bot, Client::Iperf3];
+}
+
+impl Word for Direction {
+    const ALL: &'static [Self] = &[Direction::Up, Direction::Down];
 }
 
 impl Word for Tier {
@@ -145,6 +179,8 @@ impl Word for Firewall {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     entries: Vec<(String, Vec<String>)>,
+    /// Those who share another's network.
+    behind: Vec<String>,
 }
 
 impl Names {
@@ -160,6 +196,18 @@ impl Names {
         let entries = self.entries.iter().map(|(entry, _)| entry.as_str());
         let what = unknown(name, entries.chain(clients().map(String::as_str)));
         Err(format!("in the call, {what}"))
+    }
+
+    /// Whether a client shares another's network.
+    pub(super) fn is_behind(&self, client: &str) -> bool {
+        self.behind.iter().any(|name| name == client)
+    }
+
+    /// Everyone who has a network.
+    pub(super) fn networks(&self) -> Vec<String> {
+        let mut all = self.everyone();
+        all.retain(|name| !self.is_behind(name));
+        all
     }
 
     pub(super) fn everyone(&self) -> Vec<String> {
@@ -180,6 +228,25 @@ pub(super) fn read(
     let name = fields.need("name", problems, parse_name);
     let client = fields.need("client", problems, Client::parse);
     let (audio, video) = read_publish(&mut fields, problems);
+    let (audio, video) = match client {
+        Some(Client::Iperf3) => (false, None),
+        _ => (audio, video),
+    };
+    let simulcast_line = fields.line_of("simulcast");
+    let simulcast = fields.parse("simulcast", problems, parse_flag);
+    let simulcast = simulcast.unwrap_or(false);
+    if simulcast && client != Some(Client::Browser) {
+        let what = "only browsers can: bots send what is in a file";
+        problems.add(simulcast_line, fields.key("simulcast"), what);
+    }
+    let video_bitrate = fields.parse("video_bitrate", problems, parse_rate);
+    let direction_line = fields.line_of("direction");
+    let direction = fields.parse("direction", problems, Direction::parse);
+    if direction.is_some() && client != Some(Client::Iperf3) {
+        let what = "only iperf3 has one: the others are in a call";
+        problems.add(direction_line, fields.key("direction"), what);
+    }
+    let behind = read_behind(&mut fields, names, problems);
     let joins_line = fields.line_of("joins");
     let joins = fields.parse("joins", problems, parse_duration);
     let joins = joins.unwrap_or_default();
@@ -192,8 +259,9 @@ pub(super) fn read(
         let count = text.parse().ok().filter(|n| (1..=MAX_COUNT).contains(n));
         count.ok_or_else(|| format!("\"{text}\" is not a number from 1 to {MAX_COUNT}"))
     });
-    if count.is_some() && client == Some(Client::Browser) {
-        let what = "only bots come in numbers: write each browser down, or use client = \"bot\"";
+    if count.is_some() && client.is_some_and(|client| client != Client::Bot) {
+        let what =
+            "only bots come in numbers: write each of the others down, or use client = \"bot\"";
         problems.add(count_line, fields.key("count"), what);
     }
     let nat = fields.parse("nat", problems, Nat::parse);
@@ -221,6 +289,9 @@ pub(super) fn read(
         problems.add(name_line, "participant.name", what);
     }
     names.entries.push((name, clients.clone()));
+    if behind.is_some() {
+        names.behind.extend(clients.iter().cloned());
+    }
     // Its name is known all the same, so that nothing else is blamed for using it.
     let Some(client) = client else {
         return Vec::new();
@@ -232,6 +303,10 @@ pub(super) fn read(
             client,
             audio,
             video,
+            simulcast,
+            video_bitrate,
+            behind: behind.clone(),
+            direction: direction.unwrap_or_default(),
             joins,
             nat: nat.unwrap_or(Nat::None),
             firewall: firewall.unwrap_or(Firewall::None),
@@ -239,6 +314,24 @@ pub(super) fn read(
             downlink: downlink.clone(),
         })
         .collect()
+}
+
+/// Whom it lives with: someone who is written before it and has a network.
+fn read_behind(fields: &mut Fields, names: &Names, problems: &mut Problems) -> Option<String> {
+    const OWN: [&str; 5] = ["link", "uplink", "downlink", "nat", "firewall"];
+    let line = fields.line_of("behind");
+    let own = OWN.into_iter().find(|key| fields.has(key));
+    let behind = fields.parse("behind", problems, |text| {
+        match names.clients(text)?.as_slice() {
+            [one] if !names.is_behind(one) => Ok(one.clone()),
+            _ => Err(format!("\"{text}\" has no network of its own to share")),
+        }
+    });
+    if let (Some(own), Some(behind)) = (own, &behind) {
+        let what = format!("its network is that of {behind}: take {own} away, or write it there");
+        problems.add(line, fields.key("behind"), what);
+    }
+    behind
 }
 
 /// `link`, `uplink` and `downlink` of a table: what they say together, upward first.

@@ -56,7 +56,11 @@ pub const PARTICIPANT: &[Key] = &[
         "`\"alice\"`",
         "Small letters, digits and `-`, a letter first.",
     ),
-    key("client", "`\"browser\"`, `\"bot\"`", "What is in the call."),
+    key(
+        "client",
+        "`\"browser\"`, `\"bot\"`, `\"iperf3\"`",
+        "What is in the call, or beside it: iperf3 is a flow of TCP Cubic, in real time only.",
+    ),
     key(
         "publish",
         "`[\"audio\", \"video\"]`",
@@ -68,6 +72,16 @@ pub const PARTICIPANT: &[Key] = &[
         "The size of its picture. Default: 640x360.",
     ),
     key(
+        "simulcast",
+        "`true`",
+        "Of browsers: sends its picture in three sizes. Default: in one.",
+    ),
+    key(
+        "video_bitrate",
+        "`\"600 kbit/s\"`",
+        "What its picture takes, of bots and, in one size, of simulated browsers. Default: 600 kbit/s; of the latter, for 640x360.",
+    ),
+    key(
         "joins",
         "`\"5s\"`",
         "When it joins. Default: at the beginning.",
@@ -76,6 +90,16 @@ pub const PARTICIPANT: &[Key] = &[
         "count",
         "`10`",
         "So many of them, bots only: `alice-1` to `alice-10`, each behind a link of its own.",
+    ),
+    key(
+        "behind",
+        "`\"bob\"`",
+        "Lives with bob, who is written before it: has his links, NAT and firewall, and none of its own.",
+    ),
+    key(
+        "direction",
+        "`\"down\"`, `\"up\"`",
+        "Of iperf3: the way it fills. Default: down.",
     ),
     key(
         "nat",

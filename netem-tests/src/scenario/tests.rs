@@ -46,7 +46,7 @@ fn every_key_of_the_reference_is_understood() {
 title = "All"
 about = "Everything at once."
 duration = "60s"
-tier = "virtual"
+tier = "real"
 server = { workers = 2 }
 [matrix]
 loss = ["10%", "burst 10% mean 4"]
@@ -55,6 +55,7 @@ name = "phone"
 client = "bot"
 publish = ["audio"]
 video = "1280x720"
+video_bitrate = "1 Mbit/s"
 joins = "1s"
 count = 2
 nat = "symmetric"
@@ -62,6 +63,17 @@ firewall = "no-udp"
 link = { delay = "50ms", loss = "{loss}", loss_direction = "up" }
 uplink = { jitter = "10ms", reorder = true, stall = { every = "100ms", length = "30ms" }, duplicate = "1%", corrupt = "0.1%" }
 downlink = { rate = "5 Mbit/s", queue = "64 kB", loss = { p = "2%", r = "25%", good = "1%", bad = "90%" } }
+[[participant]]
+name = "home"
+client = "browser"
+simulcast = true
+uplink = { stall = { every = "100ms", length = "30ms" } }
+downlink = { rate = "5 Mbit/s", queue = "64 kB" }
+[[participant]]
+name = "download"
+client = "iperf3"
+direction = "down"
+behind = "home"
 [[at]]
 time = "10s"
 until = "40s"

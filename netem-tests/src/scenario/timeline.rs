@@ -103,10 +103,16 @@ impl Event {
         let participants = fields.need("participant", problems, |text| {
             if text == "*" {
                 "everyone".clone_into(&mut who);
-                return Ok(names.everyone());
+                return Ok(names.networks());
             }
             text.clone_into(&mut who);
-            names.clients(text)
+            let clients = names.clients(text)?;
+            match clients.iter().find(|client| names.is_behind(client)) {
+                Some(guest) => Err(format!(
+                    "{guest} has no network of its own: name who has it"
+                )),
+                None => Ok(clients),
+            }
         });
         let (mut uplink, mut downlink) = read_links(&mut fields, beside, problems);
         let cut = fields.parse("cut", problems, parse_flag).unwrap_or(false);

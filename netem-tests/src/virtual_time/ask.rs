@@ -1,7 +1,7 @@
 //! What people ask of the server, and what it answers.
 
 use confab_sfu::api::{
-    CommandError, Content, Offer, OfferError, PeerStats, Publish, SlotChoice, Stats,
+    CommandError, Content, Offer, OfferError, PeerStats, Publish, SlotChoice, SlotView, Stats,
 };
 use confab_sfu::control::{Reply, Request};
 use confab_sfu::types::{Mid, TrackId};
@@ -47,7 +47,10 @@ impl Call {
         match self.request(Request::Publish(self.peer(person), mid, content)) {
             Reply::Publish(result) => {
                 let info = result?;
-                self.people[person.0].tracks.push(info);
+                let participant = &mut self.people[person.0];
+                participant.tracks.push(info);
+                // Nothing has been said of this track yet.
+                participant.send_wanted(info.track, &[true; 3]);
                 Ok(info.track)
             }
             other => panic!("{other:?} to publish"),
@@ -97,6 +100,14 @@ impl Call {
             }
             other => panic!("{other:?} to subscribe"),
         }
+    }
+
+    /// Somebody shows a slot in a place of this size, or not.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn view(&mut self, person: Person, mid: Mid, view: SlotView) -> Result<(), CommandError> {
+        self.done(Request::View(self.peer(person), vec![(mid, view)]))
     }
 
     /// Somebody leaves and says so.

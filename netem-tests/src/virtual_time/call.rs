@@ -26,7 +26,7 @@ use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-use crate::link::{Impairment, Link};
+use crate::link::{Impairment, Link, Reading};
 use crate::virtual_time::client::{Client, Setup};
 use crate::virtual_time::plane::{Datagram, Plane};
 
@@ -52,6 +52,8 @@ pub struct Person(pub(super) usize);
 pub(super) struct Participant {
     pub(super) client: Client,
     pub(super) room: RoomId,
+    /// Whose links it uses: its own, or those of a housemate.
+    network: usize,
     up: Link<Datagram>,
     down: Link<Datagram>,
     pub(super) tracks: Vec<TrackInfo>,
@@ -60,6 +62,18 @@ pub(super) struct Participant {
     gone: Option<(Instant, GoneReason)>,
     last_sent_to: Option<Instant>,
     fault: Option<(Instant, String)>,
+}
+
+impl Participant {
+    /// Sends of a track what somebody receives, as the web SDK does.
+    pub(super) fn send_wanted(&mut self, track: TrackId, wanted: &[bool]) {
+        let mid = self.tracks.iter().find(|t| t.track == track).map(|t| t.mid);
+        let sources = self.client.sources.iter_mut();
+        for source in sources.filter(|source| Some(source.mid) == mid) {
+            let encodings = source.encodings.iter_mut().zip(wanted);
+            encodings.for_each(|(encoding, wanted)| encoding.set_wanted(*wanted));
+        }
+    }
 }
 
 fn change_link(link: &mut Link<Datagram>, now: Instant, change: impl FnOnce(&mut Impairment)) {
@@ -151,8 +165,15 @@ impl Call {
     /// The links of a person to the server and from it.
     #[must_use]
     pub fn links(&self, person: Person) -> (&Link<Datagram>, &Link<Datagram>) {
-        let participant = &self.people[person.0];
-        (&participant.up, &participant.down)
+        let network = &self.people[self.people[person.0].network];
+        (&network.up, &network.down)
+    }
+
+    /// How those links stand. The longest wait is that since this was asked last.
+    pub fn readings(&mut self, person: Person) -> (Reading, Reading) {
+        let (now, network) = (self.now, self.people[person.0].network);
+        let network = &mut self.people[network];
+        (network.up.take_reading(now), network.down.take_reading(now))
     }
 
     /// Somebody joins room 1 and publishes what they have.
@@ -182,6 +203,7 @@ impl Call {
         self.people.push(Participant {
             client,
             room,
+            network: person.0,
             up: Link::new(self.rng.next_u64(), delayed.clone()),
             down: Link::new(self.rng.next_u64(), delayed),
             tracks: Vec::new(),
@@ -194,6 +216,11 @@ impl Call {
         let offered = self.offer(person, publish);
         assert!(offered.is_ok(), "{name}: {offered:?}");
         person
+    }
+
+    /// Somebody uses another's links from now on, as two in one household do.
+    pub fn move_in(&mut self, person: Person, with: Person) {
+        self.people[person.0].network = self.people[with.0].network;
     }
 
     /// Somebody's device is gone from one moment to the next.
@@ -397,11 +424,12 @@ impl Call {
             };
             let participant = &mut self.people[index];
             participant.last_sent_to = Some(self.now);
-            participant.down.send(self.now, datagram);
+            let network = participant.network;
+            self.people[network].down.send(self.now, datagram);
         }
         for index in 0..self.people.len() {
             while let Some(bytes) = self.people[index].client.poll_datagram() {
-                let participant = &mut self.people[index];
+                let participant = &self.people[index];
                 let client = &participant.client;
                 let (Some(to), true) = (client.server(), participant.is_there) else {
                     continue;
@@ -410,7 +438,8 @@ impl Call {
                     overheard.push(bytes.clone());
                 }
                 let datagram = Datagram::new(client.address, to, bytes);
-                participant.up.send(self.now, datagram);
+                let network = participant.network;
+                self.people[network].up.send(self.now, datagram);
             }
         }
     }
@@ -431,10 +460,11 @@ impl Call {
             return;
         };
         match event {
-            Event::PeerConnected { .. }
-            | Event::LayersWanted { .. }
-            | Event::SlotPaused { .. }
-            | Event::Speakers { .. } => {}
+            // It is at its client at once: signaling takes no time here.
+            Event::LayersWanted {
+                track, encodings, ..
+            } => participant.send_wanted(track, &encodings),
+            Event::PeerConnected { .. } | Event::SlotPaused { .. } | Event::Speakers { .. } => {}
             Event::PeerGone { reason, .. } => participant.gone = Some((now, reason)),
             Event::TrackUnpublished { track, .. } => {
                 participant.tracks.retain(|t| t.track != track);

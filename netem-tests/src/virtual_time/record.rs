@@ -67,11 +67,11 @@ impl Recorder {
     pub fn sample(&mut self, call: &mut Call, name: impl Fn(u32) -> String) {
         let (epoch, elapsed) = (call.now() - call.elapsed(), call.elapsed());
         let at = line_time(elapsed);
-        let (up, down) = call.links(self.person);
+        let (up, down) = call.readings(self.person);
         self.log.link.push(LinkSample {
             at,
-            up: up.reading(call.now()).into(),
-            down: down.reading(call.now()).into(),
+            up: up.into(),
+            down: down.into(),
         });
         if self.has_failed {
             return;
@@ -91,12 +91,15 @@ impl Recorder {
             self.log.lines.push(Line::Failed { at, why });
             return;
         }
+        let quality = call.peer_stats(self.person).map(|stats| stats.quality);
         let client = &mut call[self.person];
         let received = received(client, &name);
         self.log.lines.push(Line::Sample(Sample {
             at,
             rtt_ms: client.ice_round_trip().map(|rtt| rtt.as_secs_f64() * 1e3),
             available_outgoing: None,
+            downlink_estimate: quality.map(|quality| quality.estimate.as_bps() as f64),
+            flow_bytes: None,
             path: self.is_connected.then(|| "udp".to_owned()),
             sent: sent(client),
             received,

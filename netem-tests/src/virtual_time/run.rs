@@ -12,18 +12,21 @@ use std::thread;
 use std::time::Duration;
 
 use super::call::{Call, Person};
-use super::client::{Setup, publish};
+use super::client::{SDK_FRAME_LENS, Setup, publish};
 use super::record::{Recorder, line_time};
 use crate::lab::Firewall;
 use crate::link::Impairment;
 use crate::recording::Recording;
-use crate::scenario::{Action, Change, Participant, Scenario, Size};
+use crate::scenario::{Action, Change, Client, Participant, Scenario, Size};
 
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of an inter frame for each pixel: 600 kbit/s at 30 frames a second for 640 by 360.
 const BYTES_PER_PIXEL: f64 = 2500.0 / (640.0 * 360.0);
+
+/// Of a simulated camera.
+const FRAMES_PER_SECOND: f64 = 30.0;
 
 /// Bytes of the smallest inter frame: it still says where it comes from.
 const MIN_FRAME_LEN: u32 = 100;
@@ -165,9 +168,18 @@ impl Run<'_> {
 
     fn join(&mut self, index: usize) {
         let participant = &self.scenario.participants[index];
+        // There is no TCP: such a participant never joins, and the run says so.
+        if participant.client == Client::Iperf3 {
+            return;
+        }
         let setup = setup(self.scenario, participant);
         let person = self.call.join(&participant.name, setup);
-        self.networks[index].apply(&mut self.call, person);
+        let mut others = self.recorders.iter().flatten().map(Recorder::person);
+        let home = participant.behind.as_ref();
+        match home.and_then(|home| others.find(|other| self.call[*other].name == *home)) {
+            Some(home) => self.call.move_in(person, home),
+            None => self.networks[index].apply(&mut self.call, person),
+        }
         self.recorders[index] = Some(Recorder::new(&self.call, person));
     }
 
@@ -225,12 +237,25 @@ fn setup(scenario: &Scenario, participant: &Participant) -> Setup {
         setup = setup.audio();
     }
     if let Some(size) = participant.video {
-        setup = setup.video().frame_len(frame_len(size));
+        let [width, height] = [size.width, size.height].map(|side| side as u16);
+        setup = setup.video().size(width, height);
+        setup = match participant.simulcast {
+            // As Chromium does, whatever the size.
+            true => setup
+                .simulcast()
+                .simulcast_frame_lens(SDK_FRAME_LENS)
+                .temporal_layers(),
+            false => setup.frame_len(frame_len(size, participant.video_bitrate)),
+        };
     }
     setup
 }
 
-fn frame_len(size: Size) -> u32 {
+fn frame_len(size: Size, bitrate: Option<u64>) -> u32 {
     let pixels = f64::from(size.width) * f64::from(size.height);
-    ((pixels * BYTES_PER_PIXEL) as u32).max(MIN_FRAME_LEN)
+    let len = match bitrate {
+        Some(bitrate) => bitrate as f64 / 8.0 / FRAMES_PER_SECOND,
+        None => pixels * BYTES_PER_PIXEL,
+    };
+    (len as u32).max(MIN_FRAME_LEN)
 }

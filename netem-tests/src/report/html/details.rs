@@ -16,7 +16,7 @@ const MAX_STREAMS: usize = 8;
 const MAX_CLIENTS: usize = 12;
 
 /// The plots, from cause to effect: a figure, or the two directions of one.
-const PANELS: [(&str, &[Figure]); 11] = [
+const PANELS: [(&str, &[Figure]); 13] = [
     (
         "Loss on the link",
         &[Figure::UplinkLoss, Figure::DownlinkLoss],
@@ -27,8 +27,10 @@ const PANELS: [(&str, &[Figure]); 11] = [
     ),
     (
         "Queueing delay",
-        &[Figure::UplinkQueue, Figure::DownlinkQueue],
+        &[Figure::UplinkQueueMax, Figure::DownlinkQueueMax],
     ),
+    ("Beside the call", &[Figure::Throughput]),
+    ("Estimate of the downlink", &[Figure::DownlinkEstimate]),
     ("Round trip", &[Figure::RoundTrip]),
     ("Video received", &[Figure::VideoBitrate]),
     ("Height of the picture", &[Figure::Height]),

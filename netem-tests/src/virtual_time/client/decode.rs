@@ -2,13 +2,13 @@
 //!
 //! In: the pieces of frames by extended sequence number. Out: the frames that a decoder could show,
 //! in order. It is as strict as a decoder whose reference frames must be right: an inter frame
-//! counts only after the very frame it was predicted from, and nothing but a key frame may begin
-//! another source or encoding.
+//! counts only if the very frame it was predicted from was decoded, and nothing but a key frame may
+//! begin another source or encoding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::media::{self, Descriptor, Stamp};
+use super::media::{self, Descriptor, Size, Stamp};
 
 /// How long the first picture is waited for until a key frame is asked for, and asked for again:
 /// libwebrtc's `kMaxWaitForKeyFrame`.
@@ -23,6 +23,9 @@ const INACTIVE: Duration = Duration::from_secs(5);
 
 /// Packets kept while waiting for others.
 const MAX_PIECES: usize = 2000;
+
+/// Frames that later ones may have been predicted from: more than temporal layers reach back.
+const REFERENCES: usize = 8;
 
 /// A packet of a frame.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct Frame {
     pub stamp: Stamp,
     /// It needs no other.
     pub is_key: bool,
+    /// Its width and height.
+    pub size: Size,
     /// Its RTP timestamp.
     pub timestamp: u32,
     /// A part of it came only after it had been asked for.
@@ -60,6 +65,8 @@ pub struct Decoder {
     /// Where the next frame begins.
     next: Option<u64>,
     last: Option<Frame>,
+    /// The numbers of the latest frames since the last key frame.
+    references: VecDeque<u32>,
     /// Frames were skipped before `next`.
     after_gap: bool,
     /// Since the last frame, or the last wish for a key frame.
@@ -157,8 +164,9 @@ impl Decoder {
         let head = &pieces[&first];
         let bytes: Vec<&[u8]> = pieces.values().map(|p| p.bytes.as_slice()).collect();
         let bytes = bytes.concat();
-        let (stamp, is_key) =
+        let (stamp, key) =
             media::read_video(&bytes).ok_or("a frame does not have the bytes it was sent with")?;
+        let is_key = key.is_some();
         let one_of_a_kind = pieces.values().all(|p| {
             p.timestamp == head.timestamp && p.descriptor.picture_id == head.descriptor.picture_id
         });
@@ -168,16 +176,38 @@ impl Decoder {
         let frame = Frame {
             stamp,
             is_key,
+            size: key.or(self.last.map(|last| last.size)).unwrap_or_default(),
             timestamp: head.timestamp,
             was_repaired: pieces.values().any(|p| p.was_asked_for),
             descriptor: head.descriptor,
         };
         let after_gap = std::mem::take(&mut self.after_gap);
         match self.last.replace(frame) {
-            None if !is_key => Err("the first frame is no key frame".into()),
-            None => Ok(frame),
-            Some(last) => frame.follows(&last, after_gap).map(|()| frame),
+            None if !is_key => return Err("the first frame is no key frame".into()),
+            None => {}
+            Some(last) => frame.follows(&last, after_gap)?,
         }
+        self.refer(&frame)?;
+        Ok(frame)
+    }
+
+    /// Checks that what the frame was predicted from was decoded.
+    fn refer(&mut self, frame: &Frame) -> Result<(), String> {
+        let stamp = frame.stamp;
+        let reference = stamp.number.wrapping_sub(stamp.back.into());
+        if frame.is_key {
+            self.references.clear();
+        } else if !self.references.contains(&reference) {
+            let known = &self.references;
+            return Err(format!(
+                "{stamp:?} is shown without frame {reference}, after {known:?}"
+            ));
+        }
+        if self.references.len() == REFERENCES {
+            self.references.pop_front();
+        }
+        self.references.push_back(stamp.number);
+        Ok(())
     }
 }
 
@@ -199,12 +229,12 @@ impl Frame {
                 last.timestamp, self.timestamp
             ));
         }
-        if ids == 0 || ids > 0x3fff || (!after_gap && (ids, layers) != (1, 1)) {
+        let is_base = u8::from(now.temporal == 0);
+        if ids == 0 || ids > 0x3fff || (!after_gap && (ids, layers) != (1, is_base)) {
             return Err(format!("the picture numbers go from {before:?} to {now:?}"));
         }
         let (stamp, old) = (self.stamp, last.stamp);
-        let continues = (stamp.source, stamp.encoding, stamp.number)
-            == (old.source, old.encoding, old.number.wrapping_add(1));
+        let continues = (stamp.source, stamp.encoding) == (old.source, old.encoding);
         if !self.is_key && (after_gap || !continues) {
             return Err(format!("an inter frame of {stamp:?} comes after {old:?}"));
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use confab_sfu::media::Kind;
 use confab_sfu::rtp::rtcp::{Packet, PacketStatus, Packets, ReportBlock, SenderInfo, round_trip};
+use confab_sfu::types::Ssrc;
 
 use super::Client;
 use super::nack::DEFAULT_ROUND_TRIP;
@@ -94,6 +95,7 @@ impl Client {
     pub(super) fn send_feedback(&mut self, now: Instant) {
         self.ask_again(now);
         self.tell_arrivals(now);
+        self.tell_estimate(now);
         if self.next_report.is_some_and(|due| now >= due) {
             self.next_report = Some(now + REPORT_INTERVAL);
             self.report(now);
@@ -137,6 +139,15 @@ impl Client {
         for packet in told {
             self.send_plain_rtcp(&packet);
         }
+    }
+
+    fn tell_estimate(&mut self, now: Instant) {
+        let Some(estimate) = self.remb.poll(now) else {
+            return;
+        };
+        let sender = self.rtcp_ssrc;
+        let ssrcs: Vec<Ssrc> = self.slots.iter().map(|slot| slot.ssrc).collect();
+        self.send_rtcp(|writer| writer.remb(sender, estimate, &ssrcs));
     }
 
     fn report(&mut self, now: Instant) {

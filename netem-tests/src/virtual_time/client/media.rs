@@ -10,20 +10,20 @@ const OPUS_TOC: u8 = 0xf8;
 /// Bytes of an audio packet: 32 kbit/s in 20 ms.
 pub(super) const AUDIO_LEN: u32 = 80;
 
-/// Width and height of the lowest encoding in pixels; each further one has twice as much.
-const SMALLEST: [u16; 2] = [320, 180];
-
 /// A VP8 inter frame's header.
 const INTER_FRAME_HEADER: [u8; 3] = [0x11, 0, 0];
 
 /// Bytes of a stamp.
-const STAMP_LEN: usize = 21;
+const STAMP_LEN: usize = 22;
 
 /// Most bytes of a VP8 payload: what libwebrtc makes of an MTU of 1200, extensions deducted.
 const MAX_PAYLOAD: usize = 1100;
 
 /// Bytes of the payload descriptor that every packet has.
 const DESCRIPTOR_LEN: usize = 6;
+
+/// Width and height in pixels.
+pub type Size = [u16; 2];
 
 /// Where and when something was recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,9 @@ pub struct Stamp {
     pub captured: u64,
     /// Bytes of the frame or packet.
     pub len: u32,
+    /// How many frames before it the one is that it was predicted from; none of a key frame and of
+    /// sound.
+    pub back: u8,
 }
 
 impl Stamp {
@@ -47,7 +50,8 @@ impl Stamp {
         bytes[4] = self.encoding;
         bytes[5..9].copy_from_slice(&self.number.to_be_bytes());
         bytes[9..17].copy_from_slice(&self.captured.to_be_bytes());
-        bytes[17..].copy_from_slice(&self.len.to_be_bytes());
+        bytes[17..21].copy_from_slice(&self.len.to_be_bytes());
+        bytes[21] = self.back;
         bytes
     }
 
@@ -59,21 +63,18 @@ impl Stamp {
             number: word(5),
             captured: u64::from(word(9)) << 32 | u64::from(word(13)),
             len: word(17),
+            back: bytes[21],
         }
     }
 
-    /// A header, the stamp, and bytes that follow from the stamp.
+    /// A header, the stamp, and bytes that follow from both.
     fn fill(self, header: &[u8]) -> Vec<u8> {
         let mut bytes = header.to_vec();
         bytes.extend_from_slice(&self.to_bytes());
-        // FNV-1a: every byte of the stamp changes everything that follows.
-        let mut state = self
-            .to_bytes()
-            .iter()
-            .fold(0x811c_9dc5, |state: u32, &byte| {
-                (state ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-            })
-            | 1;
+        // FNV-1a: every byte changes everything that follows.
+        let mut state = bytes.iter().fold(0x811c_9dc5, |state: u32, &byte| {
+            (state ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        }) | 1;
         while bytes.len() < self.len as usize {
             state ^= state << 13;
             state ^= state >> 17;
@@ -92,8 +93,8 @@ impl Stamp {
 }
 
 /// A VP8 key frame's header (RFC 6386 section 9.1): shown, start code, width and height.
-fn key_frame_header(encoding: u8) -> [u8; 10] {
-    let [width, height] = SMALLEST.map(|size| (size << encoding.min(3)).to_le_bytes());
+fn key_frame_header(size: Size) -> [u8; 10] {
+    let [width, height] = size.map(u16::to_le_bytes);
     [
         0x10, 0, 0, 0x9d, 0x01, 0x2a, width[0], width[1], height[0], height[1],
     ]
@@ -115,28 +116,25 @@ pub fn read_audio(payload: &[u8]) -> Option<Stamp> {
     Stamp::read(payload, &[OPUS_TOC])
 }
 
-/// A frame of video.
+/// A frame of video; a key frame says its size.
 #[must_use]
-pub fn video(stamp: Stamp, is_key: bool) -> Vec<u8> {
-    match is_key {
-        true => stamp.fill(&key_frame_header(stamp.encoding)),
-        false => stamp.fill(&INTER_FRAME_HEADER),
+pub fn video(stamp: Stamp, key: Option<Size>) -> Vec<u8> {
+    match key {
+        Some(size) => stamp.fill(&key_frame_header(size)),
+        None => stamp.fill(&INTER_FRAME_HEADER),
     }
 }
 
-/// The stamp of a frame and whether it is a key frame; `None` when a byte of it has changed.
+/// The stamp of a frame and, if it is a key frame, its size; `None` when a byte of it has changed.
 #[must_use]
-pub fn read_video(frame: &[u8]) -> Option<(Stamp, bool)> {
+pub fn read_video(frame: &[u8]) -> Option<(Stamp, Option<Size>)> {
     let is_key = frame.first()? & 1 == 0;
     if !is_key {
-        return Some((Stamp::read(frame, &INTER_FRAME_HEADER)?, false));
+        return Some((Stamp::read(frame, &INTER_FRAME_HEADER)?, None));
     }
-    // The header says which encoding it is of, and the stamp must say the same.
-    let headers = (0..=3).map(key_frame_header);
-    let stamp = headers
-        .filter_map(|header| Stamp::read(frame, &header))
-        .find(|stamp| frame.starts_with(&key_frame_header(stamp.encoding)))?;
-    Some((stamp, true))
+    let [_, _, _, _, _, _, size @ ..] = *frame.first_chunk::<10>()?;
+    let size = [[size[0], size[1]], [size[2], size[3]]].map(u16::from_le_bytes);
+    Some((Stamp::read(frame, &key_frame_header(size))?, Some(size)))
 }
 
 /// What a VP8 payload descriptor says (RFC 7741 section 4.2).
@@ -148,19 +146,25 @@ pub struct Descriptor {
     pub picture_id: u16,
     /// Counts frames of the lowest temporal layer.
     pub tl0_picture_index: u8,
+    /// The temporal layer.
+    pub temporal: u8,
+    /// Nothing above the lowest layer is needed for it (Y).
+    pub is_sync: bool,
 }
 
-/// Cuts a frame into VP8 payloads.
+/// Cuts a frame into VP8 payloads; in which of them it starts is not for the caller to say.
 #[must_use]
-pub fn packetize(frame: &[u8], picture_id: u16, tl0_picture_index: u8) -> Vec<Vec<u8>> {
-    let [high, low] = (picture_id | 0x8000).to_be_bytes();
+pub fn packetize(frame: &[u8], descriptor: Descriptor) -> Vec<Vec<u8>> {
+    let [high, low] = (descriptor.picture_id | 0x8000).to_be_bytes();
+    let layer = descriptor.temporal << 6 | u8::from(descriptor.is_sync) << 5;
     frame
         .chunks(MAX_PAYLOAD - DESCRIPTOR_LEN)
         .enumerate()
         .map(|(index, piece)| {
-            // X, and S in the first; I, L and T; the temporal layer is 0.
+            // X, and S in the first; I, L and T.
             let first = 0x80 | u8::from(index == 0) << 4;
-            let mut payload = vec![first, 0xe0, high, low, tl0_picture_index, 0];
+            let tl0 = descriptor.tl0_picture_index;
+            let mut payload = vec![first, 0xe0, high, low, tl0, layer];
             payload.extend_from_slice(piece);
             payload
         })
@@ -172,11 +176,13 @@ pub fn packetize(frame: &[u8], picture_id: u16, tl0_picture_index: u8) -> Vec<Ve
 pub fn depacketize(payload: &[u8]) -> Option<(Descriptor, &[u8])> {
     let (&[first, flags, high, low, tl0_picture_index, layer], piece) =
         payload.split_first_chunk::<DESCRIPTOR_LEN>()?;
-    let as_sent = first & !0x10 == 0x80 && flags == 0xe0 && high & 0x80 != 0 && layer == 0;
+    let as_sent = first & !0x10 == 0x80 && flags == 0xe0 && high & 0x80 != 0 && layer & 0x1f == 0;
     let descriptor = Descriptor {
         starts_frame: first & 0x10 != 0,
         picture_id: u16::from_be_bytes([high & 0x7f, low]),
         tl0_picture_index,
+        temporal: layer >> 6,
+        is_sync: layer & 0x20 != 0,
     };
     as_sent.then_some((descriptor, piece))
 }
@@ -191,20 +197,33 @@ mod tests {
         number: 77,
         captured: 0x0506_0708_090a_0b0c,
         len: 3000,
+        back: 1,
     };
+    const SIZE: Size = [640, 360];
 
     #[test]
     fn content_survives_and_every_changed_byte_is_noticed() {
-        let frame = video(STAMP, true);
-        let payloads = packetize(&frame, 0x7abc, 9);
+        let frame = video(STAMP, Some(SIZE));
+        let descriptor = Descriptor {
+            starts_frame: false,
+            picture_id: 0x7abc,
+            tl0_picture_index: 9,
+            temporal: 2,
+            is_sync: true,
+        };
+        let payloads = packetize(&frame, descriptor);
         let pieces: Vec<_> = payloads.iter().filter_map(|p| depacketize(p)).collect();
         assert_eq!(pieces.len(), 3);
         assert!(pieces.iter().enumerate().all(|(n, (d, _))| {
-            (d.starts_frame, d.picture_id, d.tl0_picture_index) == (n == 0, 0x7abc, 9)
+            let starts_frame = n == 0;
+            *d == Descriptor {
+                starts_frame,
+                ..descriptor
+            }
         }));
         let whole: Vec<u8> = pieces.iter().flat_map(|(_, p)| p.to_vec()).collect();
-        assert_eq!(read_video(&whole), Some((STAMP, true)));
-        assert_eq!(read_video(&video(STAMP, false)), Some((STAMP, false)));
+        assert_eq!(read_video(&whole), Some((STAMP, Some(SIZE))));
+        assert_eq!(read_video(&video(STAMP, None)), Some((STAMP, None)));
         for at in 0..frame.len() {
             let mut changed = frame.clone();
             changed[at] ^= 0x40;

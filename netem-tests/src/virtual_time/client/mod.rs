@@ -7,7 +7,7 @@
 //!   numbers and read the answers
 //! - `ice.rs` makes the connectivity checks
 //! - `send.rs` and `media.rs` record, packetize, and send again
-//! - `receive.rs` takes what arrives in a slot; `nack.rs` asks again, `reception.rs` and
+//! - `receive.rs` takes what arrives in a slot; `nack.rs` asks again, `reception.rs`, `remb.rs` and
 //!   `feedback.rs` report
 //! - `delay.rs` and `sound.rs` play sound, `decode.rs` and `screen.rs` show pictures
 
@@ -34,6 +34,7 @@ pub mod nack;
 mod negotiate;
 pub mod receive;
 pub mod reception;
+pub mod remb;
 pub mod screen;
 pub mod sdp;
 pub mod send;
@@ -43,9 +44,10 @@ pub mod sound;
 use feedback::FIRST_REPORT;
 use ice::Ice;
 use receive::Slot;
+use remb::Remb;
 use sdp::Line;
 use send::{Outgoing, Source, packet_buffer};
-pub use setup::{Setup, publish, watch};
+pub use setup::{SDK_FRAME_LENS, Setup, publish, watch};
 
 struct Secured {
     sender: SrtpSender,
@@ -87,6 +89,7 @@ pub struct Client {
     next_transport: Option<u16>,
     next_report: Option<Instant>,
     arrivals: FeedbackRecorder,
+    remb: Remb,
     /// To the server, as the reports on what it sends tell.
     round_trip: Option<Duration>,
     rtcp_ssrc: Ssrc,
@@ -137,6 +140,7 @@ impl Client {
             next_transport: None,
             next_report: None,
             arrivals: FeedbackRecorder::default(),
+            remb: Remb::default(),
             round_trip: None,
             rtcp_ssrc: Ssrc(rng.random()),
             outbox: VecDeque::new(),
@@ -270,6 +274,9 @@ impl Client {
             Err(_) if self.setup.is_tolerant => return Ok(()),
             Err(fault) => return Err(format!("slot {}: {fault}", slot.mid)),
         };
+        if let Some(time) = extensions.abs_send_time.filter(|_| self.setup.sends_remb) {
+            self.remb.handle_packet(now, time, packet.len());
+        }
         if let Some(number) = extensions.transport_sequence {
             if let Some(expected) = self.next_transport {
                 self.transport_lost += u64::from(number.wrapping_sub(expected));
@@ -290,6 +297,7 @@ impl Client {
             .chain(slots)
             .chain(self.next_report)
             .chain(self.arrivals.next_deadline())
+            .chain(self.remb.next_deadline())
             .chain(self.ice.next_deadline())
             .chain(dtls.and_then(DtlsEndpoint::next_deadline))
             .min()

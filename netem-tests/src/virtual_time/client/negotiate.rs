@@ -10,12 +10,9 @@ use rand::Rng;
 use super::Client;
 use super::receive::Slot;
 use super::sdp::{self, Answer, Answered, Dialect, Line, Transport, Use};
-use super::send::{Beginning, Source};
+use super::send::{Beginning, Plan, Source};
 
-/// Bytes of an inter frame in each encoding of a simulcast, smallest first.
-const SIMULCAST_FRAME_LENS: [u32; 3] = [500, 1600, 5000];
-
-/// The simulcast names, in the same order.
+/// The simulcast names, smallest encoding first.
 const RIDS: [&str; 3] = ["q", "h", "f"];
 
 impl Client {
@@ -34,10 +31,6 @@ impl Client {
             })
             .collect();
         let names: &[&str] = if simulcast { &RIDS } else { &[] };
-        let rids: Vec<Rid> = names
-            .iter()
-            .map(|rid| Rid::new(rid).expect("a rid"))
-            .collect();
         let mid = self.add_line(
             kind,
             Use::Send {
@@ -50,14 +43,22 @@ impl Client {
             timestamp: self.rng.random(),
             picture_id: self.rng.random::<u16>() & 0x7fff,
         });
-        let one = [self.setup.frame_len];
-        let lens: &[u32] = if simulcast {
-            &SIMULCAST_FRAME_LENS
-        } else {
-            &one
-        };
+        let pictures = self.setup.pictures(simulcast).into_iter();
+        let plans: Vec<Plan> = streams
+            .into_iter()
+            .zip(pictures)
+            .enumerate()
+            .map(|(index, ((ssrc, rtx_ssrc), (frame_len, size)))| Plan {
+                rid: names.get(index).map(|rid| Rid::new(rid).expect("a rid")),
+                ssrc,
+                rtx_ssrc,
+                frame_len,
+                size,
+                is_layered: self.setup.is_layered && kind == Kind::Video,
+            })
+            .collect();
         let id = (self.peer.0 as u32) << 8 | self.sources.len() as u32;
-        let source = Source::new(id, mid, kind, &streams, &rids, lens, beginning);
+        let source = Source::new(id, mid, kind, &plans, beginning);
         self.sources.push(source);
         id
     }
@@ -129,7 +130,11 @@ impl Client {
             pwd: pwd.to_owned(),
             fingerprint: self.certificate.fingerprint().to_string(),
         };
-        sdp::offer(self.setup.dialect, &self.lines, &transport, self.version)
+        let offer = sdp::offer(self.setup.dialect, &self.lines, &transport, self.version);
+        match self.setup.sends_remb {
+            true => sdp::without_transport_feedback(&offer),
+            false => offer,
+        }
     }
 
     /// Takes the answer to its last offer.

@@ -157,6 +157,8 @@ impl Screen {
         let seen = self.counters();
         seen.frames += 1;
         seen.key_frames += u64::from(next.frame.is_key);
+        let [width, height] = next.frame.size.map(u32::from);
+        (seen.width, seen.height) = (Some(width), Some(height));
         if let Some(freeze) = freeze {
             seen.freezes += 1;
             seen.frozen += freeze.as_secs_f64();

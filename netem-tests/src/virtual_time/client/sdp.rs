@@ -135,6 +135,15 @@ pub fn offer(dialect: &Dialect, lines: &[Line], transport: &Transport, version: 
     sdp
 }
 
+/// An offer as a client writes it that knows no transport-wide feedback.
+#[must_use]
+pub fn without_transport_feedback(offer: &str) -> String {
+    let uri = Extension::TransportSequence.uri();
+    let lines = offer.split_inclusive("\r\n");
+    let others = lines.filter(|line| !line.contains(uri) && !line.contains(" transport-cc"));
+    others.collect()
+}
+
 fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Transport) {
     let mut put = |text: std::fmt::Arguments<'_>| {
         let _ = write!(sdp, "{text}\r\n");

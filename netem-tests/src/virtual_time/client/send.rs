@@ -1,6 +1,7 @@
 //! A simulated camera or microphone with its encoder, and the streams it sends.
 //!
-//! In: time, and what the server asks for (packets again, key frames). Out: plaintext RTP packets.
+//! In: time, and what the server asks for (packets again, key frames, other encodings). Out:
+//! plaintext RTP packets.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use confab_sfu::rtp::extension::{AudioLevel, HeaderExtensions};
 use confab_sfu::rtp::packet::{HeaderFields, write_header};
 use confab_sfu::types::{Mid, Rid, Ssrc};
 
-use super::media::{self, Stamp};
+use super::media::{self, Descriptor, Size, Stamp};
 
 /// Time between two packets of sound.
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
@@ -33,6 +34,40 @@ const LEVEL: u8 = 30;
 
 /// Bytes of the largest packet.
 const MAX_PACKET: usize = 1400;
+
+/// One picture in a pattern of temporal layers.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    temporal: u8,
+    /// How many pictures before it the one is that it is predicted from.
+    back: u8,
+    is_sync: bool,
+    /// Its size, in tenths of the mean.
+    tenths: u32,
+}
+
+/// Without layers: each picture is predicted from the one before.
+const FLAT: [Step; 1] = [Step::new(0, 1, false, 10)];
+
+/// L1T3 of the W3C's scalability modes, as libwebrtc encodes VP8 in simulcast: 40, 20 and 40 percent
+/// of the bits are in layers 0, 1 and 2.
+const L1T3: [Step; 4] = [
+    Step::new(0, 4, false, 16),
+    Step::new(2, 1, true, 8),
+    Step::new(1, 2, true, 8),
+    Step::new(2, 1, false, 8),
+];
+
+impl Step {
+    const fn new(temporal: u8, back: u8, is_sync: bool, tenths: u32) -> Self {
+        Step {
+            temporal,
+            back,
+            is_sync,
+            tenths,
+        }
+    }
+}
 
 /// Where the numbers of a stream begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +115,23 @@ impl Outgoing {
     }
 }
 
+/// What an encoding is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Its simulcast name.
+    pub rid: Option<Rid>,
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The SSRC of its retransmissions.
+    pub rtx_ssrc: Option<Ssrc>,
+    /// Bytes of an inter frame, on average.
+    pub frame_len: u32,
+    /// The size of its pictures.
+    pub size: Size,
+    /// Whether it has three temporal layers.
+    pub is_layered: bool,
+}
+
 /// One encoding and its stream.
 #[derive(Debug)]
 pub struct Encoding {
@@ -89,13 +141,19 @@ pub struct Encoding {
     pub ssrc: Ssrc,
     /// The SSRC of its retransmissions.
     pub rtx_ssrc: Option<Ssrc>,
-    /// Whether it is being sent.
+    /// Whether its encoder can send it.
     pub is_alive: bool,
+    /// Whether the server wants it: somebody receives it.
+    pub is_wanted: bool,
     /// When the server asked for a key frame.
     pub key_frame_requests: Vec<Instant>,
     /// How many packets the server asked for again.
     pub packets_asked_for: u64,
     frame_len: u32,
+    size: Size,
+    pattern: &'static [Step],
+    /// Pictures since the last key frame.
+    since_key: usize,
     wants_key_frame: bool,
     sequence: u64,
     rtx_sequence: u64,
@@ -150,29 +208,23 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source that is not being recorded yet. `frame_lens` are the bytes of an inter frame in
-    /// each encoding.
+    /// A source that is not being recorded yet.
     #[must_use]
-    pub fn new(
-        id: u32,
-        mid: Mid,
-        kind: Kind,
-        streams: &[(Ssrc, Option<Ssrc>)],
-        rids: &[Rid],
-        frame_lens: &[u32],
-        beginning: Beginning,
-    ) -> Self {
-        let encodings = streams
+    pub fn new(id: u32, mid: Mid, kind: Kind, plans: &[Plan], beginning: Beginning) -> Self {
+        let encodings = plans
             .iter()
-            .enumerate()
-            .map(|(index, &(ssrc, rtx_ssrc))| Encoding {
-                rid: rids.get(index).copied(),
-                ssrc,
-                rtx_ssrc,
+            .map(|plan| Encoding {
+                rid: plan.rid,
+                ssrc: plan.ssrc,
+                rtx_ssrc: plan.rtx_ssrc,
                 is_alive: true,
+                is_wanted: true,
                 key_frame_requests: Vec::new(),
                 packets_asked_for: 0,
-                frame_len: frame_lens.get(index).copied().unwrap_or_default(),
+                frame_len: plan.frame_len,
+                size: plan.size,
+                pattern: if plan.is_layered { &L1T3 } else { &FLAT },
+                since_key: 0,
                 wants_key_frame: true,
                 sequence: u64::from(beginning.sequence),
                 rtx_sequence: u64::from(beginning.sequence / 2),
@@ -238,7 +290,7 @@ impl Source {
             };
             self.next = Some(at + interval);
             for index in 0..self.encodings.len() {
-                if self.encodings[index].is_alive {
+                if self.encodings[index].is_sent() {
                     let is_largest = index + 1 == self.encodings.len();
                     self.sent.frames += u64::from(is_largest);
                     self.record(index, at - epoch, out);
@@ -252,24 +304,35 @@ impl Source {
         let (kind, payload_type, map, mid) = (self.kind, self.payload_types.0, self.map, self.mid);
         let encoding = &mut self.encodings[index];
         let is_key = std::mem::take(&mut encoding.wants_key_frame);
+        encoding.since_key = if is_key { 0 } else { encoding.since_key + 1 };
+        let step = encoding.pattern[encoding.since_key % encoding.pattern.len()];
         let stamp = Stamp {
             source: self.id,
             encoding: index as u8,
             number: encoding.frames,
             captured: at.as_micros() as u64,
-            len: encoding.frame_len * if is_key { KEY_FRAME_FACTOR } else { 1 },
+            len: match is_key {
+                true => encoding.frame_len * KEY_FRAME_FACTOR,
+                false => encoding.frame_len * step.tenths / 10,
+            },
+            back: if is_key { 0 } else { step.back },
         };
+        encoding.tl0 = encoding.tl0.wrapping_add(u8::from(step.temporal == 0));
         let payloads = match kind {
             Kind::Audio => vec![media::audio(stamp)],
             Kind::Video => media::packetize(
-                &media::video(stamp, is_key),
-                encoding.picture_id,
-                encoding.tl0,
+                &media::video(stamp, is_key.then_some(encoding.size)),
+                Descriptor {
+                    starts_frame: true,
+                    picture_id: encoding.picture_id,
+                    tl0_picture_index: encoding.tl0,
+                    temporal: step.temporal,
+                    is_sync: step.is_sync,
+                },
             ),
         };
         encoding.frames += 1;
         encoding.picture_id = (encoding.picture_id + 1) & 0x7fff;
-        encoding.tl0 = encoding.tl0.wrapping_add(1);
         let last = payloads.len() - 1;
         for (n, payload) in payloads.into_iter().enumerate() {
             let packet = Outgoing {
@@ -357,7 +420,7 @@ impl Source {
         let (interval, lens): (Duration, u32) = match self.kind {
             Kind::Audio => (AUDIO_INTERVAL, media::AUDIO_LEN),
             Kind::Video => {
-                let live = self.encodings.iter().filter(|e| e.is_alive);
+                let live = self.encodings.iter().filter(|e| e.is_sent());
                 (VIDEO_INTERVAL, live.map(|e| e.frame_len).sum())
             }
         };
@@ -369,12 +432,24 @@ impl Source {
         let live = self
             .encodings
             .iter()
-            .filter(|e| e.packets > 0 && e.is_alive);
+            .filter(|e| e.packets > 0 && e.is_sent());
         live.map(|e| (e.ssrc, e.packets, e.octets))
     }
 }
 
 impl Encoding {
+    /// Whether it is being sent.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.is_alive && self.is_wanted
+    }
+
+    /// Says whether anybody receives it. What comes back begins with a key frame.
+    pub fn set_wanted(&mut self, is_wanted: bool) {
+        self.wants_key_frame |= is_wanted && !self.is_wanted;
+        self.is_wanted = is_wanted;
+    }
+
     /// Sends it again after a pause; decoders need a key frame then.
     pub fn revive(&mut self) {
         self.is_alive = true;

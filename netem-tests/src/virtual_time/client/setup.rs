@@ -1,10 +1,22 @@
 //! How a simulated client is set up: what it has, and whose habits.
 
+use super::media::Size;
 use super::sdp::{self, Dialect};
 use super::send::Beginning;
 
 /// Bytes of an inter frame: 600 kbit/s at 30 frames a second.
 const FRAME_LEN: u32 = 2500;
+
+/// The size of a picture, and of the largest of a simulcast.
+const SIZE: Size = [640, 360];
+const SIMULCAST_SIZE: Size = [1280, 720];
+
+/// Bytes of an inter frame in each encoding of a simulcast, smallest first.
+const SIMULCAST_FRAME_LENS: [u32; 3] = [500, 1600, 5000];
+
+/// The same at the web SDK's highest rates of 150, 500 and 1700 kbit/s
+/// (`SIMULCAST_ENCODINGS` in client-demo/sdk/media.js).
+pub const SDK_FRAME_LENS: [u32; 3] = [625, 2083, 7083];
 
 /// How a client is set up.
 #[derive(Clone, Debug)]
@@ -17,6 +29,11 @@ pub struct Setup {
     pub(super) video_slots: usize,
     pub(super) beginning: Option<Beginning>,
     pub(super) frame_len: u32,
+    pub(super) simulcast_frame_lens: [u32; 3],
+    pub(super) size: Option<Size>,
+    pub(super) is_layered: bool,
+    pub(super) has_one_size: bool,
+    pub(super) sends_remb: bool,
     pub(super) is_tolerant: bool,
     pub(super) is_patient: bool,
 }
@@ -33,6 +50,11 @@ pub fn publish() -> Setup {
         video_slots: 2,
         beginning: None,
         frame_len: FRAME_LEN,
+        simulcast_frame_lens: SIMULCAST_FRAME_LENS,
+        size: None,
+        is_layered: false,
+        has_one_size: false,
+        sends_remb: false,
         is_tolerant: false,
         is_patient: false,
     }
@@ -105,6 +127,66 @@ impl Setup {
     #[must_use]
     pub fn frame_len(self, frame_len: u32) -> Self {
         Setup { frame_len, ..self }
+    }
+
+    /// With so many bytes in an inter frame of each encoding of a simulcast, the smallest first.
+    #[must_use]
+    pub fn simulcast_frame_lens(self, simulcast_frame_lens: [u32; 3]) -> Self {
+        Setup {
+            simulcast_frame_lens,
+            ..self
+        }
+    }
+
+    /// With a picture of this size, the largest of a simulcast.
+    #[must_use]
+    pub fn size(self, width: u16, height: u16) -> Self {
+        Setup {
+            size: Some([width, height]),
+            ..self
+        }
+    }
+
+    /// With three temporal layers in each encoding of its camera.
+    #[must_use]
+    pub fn temporal_layers(self) -> Self {
+        Setup {
+            is_layered: true,
+            ..self
+        }
+    }
+
+    /// With a simulcast whose encodings are all of one size and rate.
+    #[must_use]
+    pub fn all_alike(self) -> Self {
+        Setup {
+            has_one_size: true,
+            ..self
+        }
+    }
+
+    /// Knows no transport-wide feedback, only REMB.
+    #[must_use]
+    pub fn remb(self) -> Self {
+        Setup {
+            sends_remb: true,
+            ..self
+        }
+    }
+
+    /// Bytes of an inter frame and the size of each encoding, the smallest first.
+    pub(super) fn pictures(&self, simulcast: bool) -> Vec<(u32, Size)> {
+        let [small, middle, large] = self.simulcast_frame_lens;
+        let size = self
+            .size
+            .unwrap_or(if simulcast { SIMULCAST_SIZE } else { SIZE });
+        match (simulcast, self.has_one_size) {
+            (false, _) => vec![(self.frame_len, size)],
+            (true, true) => vec![(middle, size); 3],
+            (true, false) => [(small, 2), (middle, 1), (large, 0)]
+                .map(|(len, halved)| (len, size.map(|side| side >> halved)))
+                .into(),
+        }
     }
 
     /// Puts up with media that is not as negotiated or not as sent: it watches an attacker.
