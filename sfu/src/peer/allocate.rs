@@ -49,6 +49,9 @@ const FIRST_GRANT: Bitrate = Bitrate::kbps(1000);
 /// The share of the estimate that may be spent on sending packets again.
 const RETRANSMITTED: f64 = 0.25;
 
+/// Frame rates that differ by no more than this share are taken for the same.
+const SAME: f64 = 0.2;
+
 /// Decisions that are remembered: what a person can read.
 const DECISIONS: usize = 32;
 
@@ -286,6 +289,7 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
             bitrate: UNMEASURED,
         }));
     }
+    leave_out_equals(slot, &mut layers);
     // Nobody is left without a picture for the sake of its repair.
     let lowest = layers.iter().map(|layer| layer.bitrate).min();
     let repair = slot.repair_share();
@@ -293,6 +297,22 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
         layer.bitrate = layer.bitrate.scale(1.0 + repair);
     }
     layers
+}
+
+/// Leaves out layers that are no better or worse than the one the slot has: measurements differ a
+/// little from second to second, and a switch between equals is a key frame for nothing.
+fn leave_out_equals(slot: &Slot, layers: &mut Vec<LayerInfo>) {
+    let target = |layer: &LayerInfo| (layer.encoding, layer.spatial, layer.temporal);
+    let had = slot.share.layer.map(|layer| target(&layer));
+    let Some(current) = layers.iter().find(|l| Some(target(l)) == had).copied() else {
+        return;
+    };
+    let is_near = |a: f64, b: f64| (a - b).abs() <= SAME * b;
+    layers.retain(|layer| {
+        let is_equal = (layer.width, layer.height) == (current.width, current.height)
+            && is_near(layer.frame_rate.into(), current.frame_rate.into());
+        target(layer) == target(&current) || !is_equal
+    });
 }
 
 /// What each slot whose repair has not been counted may spend on it, for each bit of media.
