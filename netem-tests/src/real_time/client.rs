@@ -2,30 +2,22 @@
 //!
 //! In: who it is and where it joins. Out: the lines it tells, each with the client it is from.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddrV4;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use confab_bot::MadeUpVideo;
 use confab_bot::sample::Line;
 
 use super::server::{Programs, ServerKind};
-use super::{RunError, program};
+use super::{RunError, program, video};
 use crate::lab::{Lab, Node};
 use crate::scenario::{self, Participant};
 
 /// How long a client may take to leave before it is ended.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The picture that bots send, unless a scenario says otherwise: their encoder is a file.
-const BOT_VIDEO: MadeUpVideo = MadeUpVideo {
-    bitrate: 600_000,
-    frame_rate: 30,
-};
 
 /// What a client told, or that it ended.
 #[derive(Debug)]
@@ -45,6 +37,8 @@ pub(super) struct Invitation<'a> {
     pub(super) token: Option<&'a str>,
     /// Where an iperf3 waits for this one.
     pub(super) flow_server: SocketAddrV4,
+    /// Whether there is a browser, which shows only what a real encoder made.
+    pub(super) is_watched: bool,
     /// How many others there are.
     pub(super) others: usize,
 }
@@ -65,16 +59,18 @@ impl Client {
         programs: &Programs,
         (dir, told): (&Path, Sender<Told>),
     ) -> Result<Self, RunError> {
-        let mut command = match participant.client {
+        let command = match participant.client {
             scenario::Client::Browser => {
                 let mut command = lab.command(node, "node");
                 command.arg(programs.browser.join("participant.mjs"));
+                configure_call(&mut command, participant, invitation);
                 configure_browser(&mut command, participant, invitation, &programs.speech);
                 command
             }
             scenario::Client::Bot => {
                 let mut command = lab.command(node, &programs.bot.to_string_lossy());
-                let video = bot_video(participant, &dir.join(&participant.name))?;
+                let video = video::make(participant, invitation.is_watched, dir)?;
+                configure_call(&mut command, participant, invitation);
                 configure_bot(
                     &mut command,
                     participant,
@@ -86,21 +82,12 @@ impl Client {
             scenario::Client::Iperf3 => {
                 let mut command = lab.command(node, "node");
                 command.arg(programs.browser.join("flow.mjs"));
-                command.args(["--direction", &participant.direction.to_string()]);
+                command
+                    .args(["--direction", &participant.direction.to_string()])
+                    .args(["--server", &invitation.flow_server.to_string()]);
                 command
             }
         };
-        if participant.client == scenario::Client::Iperf3 {
-            command.args(["--server", &invitation.flow_server.to_string()]);
-        } else {
-            command
-                .args(["--url", invitation.url])
-                .args(["--room", invitation.room])
-                .args(["--name", &participant.name]);
-        }
-        if let Some(token) = invitation.token {
-            command.args(["--token", token]);
-        }
         let log = dir.join(format!("{}.log", participant.name));
         let (child, stdout) = program::start(command, &log)?;
         std::thread::spawn(move || {
@@ -157,6 +144,16 @@ impl Client {
     }
 }
 
+fn configure_call(command: &mut Command, participant: &Participant, invitation: &Invitation<'_>) {
+    command
+        .args(["--url", invitation.url])
+        .args(["--room", invitation.room])
+        .args(["--name", &participant.name]);
+    if let Some(token) = invitation.token {
+        command.args(["--token", token]);
+    }
+}
+
 fn configure_browser(
     command: &mut Command,
     participant: &Participant,
@@ -179,23 +176,6 @@ fn configure_browser(
         command.arg("--simulcast");
     }
     command.args(["--publish", &publish.join(",")]);
-}
-
-/// Makes the picture that a bot sends, if it sends one, in a directory of its own.
-fn bot_video(participant: &Participant, dir: &Path) -> Result<Option<PathBuf>, RunError> {
-    if participant.video.is_none() {
-        return Ok(None);
-    }
-    let bitrate = participant.video_bitrate.map(u32::try_from);
-    let video = MadeUpVideo {
-        bitrate: bitrate.map_or(BOT_VIDEO.bitrate, |bitrate| bitrate.unwrap_or(u32::MAX)),
-        ..BOT_VIDEO
-    };
-    let written = fs::create_dir_all(dir).and_then(|()| video.write(dir));
-    written.map(Some).map_err(|error| RunError::Write {
-        path: dir.to_owned(),
-        error,
-    })
 }
 
 fn configure_bot(

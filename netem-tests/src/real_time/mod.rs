@@ -6,6 +6,7 @@
 mod client;
 mod program;
 mod server;
+mod video;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -18,7 +19,7 @@ use confab_bot::sample::Line;
 
 use crate::lab::{ClientSpec, Lab, LabError, LinkBackend, Node};
 use crate::recording::Recording;
-use crate::scenario::{self, Action, Change, Scenario};
+use crate::scenario::{self, Action, Change, Participant, Scenario};
 use client::{Client, Invitation, Told};
 pub use server::{Programs, Server, ServerKind};
 
@@ -181,6 +182,7 @@ impl Bench {
                 room: ROOM,
                 token: token.as_deref(),
                 flow_server,
+                is_watched: scenario.participants.iter().any(is_browser),
                 others: scenario.participants.len() - 1,
             };
             bench.clients.push(Client::start(
@@ -306,6 +308,10 @@ impl Bench {
             }
         }
     }
+}
+
+fn is_browser(participant: &Participant) -> bool {
+    participant.client == scenario::Client::Browser
 }
 
 fn unix_ms() -> f64 {

@@ -59,9 +59,11 @@ fn tell(call: &mut Call, viewer: Person, publisher: Person) {
     let wait = call.readings(viewer).1.queueing_delay;
     let seen = call.sees(viewer, publisher);
     println!(
-        "{at:.1} s: estimate {} kbit/s ({:?}), wanted {}, encodings {:?}, {:.1} fps, freezes {:?}, queue {wait:?}",
+        "{at:.1} s: estimate {} kbit/s ({:?}), link loss {:.3}, sound {}, wanted {}, encodings {:?}, {:.1} fps, freezes {:?}, queue {wait:?}",
         quality.estimate.as_bps() / KBIT,
         quality.limit,
+        quality.link_loss,
+        quality.audio.as_bps() / KBIT,
         quality.wanted.as_bps() / KBIT,
         seen.encodings(),
         seen.fps(),

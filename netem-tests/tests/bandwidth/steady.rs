@@ -41,7 +41,7 @@ fn loss_without_a_queue_is_no_congestion() {
         let bob = call.join("bob", watch().patient());
         call.up(bob, |link| link.loss = Loss::Random(0.3));
         call.down(bob, |link| link.loss = Loss::Random(0.3));
-        call.run(secs(20));
+        each_second(&mut call, 20, |call| tell(call, bob, alice));
         tell_decisions(&mut call, bob);
         each_second(&mut call, 40, |call| {
             tell(call, bob, alice);
@@ -84,6 +84,26 @@ fn a_room_of_twelve_is_seen_to_move_over_two_megabits() {
             "{:?}",
             heard.longest_gap()
         );
+    }
+}
+
+#[test]
+#[ignore = "seed 31: pictures are paused at 6.25 s and again at 14.14 s, when the estimate falls from 1918 to 1705 kbit/s"]
+fn a_room_of_pictures_of_one_size_that_fit_is_seen_whole() {
+    let mut call = Call::new(31);
+    // 80 kbit/s: with all sound, nine tenths of what the way carries.
+    let one_size = || publish().audio().video().frame_len(333).slots(1, 1);
+    let guests: Vec<Person> = (2..=12)
+        .map(|n| call.join(&format!("guest {n}"), one_size()))
+        .collect();
+    call.run(secs(5));
+    let alice = call.join("alice", watch().slots(11, 11));
+    narrow(&mut call, alice, 2 * MBIT, millis(200));
+    call.run(secs(10));
+    each_second(&mut call, 40, |call| tell(call, alice, guests[10]));
+    tell_decisions(&mut call, alice);
+    for slot in quality(&mut call, alice).slots {
+        assert!(slot.switches <= 2, "{slot:?}");
     }
 }
 
