@@ -83,8 +83,6 @@ fn the_same_is_true_far_away() {
 }
 
 #[test]
-#[ignore = "seed 5: after the losses at 50 s sound is taken to cost 196 kbit/s of the 254 estimated, though its \
-            client knows no RED; the picture is paused at 53.6 s until the way is wide again"]
 fn the_same_is_true_before_a_short_queue() {
     for seed in [5, 6, 7] {
         steps(seed, millis(50), SHORT);

@@ -124,8 +124,9 @@ impl Peer {
         consequences: &mut Vec<Consequence>,
     ) {
         let shown = |slot: &Slot| slot.track().and_then(&feed);
-        let audio = audio_rate(now, &self.slots, shown);
         let estimate = self.pacing.estimate().unwrap_or(MAX);
+        let pictures = lowest_rate(now, &self.slots, shown);
+        let audio = share_sound(now, estimate - pictures, &mut self.slots, shown);
         self.allocator.divided = estimate;
         self.allocator.audio = audio;
         let left = estimate - audio;
@@ -164,8 +165,8 @@ impl Peer {
         };
         be_patient(
             now,
-            patience,
             limit,
+            patience,
             &mut showing,
             &layers,
             &mut allocations,
@@ -257,15 +258,42 @@ impl Peer {
     }
 }
 
-/// What sound takes, which is outside the contest.
-fn audio_rate<'f>(
+/// What the lowest layers of all pictures take that are on screen.
+fn lowest_rate<'f>(
     now: Instant,
     slots: &[Option<Slot>],
     shown: impl Fn(&Slot) -> Option<&'f Feed>,
 ) -> Bitrate {
+    let videos = slots.iter().flatten().filter(|s| s.kind == Kind::Video);
+    let mut layers = Vec::new();
+    videos
+        .filter(|slot| slot.view.visible)
+        .filter_map(|slot| {
+            shown(slot)?.layers(now, false, &mut layers);
+            layers.iter().map(|layer| layer.bitrate).min()
+        })
+        .sum()
+}
+
+/// Sound is outside the contest, but what repeats it is not to take a picture's place: it may take
+/// what is `left` when every picture has its lowest layer. Returns what sound takes.
+fn share_sound<'f>(
+    now: Instant,
+    left: Bitrate,
+    slots: &mut [Option<Slot>],
+    shown: impl Fn(&Slot) -> Option<&'f Feed>,
+) -> Bitrate {
+    let bare = |slot: &Slot| shown(slot).map_or(Bitrate::ZERO, |feed| feed.bitrate(now));
     let sounds = slots.iter().flatten().filter(|s| s.kind == Kind::Audio);
-    sounds
-        .filter_map(|slot| Some(shown(slot)?.bitrate(now).scale(1.0 + slot.repair_share())))
+    let all: Bitrate = sounds.map(bare).sum();
+    let spare = (left - all).ratio(all);
+    let slots = slots.iter_mut().flatten();
+    slots
+        .filter(|slot| slot.kind == Kind::Audio)
+        .map(|slot| {
+            slot.set_spare(spare);
+            bare(slot).scale(1.0 + slot.repair_share())
+        })
         .sum()
 }
 
@@ -387,8 +415,8 @@ fn view(view: SlotView, offered: &[LayerInfo]) -> View {
 /// Lets pictures go on for a while that would have to be paused.
 fn be_patient(
     now: Instant,
-    patience: Duration,
     limit: Bitrate,
+    patience: Duration,
     showing: &mut [(&mut Slot, TrackId, Vec<LayerInfo>)],
     layers: &[Vec<Layer>],
     allocations: &mut [Allocation],

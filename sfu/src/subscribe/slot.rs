@@ -689,6 +689,7 @@ impl Slot {
     pub fn repair_share(&self) -> f64 {
         let protection = &self.protection;
         match self.kind {
+            Kind::Audio if self.repair.red.is_none() => 0.0,
             Kind::Audio => f64::from(protection.red_distance),
             Kind::Video => {
                 let again = self.loss().unwrap_or_default() * f64::from(protection.first_copies);
