@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The impaired network in real time: how exact its links are, that it leaves no trace, and the suite
-# `quick`, with a real browser call at ten percent loss. Needs root and /dev/net/tun.
+# `quick`, with real browser calls at ten percent loss and on a downlink that narrows. Needs root and
+# /dev/net/tun.
 # The report of the suite: target/netem-quick/report.html.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -217,12 +217,61 @@ downlink = {{ rate = \"1 Mbit/s\" }}
 }
 
 #[test]
+fn tcp_is_in_real_time_only() {
+    let text = CALL.replacen("duration", "tier = \"virtual\"\nduration", 1);
+    let flow = "[[participant]]\nname = \"load\"\nclient = \"iperf3\"";
+    let errors = parse(&format!("{text}{flow}")).err();
+    let errors = errors.map(|errors| errors.to_string()).unwrap_or_default();
+    assert!(
+        errors.contains("call.toml:3: tier: load is TCP"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn whoever_is_behind_another_has_that_ones_network() {
+    let guest = "[[participant]]\nname = \"carol\"\nclient = \"browser\"\nbehind = \"bob\"";
+    let event = "[[at]]\ntime = \"1s\"\nparticipant = \"*\"\ncut = true";
+    let scenario = one(&format!("{CALL}{guest}\n{event}"));
+    assert_eq!(scenario.participants[2].behind.as_deref(), Some("bob"));
+    assert_eq!(scenario.marks[0].participants, ["alice", "bob"]);
+    assert!(
+        scenario
+            .changes
+            .iter()
+            .all(|change| change.participant != "carol")
+    );
+}
+
+#[test]
 fn an_error_names_file_line_and_key() {
     let participant = "\n[[participant]]\nname = \"carol\"\nclient = \"bot\"\n";
     let at = "\n[[at]]\nparticipant = \"alice\"\n";
     let alice = "[[at]]\nparticipant = \"alice\"\n";
     let table = [
         // Line 11 is the first after the call.
+        (
+            format!("{participant}simulcast = true"),
+            "call.toml:14: participant.simulcast: only browsers can: bots send what is in a file",
+        ),
+        (
+            format!("{participant}direction = \"up\""),
+            "call.toml:14: participant.direction: only iperf3 has one: the others are in a call",
+        ),
+        (
+            format!("{participant}behind = \"bob\"\nnat = \"symmetric\""),
+            "call.toml:14: participant.behind: its network is that of bob: take nat away, or write it there",
+        ),
+        (
+            format!("{participant}behind = \"carol\""),
+            "call.toml:14: participant.behind: in the call, there is no \"carol\"",
+        ),
+        (
+            format!(
+                "{participant}behind = \"bob\"\n[[at]]\ntime = \"1s\"\nparticipant = \"carol\"\ncut = true"
+            ),
+            "call.toml:17: at.participant: carol has no network of its own: name who has it",
+        ),
         (
             format!("{participant}uplink = {{ loss = \"130%\" }}"),
             "call.toml:14: participant.uplink.loss: \"130%\" is more than all: 100% is the most",

@@ -34,6 +34,30 @@ fn two_of_different_capacity_stay_on_their_layers_for_five_minutes() {
 }
 
 #[test]
+fn two_in_one_household_share_its_link() {
+    let mut call = Call::new(15);
+    let alice = call.join("alice", camera());
+    let bob = call.join("bob", watch());
+    let carol = call.join("carol", watch());
+    call.move_in(carol, bob);
+    narrow(&mut call, bob, 3 * MBIT, millis(200));
+    call.run(SETTLED);
+    longest_wait(&mut call, bob);
+    call.run(secs(60));
+    let waited = longest_wait(&mut call, bob);
+    for viewer in [bob, carol] {
+        tell(&mut call, viewer, alice);
+        tell_decisions(&mut call, viewer);
+        let seen = call.sees(viewer, alice);
+        let shown = seen.encodings();
+        assert!(shown.iter().all(|&encoding| encoding >= 1), "{shown:?}");
+        assert!(shown.len() <= 3, "no more than two switches: {shown:?}");
+        assert!(seen.fps() > 29.0, "{}", seen.fps());
+    }
+    assert!(waited < millis(200), "{waited:?}");
+}
+
+#[test]
 fn loss_without_a_queue_is_no_congestion() {
     for seed in [20, 21, 22] {
         let mut call = Call::new(seed);
