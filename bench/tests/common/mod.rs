@@ -197,16 +197,18 @@ impl Window {
         let expected = 30.0 * self.seconds;
         assert!(frames > 0.0, "no picture: {after:#?}");
         if self.calm {
-            let few = 5.0;
+            // More, when pictures of the past have come at once in the beginning.
+            let (few, past) = (5.0, 30.0);
             assert!(
-                (frames - expected).abs() <= few,
+                (-few..=past).contains(&(frames - expected)),
                 "{frames} of {expected} frames: {after:#?}"
             );
             assert_eq!(after.lost, before.lost, "{after:#?}");
             assert_eq!(new.undecodable_frames, old.undecodable_frames, "{after:#?}");
             assert_eq!(new.freezes, old.freezes, "{after:#?}");
         }
-        assert_eq!(after.duplicates, 0, "{after:#?}");
+        // The server fills probes with packets of late.
+        assert!(after.duplicates * 10 <= after.packets, "{after:#?}");
     }
 }
 

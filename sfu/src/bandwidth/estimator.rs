@@ -129,6 +129,8 @@ pub struct BandwidthEstimator {
     took_off: Option<Instant>,
     /// When the last probe was heard of.
     probed: Option<Instant>,
+    /// When the way was last found to be overused.
+    overused: Option<Instant>,
     wanted: Bitrate,
     estimate: Bitrate,
     limit: Limit,
@@ -172,6 +174,7 @@ impl BandwidthEstimator {
             is_overdue: false,
             took_off: None,
             probed: None,
+            overused: None,
             wanted: Bitrate::ZERO,
             estimate: start,
             limit: Limit::Delay,
@@ -255,6 +258,12 @@ impl BandwidthEstimator {
             self.handle_results(now, &results);
         }
         self.results = results;
+    }
+
+    /// When the way was last found to be overused.
+    #[must_use]
+    pub fn overused(&self) -> Option<Instant> {
+        self.overused
     }
 
     /// Whether feedback is missing that should have come.
@@ -433,6 +442,7 @@ impl BandwidthEstimator {
             }
         }
         if usage == Usage::Over {
+            self.overused = Some(now);
             self.probes.handle_overuse(now);
         }
         self.update(now);

@@ -43,11 +43,14 @@ const BEGINNING: Duration = Duration::from_secs(5);
 /// But only up to this multiple of the estimate, so that the way is not flooded.
 const OVERDRAFT: f64 = 2.0;
 
-/// Or up to this until the receiver has told of anything: what a picture takes.
-const FIRST_GRANT: Bitrate = Bitrate::kbps(1000);
+/// While the way has not been overused for so long, there is no end to patience: an estimate that is low
+/// for want of evidence, or for loss without a queue, is no reason to take a picture away. Up to this,
+/// which a picture or two take, whatever the estimate says.
+const CALM: Duration = Duration::from_secs(10);
+const CALM_GRANT: Bitrate = Bitrate::kbps(1000);
 
 /// The share of the estimate that may be spent on sending packets again.
-const RETRANSMITTED: f64 = 0.25;
+const RETRANSMITTED: f64 = 0.5;
 
 /// Frame rates that differ by no more than this share are taken for the same.
 const SAME: f64 = 0.2;
@@ -155,13 +158,13 @@ impl Peer {
             })
             .collect();
         let mut allocations = allocate(now, left, &demands);
-        let limit = match self.pacing.is_told() {
-            true => left.scale(OVERDRAFT),
-            false => left.scale(OVERDRAFT).max(FIRST_GRANT),
-        };
-        let patience = match self.pacing.estimator().limit() {
-            Limit::Loss => PATIENCE_WITH_LOSS,
-            _ => PATIENCE,
+        let estimator = self.pacing.estimator();
+        let overused = estimator.overused();
+        let is_calm = overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
+        let (limit, patience) = match estimator.limit() {
+            _ if is_calm => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
+            Limit::Loss => (left.scale(OVERDRAFT), PATIENCE_WITH_LOSS),
+            _ => (left.scale(OVERDRAFT), PATIENCE),
         };
         be_patient(
             now,
