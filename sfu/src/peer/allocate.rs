@@ -45,9 +45,9 @@ const OVERDRAFT: f64 = 2.0;
 
 /// While the way has not been overused for so long, there is no end to patience: an estimate that is low
 /// for want of evidence, or for loss without a queue, is no reason to take a picture away. Up to this,
-/// which a picture or two take, whatever the estimate says.
+/// which is what browsers make of one camera at most (libwebrtc of 1280×720), whatever the estimate says.
 const CALM: Duration = Duration::from_secs(10);
-const CALM_GRANT: Bitrate = Bitrate::kbps(1000);
+const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
 
 /// The share of the estimate that may be spent on sending packets again.
 const RETRANSMITTED: f64 = 0.5;
