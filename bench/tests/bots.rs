@@ -369,6 +369,8 @@ async fn a_track_is_unpublished_and_published_again() {
         frames(&report.slots[1]) > still
     })
     .await;
+    // At first it may stand for some 400 ms, which is still to be found out about.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let [window] = observe(&server, [&bob], 1.5).await;
     window.assert_heard(0, 440.0);
     window.assert_seen(1);
