@@ -109,6 +109,11 @@ pub(crate) fn frames(slot: &SlotStats) -> u64 {
     slot.video.as_ref().map_or(0, |video| video.frames)
 }
 
+/// Key frames shown in a slot.
+pub(crate) fn key_frames(slot: &SlotStats) -> u64 {
+    slot.video.as_ref().map_or(0, |video| video.key_frames)
+}
+
 /// How long a thread may have waited for a CPU in a window before the machine counts as too busy to
 /// judge by: less than the 150 ms that make a freeze.
 const CALM: Duration = Duration::from_millis(100);
