@@ -356,6 +356,8 @@ async fn a_track_is_unpublished_and_published_again() {
     let alice = join(talker(&server, "alice", 440.0)).await;
     let bob = join(watcher(&server, "bob")).await;
     watches(&bob).await;
+    // Shown as well, so that its key frame is not taken for the next one's.
+    until(&bob, "a picture", |report| key_frames(&report.slots[1]) > 0).await;
     let camera = alice.report().track_of(Kind::Video).unwrap().clone();
     alice.unpublish(&camera.id).await.unwrap();
     until(&bob, "no picture", |report| report.slots[1].track.is_none()).await;
