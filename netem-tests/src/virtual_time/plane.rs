@@ -225,16 +225,13 @@ impl Plane {
             return;
         }
         let from = Self::address(index);
-        let mut runs = 0;
         for (run, bytes) in outbox.runs() {
-            runs += 1;
             let segments = bytes.chunks(run.segment_size);
             self.datagrams.extend(
                 segments.map(|segment| Datagram::new(from, run.destination, segment.to_vec())),
             );
         }
-        (0..runs).for_each(|_| outbox.handle_left(Some(now)));
-        self.workers[index].handle_sent();
-        self.workers[index].outbox().clear();
+        let left = vec![Some(now); outbox.runs().count()];
+        self.workers[index].handle_sent(&left);
     }
 }

@@ -12,6 +12,7 @@ use crate::bandwidth::estimator::{Limit, MAX};
 use crate::media::Kind;
 use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{Allocation, Demand, Layer, SwitchHistory, View, allocate};
+use crate::subscribe::layer::Target;
 use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, TrackId};
@@ -333,16 +334,18 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
 /// Leaves out layers that are no better or worse than the one the slot has: measurements differ a
 /// little from second to second, and a switch between equals is a key frame for nothing.
 fn leave_out_equals(slot: &Slot, layers: &mut Vec<LayerInfo>) {
-    let target = |layer: &LayerInfo| (layer.encoding, layer.spatial, layer.temporal);
-    let had = slot.share.layer.map(|layer| target(&layer));
-    let Some(current) = layers.iter().find(|l| Some(target(l)) == had).copied() else {
+    let had = slot.share.target();
+    let current = layers
+        .iter()
+        .find(|layer| Some(Target::from(*layer)) == had);
+    let Some(current) = current.copied() else {
         return;
     };
     let is_near = |a: f64, b: f64| (a - b).abs() <= SAME * b;
     layers.retain(|layer| {
         let is_equal = (layer.width, layer.height) == (current.width, current.height)
             && is_near(layer.frame_rate.into(), current.frame_rate.into());
-        target(layer) == target(&current) || !is_equal
+        Some(Target::from(layer)) == had || !is_equal
     });
 }
 
@@ -380,20 +383,12 @@ fn numbered(offered: &[LayerInfo]) -> Vec<Layer> {
 /// The layer that the slot has, among those on offer.
 fn current(slot: &Slot, offered: &[LayerInfo]) -> Option<u8> {
     let target = slot.share.target()?;
-    let same = offered.iter().position(|layer| {
-        layer.encoding == target.encoding
-            && (layer.spatial, layer.temporal) == (target.spatial, target.temporal)
-    });
+    let find =
+        |is_it: &dyn Fn(Target) -> bool| offered.iter().position(|layer| is_it(layer.into()));
     // One that was begun with before it was measured, or whose highest layer has gone.
-    let alike = || {
-        let encoding = offered.iter().zip(0..);
-        encoding
-            .filter(|(layer, _)| layer.encoding == target.encoding)
-            .map(|(_, index)| index)
-            .next()
-    };
-    same.or_else(alike)
-        .and_then(|index| u8::try_from(index).ok())
+    let alike = || find(&|layer| layer.encoding == target.encoding);
+    let index = find(&|layer| layer == target).or_else(alike)?;
+    u8::try_from(index).ok()
 }
 
 /// What is shown, in lines of this track: a picture that is as wide or as high as its place fills it.

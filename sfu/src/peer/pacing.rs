@@ -92,12 +92,6 @@ impl Pacing {
         &self.estimator
     }
 
-    /// Whether the receiver has told anything of what it gets.
-    #[must_use]
-    pub fn is_told(&self) -> bool {
-        self.is_told
-    }
-
     /// Says how much could be put to use.
     pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
         self.estimator.set_wanted(wanted);

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use crate::api::LayerInfo;
 use crate::publish::history::PacketMeta;
 use crate::rtp::codec::PictureInfo;
 
@@ -43,6 +44,16 @@ pub struct Target {
     pub spatial: u8,
     /// The highest temporal layer of it.
     pub temporal: u8,
+}
+
+impl From<&LayerInfo> for Target {
+    fn from(layer: &LayerInfo) -> Self {
+        Target {
+            encoding: layer.encoding,
+            spatial: layer.spatial,
+            temporal: layer.temporal,
+        }
+    }
 }
 
 impl Target {

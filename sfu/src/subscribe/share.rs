@@ -59,7 +59,7 @@ impl Share {
     /// The layer that it gets now, as the selector knows it.
     #[must_use]
     pub fn target(&self) -> Option<Target> {
-        self.layer.map(|layer| target(&layer))
+        self.layer.as_ref().map(Target::from)
     }
 
     /// Whether nothing is forwarded, though something is shown.
@@ -83,7 +83,7 @@ impl Share {
         self.layer = to;
         self.reason = allocation.reason;
         let is_first = !std::mem::replace(&mut self.is_decided, true);
-        if from.map(|l| target(&l)) == to.map(|l| target(&l)) {
+        if from.as_ref().map(Target::from) == self.target() {
             return None;
         }
         let rate = |layer: Option<LayerInfo>| layer.map_or(Bitrate::ZERO, |l| l.bitrate);
@@ -110,14 +110,6 @@ impl Share {
 
 fn quality(layer: Option<LayerInfo>) -> (u32, u32) {
     layer.map_or((0, 0), |l| (l.height, l.frame_rate))
-}
-
-fn target(layer: &LayerInfo) -> Target {
-    Target {
-        encoding: layer.encoding,
-        spatial: layer.spatial,
-        temporal: layer.temporal,
-    }
 }
 
 #[cfg(test)]

@@ -108,12 +108,13 @@ impl Worker {
         }
     }
 
-    /// Takes note of what has left the socket.
-    pub fn handle_sent(&mut self) {
-        for tracked in self.outbox.tracked() {
+    /// Takes note of when each run of the outbox left the socket, and clears it.
+    pub fn handle_sent(&mut self, left: &[Option<Instant>]) {
+        for tracked in self.outbox.tracked(left) {
             if let Some(peer) = self.peers.get_mut(&tracked.peer) {
                 peer.pacing.handle_sent(tracked.sequence, tracked.packet);
             }
         }
+        self.outbox.clear();
     }
 }

@@ -11,6 +11,7 @@ use crate::control::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
 use crate::publish::thrift::{Encodings, OFF_AFTER};
+use crate::subscribe::allocation::Reason;
 use crate::types::TrackId;
 
 /// How often it is looked at what nobody wants any more. What is wanted again is seen at once.
@@ -83,7 +84,7 @@ impl Worker {
             peer.slots.get(subscriber.slot)?.as_ref()
         });
         slots.fold(Encodings::NONE, |all, slot| {
-            let is_hidden = slot.share.reason == crate::subscribe::allocation::Reason::Hidden;
+            let is_hidden = slot.share.reason == Reason::Hidden;
             let wanted = if is_hidden {
                 Encodings::NONE
             } else if slot.shown_for(now) < OFF_AFTER {

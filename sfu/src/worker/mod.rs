@@ -274,9 +274,10 @@ impl Worker {
         self.mail.pop_front()
     }
 
-    /// Datagrams for the rim to send, to be cleared then.
-    pub fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+    /// Datagrams for the rim to send; [`Worker::handle_sent`] is to be told then.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// Counts datagrams that the rim has sent.

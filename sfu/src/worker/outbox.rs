@@ -48,8 +48,6 @@ pub struct Outbox {
     runs: Vec<Run>,
     /// The packets with feedback, and which run each is in.
     tracked: Vec<(usize, Tracked)>,
-    /// When each run left; none if it did not.
-    left: Vec<Option<Instant>>,
 }
 
 impl Outbox {
@@ -92,15 +90,11 @@ impl Outbox {
         }
     }
 
-    /// Notes when the next of the runs left, or that it did not.
-    pub fn handle_left(&mut self, at: Option<Instant>) {
-        self.left.push(at);
-    }
-
-    /// The packets with feedback that have left, in their order.
-    pub fn tracked(&self) -> impl Iterator<Item = Tracked> {
+    /// The packets with feedback that have left, in their order. `left` says of each run when that was,
+    /// or that it did not leave.
+    pub fn tracked(&self, left: &[Option<Instant>]) -> impl Iterator<Item = Tracked> {
         self.tracked.iter().filter_map(|(run, tracked)| {
-            let at = self.left.get(*run).copied().flatten()?;
+            let at = left.get(*run).copied().flatten()?;
             let packet = SentPacket {
                 at,
                 ..tracked.packet
@@ -120,7 +114,6 @@ impl Outbox {
         self.buffer.clear();
         self.runs.clear();
         self.tracked.clear();
-        self.left.clear();
     }
 }
 

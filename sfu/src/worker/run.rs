@@ -72,6 +72,7 @@ fn supervise(runtime: &tokio::runtime::Runtime, setup: Setup, mut socket: Socket
         workers: setup.workers,
         reports: setup.reports,
         unsent: VecDeque::new(),
+        left: Vec::new(),
     };
     loop {
         let (shared, candidates) = (setup.shared.clone(), setup.candidates.clone());
@@ -98,6 +99,8 @@ struct Rim {
     reports: mpsc::Sender<(usize, Report)>,
     /// Mail that found a full mailbox and must not be lost.
     unsent: VecDeque<Mail>,
+    /// When each run of the outbox left. Reused.
+    left: Vec<Option<Instant>>,
 }
 
 impl Rim {
@@ -135,7 +138,7 @@ impl Rim {
                     match next {
                         None | Some(Message::Stop) => {
                             worker.stop(now);
-                            send_all(&mut worker, socket).await;
+                            self.send_all(&mut worker, socket).await;
                             return;
                         }
                         Some(message) => worker.handle_message(now, message),
@@ -153,7 +156,7 @@ impl Rim {
             }
             worker.flush(now);
             worker.handle_timeout(now);
-            send_all(&mut worker, socket).await;
+            self.send_all(&mut worker, socket).await;
         }
     }
 
@@ -192,40 +195,36 @@ impl Rim {
             },
         }
     }
-}
 
-/// Sends what the worker has for the network. When the kernel's buffer is full it waits for room: to
-/// drop here would only move the loss.
-async fn send_all(worker: &mut Worker, socket: &Socket) {
-    let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
-    let mut left = Vec::new();
-    for (run, contents) in worker.outbox().runs() {
-        let outcome = loop {
-            match socket.send(run, contents) {
-                Sent::Full => {
-                    if socket.writable().await.is_err() {
-                        break Sent::Failed;
+    /// Sends what the worker has for the network. When the kernel's buffer is full it waits for room: to
+    /// drop here would only move the loss.
+    async fn send_all(&mut self, worker: &mut Worker, socket: &Socket) {
+        let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
+        self.left.clear();
+        for (run, contents) in worker.outbox().runs() {
+            let outcome = loop {
+                match socket.send(run, contents) {
+                    Sent::Full => {
+                        if socket.writable().await.is_err() {
+                            break Sent::Failed;
+                        }
                     }
+                    outcome => break outcome,
                 }
-                outcome => break outcome,
+            };
+            let count = contents.len().div_ceil(run.segment_size) as u64;
+            self.left.push((outcome == Sent::Done).then(Instant::now));
+            if outcome == Sent::Done {
+                datagrams += count;
+                bytes += contents.len() as u64;
+            } else {
+                failed += count;
             }
-        };
-        let count = contents.len().div_ceil(run.segment_size) as u64;
-        left.push((outcome == Sent::Done).then(Instant::now));
-        if outcome == Sent::Done {
-            datagrams += count;
-            bytes += contents.len() as u64;
-        } else {
-            failed += count;
         }
-    }
-    for at in left {
-        worker.outbox().handle_left(at);
-    }
-    worker.handle_sent();
-    worker.outbox().clear();
-    worker.count_sent(datagrams, bytes);
-    for _ in 0..failed {
-        worker.count_drop("send_failed");
+        worker.handle_sent(&self.left);
+        worker.count_sent(datagrams, bytes);
+        for _ in 0..failed {
+            worker.count_drop("send_failed");
+        }
     }
 }
