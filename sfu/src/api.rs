@@ -6,20 +6,11 @@ use std::time::Duration;
 
 pub use crate::bandwidth::estimator::Limit;
 use crate::media::Kind;
-pub use crate::room::SlotChoice;
-pub use crate::subscribe::allocation::{Priority, Reason};
+pub use crate::publish::meter::LayerInfo;
+pub use crate::room::{Content, SlotChoice};
+pub use crate::subscribe::allocation::{Priority, Reason, SETTLING, SlotView};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::units::Bitrate;
-
-/// What a track carries, as far as it matters to who gets it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Content {
-    /// Somebody: a camera, a microphone, or anything else that is no screen.
-    #[default]
-    Person,
-    /// A screen or a window, or its sound. Nobody speaks there, and there is something to read.
-    Screen,
-}
 
 /// Which of an offer's sending m-lines are published with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,31 +80,6 @@ pub struct SlotInfo {
     pub kind: Kind,
     /// What it shows.
     pub track: Option<TrackId>,
-}
-
-/// What a client shows of a slot, in pixels of its screen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotView {
-    /// Whether it is on the screen at all.
-    pub visible: bool,
-    /// The width of its place; none is as good as hidden.
-    pub width: u32,
-    /// The height of its place; none is as good as hidden.
-    pub height: u32,
-    /// Frames a second that are enough; any number if it does not say.
-    pub frame_rate: Option<u32>,
-}
-
-impl Default for SlotView {
-    /// The client has said nothing: all there is.
-    fn default() -> Self {
-        SlotView {
-            visible: true,
-            width: u32::MAX,
-            height: u32::MAX,
-            frame_rate: None,
-        }
-    }
 }
 
 /// What happens without being asked for.
@@ -426,25 +392,6 @@ pub struct PeerQuality {
     pub slots: Vec<SlotQuality>,
     /// The latest decisions, the oldest first.
     pub decisions: Vec<Decision>,
-}
-
-/// A layer of a track.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LayerInfo {
-    /// The simulcast encoding, 0 for the first of the offer.
-    pub encoding: u8,
-    /// The highest spatial layer of it, 0 without scalability.
-    pub spatial: u8,
-    /// The highest temporal layer of it, 0 without scalability.
-    pub temporal: u8,
-    /// Pixels; none if not known.
-    pub width: u32,
-    /// Lines; none if not known.
-    pub height: u32,
-    /// Frames a second.
-    pub frame_rate: u32,
-    /// What it takes, with its repair.
-    pub bitrate: Bitrate,
 }
 
 /// What a slot gets.

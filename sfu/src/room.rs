@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use crate::api::{Content, Priority};
 use crate::media::Kind;
+use crate::subscribe::allocation::Priority;
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 
 mod floor;
@@ -16,6 +16,16 @@ mod stage;
 
 use floor::Floor;
 use stage::Stage;
+
+/// What a track carries, as far as it matters to who gets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Content {
+    /// Somebody: a camera, a microphone, or anything else that is no screen.
+    #[default]
+    Person,
+    /// A screen or a window, or its sound. Nobody speaks there, and there is something to read.
+    Screen,
+}
 
 /// What a client wants of one of its slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

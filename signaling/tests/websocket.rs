@@ -63,7 +63,10 @@ async fn what_is_shown_is_said_and_what_is_got_is_asked() {
     let [(mid, view)] = house.sfu.views(house.sfu.peers()[0])[..] else {
         panic!("one view");
     };
-    assert_eq!((mid.as_str(), view.width, view.height), ("1", 65_535, 360));
+    assert_eq!(
+        (mid.as_str(), view.width, view.height),
+        ("1", Some(65_535), Some(360))
+    );
     let quality = alice.ask("quality", json!({})).await;
     assert_eq!(quality["type"], "quality");
     assert_eq!(quality["estimate"], 910_000);

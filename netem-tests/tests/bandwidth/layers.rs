@@ -24,8 +24,8 @@ fn what_nobody_shows_is_not_sent_and_comes_back_with_a_key_frame() {
     assert_eq!(call.sees(bob, alice).encodings().last(), Some(&2));
     let slot = call.slot_names(bob, Kind::Video)[0];
     let small = SlotView {
-        width: 320,
-        height: 180,
+        width: Some(320),
+        height: Some(180),
         ..SlotView::default()
     };
     assert_eq!(call.view(bob, slot, small), Ok(()));

@@ -25,6 +25,9 @@ fn camera() -> Setup {
         .temporal_layers()
 }
 
+/// Jitter of every narrow link: without any chance all seeds are one.
+const JITTER: Duration = Duration::from_millis(2);
+
 /// A person's downlink carries so much from now on, before a queue of so long.
 fn narrow(call: &mut Call, person: Person, bits_per_second: u64, queue: Duration) {
     let queue = Queue::Time(queue);
@@ -32,7 +35,10 @@ fn narrow(call: &mut Call, person: Person, bits_per_second: u64, queue: Duration
         bits_per_second,
         queue,
     };
-    call.down(person, |link| link.rate = Some(rate));
+    call.down(person, |link| {
+        link.rate = Some(rate);
+        link.jitter = JITTER;
+    });
 }
 
 /// What the server makes of the way to a person.

@@ -42,7 +42,8 @@ fn steps(seed: u64, delay: Duration, queue: Duration) {
     call.down(bob, |link| link.delay = delay);
     call.up(bob, |link| link.delay = delay);
     narrow(&mut call, bob, 5 * MBIT, queue);
-    call.run(secs(20));
+    // At another moment between two pictures, feedbacks and reports for each seed.
+    call.run(secs(20) + millis(seed * 37));
     let mut watcher = Watcher {
         bob,
         alice,

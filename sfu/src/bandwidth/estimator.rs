@@ -133,6 +133,8 @@ pub struct BandwidthEstimator {
     overused: Option<Instant>,
     wanted: Bitrate,
     estimate: Bitrate,
+    /// The estimate, but for a queue that is being drained.
+    lasting: Bitrate,
     limit: Limit,
 }
 
@@ -177,6 +179,7 @@ impl BandwidthEstimator {
             overused: None,
             wanted: Bitrate::ZERO,
             estimate: start,
+            lasting: start,
             limit: Limit::Delay,
         }
     }
@@ -187,7 +190,14 @@ impl BandwidthEstimator {
         self.estimate
     }
 
-    /// What sets it.
+    /// The estimate as it will be when a queue that is being drained is empty, which takes a second or
+    /// two.
+    #[must_use]
+    pub fn lasting(&self) -> Bitrate {
+        self.lasting
+    }
+
+    /// What sets the estimate.
     #[must_use]
     pub fn limit(&self) -> Limit {
         self.limit
@@ -467,7 +477,6 @@ impl BandwidthEstimator {
             }
         };
         bound(self.loss.limit(), Limit::Loss);
-        bound(self.drain(now), Limit::Draining);
         let has_other = self.feedback.is_some();
         let remb = self
             .remb
@@ -475,6 +484,10 @@ impl BandwidthEstimator {
         match remb {
             Some((_, rate)) if !has_other => estimate = (rate, Limit::Receiver),
             remb => bound(remb.map(|(_, rate)| rate), Limit::Receiver),
+        }
+        self.lasting = estimate.0.clamp(MIN, MAX);
+        if let Some(rate) = self.drain(now).filter(|rate| *rate < estimate.0) {
+            estimate = (rate, Limit::Draining);
         }
         self.estimate = estimate.0.clamp(MIN, MAX);
         self.limit = estimate.1;

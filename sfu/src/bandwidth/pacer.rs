@@ -189,17 +189,12 @@ impl<T> Pacer<T> {
     /// Queues a packet. When there is no room, the oldest of the least important packets go;
     /// they come out of [`Pacer::poll_dropped`].
     pub fn handle_packet(&mut self, now: Instant, item: T, size: DataSize, kind: PacketKind) {
-        self.queues[kind as usize].push_back(Queued {
+        let queued = Queued {
             item,
             size,
             since: now,
-        });
-        self.size += size;
-        self.packets += 1;
-        let epoch = *self.epoch.get_or_insert(now);
-        self.since = self
-            .since
-            .saturating_add(now.saturating_duration_since(epoch));
+        };
+        self.put(kind as usize, queued);
         while self.size > MAX_QUEUE || self.packets > MAX_PACKETS {
             let Some(kind) = (0..KINDS).rev().find(|kind| !self.queues[*kind].is_empty()) else {
                 return;
@@ -215,7 +210,23 @@ impl<T> Pacer<T> {
         self.owe(size);
     }
 
-    /// A packet that was dropped for lack of room.
+    /// Drops packets that are of no use any more. They come out of [`Pacer::poll_dropped`].
+    pub fn drop_if(&mut self, mut is_useless: impl FnMut(&T) -> bool) {
+        for kind in 0..KINDS {
+            for _ in 0..self.queues[kind].len() {
+                let Some(queued) = self.take(kind) else {
+                    break;
+                };
+                if is_useless(&queued.item) {
+                    self.dropped.push_back(queued.item);
+                } else {
+                    self.put(kind, queued);
+                }
+            }
+        }
+    }
+
+    /// A packet that was dropped for lack of room, or because it is of no use any more.
     pub fn poll_dropped(&mut self) -> Option<T> {
         self.dropped.pop_front()
     }
@@ -291,6 +302,15 @@ impl<T> Pacer<T> {
     pub fn oldest(&self) -> Option<Instant> {
         let fronts = self.queues.iter().filter_map(VecDeque::front);
         fronts.map(|queued| queued.since).min()
+    }
+
+    fn put(&mut self, kind: usize, queued: Queued<T>) {
+        self.size += queued.size;
+        self.packets += 1;
+        let epoch = *self.epoch.get_or_insert(queued.since);
+        let since = queued.since.saturating_duration_since(epoch);
+        self.since = self.since.saturating_add(since);
+        self.queues[kind].push_back(queued);
     }
 
     fn take(&mut self, kind: usize) -> Option<Queued<T>> {

@@ -380,8 +380,8 @@ fn views_are_noted_all_or_none_and_renegotiation_keeps_them() {
     let mut call = Call::of(1, 1, 2);
     let small = SlotView {
         visible: true,
-        width: 320,
-        height: 180,
+        width: Some(320),
+        height: Some(180),
         frame_rate: Some(15),
     };
     let view = |names: &[&str]| names.iter().map(|name| (mid(name), small)).collect();

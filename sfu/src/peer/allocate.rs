@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Peer;
 use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView};
-use crate::bandwidth::estimator::{Limit, MAX};
+use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX};
 use crate::media::Kind;
 use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{Allocation, Demand, Layer, SwitchHistory, View, allocate};
@@ -33,10 +33,11 @@ const UNMEASURED: Bitrate = Bitrate::kbps(100);
 const UNMEASURED_WANTED: Bitrate = Bitrate::kbps(1000);
 
 /// The picture of a slot whose lowest layer does not fit goes on for so long: at the beginning nothing
-/// is known of the way, and an estimate that dips is soon back. Loss without a queue hurts nobody else,
-/// and takes longer to tell from congestion.
+/// is known of the way, and an estimate that dips is soon back. It goes on longer while there is loss
+/// without a queue, which hurts nobody else and takes longer to tell from congestion, and while a queue
+/// is drained, which ends by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
-const PATIENCE_WITH_LOSS: Duration = Duration::from_secs(4);
+const LONG_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What changes within this time of pointing a slot at a track is no flapping: much becomes known then.
 const BEGINNING: Duration = Duration::from_secs(5);
@@ -127,77 +128,51 @@ impl Peer {
         feed: impl Fn(TrackId) -> Option<&'f Feed>,
         consequences: &mut Vec<Consequence>,
     ) {
-        let shown = |slot: &Slot| slot.track().and_then(&feed);
         let estimate = self.pacing.estimate().unwrap_or(MAX);
-        let pictures = lowest_rate(now, &self.slots, shown);
-        let audio = share_sound(now, estimate - pictures, &mut self.slots, shown);
+        let showing = self.slots.iter_mut().flatten().filter_map(|slot| {
+            let feed = slot.track().and_then(&feed)?;
+            Some((slot, feed))
+        });
+        let (sounds, pictures): (Vec<_>, Vec<_>) =
+            showing.partition(|(slot, _)| slot.kind == Kind::Audio);
+        let mut pictures: Vec<Picture<'_>> = pictures
+            .into_iter()
+            .filter_map(|(slot, feed)| Picture::new(now, slot, feed))
+            .collect();
+        let seen = pictures.iter().filter(|p| !p.slot.view.is_hidden());
+        let lowest: Bitrate = seen.map(Picture::lowest).sum();
+        let audio = share_sound(now, estimate - lowest, sounds);
+        let left = estimate - audio;
         self.allocator.divided = estimate;
         self.allocator.audio = audio;
-        let left = estimate - audio;
+        self.allocator.next = (!pictures.is_empty()).then_some(now + INTERVAL);
 
-        let is_video = |slot: &&mut Slot| slot.kind == Kind::Video;
-        let slots: Vec<&mut Slot> = self.slots.iter_mut().flatten().filter(is_video).collect();
-        let mut showing: Vec<(&mut Slot, TrackId, Vec<LayerInfo>)> = slots
-            .into_iter()
-            .filter_map(|slot| {
-                let (track, feed) = (slot.track()?, shown(slot)?);
-                let offered = offered(now, slot, feed);
-                Some((slot, track, offered))
-            })
-            .collect();
-        self.allocator.next = (!showing.is_empty()).then_some(now + INTERVAL);
-        let layers: Vec<Vec<Layer>> = showing.iter().map(|(_, _, o)| numbered(o)).collect();
-        let demands: Vec<Demand<'_>> = showing
-            .iter()
-            .zip(&layers)
-            .map(|((slot, _, offered), layers)| Demand {
-                layers,
-                view: view(slot.view, offered),
-                priority: slot.priority,
-                current: current(slot, offered),
-                switches: slot.share.history,
-            })
-            .collect();
+        let demands: Vec<Demand<'_>> = pictures.iter().map(Picture::demand).collect();
         let mut allocations = allocate(now, left, &demands);
         let estimator = self.pacing.estimator();
-        let overused = estimator.overused();
-        let is_calm = overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
-        let (limit, patience) = match estimator.limit() {
-            _ if is_calm => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
-            Limit::Loss => (left.scale(OVERDRAFT), PATIENCE_WITH_LOSS),
-            _ => (left.scale(OVERDRAFT), PATIENCE),
-        };
-        be_patient(
-            now,
-            limit,
-            patience,
-            &mut showing,
-            &layers,
-            &mut allocations,
-        );
+        be_patient(now, left, estimator, &mut pictures, &mut allocations);
 
-        let wanted = showing.iter().zip(&allocations);
-        let wanted: Bitrate = wanted
-            .map(
-                |((slot, _, offered), allocation)| match offered.as_slice() {
-                    [only] if only.bitrate == UNMEASURED => {
-                        allocation.wanted.max(UNMEASURED_WANTED)
-                    }
-                    // Its repair has not been counted, and is to have its place.
-                    [only] => only.bitrate.scale(1.0 + slot.repair_share()),
-                    _ => allocation.wanted,
-                },
-            )
-            .sum();
+        let both = || pictures.iter().zip(&allocations);
+        let wanted: Bitrate = both().map(|(p, allocation)| p.wanted(allocation)).sum();
         self.allocator.wanted = wanted + audio;
         self.pacing.set_wanted(now, wanted + audio);
-        let again = estimate.scale(RETRANSMITTED / showing.len().max(1) as f64);
-        let spare = spare_for_repair(left, &allocations, &layers);
-        let decided = allocations.iter().zip(spare);
-        for ((slot, track, offered), (allocation, spare)) in showing.into_iter().zip(decided) {
-            slot.set_spare(spare);
+        let again = estimate.scale(RETRANSMITTED / pictures.len().max(1) as f64);
+        // What the lowest layers may be repaired with, for each bit of theirs: nothing was set aside.
+        let granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
+        let lowest = both().filter(|(p, allocation)| p.has_lowest(allocation));
+        let lowest: Bitrate = lowest.map(|(_, allocation)| allocation.bitrate).sum();
+        let spare = (left - granted).ratio(lowest);
+        for (picture, allocation) in pictures.into_iter().zip(&allocations) {
+            let has_lowest = picture.has_lowest(allocation);
+            let Picture {
+                slot,
+                track,
+                offered,
+                ..
+            } = picture;
+            slot.set_spare(if has_lowest { spare } else { f64::INFINITY });
             slot.set_retransmission_limit(now, again);
-            let was_paused = slot.share.is_paused();
+            let before = slot.share.pause();
             let change = slot.share.take(now, allocation, &offered);
             if slot.shown_for(now) < BEGINNING {
                 slot.share.history = SwitchHistory::default();
@@ -210,10 +185,11 @@ impl Peer {
                     consequences.push(Consequence::KeyFrame(track, encoding));
                 }
             }
-            let is_paused = slot.share.is_paused();
-            if was_paused != is_paused {
-                let reason = is_paused.then_some(slot.share.reason);
-                consequences.push(Consequence::Paused(slot.mid, reason));
+            let pause = slot.share.pause();
+            // One that the client has asked for is another matter than one that it has not.
+            let kind = |pause: Option<Reason>| pause.map(|reason| reason == Reason::Hidden);
+            if kind(before) != kind(pause) {
+                consequences.push(Consequence::Paused(slot.mid, pause));
             }
         }
     }
@@ -262,47 +238,84 @@ impl Peer {
     }
 }
 
-/// What the lowest layers of all pictures take that are on screen.
-fn lowest_rate<'f>(
-    now: Instant,
-    slots: &[Option<Slot>],
-    shown: impl Fn(&Slot) -> Option<&'f Feed>,
-) -> Bitrate {
-    let videos = slots.iter().flatten().filter(|s| s.kind == Kind::Video);
-    let mut layers = Vec::new();
-    videos
-        .filter(|slot| slot.view.visible)
-        .filter_map(|slot| {
-            shown(slot)?.layers(now, false, &mut layers);
-            layers.iter().map(|layer| layer.bitrate).min()
+/// A slot of video that shows something, and what there is to be had of that.
+struct Picture<'s> {
+    slot: &'s mut Slot,
+    track: TrackId,
+    /// What could be sent, with what its repair takes.
+    offered: Vec<LayerInfo>,
+    /// The same, as the allocation numbers it.
+    layers: Vec<Layer>,
+    /// What repair adds to the media, as a share of it.
+    repair: f64,
+}
+
+impl<'s> Picture<'s> {
+    fn new(now: Instant, slot: &'s mut Slot, feed: &Feed) -> Option<Self> {
+        let track = slot.track()?;
+        let repair = slot.repair_share(feed.codec());
+        let offered = offered(now, slot, feed, repair);
+        let layers = (0u8..).zip(&offered).map(|(id, layer)| Layer {
+            id,
+            bitrate: layer.bitrate,
+            height: layer.height,
+            frame_rate: layer.frame_rate,
+        });
+        Some(Picture {
+            layers: layers.collect(),
+            slot,
+            track,
+            offered,
+            repair,
         })
-        .sum()
+    }
+
+    fn demand(&self) -> Demand<'_> {
+        Demand {
+            layers: &self.layers,
+            view: view(self.slot.view, &self.offered),
+            priority: self.slot.priority,
+            current: current(self.slot, &self.offered),
+            switches: self.slot.share.history,
+        }
+    }
+
+    /// What the lowest layer takes.
+    fn lowest(&self) -> Bitrate {
+        let rates = self.layers.iter().map(|layer| layer.bitrate);
+        rates.min().unwrap_or_default()
+    }
+
+    fn has_lowest(&self, allocation: &Allocation) -> bool {
+        allocation.bitrate == self.lowest()
+    }
+
+    /// What could be put to use.
+    fn wanted(&self, allocation: &Allocation) -> Bitrate {
+        match self.offered.as_slice() {
+            [only] if only.bitrate == UNMEASURED => allocation.wanted.max(UNMEASURED_WANTED),
+            // Its repair has not been counted, and is to have its place.
+            [only] => only.bitrate.scale(1.0 + self.repair),
+            _ => allocation.wanted,
+        }
+    }
 }
 
 /// Sound is outside the contest, but what repeats it is not to take a picture's place: it may take
 /// what is `left` when every picture has its lowest layer. Returns what sound takes.
-fn share_sound<'f>(
-    now: Instant,
-    left: Bitrate,
-    slots: &mut [Option<Slot>],
-    shown: impl Fn(&Slot) -> Option<&'f Feed>,
-) -> Bitrate {
-    let bare = |slot: &Slot| shown(slot).map_or(Bitrate::ZERO, |feed| feed.bitrate(now));
-    let sounds = slots.iter().flatten().filter(|s| s.kind == Kind::Audio);
-    let all: Bitrate = sounds.map(bare).sum();
+fn share_sound(now: Instant, left: Bitrate, sounds: Vec<(&mut Slot, &Feed)>) -> Bitrate {
+    let all: Bitrate = sounds.iter().map(|(_, feed)| feed.bitrate(now)).sum();
     let spare = (left - all).ratio(all);
-    let slots = slots.iter_mut().flatten();
-    slots
-        .filter(|slot| slot.kind == Kind::Audio)
-        .map(|slot| {
-            slot.set_spare(spare);
-            bare(slot).scale(1.0 + slot.repair_share())
-        })
-        .sum()
+    let shares = sounds.into_iter().map(|(slot, feed)| {
+        slot.set_spare(spare);
+        let repair = slot.repair_share(feed.codec());
+        feed.bitrate(now).scale(1.0 + repair)
+    });
+    shares.sum()
 }
 
 /// What the slot could be sent, with what its repair takes.
-fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
+fn offered(now: Instant, slot: &Slot, feed: &Feed, repair: f64) -> Vec<LayerInfo> {
     let mut layers = Vec::new();
     feed.layers(now, slot.view.frame_rate.is_some(), &mut layers);
     if layers.is_empty() {
@@ -324,7 +337,6 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed) -> Vec<LayerInfo> {
     leave_out_equals(slot, &mut layers);
     // Nobody is left without a picture for the sake of its repair.
     let lowest = layers.iter().map(|layer| layer.bitrate).min();
-    let repair = slot.repair_share();
     for layer in layers.iter_mut().filter(|l| Some(l.bitrate) > lowest) {
         layer.bitrate = layer.bitrate.scale(1.0 + repair);
     }
@@ -349,37 +361,6 @@ fn leave_out_equals(slot: &Slot, layers: &mut Vec<LayerInfo>) {
     });
 }
 
-/// What each slot whose repair has not been counted may spend on it, for each bit of media.
-fn spare_for_repair(left: Bitrate, allocations: &[Allocation], layers: &[Vec<Layer>]) -> Vec<f64> {
-    let granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
-    let is_lowest = |allocation: &Allocation, layers: &[Layer]| {
-        let lowest = layers.iter().map(|layer| layer.bitrate).min();
-        Some(allocation.bitrate) == lowest
-    };
-    let both = || allocations.iter().zip(layers);
-    let lowest: Bitrate = both()
-        .filter(|(allocation, layers)| is_lowest(allocation, layers))
-        .map(|(allocation, _)| allocation.bitrate)
-        .sum();
-    let spare = (left - granted).ratio(lowest);
-    both()
-        .map(|(allocation, layers)| match is_lowest(allocation, layers) {
-            true => spare,
-            false => f64::INFINITY,
-        })
-        .collect()
-}
-
-fn numbered(offered: &[LayerInfo]) -> Vec<Layer> {
-    let layers = (0u8..).zip(offered).map(|(id, layer)| Layer {
-        id,
-        bitrate: layer.bitrate,
-        height: layer.height,
-        frame_rate: layer.frame_rate,
-    });
-    layers.collect()
-}
-
 /// The layer that the slot has, among those on offer.
 fn current(slot: &Slot, offered: &[LayerInfo]) -> Option<u8> {
     let target = slot.share.target()?;
@@ -394,18 +375,16 @@ fn current(slot: &Slot, offered: &[LayerInfo]) -> Option<u8> {
 /// What is shown, in lines of this track: a picture that is as wide or as high as its place fills it.
 fn view(view: SlotView, offered: &[LayerInfo]) -> View {
     let largest = offered.iter().max_by_key(|layer| layer.height);
-    let by_width = largest.filter(|l| l.width > 0).map_or(u32::MAX, |l| {
-        let height = u64::from(view.width) * u64::from(l.height) / u64::from(l.width);
+    let by_width = largest.zip(view.width).filter(|(l, _)| l.width > 0);
+    let by_width = by_width.map_or(u32::MAX, |(l, width)| {
+        let height = u64::from(width) * u64::from(l.height) / u64::from(l.width);
         u32::try_from(height).unwrap_or(u32::MAX)
     });
-    let height = match (view.width, view.height) {
-        (0, _) | (_, 0) => 0,
-        // A place of a single line is as good as none, but it was not said to be none.
-        (_, height) => height.min(by_width).max(1),
-    };
+    let height = view.height.unwrap_or(u32::MAX).min(by_width);
     View {
-        visible: view.visible,
-        height,
+        visible: !view.is_hidden(),
+        // A place of a single line is as good as none, but it was not said to be none.
+        height: height.max(1),
         frame_rate: view.frame_rate.map(|frames| frames.max(1)),
     }
 }
@@ -413,21 +392,29 @@ fn view(view: SlotView, offered: &[LayerInfo]) -> View {
 /// Lets pictures go on for a while that would have to be paused.
 fn be_patient(
     now: Instant,
-    limit: Bitrate,
-    patience: Duration,
-    showing: &mut [(&mut Slot, TrackId, Vec<LayerInfo>)],
-    layers: &[Vec<Layer>],
+    left: Bitrate,
+    estimator: &BandwidthEstimator,
+    pictures: &mut [Picture<'_>],
     allocations: &mut [Allocation],
 ) {
+    // For the moment that draining a queue takes, no picture is taken away.
+    let left = left + (estimator.lasting() - estimator.estimate());
+    let overused = estimator.overused();
+    let is_calm = overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
+    let (limit, patience) = match estimator.limit() {
+        _ if is_calm => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
+        Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),
+        _ => (left.scale(OVERDRAFT), PATIENCE),
+    };
     let mut granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
-    for (((slot, _, _), layers), allocation) in showing.iter_mut().zip(layers).zip(allocations) {
+    for (picture, allocation) in pictures.iter_mut().zip(allocations) {
         if allocation.layer.is_some() || allocation.reason != Reason::NoBandwidth {
-            slot.starved = None;
+            picture.slot.starved = None;
             continue;
         }
-        let since = *slot.starved.get_or_insert(now);
-        let lowest = layers.iter().min_by_key(|layer| layer.bitrate);
+        let since = *picture.slot.starved.get_or_insert(now);
         let is_patient = now.saturating_duration_since(since) < patience;
+        let lowest = picture.layers.iter().min_by_key(|layer| layer.bitrate);
         if let Some(lowest) = lowest.filter(|l| is_patient && granted + l.bitrate <= limit) {
             granted += lowest.bitrate;
             allocation.layer = Some(lowest.id);

@@ -10,8 +10,10 @@ use crate::bandwidth::estimator::{BandwidthEstimator, MAX};
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::media::ExtensionMap;
+use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
+use crate::types::Ssrc;
 use crate::units::{Bitrate, DataSize};
 
 /// The first transport-wide sequence number, extended: feedback on numbers before it must not wrap
@@ -215,6 +217,30 @@ impl Pacing {
     /// Says what the last filler really was.
     pub fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
         self.pacer.handle_filler(claimed, actual);
+    }
+
+    /// Drops what waits of these streams. Returns the numbers of what was dropped of the first, the
+    /// lowest first: none of them has been used.
+    pub fn drop_waiting(&mut self, of: Ssrc, and: [Option<Ssrc>; 2]) -> Vec<SequenceNumber> {
+        let waiting = &self.waiting;
+        let number_of = |place: usize| {
+            let packet = waiting.get(place)?;
+            let header = RtpHeader::parse(&packet.bytes).ok()?;
+            let number = SequenceNumber::new(packet.rollover, header.sequence);
+            Some((header.ssrc, number))
+        };
+        let mut dropped = Vec::new();
+        self.pacer.drop_if(|place| {
+            let Some((ssrc, number)) = number_of(*place) else {
+                return false;
+            };
+            if ssrc == of {
+                dropped.push(number);
+            }
+            ssrc == of || and.contains(&Some(ssrc))
+        });
+        dropped.sort_unstable();
+        dropped
     }
 
     /// How many packets were dropped since the last call, for lack of room or because they are of no

@@ -1,4 +1,4 @@
-//! One encoding of a published track: its numbering, its reception, its rate.
+//! One encoding of a published track: its numbering and its reception.
 //!
 //! In: its RTP packets after decryption, and its sender reports. Out: extended numbers for each
 //! packet, reception report blocks (RFC 3550 section 6.4), and what to ask the publisher for.
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::keyframe::KeyFrameRequester;
 use super::nack::{Arrival, NackGenerator};
 use super::pictures::Pictures;
-use super::reception::{Rate, Reception};
+use super::reception::Reception;
 use super::redundancy::Position;
 use super::repair::Repairer;
 use crate::media::Kind;
@@ -16,10 +16,6 @@ use crate::rtp::codec::dependency::Dependencies;
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
 use crate::types::{Rid, Ssrc};
-
-/// An encoding without a packet for this long is not forwarded any more: over a frame of the
-/// slowest screen share (5 frames a second) several times.
-const ALIVE_FOR: Duration = Duration::from_secs(2);
 
 /// How late a packet that was sent again can be; a timestamp that says more is not to be trusted.
 const MAX_LATE: Duration = Duration::from_secs(2);
@@ -58,17 +54,21 @@ pub struct SenderReportSeen {
 }
 
 impl SenderReportSeen {
+    /// The timestamp at a time, which is NTP time by the clock of [`SenderReportSeen::ntp`]; the rate is
+    /// in Hz.
+    #[must_use]
+    pub fn at(&self, ntp: u64, clock_rate: u32) -> u64 {
+        let since = ntp.wrapping_sub(self.ntp) as i64;
+        let ticks = (i128::from(since) * i128::from(clock_rate)) >> 32;
+        self.timestamp.wrapping_add(ticks as u64)
+    }
+
     /// The timestamp that another encoding of the same clock has for the time of one of this encoding.
     /// Both are extended, the rate is in Hz.
     #[must_use]
     pub fn corresponding(&self, timestamp: u64, other: &SenderReportSeen, clock_rate: u32) -> u64 {
-        let apart = self.ntp.wrapping_sub(other.ntp) as i64;
-        let ticks = (i128::from(apart) * i128::from(clock_rate)) >> 32;
         let since = timestamp.wrapping_sub(self.timestamp);
-        other
-            .timestamp
-            .wrapping_add(since)
-            .wrapping_add(ticks as u64)
+        other.at(self.ntp, clock_rate).wrapping_add(since)
     }
 }
 
@@ -100,7 +100,8 @@ pub struct Encoding {
     timestamp: TimestampUnwrapper,
     epoch: u32,
     reception: Reception,
-    rate: Rate,
+    /// Bytes of all packets.
+    bytes: u64,
     last_packet: Option<Instant>,
     /// The newest timestamp, and when it arrived.
     newest: Option<(u64, Instant)>,
@@ -110,6 +111,8 @@ pub struct Encoding {
     pub(super) pictures: Pictures,
     /// How its frames depend on each other.
     pub(super) dependencies: Dependencies,
+    /// The timestamp of the frame that was begun last, and whether that was seen to be a key frame.
+    begun: Option<(u64, bool)>,
 }
 
 impl Numbered {
@@ -138,16 +141,29 @@ impl Encoding {
             repairer: Repairer::default(),
             pictures: Pictures::default(),
             dependencies: Dependencies::default(),
+            begun: None,
             listener: None,
             sender_report: None,
             sequence: Unwrapper::default(),
             timestamp: TimestampUnwrapper::default(),
             epoch: 0,
             reception: Reception::default(),
-            rate: Rate::default(),
+            bytes: 0,
             last_packet: None,
             newest: None,
         }
+    }
+
+    /// Whether a packet that could begin a frame does: it is the first of its frame that could, or the
+    /// first by which that is a key frame, which may come after a delimiter.
+    pub(super) fn starts_frame(&mut self, timestamp: u64, is_key: bool) -> bool {
+        let is_begun = self
+            .begun
+            .is_some_and(|(begun, was_key)| begun == timestamp && was_key >= is_key);
+        if !is_begun {
+            self.begun = Some((timestamp, is_key));
+        }
+        !is_begun
     }
 
     /// Binds the encoding to another SSRC; its numbering starts anew.
@@ -169,6 +185,7 @@ impl Encoding {
         self.repairer = Repairer::default();
         self.pictures = Pictures::default();
         self.dependencies = Dependencies::default();
+        self.begun = None;
         self.reception = Reception::default();
         self.sender_report = None;
         self.newest = None;
@@ -192,7 +209,7 @@ impl Encoding {
         }
         self.reception
             .handle_packet(now, number, timestamp, clock_rate);
-        self.rate.add(now, bytes);
+        self.bytes += bytes as u64;
         self.last_packet = Some(now);
         let timestamp = self.timestamp.unwrap(timestamp);
         if self.newest.is_none_or(|(newest, _)| timestamp > newest) {
@@ -306,27 +323,10 @@ impl Encoding {
         });
     }
 
-    /// Whether packets are arriving.
-    #[must_use]
-    pub fn is_alive(&self, now: Instant) -> bool {
-        self.last_packet
-            .is_some_and(|last| now.saturating_duration_since(last) < ALIVE_FOR)
-    }
-
-    /// The rate of late, in bits per second.
-    #[must_use]
-    pub fn bitrate(&self) -> u64 {
-        self.rate.bits_per_second
-    }
-
     /// Packets and bytes received, and packets lost for good.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, i64) {
-        (
-            self.reception.received,
-            self.rate.total_bytes,
-            self.reception.lost(),
-        )
+        (self.reception.received, self.bytes, self.reception.lost())
     }
 
     /// Notes what a listener loses, of 256, that is not repaired for it: the publisher's encoder is to
@@ -478,24 +478,29 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_begins_once_and_a_key_frame_where_that_is_first_seen() {
+        let mut encoding = encoding();
+        let story = [
+            // (timestamp, key frame, begins)
+            (1, false, true),
+            (1, true, true),
+            (1, false, false),
+            (1, true, false),
+            (2, false, true),
+            (2, false, false),
+        ];
+        for (step, (timestamp, is_key, begins)) in story.into_iter().enumerate() {
+            let found = encoding.starts_frame(timestamp, is_key);
+            assert_eq!(found, begins, "step {step}");
+        }
+    }
+
+    #[test]
     fn an_absurd_sender_report_does_not_bend_the_timestamps() {
         let now = Instant::now();
         let mut encoding = encoding();
         let before = receive(&mut encoding, now, 1).timestamp;
         encoding.handle_sender_report(now, u64::MAX, 0x7fff_ffff);
         assert_eq!(receive(&mut encoding, now, 2).timestamp - before, 960);
-    }
-
-    #[test]
-    fn the_rate_is_that_of_the_last_half_second() {
-        let start = Instant::now();
-        let mut encoding = encoding();
-        for n in 0..200u16 {
-            receive(&mut encoding, start + u32::from(n) * 10 * MS, n);
-        }
-        // 100 bytes every 10 ms.
-        assert_eq!(encoding.bitrate(), 80_000);
-        assert!(encoding.is_alive(start + 2000 * MS));
-        assert!(!encoding.is_alive(start + 4000 * MS));
     }
 }

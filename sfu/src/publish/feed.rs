@@ -1,18 +1,18 @@
 //! One track as one worker has it: its packets, and who on this worker gets them.
 //!
 //! In: packets, from a local publisher or from the worker that has the publisher. Out: for each
-//! receive batch, what is to be forwarded. The worker that has the publisher also hands each packet
-//! on to the other workers that have a subscriber.
+//! receive batch, what is to be forwarded; the layers that a subscriber can be sent, and the pictures
+//! since the last key frame. The worker that has the publisher also hands each packet on to the other
+//! workers that have a subscriber.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::encoding::SenderReportSeen;
 use super::history::{History, Kept, PacketMeta};
-use super::meter::Meter;
+use super::meter::{LayerInfo, Meter};
 use super::thrift::{Encodings, Thrift};
-use crate::api::LayerInfo;
-use crate::media::Kind;
+use crate::media::{Codec, Kind};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, PeerId};
 use crate::units::{Bitrate, DataSize};
@@ -60,6 +60,8 @@ pub struct Feed {
     /// What the publisher's worker has been told that is wanted here, when that is another.
     pub wants_here: Option<Encodings>,
     kind: Kind,
+    /// Of the newest packet.
+    codec: Option<Codec>,
     encodings: Vec<Stream>,
     pending: Vec<(u8, SequenceNumber)>,
 }
@@ -95,6 +97,7 @@ impl Feed {
             thrift: Thrift::default(),
             wants_here: None,
             kind,
+            codec: None,
             encodings: Vec::new(),
             pending: Vec::new(),
         }
@@ -124,15 +127,19 @@ impl Feed {
         let stream = self.stream(key.0);
         stream.meter.handle_packet(now, &meta, packet.len());
         let starts_group = meta.codec.kind() == Kind::Video && meta.starts_decoding();
+        let codec = meta.codec;
         if !stream.history.insert(meta, packet) {
             return false;
         }
-        if starts_group && stream.group.is_none_or(|(first, _)| key.1 > first) {
+        // A first packet that is not kept any more may be of numbers that are over.
+        let is_newer = |(first, _)| key.1 > first || stream.history.get(first).is_none();
+        if starts_group && stream.group.is_none_or(is_newer) {
             stream.group = Some((key.1, DataSize::ZERO));
         }
         if let Some((_, size)) = &mut stream.group {
             *size += DataSize::bytes(packet.len() as u64);
         }
+        self.codec = Some(codec);
         self.pending.push(key);
         true
     }
@@ -265,6 +272,12 @@ impl Feed {
         self.kind
     }
 
+    /// How it is coded, once anything has come.
+    #[must_use]
+    pub fn codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
     /// The encoding to begin with before any has been measured.
     #[must_use]
     pub fn first_encoding(&self, now: Instant) -> u8 {
@@ -303,52 +316,36 @@ impl Feed {
     }
 }
 
+fn picture(layer: &LayerInfo) -> (u8, u8) {
+    (layer.encoding, layer.spatial)
+}
+
+/// The layers that are all of their picture: the first of each, as [`Feed::layers`] lays them out.
+fn wholes(layers: &[LayerInfo]) -> impl Iterator<Item = LayerInfo> {
+    let pictures = layers.chunk_by(|a, b| picture(a) == picture(b));
+    pictures.filter_map(|layers| layers.first().copied())
+}
+
 /// Leaves out temporal layers but those of the lowest picture.
 fn keep_whole_pictures(layers: &mut Vec<LayerInfo>) {
-    let whole = |layer: &LayerInfo, all: &[LayerInfo]| {
-        let picture = (layer.encoding, layer.spatial);
-        let others = all.iter().filter(|l| (l.encoding, l.spatial) == picture);
-        others.map(|l| l.temporal).max() == Some(layer.temporal)
-    };
-    let wholes = layers.iter().filter(|layer| whole(layer, layers));
-    let Some(lowest) = wholes.min_by_key(|layer| layer.bitrate).copied() else {
+    let Some(lowest) = wholes(layers).min_by_key(|layer| layer.bitrate) else {
         return;
     };
-    let kept: Vec<LayerInfo> = layers
-        .iter()
-        .filter(|layer| {
-            whole(layer, layers)
-                || (layer.encoding, layer.spatial) == (lowest.encoding, lowest.spatial)
-        })
-        .copied()
-        .collect();
-    *layers = kept;
+    let mut last = None;
+    layers.retain(|layer| {
+        let is_whole = last.replace(picture(layer)) != Some(picture(layer));
+        is_whole || picture(layer) == picture(&lowest)
+    });
 }
 
 /// Where a publisher's payloads do not say how large pictures are, what takes more is taken for
 /// larger, and smaller than any place on a screen, so that all of it can be wanted.
 fn rank(layers: &mut [LayerInfo]) {
-    let wholes: Vec<(u8, u8, Bitrate)> = layers
-        .iter()
-        .map(|layer| {
-            let picture = (layer.encoding, layer.spatial);
-            let same = layers.iter().filter(|l| (l.encoding, l.spatial) == picture);
-            let bitrate = same.map(|l| l.bitrate).max().unwrap_or_default();
-            (layer.encoding, layer.spatial, bitrate)
-        })
-        .collect();
+    let wholes: Vec<LayerInfo> = wholes(layers).collect();
     for layer in layers {
-        let own = wholes
-            .iter()
-            .find(|w| (w.0, w.1) == (layer.encoding, layer.spatial));
-        let own = own.map_or(Bitrate::ZERO, |w| w.2);
-        let mut lower: Vec<(u8, u8)> = wholes
-            .iter()
-            .filter(|w| w.2 < own)
-            .map(|w| (w.0, w.1))
-            .collect();
-        lower.sort_unstable();
-        lower.dedup();
-        (layer.width, layer.height) = (0, lower.len() as u32 + 1);
+        let own = wholes.iter().find(|whole| picture(whole) == picture(layer));
+        let own = own.map_or(Bitrate::ZERO, |whole| whole.bitrate);
+        let lower = wholes.iter().filter(|whole| whole.bitrate < own).count();
+        (layer.width, layer.height) = (0, lower as u32 + 1);
     }
 }

@@ -11,10 +11,10 @@ use crate::media::Kind;
 use crate::units::{Bitrate, DataSize};
 
 /// Spatial layers told apart: `L3T3_KEY` has three.
-pub const MAX_SPATIAL: usize = 3;
+const MAX_SPATIAL: usize = 3;
 
 /// Temporal layers told apart: VP8 has no more than four (RFC 7741 section 4.2).
-pub const MAX_TEMPORAL: usize = 4;
+const MAX_TEMPORAL: usize = 4;
 
 /// Over how long it is measured, and for the first time.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -37,6 +37,25 @@ struct Flow {
 }
 
 type Layers = [[Flow; MAX_TEMPORAL]; MAX_SPATIAL];
+
+/// A layer of a track.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// The simulcast encoding, 0 for the first of the offer.
+    pub encoding: u8,
+    /// The highest spatial layer of it, 0 without scalability.
+    pub spatial: u8,
+    /// The highest temporal layer of it, 0 without scalability.
+    pub temporal: u8,
+    /// Pixels; none if not known.
+    pub width: u32,
+    /// Lines; none if not known.
+    pub height: u32,
+    /// Frames a second.
+    pub frame_rate: u32,
+    /// What it takes, with its repair.
+    pub bitrate: Bitrate,
+}
 
 /// What a subscriber gets of an encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,7 +108,7 @@ impl Meter {
             self.size = picture.size.or(self.size);
             self.key_frame = Some(meta.timestamp);
         }
-        if self.key_frame != Some(meta.timestamp) {
+        if !meta.is_void && self.key_frame != Some(meta.timestamp) {
             flow.bytes += (bytes + OVERHEAD) as f64;
         }
     }

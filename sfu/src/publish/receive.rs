@@ -309,7 +309,14 @@ impl Publication {
             Kind::Video if bytes.is_empty() => None,
             Kind::Video => {
                 let picture = codec::inspect(map.codec, bytes, frame.as_ref());
-                Some(picture.ok_or(Unusable::Malformed)?)
+                let mut picture = picture.ok_or(Unusable::Malformed)?;
+                // What several packets of one frame say, only the first means.
+                let says_often = matches!(map.codec, Codec::H264 { .. } | Codec::Av1 { .. });
+                if frame.is_none() && says_often && picture.starts_frame {
+                    picture.starts_frame =
+                        stream.starts_frame(numbered.timestamp, picture.key_frame);
+                }
+                Some(picture)
             }
         };
         if picture.as_ref().is_some_and(|p| p.key_frame) {

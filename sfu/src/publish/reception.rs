@@ -1,15 +1,12 @@
-//! What of an encoding has arrived: the counts and the jitter of a reception report, and the rate.
+//! What of an encoding has arrived: the counts and the jitter of a reception report.
 //!
-//! In: each packet that arrives. Out: report blocks (RFC 3550 section 6.4), bits per second.
+//! In: each packet that arrives. Out: report blocks (RFC 3550 section 6.4).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
-
-/// Over how long the rate is measured.
-const RATE_WINDOW: Duration = Duration::from_millis(500);
 
 /// RFC 3550 appendices A.3 and A.8.
 #[derive(Debug, Default)]
@@ -87,31 +84,5 @@ impl Reception {
             last_sender_report: 0,
             delay_since_last: 0,
         })
-    }
-}
-
-/// The rate over the last whole window.
-#[derive(Debug, Default)]
-pub(super) struct Rate {
-    window_start: Option<Instant>,
-    window_bytes: u64,
-    pub(super) total_bytes: u64,
-    pub(super) bits_per_second: u64,
-}
-
-impl Rate {
-    pub(super) fn add(&mut self, now: Instant, bytes: usize) {
-        let start = *self.window_start.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(start);
-        if elapsed >= RATE_WINDOW {
-            let micros = u64::try_from(elapsed.as_micros())
-                .unwrap_or(u64::MAX)
-                .max(1);
-            self.bits_per_second = self.window_bytes.saturating_mul(8_000_000) / micros;
-            self.window_start = Some(now);
-            self.window_bytes = 0;
-        }
-        self.window_bytes += bytes as u64;
-        self.total_bytes += bytes as u64;
     }
 }

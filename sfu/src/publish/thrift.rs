@@ -15,7 +15,7 @@ pub const OFF_AFTER: Duration = Duration::from_secs(5);
 
 /// A set of encodings, a bit for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Encodings(pub u8);
+pub struct Encodings(u8);
 
 impl Encodings {
     /// None of them.
@@ -58,7 +58,6 @@ impl Encodings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Thrift {
     told: Encodings,
-    wanted: Encodings,
     /// Since when each of them has not been wanted.
     unwanted: [Option<Instant>; MAX_ENCODINGS],
 }
@@ -68,7 +67,6 @@ impl Default for Thrift {
     fn default() -> Self {
         Thrift {
             told: Encodings::ALL,
-            wanted: Encodings::ALL,
             unwanted: [None; MAX_ENCODINGS],
         }
     }
@@ -78,7 +76,6 @@ impl Thrift {
     /// Says what is wanted. Returns what the publisher is to be told, if it is something else than it
     /// was told last.
     pub fn handle_wanted(&mut self, now: Instant, wanted: Encodings) -> Option<Encodings> {
-        self.wanted = wanted;
         let mut told = self.told;
         for (encoding, unwanted) in (0u8..).zip(&mut self.unwanted) {
             if wanted.contains(encoding) {

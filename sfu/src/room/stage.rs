@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::floor::Floor;
-use super::{Slot, SlotChoice, Track};
-use crate::api::{Content, Priority};
+use super::{Content, Slot, SlotChoice, Track};
 use crate::media::Kind;
+use crate::subscribe::allocation::Priority;
 use crate::types::{PeerId, TrackId};
 
 /// Whoever has come into a slot by speaking stays for this time. A picture costs its publisher a

@@ -8,8 +8,9 @@
 //!    important are paused.
 //! 2. If none is paused, slots rise step by step, the one that has least for its weight first, until
 //!    each has what it shows or nothing more fits.
-//! 3. A slot that has just been switched down rises at most once within [`SETTLING`], and only if
-//!    there is [`MARGIN`] to spare: pictures that flap are worse than pictures that are small.
+//! 3. A slot that has just been switched down rises at most once within [`SETTLING`], one that was
+//!    paused comes back at most once within [`RESUMING`], and only if there is [`MARGIN`] to spare:
+//!    pictures that flap are worse than pictures that are small.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::units::Bitrate;
 /// After a downward switch a slot rises at most once within this time.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
-/// But a picture that was paused comes back within this time: nothing is worse than nothing.
+/// But a picture that was paused waits only this long: nothing is worse than nothing.
 pub const RESUMING: Duration = Duration::from_secs(3);
 
 /// A rise above what a slot has must fit into this share of the estimate: as much as rate control
@@ -63,7 +64,7 @@ impl Priority {
     }
 }
 
-/// A quality that a track can be forwarded in: an encoding, up to a temporal layer.
+/// A quality that a track can be forwarded in: an encoding, up to a spatial and a temporal layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layer {
     /// Which, as the caller numbers them.
@@ -76,7 +77,40 @@ pub struct Layer {
     pub frame_rate: u32,
 }
 
-/// What a client shows of a slot.
+/// What a client shows of a slot, in pixels of its screen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotView {
+    /// Whether it is on the screen at all.
+    pub visible: bool,
+    /// The width of its place, if it says; 0 is as good as hidden.
+    pub width: Option<u32>,
+    /// The height of its place, if it says; 0 is as good as hidden.
+    pub height: Option<u32>,
+    /// Frames a second that are enough; any number if it does not say.
+    pub frame_rate: Option<u32>,
+}
+
+impl SlotView {
+    /// Whether nothing of it is seen.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        !self.visible || self.width == Some(0) || self.height == Some(0)
+    }
+}
+
+impl Default for SlotView {
+    /// The client has said nothing: all there is.
+    fn default() -> Self {
+        SlotView {
+            visible: true,
+            width: None,
+            height: None,
+            frame_rate: None,
+        }
+    }
+}
+
+/// What a client shows of a slot, in lines of the track it shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct View {
     /// Whether it is on the screen at all.

@@ -138,9 +138,9 @@ impl Monitor {
         self.loss
     }
 
-    /// What the policy is to know.
+    /// What the policy is to know; `spare` is what may be spent on repair for each bit of media.
     #[must_use]
-    pub fn conditions(&self, kind: Kind, round_trip: Option<Duration>) -> Conditions {
+    pub fn conditions(&self, kind: Kind, round_trip: Option<Duration>, spare: f64) -> Conditions {
         Conditions {
             kind,
             loss: match (kind, self.loss) {
@@ -155,8 +155,7 @@ impl Monitor {
                 false => Duration::from_secs_f64(self.lateness),
             },
             round_trip,
-            // Nobody estimates it yet.
-            spare: f64::INFINITY,
+            spare,
         }
     }
 }
@@ -186,7 +185,7 @@ mod tests {
         }
 
         fn loss(&self) -> f64 {
-            self.monitor.conditions(Kind::Video, None).loss
+            self.monitor.conditions(Kind::Video, None, 1.0).loss
         }
     }
 
@@ -234,7 +233,7 @@ mod tests {
         let mut reports = Reports::default();
         reports.monitor.hear_of_link(0.3);
         let losses = |reports: &Reports| {
-            let of = |kind| reports.monitor.conditions(kind, None).loss;
+            let of = |kind| reports.monitor.conditions(kind, None, 1.0).loss;
             (of(Kind::Audio), of(Kind::Video))
         };
         assert_eq!(losses(&reports), (0.3, 0.3));
@@ -267,7 +266,7 @@ mod tests {
             }
             monitor.handle_nack(next, true);
         }
-        let conditions = monitor.conditions(Kind::Video, None);
+        let conditions = monitor.conditions(Kind::Video, None, 1.0);
         assert!((3.5..=4.0).contains(&conditions.burst), "{conditions:?}");
         assert!((0.1..0.3).contains(&conditions.repeated), "{conditions:?}");
     }
@@ -280,7 +279,7 @@ mod tests {
             for n in 0..5_000 {
                 monitor.handle_sent(if n % every == 0 { late } else { Duration::ZERO });
             }
-            let conditions = monitor.conditions(Kind::Video, None);
+            let conditions = monitor.conditions(Kind::Video, None, 1.0);
             conditions.lateness.as_millis()
         };
         assert_eq!(lateness(2_500), 0);

@@ -50,12 +50,14 @@ impl Slot {
                 || self
                     .protector
                     .wants(&self.protection, starts_key_frame, is_base));
-        if !is_wanted {
-            return None;
-        }
+        self.scheme_for(meta.codec).filter(|_| is_wanted)
+    }
+
+    /// How packets of a codec can be protected, if they can.
+    pub(super) fn scheme_for(&self, codec: Codec) -> Option<Scheme> {
         // ULPFEC takes numbers of the media. Only a decoder that counts pictures, not packets, goes
         // on when one of those is missing (libwebrtc's `PayloadTypeSupportsSkippingFecPackets`).
-        let counts_pictures = matches!(meta.codec, Codec::Vp8 | Codec::Vp9 { .. });
+        let counts_pictures = matches!(codec, Codec::Vp8 | Codec::Vp9 { .. });
         let ulpfec = self.repair.red.zip(self.repair.ulpfec);
         match (self.repair.flexfec.zip(self.flexfec_ssrc), ulpfec) {
             (Some(_), _) => Some(Scheme::Flexfec),

@@ -1,7 +1,8 @@
 //! Which of the packets a subscriber asks for again it is sent again.
 //!
 //! In: the sequence numbers of its NACKs. Out: yes or no for each. A storm of NACKs gets each packet
-//! once a round trip, and never more bytes than a share of what was sent anyway.
+//! once a round trip, and never more bytes than a share of what was sent anyway, nor faster than the
+//! way has room for.
 
 use std::time::{Duration, Instant};
 

@@ -23,6 +23,10 @@ use crate::types::TrackId;
 /// stretch, too, and without one it is lost.
 const MAX_STRETCHES: usize = 512;
 
+/// Pictures remembered in case they are taken back: all that can wait to be sent, at 60 a second
+/// ([`MAX_QUEUE_TIME`](crate::bandwidth::pacer::MAX_QUEUE_TIME)).
+const MAX_PICTURES: usize = 32;
+
 /// How far sender reports and the time of arrival may disagree about a new source, in seconds, before
 /// the reports are not believed. Jitter and the delays of encoders stay below that.
 const MAX_MISALIGNED_S: u64 = 1;
@@ -126,6 +130,25 @@ impl Stretch {
     }
 }
 
+/// A packet that was sent, as [`Rewriter::find`] finds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Where it came from.
+    pub source: Source,
+    /// Its number there.
+    pub sequence: SequenceNumber,
+    stretch: Stretch,
+}
+
+impl Found {
+    /// The numbers it was sent with, for sending it again. None if this is another packet.
+    #[must_use]
+    pub fn map(&self, meta: &PacketMeta) -> Option<Mapped> {
+        let is_it = meta.sequence == self.sequence && meta.epoch == self.source.epoch;
+        self.stretch.map(meta).filter(|_| is_it)
+    }
+}
+
 /// Where the stream ends so far.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
@@ -143,7 +166,8 @@ pub struct Rewriter {
     first: SequenceNumber,
     stretches: VecDeque<Stretch>,
     tail: Option<Tail>,
-    pictures: Option<PictureIds>,
+    /// The latest pictures, each with its first number, in order.
+    pictures: VecDeque<(SequenceNumber, PictureIds)>,
     /// The picture of the latest source that was left out last, by its timestamp.
     omitted: Option<u64>,
 }
@@ -157,7 +181,7 @@ impl Rewriter {
             first: SequenceNumber(u64::from(first & 0x7fff)),
             stretches: VecDeque::new(),
             tail: None,
-            pictures: None,
+            pictures: VecDeque::new(),
             omitted: None,
         }
     }
@@ -187,8 +211,9 @@ impl Rewriter {
             }
         };
         self.omitted = None;
-        let pictures = match (self.pictures, meta.picture.as_ref().map(PictureIds::of)) {
-            (Some(last), Some(first)) => last.successor().minus(first),
+        let last = self.pictures.back();
+        let pictures = match (last, meta.picture.as_ref().map(PictureIds::of)) {
+            (Some((_, last)), Some(first)) => last.successor().minus(first),
             _ => PictureIds::default(),
         };
         // A source that goes on after a pause has two stretches that must not claim each other's numbers.
@@ -326,6 +351,41 @@ impl Rewriter {
         Some((number, tail.timestamp))
     }
 
+    /// Takes back the latest numbers that were given, the highest of these, which are in order and were
+    /// not used after all. Returns how many.
+    pub fn take_back(&mut self, unused: &[SequenceNumber]) -> u64 {
+        let Some(mut tail) = self.tail else {
+            return 0;
+        };
+        let before = tail.sequence;
+        let mut first = before.next();
+        for number in unused.iter().rev().filter(|number| **number <= before) {
+            // Those below have been seen to be followed by others.
+            if number.next() != first {
+                break;
+            }
+            first = *number;
+        }
+        if first > before {
+            return 0;
+        }
+        while self
+            .stretches
+            .pop_back_if(|s| s.first_out >= first)
+            .is_some()
+        {}
+        if let Some(last) = self.stretches.back_mut() {
+            let end_in = last.first_in + (first.0 - last.first_out.0);
+            last.end_in = Some(last.end_in.map_or(end_in, |end| end.min(end_in)));
+            tail.source = SequenceNumber(end_in.0 - 1);
+        }
+        let is_taken = |(number, _): &mut (SequenceNumber, _)| *number >= first;
+        while self.pictures.pop_back_if(is_taken).is_some() {}
+        tail.sequence = SequenceNumber(first.0.saturating_sub(1));
+        self.tail = Some(tail).filter(|_| first > self.first);
+        before.next().0 - first.0
+    }
+
     /// The highest number that was sent.
     #[must_use]
     pub fn last_sequence(&self) -> Option<SequenceNumber> {
@@ -349,7 +409,17 @@ impl Rewriter {
                 sent: now,
             });
             if let Some(picture) = &meta.picture {
-                self.pictures = Some(PictureIds::of(picture).plus(mapped.pictures));
+                let picture = PictureIds::of(picture).plus(mapped.pictures);
+                if self
+                    .pictures
+                    .back()
+                    .is_none_or(|(_, last)| *last != picture)
+                {
+                    if self.pictures.len() == MAX_PICTURES {
+                        self.pictures.pop_front();
+                    }
+                    self.pictures.push_back((mapped.sequence, picture));
+                }
             }
         }
         Some(mapped)
@@ -357,7 +427,7 @@ impl Rewriter {
 
     /// Which packet was sent with a sequence number, from a NACK.
     #[must_use]
-    pub fn find(&self, sequence: u16) -> Option<(Source, SequenceNumber)> {
+    pub fn find(&self, sequence: u16) -> Option<Found> {
         let tail = self.tail?;
         let out = tail.sequence.nearest(sequence);
         if out > tail.sequence {
@@ -366,19 +436,11 @@ impl Rewriter {
         let stretch = self.stretches.iter().rev().find(|s| s.first_out <= out)?;
         let sequence = stretch.first_in + (out.0 - stretch.first_out.0);
         // Otherwise it was put in.
-        stretch
-            .contains(sequence)
-            .then_some((stretch.source, sequence))
-    }
-
-    /// The numbers of a packet that [`Rewriter::find`] found, for sending it again.
-    #[must_use]
-    pub fn again(&self, source: Source, meta: &PacketMeta) -> Option<Mapped> {
-        self.stretches
-            .iter()
-            .rev()
-            .filter(|s| s.source == source)
-            .find_map(|s| s.map(meta))
+        stretch.contains(sequence).then_some(Found {
+            source: stretch.source,
+            sequence,
+            stretch: *stretch,
+        })
     }
 
     /// The latest source.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::allocation::{Allocation, Reason, SwitchHistory};
 use super::layer::Target;
-use crate::api::LayerInfo;
+use crate::publish::meter::LayerInfo;
 use crate::units::Bitrate;
 
 /// A change of what a slot gets.
@@ -62,10 +62,11 @@ impl Share {
         self.layer.as_ref().map(Target::from)
     }
 
-    /// Whether nothing is forwarded, though something is shown.
+    /// Why nothing is forwarded, though something is shown, if that is so.
     #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.is_decided && self.layer.is_none()
+    pub fn pause(&self) -> Option<Reason> {
+        let is_paused = self.is_decided && self.layer.is_none();
+        is_paused.then_some(self.reason)
     }
 
     /// Takes what has been decided; `layers` are what was offered, by the allocation's numbers. Says

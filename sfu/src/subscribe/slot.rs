@@ -1,21 +1,20 @@
 //! A slot: one receive m-line of one subscriber, and the track it shows.
 //!
-//! In: the packets of the track it is pointed at, and the subscriber's feedback. Out: one
-//! continuous RTP stream in the subscriber's own numbering, whatever it is pointed at, with
-//! retransmissions on the side.
+//! In: the packets of the track it is pointed at, its share of the subscriber's estimate, and the
+//! subscriber's feedback. Out: one continuous RTP stream in the subscriber's own numbering, whatever
+//! it is pointed at, with retransmissions on the side, and what fills probes.
 
 use std::time::{Duration, Instant};
 
-use super::allocation::Priority;
+use super::allocation::{Priority, SlotView};
 use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
-use super::policy::{Conditions, Protection, UNKNOWN_ROUND_TRIP, decide};
+use super::policy::{Protection, UNKNOWN_ROUND_TRIP, decide};
 use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
-use super::rewrite::{Mapped, Rewriter, Source};
+use super::rewrite::{Found, Mapped, Rewriter, Source};
 use super::share::Share;
-use crate::api::SlotView;
 use crate::bandwidth::sent::PacketKind;
 use crate::clock::ntp_span;
 use crate::media::{Codec, Extension, ExtensionMap, Kind, PayloadMap, RepairFormats};
@@ -89,8 +88,6 @@ pub struct Slot {
     subscription: Option<Subscription>,
     retransmitter: Retransmitter,
     rtx_sequence: SequenceNumber,
-    /// What is forwarded are pictures of the past.
-    is_bridging: bool,
     /// Which of the latest packets filled a probe last.
     filler: u16,
     pub(super) flexfec_sequence: SequenceNumber,
@@ -135,7 +132,6 @@ impl Slot {
             rtx_sequence: SequenceNumber(u64::from(u16::from_be_bytes([c, d]) & 0x7fff)),
             flexfec_sequence: SequenceNumber(u64::from(u16::from_be_bytes([b, c]) & 0x7fff)),
             filler: 0,
-            is_bridging: false,
             monitor: Monitor::default(),
             spare: f64::INFINITY,
             protection: Protection::default(),
@@ -249,7 +245,7 @@ impl Slot {
         match_payload(codec, &self.payloads).copied()
     }
 
-    /// Begins with the pictures since the last key frame, if nothing of the track has been shown yet and
+    /// Begins with the pictures since the last key frame, if nothing of the track is being forwarded and
     /// they are few: that is sooner there than another key frame, and costs nobody else anything. Says
     /// whether it could.
     pub fn bridge(&mut self, encoding: u8, feed: &Feed, egress: &mut Egress<'_>) -> bool {
@@ -262,16 +258,22 @@ impl Slot {
         let Some(group) = feed.group(egress.now, encoding, most) else {
             return false;
         };
-        self.is_bridging = true;
-        let forwarded = group
-            .filter(|kept| self.forward(*kept, feed, egress))
-            .count();
-        self.is_bridging = false;
-        forwarded > 0
+        let forwarded = group.filter(|kept| self.pass(*kept, feed, egress, true));
+        forwarded.count() > 0
     }
 
     /// Forwards a packet of the track the slot shows, from its feed. Returns whether it was sent.
     pub fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+        self.pass(kept, feed, egress, false)
+    }
+
+    fn pass(
+        &mut self,
+        kept: Kept<'_>,
+        feed: &Feed,
+        egress: &mut Egress<'_>,
+        is_past: bool,
+    ) -> bool {
         let meta = kept.meta;
         let Some(payload_map) = self.payload_for(meta.codec) else {
             return false;
@@ -288,6 +290,13 @@ impl Slot {
         let is_left_out = match verdict {
             Verdict::Drop => return false,
             Verdict::Start => {
+                // Of what it showed before nothing is waited for any more.
+                let others = [self.rtx_ssrc, self.flexfec_ssrc];
+                let unused = egress.pacing.drop_waiting(self.ssrc, others);
+                let taken_back = self.rewriter.take_back(&unused);
+                self.packets = self.packets.saturating_sub(taken_back);
+                let last = self.rewriter.last_sequence();
+                self.key_frame = self.key_frame.filter(|(first, _)| Some(*first) <= last);
                 let aligned = same_time(&self.rewriter, source, meta, feed);
                 self.rewriter.start(meta.arrival, source, meta, aligned);
                 false
@@ -299,7 +308,7 @@ impl Slot {
             return false;
         }
         let marker = subscription.layer.ends_picture(meta);
-        if self.is_bridging && verdict == Verdict::Forward {
+        if is_past && verdict == Verdict::Forward {
             self.rewriter.hasten(meta);
         }
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
@@ -358,7 +367,7 @@ impl Slot {
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
         let lateness = egress.now.saturating_duration_since(meta.arrival);
-        if !self.is_bridging && self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
+        if !is_past && self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
             // Everything after it waits for it.
             let copies = self.protection.later_copies.saturating_sub(1);
             if copies > 0 && self.retransmitter.spend(kept.packet.len()) {
@@ -384,7 +393,7 @@ impl Slot {
         mapped: Mapped,
         payload_type: u8,
         egress: &mut Egress<'_>,
-    ) -> Option<usize> {
+    ) {
         let fields = HeaderFields {
             marker: false,
             payload_type,
@@ -397,25 +406,18 @@ impl Slot {
             packet: &[],
         };
         let (number, kind) = (mapped.sequence, self.packet_kind());
-        self.send(empty, mapped, fields, number, &[], kind, egress)
+        self.send(empty, mapped, fields, number, &[], kind, egress);
     }
 
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
     pub fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let again = self.retransmitter.was_sent(egress.now, sequence);
         self.monitor.handle_nack(sequence, again);
-        let Some((source, original)) = self.rewriter.find(sequence) else {
+        let Some((found, mut kept)) = self.sent_before(egress.now, sequence, feed) else {
             return false;
         };
-        if self.track() != Some(source.track) {
-            return false;
-        }
-        let Some(mut kept) = feed.get_fresh(egress.now, source.encoding, original) else {
-            return false;
-        };
-        let layer = self.subscription.as_ref().map(|s| &s.layer);
         let empty;
-        if layer.is_some_and(|layer| layer.omits(kept.meta)) {
+        if self.omits(kept.meta) {
             // What had its number when it came too late to be left out.
             empty = kept.meta.emptied();
             kept = Kept {
@@ -423,7 +425,7 @@ impl Slot {
                 packet: &[],
             };
         }
-        let Some(mapped) = self.rewriter.again(source, kept.meta) else {
+        let Some(mapped) = found.map(kept.meta) else {
             return false;
         };
         if self.is_overtaken(egress.now, mapped.sequence) || !self.protection.retransmits {
@@ -446,6 +448,25 @@ impl Slot {
         self.send_again(kept, mapped, payload_map, copies, egress)
     }
 
+    /// The packet that was sent with a number, while it is of use.
+    fn sent_before<'f>(
+        &self,
+        now: Instant,
+        sequence: u16,
+        feed: &'f Feed,
+    ) -> Option<(Found, Kept<'f>)> {
+        let found = self.rewriter.find(sequence)?;
+        let is_shown = self.track() == Some(found.source.track);
+        let kept = feed.get_fresh(now, found.source.encoding, found.sequence);
+        Some((found, kept.filter(|_| is_shown)?))
+    }
+
+    /// Whether a packet is of a layer that is left out.
+    fn omits(&self, meta: &PacketMeta) -> bool {
+        let layer = self.subscription.as_ref().map(|s| &s.layer);
+        layer.is_some_and(|layer| layer.omits(meta))
+    }
+
     /// Sends something of at most about this size to fill a probe: a packet of late once more, which may
     /// have been lost, or else padding. Says whether there was anything.
     pub fn fill_probe(
@@ -465,12 +486,11 @@ impl Slot {
         let newest = self.rewriter.last_sequence()?;
         self.filler = (self.filler + 1) % FILLERS;
         let wanted = newest.wire().wrapping_sub(self.filler);
-        let (source, original) = self.rewriter.find(wanted)?;
-        let kept = feed.get_fresh(egress.now, source.encoding, original)?;
-        if self.track() != Some(source.track) || kept.packet.len() > most.max(MIN_FILLER) {
+        let (found, kept) = self.sent_before(egress.now, wanted, feed)?;
+        if self.omits(kept.meta) || kept.packet.len() > most.max(MIN_FILLER) {
             return None;
         }
-        let mapped = self.rewriter.again(source, kept.meta)?;
+        let mapped = found.map(kept.meta)?;
         let payload_map = self.payload_for(kept.meta.codec)?;
         self.send_again(kept, mapped, payload_map, 1, egress)
             .then_some(())
@@ -661,9 +681,7 @@ impl Slot {
             Kind::Audio => Codec::Opus.clock_rate(),
             Kind::Video => Codec::Vp8.clock_rate(),
         };
-        let ticks = (i128::from(elapsed) * i128::from(rate)) >> 32;
-        self.rewriter
-            .timestamp(source, report.timestamp.wrapping_add(ticks as u64))
+        self.rewriter.timestamp(source, report.at(now_ntp, rate))
     }
 
     /// Whether only the publisher's encoder can protect what is heard here: it is sound, and RED is
@@ -684,16 +702,21 @@ impl Slot {
         self.decide();
     }
 
-    /// What repair adds to the media, as a share of it.
+    /// What repair adds to media of a codec, as a share of it; of none that has not come yet.
     #[must_use]
-    pub fn repair_share(&self) -> f64 {
+    pub fn repair_share(&self, codec: Option<Codec>) -> f64 {
         let protection = &self.protection;
+        let only_if = |is_sent: bool, share: f64| if is_sent { share } else { 0.0 };
         match self.kind {
-            Kind::Audio if self.repair.red.is_none() => 0.0,
-            Kind::Audio => f64::from(protection.red_distance),
+            Kind::Audio => only_if(
+                self.repair.red.is_some(),
+                f64::from(protection.red_distance),
+            ),
             Kind::Video => {
                 let again = self.loss().unwrap_or_default() * f64::from(protection.first_copies);
-                protection.fec_ratio + again
+                let scheme = codec.and_then(|codec| self.scheme_for(codec));
+                only_if(scheme.is_some(), protection.fec_ratio)
+                    + only_if(self.rtx_ssrc.is_some(), again)
             }
         }
     }
@@ -710,11 +733,10 @@ impl Slot {
     }
 
     fn decide(&mut self) {
-        let conditions = self.monitor.conditions(self.kind, self.round_trip);
-        self.protection = decide(&Conditions {
-            spare: self.spare,
-            ..conditions
-        });
+        let conditions = self
+            .monitor
+            .conditions(self.kind, self.round_trip, self.spare);
+        self.protection = decide(&conditions);
     }
 
     /// The share of packets the subscriber loses, 0 to 1, once it has said so.

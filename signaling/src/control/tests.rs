@@ -663,8 +663,8 @@ fn a_view_reaches_the_media_plane_and_is_refused_with_a_reason() {
     };
     let wide = api::SlotView {
         visible: true,
-        width: 65_535,
-        height: 360,
+        width: Some(65_535),
+        height: Some(360),
         frame_rate: Some(30),
     };
     let hidden = api::SlotView {

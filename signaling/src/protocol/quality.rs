@@ -231,18 +231,13 @@ fn slot_quality(quality: &api::PeerQuality, slot: &api::SlotQuality) -> SlotQual
         track: Text(slot.track),
         priority: slot.priority.into(),
         visible: slot.view.visible,
-        width: said(slot.view.width),
-        height: said(slot.view.height),
+        width: slot.view.width,
+        height: slot.view.height,
         layer: slot.layer.map(Layer::from),
         reason: slot.reason.into(),
         explanation: explain(quality, slot),
         switches: slot.switches,
     }
-}
-
-/// A size, if the client has said one.
-fn said(pixels: u32) -> Option<u32> {
-    (pixels != u32::MAX).then_some(pixels)
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
@@ -281,7 +276,7 @@ fn explain(quality: &api::PeerQuality, slot: &api::SlotQuality) -> String {
 
 /// What the place of a picture has to do with its quality.
 fn seen(view: &api::SlotView) -> String {
-    let size = match (said(view.width), said(view.height)) {
+    let size = match (view.width, view.height) {
         (Some(width), _) => Some(format!("{width} pixels wide")),
         (None, Some(height)) => Some(format!("{height} pixels high")),
         (None, None) => None,
@@ -358,8 +353,8 @@ mod tests {
         };
         let any = api::SlotView::default();
         let small = api::SlotView {
-            width: 320,
-            height: 180,
+            width: Some(320),
+            height: Some(180),
             ..any
         };
         let slow = api::SlotView {

@@ -243,11 +243,10 @@ impl SlotView {
     /// The same for the media plane.
     #[must_use]
     pub fn view(&self) -> api::SlotView {
-        let any = api::SlotView::default();
         api::SlotView {
             visible: self.visible,
-            width: self.width.map_or(any.width, |pixels| pixels.0),
-            height: self.height.map_or(any.height, |pixels| pixels.0),
+            width: self.width.map(|pixels| pixels.0),
+            height: self.height.map(|pixels| pixels.0),
             frame_rate: self.frame_rate.map(|rate| rate.0),
         }
     }

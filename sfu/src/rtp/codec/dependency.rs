@@ -237,7 +237,7 @@ impl Dependencies {
             };
             frame.place = read_place(&structure, first & 0x3f, flags, &mut reader);
             // A late packet of an earlier key frame does not bring back what that one said.
-            if self.structure.is_none() || sequence >= self.since {
+            if sequence >= self.since {
                 self.structure = Some(structure);
                 self.since = sequence;
             }

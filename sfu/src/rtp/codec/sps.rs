@@ -49,11 +49,10 @@ fn parse(reader: &mut BitReader<'_>) -> Option<(u16, u16)> {
     reader.bits(16)?;
     let _id = reader.exp_golomb()?;
     let mut chroma_format = 1;
-    let mut has_separate_planes = false;
     if WITH_CHROMA_FORMAT.contains(&profile) {
         chroma_format = reader.exp_golomb()?;
         if chroma_format == 3 {
-            has_separate_planes = reader.flag()?;
+            let _has_separate_planes = reader.flag()?;
         }
         let _luma_depth = reader.exp_golomb()?;
         let _chroma_depth = reader.exp_golomb()?;
@@ -82,7 +81,6 @@ fn parse(reader: &mut BitReader<'_>) -> Option<(u16, u16)> {
     let (crop_x, crop_y) = match chroma_format {
         1 => (2, 2),
         2 => (2, 1),
-        3 if has_separate_planes => (1, 1),
         0 | 3 => (1, 1),
         _ => return None,
     };

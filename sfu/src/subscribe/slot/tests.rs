@@ -80,7 +80,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     let mut stats = WorkerStats::default();
     let mut pacing = Pacing::default();
     let story = [
-        // (encoding, picture, is a key frame, best encoding, is sent)
+        // (encoding, picture, is a key frame, wanted encoding, is sent)
         (1, 0, true, 1, true),
         (1, 1, false, 1, true),
         (1, 3, false, 0, false),
@@ -94,12 +94,12 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
         (1, 8, false, 0, false),
         (0, 9, false, 0, true),
     ];
-    for (encoding, n, is_key, best, is_sent) in story {
+    for (encoding, n, is_key, wanted, is_sent) in story {
         let (mut meta, bytes) = picture(encoding, n, is_key);
         let delay = if encoding == 0 { 20 } else { 0 };
         meta.arrival = start + Duration::from_millis(n * 1000 / 30 + delay);
         slot.share.layer = Some(LayerInfo {
-            encoding: best,
+            encoding: wanted,
             spatial: u8::MAX,
             temporal: u8::MAX,
             ..LayerInfo::default()
