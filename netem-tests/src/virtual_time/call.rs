@@ -162,17 +162,24 @@ impl Call {
         Some((*at - self.epoch, fault))
     }
 
+    /// Whose links somebody uses: their own, or those of the one they live with.
+    #[must_use]
+    pub fn network(&self, person: Person) -> Person {
+        Person(self.people[person.0].network)
+    }
+
     /// The links of a person to the server and from it.
     #[must_use]
     pub fn links(&self, person: Person) -> (&Link<Datagram>, &Link<Datagram>) {
-        let network = &self.people[self.people[person.0].network];
+        let network = &self.people[self.network(person).0];
         (&network.up, &network.down)
     }
 
-    /// How those links stand. The longest wait is that since this was asked last.
+    /// How those links stand. The longest wait is that since this was asked last, by whoever uses
+    /// them.
     pub fn readings(&mut self, person: Person) -> (Reading, Reading) {
-        let (now, network) = (self.now, self.people[person.0].network);
-        let network = &mut self.people[network];
+        let (now, network) = (self.now, self.network(person));
+        let network = &mut self.people[network.0];
         (network.up.take_reading(now), network.down.take_reading(now))
     }
 
@@ -220,7 +227,7 @@ impl Call {
 
     /// Somebody uses another's links from now on, as two in one household do.
     pub fn move_in(&mut self, person: Person, with: Person) {
-        self.people[person.0].network = self.people[with.0].network;
+        self.people[person.0].network = self.network(with).0;
     }
 
     /// Somebody's device is gone from one moment to the next.

@@ -5,6 +5,7 @@
 //! TCP: where UDP is blocked, nothing gets through.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -195,8 +196,14 @@ impl Run<'_> {
             let found = names.iter().find(|(number, _)| *number == peer);
             found.map_or_else(String::new, |(_, name)| name.clone())
         };
+        // Once for each network: what is asked for counts from the last time it was.
+        let mut readings = BTreeMap::new();
         for recorder in self.recorders.iter_mut().flatten() {
-            recorder.sample(&mut self.call, name);
+            let network = self.call.network(recorder.person());
+            let links = *readings
+                .entry(network)
+                .or_insert_with(|| self.call.readings(network));
+            recorder.sample(&mut self.call, links, name);
         }
     }
 
