@@ -279,3 +279,25 @@ fn housemates_wait_in_one_queue() {
         .collect();
     assert!(queues[0] > 0.0 && queues[0] == queues[1], "{queues:?}");
 }
+
+#[test]
+fn what_happens_to_a_network_happens_to_all_who_live_there() {
+    let change = r#"
+        [[at]]
+        time = "8s"
+        participant = "bob"
+        address = "change"
+    "#;
+    let result = judged(&household(20, r#"rate = "5 Mbit/s""#, change));
+    for receiver in ["bob", "carol"] {
+        let mut streams = result.streams.iter();
+        let stream = streams.find(|s| s.receiver == receiver && s.sender == "alice");
+        let figures = &stream.expect("a stream").figures;
+        // Consent is checked every 2.5 s.
+        let recovery = figures.get(&Figure::Recovery).copied();
+        assert!(
+            recovery.is_some_and(|seconds| (1.0..5.0).contains(&seconds)),
+            "{receiver}: {recovery:?}"
+        );
+    }
+}

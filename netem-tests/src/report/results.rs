@@ -293,8 +293,11 @@ fn streams<'a>(
                 continue;
             }
             let concerned = scenario.marks.iter().filter(|mark| {
-                let has = |name| mark.participants.contains(name);
-                has(&receiver.name) || has(&sender.name)
+                let is_of = |who: &Participant| {
+                    let mut networks = mark.participants.iter();
+                    networks.any(|network| network == who.network())
+                };
+                is_of(watcher) || is_of(participant)
             });
             let changes = concerned.flat_map(|mark| [Some(mark.at), mark.until]);
             let changes = changes.flatten().collect();

@@ -50,6 +50,14 @@ pub struct Participant {
     pub downlink: Impairment,
 }
 
+impl Participant {
+    /// Whose network it uses: its own, or that of the one it lives with.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        self.behind.as_deref().unwrap_or(&self.name)
+    }
+}
+
 /// Width and height of a picture in pixels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Size {

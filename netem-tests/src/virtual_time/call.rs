@@ -270,16 +270,16 @@ impl Call {
         self.strays
     }
 
-    /// Changes the link of a person towards the server.
+    /// Changes the link of a person, and of all who use it, towards the server.
     pub fn up(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
-        let now = self.now;
-        change_link(&mut self.people[person.0].up, now, change);
+        let (now, network) = (self.now, self.network(person));
+        change_link(&mut self.people[network.0].up, now, change);
     }
 
-    /// Changes the link of a person from the server.
+    /// Changes the link of a person, and of all who use it, from the server.
     pub fn down(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
-        let now = self.now;
-        change_link(&mut self.people[person.0].down, now, change);
+        let (now, network) = (self.now, self.network(person));
+        change_link(&mut self.people[network.0].down, now, change);
     }
 
     /// The server's name for a person.

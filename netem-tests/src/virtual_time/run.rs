@@ -213,21 +213,32 @@ impl Run<'_> {
         let Some(index) = found else {
             return;
         };
-        let person = self.recorders[index].as_ref().map(Recorder::person);
+        let household = self.household(&change.participant);
         let network = &mut self.networks[index];
         match &change.action {
             Action::Uplink(up) => network.up = up.clone(),
             Action::Downlink(down) => network.down = down.clone(),
             Action::Firewall(firewall) => network.is_blocked = blocks_udp(*firewall),
             Action::AddressChange => {
-                if let Some(person) = person {
-                    self.call.rebind(person);
+                for person in &household {
+                    self.call.rebind(*person);
                 }
             }
         }
-        if let Some(person) = person {
-            network.apply(&mut self.call, person);
+        // All of them use the same links.
+        if let Some(person) = household.first() {
+            network.apply(&mut self.call, *person);
         }
+    }
+
+    /// Those who have joined and use somebody's network, in the order of the scenario.
+    fn household(&self, home: &str) -> Vec<Person> {
+        let participants = self.scenario.participants.iter();
+        let joined = participants.zip(&self.recorders);
+        joined
+            .filter(|(participant, _)| participant.network() == home)
+            .filter_map(|(_, recorder)| Some(recorder.as_ref()?.person()))
+            .collect()
     }
 }
 
