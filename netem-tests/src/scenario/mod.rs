@@ -169,7 +169,7 @@ fn read(
         .into_iter()
         .filter_map(|event| Event::read(event, beside, within, &names, problems))
         .collect();
-    if let Some(flow) = participants.iter().find(|p| p.client == Client::Iperf3)
+    if let Some(flow) = participants.iter().find(|p| !p.client.is_in_call())
         && tier == Some(Tier::Virtual)
     {
         let what = format!("{} is TCP, which there is in real time only", flow.name);

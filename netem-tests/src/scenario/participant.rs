@@ -106,6 +106,17 @@ pub enum Tier {
     Real,
 }
 
+impl Client {
+    /// Whether it is in the call, not only on its links.
+    #[must_use]
+    pub fn is_in_call(self) -> bool {
+        match self {
+            Client::Browser | Client::Bot => true,
+            Client::Iperf3 => false,
+        }
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -237,7 +248,7 @@ pub(super) fn read(
     let client = fields.need("client", problems, Client::parse);
     let (audio, video) = read_publish(&mut fields, problems);
     let (audio, video) = match client {
-        Some(Client::Iperf3) => (false, None),
+        Some(client) if !client.is_in_call() => (false, None),
         _ => (audio, video),
     };
     let simulcast_line = fields.line_of("simulcast");

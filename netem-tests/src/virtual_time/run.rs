@@ -18,7 +18,7 @@ use super::record::{Recorder, line_time};
 use crate::lab::Firewall;
 use crate::link::Impairment;
 use crate::recording::Recording;
-use crate::scenario::{Action, Change, Client, Participant, Scenario, Size};
+use crate::scenario::{Action, Change, Participant, Scenario, Size};
 
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ impl Run<'_> {
     fn join(&mut self, index: usize) {
         let participant = &self.scenario.participants[index];
         // There is no TCP: such a participant never joins, and the run says so.
-        if participant.client == Client::Iperf3 {
+        if !participant.client.is_in_call() {
             return;
         }
         let setup = setup(self.scenario, participant);
