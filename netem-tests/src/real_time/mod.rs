@@ -154,23 +154,23 @@ impl Bench {
         for (index, participant) in scenario.participants.iter().enumerate() {
             // Far apart, so that one client more moves nobody else's luck.
             let seeds = seed.wrapping_mul(0x1_0000).wrapping_add(2 * index as u64);
-            let mut housemates = scenario.participants.iter().zip(&bench.nodes);
-            let home =
-                housemates.find(|(other, _)| Some(&other.name) == participant.behind.as_ref());
-            let node = match home {
+            let mut others = scenario.participants.iter().zip(&bench.nodes);
+            let housemate = others.find(|(other, _)| other.network() == participant.network());
+            let node = match housemate {
                 Some((_, node)) => *node,
-                None => bench.lab.add_client(ClientSpec {
-                    name: participant.name.clone(),
-                    nat: participant.nat,
-                    up: participant.uplink.clone(),
-                    down: participant.downlink.clone(),
-                    seed_up: seeds,
-                    seed_down: seeds.wrapping_add(1),
-                })?,
+                None => {
+                    let node = bench.lab.add_client(ClientSpec {
+                        name: participant.name.clone(),
+                        nat: participant.nat,
+                        up: participant.uplink.clone(),
+                        down: participant.downlink.clone(),
+                        seed_up: seeds,
+                        seed_down: seeds.wrapping_add(1),
+                    })?;
+                    bench.lab.set_firewall(node, participant.firewall)?;
+                    node
+                }
             };
-            if participant.behind.is_none() {
-                bench.lab.set_firewall(node, participant.firewall)?;
-            }
             let flow_server = SocketAddrV4::new(bench.server.address(), FLOW_PORT + index as u16);
             if participant.client == scenario::Client::Iperf3 {
                 bench.serve_flow(server_node, flow_server, &setup.dir)?;

@@ -175,14 +175,6 @@ fn read(
         let what = format!("{} is TCP, which there is in real time only", flow.name);
         problems.add(tier_line, "tier", what);
     }
-    for guest in &participants {
-        let mut others = participants.iter();
-        let home = others.find(|other| Some(&other.name) == guest.behind.as_ref());
-        if home.is_some_and(|home| home.joins > guest.joins) {
-            let what = format!("{} joins before the one it lives with", guest.name);
-            problems.add(0, "participant.behind", what);
-        }
-    }
     let (changes, marks) = timeline::resolve(events, &participants, problems);
     let mut expectations = Vec::new();
     for entry in fields.tables("expect", reference::EXPECT, problems) {

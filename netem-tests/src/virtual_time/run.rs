@@ -40,10 +40,12 @@ const MIN_FRAME_LEN: u32 = 100;
 pub fn run(scenario: &Scenario, seed: u64) -> Recording {
     // Not one for each core: a run must not depend on the machine.
     let workers = scenario.workers.unwrap_or(1) as usize;
+    let participants = scenario.participants.iter();
+    let networks = participants.map(|p| (p.name.as_str(), Network::of(p)));
     let mut run = Run {
         scenario,
         call: Call::new(seed).workers(workers).going_on(),
-        networks: scenario.participants.iter().map(Network::of).collect(),
+        networks: networks.collect(),
         recorders: scenario.participants.iter().map(|_| None).collect(),
     };
     for (at, step) in steps(scenario) {
@@ -153,7 +155,8 @@ fn blocks_udp(firewall: Firewall) -> bool {
 struct Run<'a> {
     scenario: &'a Scenario,
     call: Call,
-    networks: Vec<Network>,
+    /// By the name of whom they belong to.
+    networks: BTreeMap<&'a str, Network>,
     /// Of those who have joined.
     recorders: Vec<Option<Recorder>>,
 }
@@ -173,13 +176,12 @@ impl Run<'_> {
         if !participant.client.is_in_call() {
             return;
         }
+        let housemates = self.household(participant.network());
         let setup = setup(self.scenario, participant);
         let person = self.call.join(&participant.name, setup);
-        let mut others = self.recorders.iter().flatten().map(Recorder::person);
-        let home = participant.behind.as_ref();
-        match home.and_then(|home| others.find(|other| self.call[*other].name == *home)) {
-            Some(home) => self.call.move_in(person, home),
-            None => self.networks[index].apply(&mut self.call, person),
+        match housemates.first() {
+            Some(housemate) => self.call.move_in(person, *housemate),
+            None => self.networks[participant.network()].apply(&mut self.call, person),
         }
         self.recorders[index] = Some(Recorder::new(&self.call, person));
     }
@@ -208,13 +210,10 @@ impl Run<'_> {
     }
 
     fn change(&mut self, change: &Change) {
-        let mut participants = self.scenario.participants.iter();
-        let found = participants.position(|p| p.name == change.participant);
-        let Some(index) = found else {
+        let household = self.household(&change.participant);
+        let Some(network) = self.networks.get_mut(change.participant.as_str()) else {
             return;
         };
-        let household = self.household(&change.participant);
-        let network = &mut self.networks[index];
         match &change.action {
             Action::Uplink(up) => network.up = up.clone(),
             Action::Downlink(down) => network.down = down.clone(),
