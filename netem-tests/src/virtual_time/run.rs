@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::call::{Call, Person};
-use super::client::{SDK_FRAME_LENS, Setup, publish};
+use super::client::{Setup, publish};
 use super::record::{Recorder, line_time};
 use crate::lab::Firewall;
 use crate::link::Impairment;
@@ -257,11 +257,8 @@ fn setup(scenario: &Scenario, participant: &Participant) -> Setup {
         let [width, height] = [size.width, size.height].map(|side| side as u16);
         setup = setup.video().size(width, height);
         setup = match participant.simulcast {
-            // As Chromium does, whatever the size.
-            true => setup
-                .simulcast()
-                .simulcast_frame_lens(SDK_FRAME_LENS)
-                .temporal_layers(),
+            // Whatever the size.
+            true => setup.simulcast_as_sdk(),
             false => setup.frame_len(frame_len(size, participant.video_bitrate)),
         };
     }

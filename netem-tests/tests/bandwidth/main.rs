@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use confab_netem_tests::link::{Queue, Rate};
 use confab_netem_tests::virtual_time::call::{Call, Person, secs};
-use confab_netem_tests::virtual_time::client::{SDK_FRAME_LENS, Setup, publish};
+use confab_netem_tests::virtual_time::client::{Setup, publish};
 use confab_sfu::api::PeerQuality;
 
 /// Megabits and kilobits, bits.
@@ -18,11 +18,7 @@ const KBIT: u64 = 1_000;
 
 /// Somebody with a voice and a camera in three sizes, as Chromium sends them with the web SDK.
 fn camera() -> Setup {
-    publish()
-        .audio()
-        .simulcast()
-        .simulcast_frame_lens(SDK_FRAME_LENS)
-        .temporal_layers()
+    publish().audio().simulcast_as_sdk()
 }
 
 /// A person's downlink carries so much from now on, before a queue of so long.
