@@ -19,7 +19,7 @@ readonly PROGRAMS=(
   turnutils_uclient:coturn # another implementation's TURN clients
   ip:iproute2 # network namespaces
   nft:nftables # NAT and firewalls between them
-  iperf3:iperf3 # a flow of TCP beside a call
+  iperf3:iperf3 # a flow of TCP beside a call: for the suite bandwidth, not for `make test`
 )
 
 missing=()

@@ -1,29 +1,18 @@
 /** Calls between Chromium tabs through the real page and the real server. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
-import { launchChromium, screenshot } from "./chromium.mjs";
-import { connected, join, moving, newRoom, readStats, seesAndHears, tile, watch } from "./participant.mjs";
-import { Server } from "./server.mjs";
+import { test } from "node:test";
+import { screenshot } from "./chromium.mjs";
+import { browser, server, withBrowser, withServer } from "./fixture.mjs";
+import { cameraEncodings, connected, join, moving, newRoom, readStats, seesAndHears, tile, watch } from "./participant.mjs";
 
 const FIRST_FRAME_RUNS = 10;
 /** The server is told gone after ten seconds; the rest is slack for a busy machine. */
 const GONE_TIMEOUT_MS = 16_000;
 const RECOVERY_TIMEOUT_MS = 30_000;
 
-let browser;
-let server;
-before(async () => {
-  server = await Server.start();
-  browser = await launchChromium();
-});
-afterEach(async () => {
-  for (const context of browser?.contexts() ?? []) await context.close();
-});
-after(async () => {
-  await browser?.close();
-  await server?.kill();
-});
+withBrowser();
+withServer();
 
 test("three tabs see and hear each other, under AES-GCM", async () => {
   const room = newRoom();
@@ -157,11 +146,8 @@ test("a camera sent in three sizes is seen", async () => {
   await moving(grace, "Ada");
   await grace.waitForTimeout(2_000);
   await seesAndHears(grace, 1, "Grace");
-  const accepted = await ada.evaluate(() => {
-    const { transceiver } = window.confab.call.publications.find(({ source }) => source === "camera");
-    return transceiver.sender.getParameters().encodings.map(({ rid }) => rid);
-  });
-  assert.deepEqual(accepted, ["q", "h", "f"]);
+  const accepted = await cameraEncodings(ada);
+  assert.deepEqual(accepted.map(({ rid }) => rid), ["q", "h", "f"]);
   const { outbound } = await readStats(ada);
   const alive = outbound.filter(({ kind, framesEncoded }) => kind === "video" && framesEncoded > 0);
   assert.ok(alive.length >= 2, `${alive.length} sizes are sent`);

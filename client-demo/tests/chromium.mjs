@@ -41,10 +41,21 @@ export async function launchChromium(more = []) {
 }
 
 /**
+ * A page, in a context of its own, that finds the call page's files at `NO_SERVER` and is not there yet.
+ * @param {import("playwright-core").Browser} browser
+ * @param {{viewport: {width: number, height: number}, colorScheme?: "dark" | "light"}} options
+ */
+export async function openFromDisk(browser, { viewport, colorScheme = "dark" }) {
+  const context = await browser.newContext({ viewport, colorScheme });
+  await serveFromDisk(context);
+  return context.newPage();
+}
+
+/**
  * Serves the page's files to a context straight from the working tree.
  * @param {import("playwright-core").BrowserContext} context
  */
-export async function serveFromDisk(context) {
+async function serveFromDisk(context) {
   await context.route(`${NO_SERVER}/**`, async (route) => {
     const path = new URL(route.request().url()).pathname;
     const file = path === "/" ? "web/index.html" : path.startsWith("/sdk/") ? path.slice(1) : `web${path}`;

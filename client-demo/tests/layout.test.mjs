@@ -1,8 +1,9 @@
 /** The grid in several sizes: tiles do not overlap and use the room. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launchChromium, NO_SERVER, screenshot, serveFromDisk } from "./chromium.mjs";
+import { test } from "node:test";
+import { NO_SERVER, openFromDisk, screenshot } from "./chromium.mjs";
+import { browser, withBrowser } from "./fixture.mjs";
 import { installPortraits } from "./portrait.mjs";
 
 const NAMES = [
@@ -11,17 +12,11 @@ const NAMES = [
   "Vint", "Annie Easley", "John", "Shafi", "Leslie", "An extraordinarily long name that cannot possibly fit",
 ];
 
-let browser;
-before(async () => {
-  browser = await launchChromium();
-});
-after(() => browser?.close());
+withBrowser();
 
 /** Opens the page with so many tiles, every third one without a camera. */
-async function gridOf(count, viewport, colorScheme = "dark") {
-  const context = await browser.newContext({ viewport, colorScheme });
-  await serveFromDisk(context);
-  const page = await context.newPage();
+async function gridOf(count, viewport, colorScheme) {
+  const page = await openFromDisk(browser, { viewport, colorScheme });
   await page.addInitScript(installPortraits);
   await page.goto(NO_SERVER);
   await page.evaluate(
@@ -44,7 +39,7 @@ async function gridOf(count, viewport, colorScheme = "dark") {
     [NAMES, count],
   );
   await page.waitForTimeout(1500);
-  return { page, context };
+  return page;
 }
 
 /** Tile rectangles, and the share of the grid that they cover. */
@@ -67,7 +62,7 @@ const LEAST_SHARE = { 1: 0.75, 2: 0.45, 5: 0.55, 12: 0.75, 25: 0.75 };
 for (const count of [1, 2, 5, 12, 25]) {
   for (const [size, viewport] of Object.entries(SIZES)) {
     test(`${count} tiles on a ${size} do not overlap and fill the room`, async () => {
-      const { page, context } = await gridOf(count, viewport);
+      const page = await gridOf(count, viewport);
       await screenshot(page, `grid-${count}-${size}`);
       const { rects, share, sideways } = await measure(page);
       assert.equal(rects.length, count);
@@ -79,26 +74,23 @@ for (const count of [1, 2, 5, 12, 25]) {
         }
       });
       if (size === "desktop") assert.ok(share > LEAST_SHARE[count], `tiles cover ${share.toFixed(2)} of the grid`);
-      await context.close();
     });
   }
 }
 
 test("a pinned tile takes the stage", async () => {
-  const { page, context } = await gridOf(7, SIZES.desktop);
+  const page = await gridOf(7, SIZES.desktop);
   await page.evaluate(() => window.testGrid.pin("p_3"));
   await page.waitForTimeout(500);
   await screenshot(page, "grid-pinned");
   const { rects } = await measure(page);
   const others = rects.filter((_, index) => index !== 3);
   assert.ok(others.every(({ width }) => rects[3].width > 3 * width), "the pinned tile is the largest by far");
-  await context.close();
 });
 
 test("a 4k screen, and the light scheme", async () => {
-  const { page, context } = await gridOf(12, { width: 3840, height: 2160 }, "light");
+  const page = await gridOf(12, { width: 3840, height: 2160 }, "light");
   await screenshot(page, "grid-12-4k-light");
   const { share } = await measure(page);
   assert.ok(share > 0.75, `tiles cover ${share.toFixed(2)} of the grid`);
-  await context.close();
 });

@@ -1,20 +1,15 @@
 /** The lobby: preview, pickers, and clear words when something is not there. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launchChromium, NO_SERVER, screenshot, serveFromDisk } from "./chromium.mjs";
+import { test } from "node:test";
+import { NO_SERVER, openFromDisk, screenshot } from "./chromium.mjs";
+import { browser, withBrowser } from "./fixture.mjs";
 
-let browser;
-before(async () => {
-  browser = await launchChromium();
-});
-after(() => browser?.close());
+withBrowser();
 
 /** Opens the lobby; `refuse` maps what getUserMedia is asked for to the error it throws. */
 async function openLobby({ viewport = { width: 1280, height: 800 }, colorScheme = "light", refuse = null, query = "" } = {}) {
-  const context = await browser.newContext({ viewport, colorScheme });
-  await serveFromDisk(context);
-  const page = await context.newPage();
+  const page = await openFromDisk(browser, { viewport, colorScheme });
   await page.addInitScript((refuse) => {
     if (!refuse) return;
     const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);

@@ -73,6 +73,14 @@ export async function readStats(page) {
   });
 }
 
+/** The camera's encodings as they are sent, the smallest first. */
+export async function cameraEncodings(page) {
+  return page.evaluate(() => {
+    const { transceiver } = window.confab.call.publications.find(({ source }) => source === "camera");
+    return transceiver.sender.getParameters().encodings;
+  });
+}
+
 /** What came in during a while: frames per second of each moving picture, each audible voice. */
 export async function watch(page, ms = WATCH_MS) {
   const before = await readStats(page);

@@ -1,8 +1,9 @@
 /** What the page says of a connection that does not carry everything: in the panel, and over the tiles. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launchChromium, NO_SERVER, screenshot, serveFromDisk } from "./chromium.mjs";
+import { test } from "node:test";
+import { NO_SERVER, openFromDisk, screenshot } from "./chromium.mjs";
+import { browser, withBrowser } from "./fixture.mjs";
 import { installPortraits } from "./portrait.mjs";
 
 const LAYERS = {
@@ -40,16 +41,10 @@ const QUALITY = {
 const NAMES = { t_1: "Grace: camera", t_2: "Linus: camera", t_3: "Margaret: screen" };
 const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 320, height: 640 } };
 
-let browser;
-before(async () => {
-  browser = await launchChromium();
-});
-after(() => browser?.close());
+withBrowser();
 
-async function openPage(viewport, colorScheme = "dark") {
-  const context = await browser.newContext({ viewport, colorScheme });
-  await serveFromDisk(context);
-  const page = await context.newPage();
+async function openPage(viewport) {
+  const page = await openFromDisk(browser, { viewport });
   await page.addInitScript(installPortraits);
   await page.goto(NO_SERVER);
   await page.evaluate(() => (document.body.dataset.view = "call"));
@@ -97,7 +92,6 @@ for (const [size, viewport] of Object.entries(SIZES)) {
     assert.ok(!margaret.includes("on your screen"), margaret);
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page scrolls sideways");
     assert.ok(await page.evaluate(() => document.getElementById("stats").scrollWidth <= document.getElementById("stats").clientWidth), "the panel scrolls sideways");
-    await page.context().close();
   });
 }
 
@@ -108,7 +102,6 @@ test("a connection that carries everything is said to", async () => {
     await page.textContent("#quality-summary"),
     "Your connection carries about 5.0 Mbit/s. That is enough for all you see and hear, 3.4 Mbit/s.",
   );
-  await page.context().close();
 });
 
 test("a server that cannot say is asked once, and nothing is shown", async () => {
@@ -117,7 +110,6 @@ test("a server that cannot say is asked once, and nothing is shown", async () =>
   await page.evaluate(() => window.panel.refresh());
   assert.equal(await page.evaluate(() => window.asked), 1);
   assert.ok(await page.isHidden("#quality"));
-  await page.context().close();
 });
 
 for (const [size, viewport] of Object.entries({ ...SIZES, many: { width: 640, height: 480 } })) {
@@ -156,6 +148,5 @@ for (const [size, viewport] of Object.entries({ ...SIZES, many: { width: 640, he
     // The smallest tiles show the beginning of a long sentence.
     const mustBeWhole = size !== "many";
     for (const fit of fits) assert.deepEqual(fit, { whole: mustBeWhole || fit.whole, clear: true, frozen: false, measured: true });
-    await page.context().close();
   });
 }

@@ -1,10 +1,10 @@
 /** What is seen decides what is sent: sizes on one screen, encodings at the other end. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
-import { launchChromium, screenshot } from "./chromium.mjs";
-import { join, moving, newRoom, readStats, tile } from "./participant.mjs";
-import { Server } from "./server.mjs";
+import { test } from "node:test";
+import { screenshot } from "./chromium.mjs";
+import { browser, server, withBrowser, withServer } from "./fixture.mjs";
+import { cameraEncodings, join, moving, newRoom, readStats, tile } from "./participant.mjs";
 
 /** Until what nobody sees is no longer sent: the server waits, lest a look aside costs a key frame. */
 const STOP_TIMEOUT_MS = 10_000;
@@ -13,26 +13,12 @@ const BACK_TIMEOUT_MS = 2_000;
 /** Until the server has found out that a larger picture fits. */
 const RISE_TIMEOUT_MS = 20_000;
 
-let browser;
-let server;
-before(async () => {
-  server = await Server.start();
-  browser = await launchChromium();
-});
-afterEach(async () => {
-  for (const context of browser?.contexts() ?? []) await context.close();
-});
-after(async () => {
-  await browser?.close();
-  await server?.kill();
-});
+withBrowser();
+withServer();
 
 /** Which encodings of the camera are sent. */
 async function sent(page) {
-  return page.evaluate(() => {
-    const { transceiver } = window.confab.call.publications.find(({ source }) => source === "camera");
-    return transceiver.sender.getParameters().encodings.map(({ active }) => active);
-  });
+  return (await cameraEncodings(page)).map(({ active }) => active);
 }
 
 /** Waits until what is sent is as it should be. */

@@ -1,21 +1,12 @@
 /** WHIP and WHEP as a script without the SDK would use them. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launchChromium } from "./chromium.mjs";
+import { test } from "node:test";
+import { browser, server, withBrowser, withServer } from "./fixture.mjs";
 import { join, moving, newRoom } from "./participant.mjs";
-import { Server } from "./server.mjs";
 
-let browser;
-let server;
-before(async () => {
-  server = await Server.start();
-  browser = await launchChromium();
-});
-after(async () => {
-  await browser?.close();
-  await server?.kill();
-});
+withBrowser();
+withServer();
 
 /** A page of the server's origin that runs nothing of its own. */
 async function blankPage() {

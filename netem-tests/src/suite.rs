@@ -316,6 +316,7 @@ impl<'a> Bench<'a> {
                 browser,
                 bot: beside("confab-bot")?,
                 speech,
+                media,
             },
             reaper,
         })

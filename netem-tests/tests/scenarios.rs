@@ -1,9 +1,10 @@
 //! Scenarios in virtual time: what their clients tell is what happened to them.
 
 use confab_bot::sample::{AudioReceived, Line, Sample, VideoReceived};
-use confab_netem_tests::figures::ClientLog;
+use confab_netem_tests::figures::{ClientLog, Figure};
 use confab_netem_tests::recording::Recording;
-use confab_netem_tests::scenario::Scenario;
+use confab_netem_tests::report::{RunInfo, RunResult};
+use confab_netem_tests::scenario::{Scenario, Tier};
 use confab_netem_tests::virtual_time::run::{run, run_all};
 
 /// Alice behind this link, with these events, and Bob behind a good one.
@@ -228,4 +229,75 @@ fn two_runs_with_one_seed_are_the_same_to_the_byte() {
             .zip(&other)
             .all(|(first, other)| first != other)
     );
+}
+
+/// Bob, and Carol who lives with him, behind a downlink, and Alice elsewhere.
+fn household(seconds: u32, downlink: &str, events: &str) -> Scenario {
+    let text = format!(
+        r#"
+        title = "Two in a household and one elsewhere"
+        duration = "{seconds}s"
+        tier = "virtual"
+        [[participant]]
+        name = "alice"
+        client = "browser"
+        link = {{ delay = "20ms" }}
+        [[participant]]
+        name = "bob"
+        client = "browser"
+        link = {{ delay = "20ms" }}
+        downlink = {{ {downlink} }}
+        [[participant]]
+        name = "carol"
+        client = "browser"
+        behind = "bob"
+        {events}
+        "#
+    );
+    let scenarios = Scenario::parse("household.toml".as_ref(), &text);
+    scenarios.expect("a scenario").remove(0)
+}
+
+/// A run of it, judged.
+fn judged(scenario: &Scenario) -> RunResult {
+    let recording = run(scenario, 1);
+    let info = RunInfo {
+        server: "confab".into(),
+        tier: Tier::Virtual,
+        seed: 1,
+    };
+    RunResult::new(scenario, &info, recording.call.start, &recording.clients)
+}
+
+#[test]
+fn housemates_wait_in_one_queue() {
+    let downlink = r#"rate = "800 kbit/s", queue = "300ms""#;
+    let result = judged(&household(15, downlink, ""));
+    let queues = result.participants.iter().skip(1);
+    let queues: Vec<f64> = queues
+        .map(|client| client.figures[&Figure::DownlinkQueueMax])
+        .collect();
+    assert!(queues[0] > 0.0 && queues[0] == queues[1], "{queues:?}");
+}
+
+#[test]
+fn what_happens_to_a_network_happens_to_all_who_live_there() {
+    let change = r#"
+        [[at]]
+        time = "8s"
+        participant = "bob"
+        address = "change"
+    "#;
+    let result = judged(&household(20, r#"rate = "5 Mbit/s""#, change));
+    for receiver in ["bob", "carol"] {
+        let mut streams = result.streams.iter();
+        let stream = streams.find(|s| s.receiver == receiver && s.sender == "alice");
+        let figures = &stream.expect("a stream").figures;
+        // Consent is checked every 2.5 s.
+        let recovery = figures.get(&Figure::Recovery).copied();
+        assert!(
+            recovery.is_some_and(|seconds| (1.0..5.0).contains(&seconds)),
+            "{receiver}: {recovery:?}"
+        );
+    }
 }

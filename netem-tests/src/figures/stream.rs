@@ -156,7 +156,9 @@ impl Stream {
         }
         if self.sends.video {
             let within = |freeze: &Freeze| freeze.to.min(last.to) - freeze.from.max(first.from);
-            let frozen: f64 = self.freezes.iter().map(|f| within(f).max(0.0)).sum();
+            let lengths = || self.freezes.iter().map(|f| within(f).max(0.0));
+            let frozen: f64 = lengths().sum();
+            let longest = lengths().fold(0.0, f64::max);
             let ended = |freeze: &&Freeze| freeze.to > first.from && freeze.to <= last.to;
             let freezes: f64 = self.freezes.iter().filter(ended).map(|f| f.count).sum();
             let delays = || {
@@ -171,7 +173,6 @@ impl Stream {
                 pairs.count() as f64
             };
             let (ups, downs) = (changes(|a, b| b > a), changes(|a, b| b < a));
-            let longest = self.freezes.iter().map(|f| within(f).max(0.0));
             let repair = sum(|i| i.repair_bytes);
             let media = sum(|i| i.bytes) - repair;
             all.extend(summary([
@@ -184,10 +185,7 @@ impl Stream {
                     ratio(frozen.min(seconds), seconds, 100.0),
                 ),
                 (Figure::Freezes, Some(freezes)),
-                (
-                    Figure::LongestFreeze,
-                    longest.reduce(f64::max).or(Some(0.0)),
-                ),
+                (Figure::LongestFreeze, Some(longest)),
                 (
                     Figure::ResolutionSwitches,
                     ratio(ups + downs, seconds, 60.0),

@@ -165,10 +165,7 @@ fn a_freeze_counts_also_when_it_does_not_end() {
         assert_eq!(figures.get(&Figure::Freezes), Some(&freezes), "{n}");
         // From the first picture to the last sample there are so many seconds.
         let seconds = if frozen == 100.0 { 10.0 } else { 9.0 };
-        let longest = figures
-            .get(&Figure::LongestFreeze)
-            .copied()
-            .unwrap_or_default();
+        let longest = figures[&Figure::LongestFreeze];
         assert!(
             (longest - frozen * seconds / 100.0).abs() < 0.01,
             "{n}: {longest}"

@@ -69,7 +69,7 @@ impl Client {
             }
             scenario::Client::Bot => {
                 let mut command = lab.command(node, &programs.bot.to_string_lossy());
-                let video = video::make(participant, invitation.is_watched, dir)?;
+                let video = video::make(participant, invitation.is_watched, &programs.media)?;
                 configure_call(&mut command, participant, invitation);
                 configure_bot(
                     &mut command,

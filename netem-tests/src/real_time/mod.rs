@@ -11,7 +11,7 @@ mod video;
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -123,8 +123,6 @@ struct Bench {
     told: mpsc::Receiver<Told>,
     recording: Recording,
     server: Server,
-    /// What the flows come from or go to. The lab ends them.
-    flows: Vec<Child>,
     /// Last, so that it is dropped last: it ends whatever is left.
     lab: Lab,
 }
@@ -148,32 +146,31 @@ impl Bench {
             told,
             recording: Recording::new(scenario, 0.0),
             server,
-            flows: Vec::new(),
             lab,
         };
         for (index, participant) in scenario.participants.iter().enumerate() {
             // Far apart, so that one client more moves nobody else's luck.
             let seeds = seed.wrapping_mul(0x1_0000).wrapping_add(2 * index as u64);
-            let mut housemates = scenario.participants.iter().zip(&bench.nodes);
-            let home =
-                housemates.find(|(other, _)| Some(&other.name) == participant.behind.as_ref());
-            let node = match home {
+            let mut others = scenario.participants.iter().zip(&bench.nodes);
+            let housemate = others.find(|(other, _)| other.network() == participant.network());
+            let node = match housemate {
                 Some((_, node)) => *node,
-                None => bench.lab.add_client(ClientSpec {
-                    name: participant.name.clone(),
-                    nat: participant.nat,
-                    up: participant.uplink.clone(),
-                    down: participant.downlink.clone(),
-                    seed_up: seeds,
-                    seed_down: seeds.wrapping_add(1),
-                })?,
+                None => {
+                    let node = bench.lab.add_client(ClientSpec {
+                        name: participant.name.clone(),
+                        nat: participant.nat,
+                        up: participant.uplink.clone(),
+                        down: participant.downlink.clone(),
+                        seed_up: seeds,
+                        seed_down: seeds.wrapping_add(1),
+                    })?;
+                    bench.lab.set_firewall(node, participant.firewall)?;
+                    node
+                }
             };
-            if participant.behind.is_none() {
-                bench.lab.set_firewall(node, participant.firewall)?;
-            }
             let flow_server = SocketAddrV4::new(bench.server.address(), FLOW_PORT + index as u16);
             if participant.client == scenario::Client::Iperf3 {
-                bench.serve_flow(server_node, flow_server, &setup.dir)?;
+                serve_flow(&bench.lab, server_node, flow_server, &setup.dir)?;
             }
             let token = bench.server.token(ROOM, &participant.name)?;
             let invitation = Invitation {
@@ -196,18 +193,6 @@ impl Bench {
             bench.nodes.push(node);
         }
         Ok(bench)
-    }
-
-    /// Starts what a flow comes from or goes to, beside the server.
-    fn serve_flow(&mut self, node: Node, at: SocketAddrV4, dir: &Path) -> Result<(), RunError> {
-        let mut command = self.lab.command(node, "iperf3");
-        command
-            .args(["--server", "--bind", &at.ip().to_string()])
-            .args(["--port", &at.port().to_string()]);
-        let log = dir.join(format!("iperf3-{}.log", at.port()));
-        let (child, _) = program::start(command, &log)?;
-        self.flows.push(child);
-        Ok(())
     }
 
     fn wait_until_ready(&mut self, scenario: &Scenario) -> Result<(), RunError> {
@@ -308,6 +293,19 @@ impl Bench {
             }
         }
     }
+}
+
+/// Starts what a flow comes from or goes to, beside the server. The lab ends it.
+fn serve_flow(lab: &Lab, node: Node, at: SocketAddrV4, dir: &Path) -> Result<(), RunError> {
+    let name = |ending: &str| dir.join(format!("iperf3-{}.{ending}", at.port()));
+    let mut command = lab.command(node, "iperf3");
+    command
+        .args(["--server", "--bind", &at.ip().to_string()])
+        .args(["--port", &at.port().to_string()])
+        .arg("--logfile")
+        .arg(name("out"));
+    program::start(command, &name("log"))?;
+    Ok(())
 }
 
 fn is_browser(participant: &Participant) -> bool {

@@ -61,7 +61,7 @@ impl FromStr for ServerKind {
     }
 }
 
-/// Where the programs are that a run starts.
+/// Where the programs are that a run starts, and what they play.
 #[derive(Clone, Debug)]
 pub struct Programs {
     /// Our server.
@@ -72,6 +72,8 @@ pub struct Programs {
     pub bot: PathBuf,
     /// What browsers say, a WAV file; they make their own if it is not there.
     pub speech: PathBuf,
+    /// Where the pictures of bots are kept from run to run; it exists.
+    pub media: PathBuf,
 }
 
 /// A server that accepts calls. The lab ends its process.

@@ -3,9 +3,9 @@
 //! In: the picture's size and rate, and whether a browser is to show it. Out: an IVF file of VP8. What
 //! no browser shows is made up, which costs nothing; the rest is encoded by ffmpeg.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use confab_bot::MadeUpVideo;
 
@@ -23,7 +23,7 @@ const FRAME_RATE: u32 = 30;
 const SECONDS: u32 = 4;
 const KEY_FRAME_INTERVAL: u32 = 60;
 
-/// Makes the picture of a participant, if it sends one, once for all who send the same.
+/// Makes the picture of a participant, if it sends one, once for all who send the same in any run.
 pub(super) fn make(
     participant: &Participant,
     is_watched: bool,
@@ -34,7 +34,8 @@ pub(super) fn make(
     };
     let bitrate = participant.video_bitrate.unwrap_or(BITRATE);
     let Size { width, height } = size;
-    let file = dir.join(format!("{width}x{height}-{bitrate}.ivf"));
+    let how = if is_watched { "encoded" } else { "made-up" };
+    let file = dir.join(format!("{how}-{width}x{height}-{bitrate}.ivf"));
     if !file.exists() {
         match is_watched {
             true => encode(participant, size, bitrate, &file)?,
@@ -50,10 +51,12 @@ fn make_up(bitrate: u64, dir: &Path, file: &Path) -> Result<(), RunError> {
         frame_rate: FRAME_RATE,
     };
     let made = video.write(dir).and_then(|made| fs::rename(made, file));
-    made.map_err(|error| RunError::Write {
-        path: file.to_owned(),
-        error,
-    })
+    made.map_err(cannot_write(file))
+}
+
+fn cannot_write(file: &Path) -> impl FnOnce(io::Error) -> RunError {
+    let path = file.to_owned();
+    |error| RunError::Write { path, error }
 }
 
 /// A moving test picture. Zero lag and no alternate reference frames: one frame in, one out.
@@ -63,6 +66,8 @@ fn encode(
     bitrate: u64,
     file: &Path,
 ) -> Result<(), RunError> {
+    // Whoever ends ffmpeg leaves no half of a picture for the next run.
+    let part = file.with_extension("part");
     let rate = bitrate.to_string();
     let keys = KEY_FRAME_INTERVAL.to_string();
     let source = format!("testsrc2=size={width}x{height}:rate={FRAME_RATE}");
@@ -82,10 +87,12 @@ fn encode(
         .args(["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8"])
         .args(["-lag-in-frames", "0", "-auto-alt-ref", "0"])
         .args(["-b:v", &rate, "-minrate", &rate, "-maxrate", &rate])
-        .args(["-bufsize", &rate, "-f", "ivf"])
-        .arg(file);
+        .args(["-bufsize", &rate, "-f", "ivf", "-y"])
+        .arg(&part);
     let why = match command.status() {
-        Ok(status) if status.success() => return Ok(()),
+        Ok(status) if status.success() => {
+            return fs::rename(&part, file).map_err(cannot_write(file));
+        }
         Ok(status) => format!("ffmpeg made no picture for it: {status}"),
         Err(error) => format!("ffmpeg makes its picture, and cannot be run: {error}"),
     };

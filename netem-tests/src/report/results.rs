@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{CallTime, ClientFigures, ClientLog, Figure, Sends, Series, Stream, Summary};
 use crate::lab::{Firewall, Nat};
 use crate::scenario::{
-    Client, Expectation, Limit, Mark, Parameter, Participant, Scenario, Tier, describe, full_name,
+    Expectation, Limit, Mark, Parameter, Participant, Scenario, Tier, describe, full_name,
 };
 
 /// The version of the structure.
@@ -281,7 +281,7 @@ fn streams<'a>(
 ) -> Vec<(Pair<'a>, Stream)> {
     let mut streams = Vec::new();
     for (receiver, watcher) in logs.iter().zip(&scenario.participants) {
-        if watcher.client == Client::Iperf3 {
+        if !watcher.client.is_in_call() {
             continue;
         }
         for (sender, participant) in logs.iter().zip(&scenario.participants) {
@@ -293,8 +293,11 @@ fn streams<'a>(
                 continue;
             }
             let concerned = scenario.marks.iter().filter(|mark| {
-                let has = |name| mark.participants.contains(name);
-                has(&receiver.name) || has(&sender.name)
+                let is_of = |who: &Participant| {
+                    let mut networks = mark.participants.iter();
+                    networks.any(|network| network == who.network())
+                };
+                is_of(watcher) || is_of(participant)
             });
             let changes = concerned.flat_map(|mark| [Some(mark.at), mark.until]);
             let changes = changes.flatten().collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::node::{Fields, Value, unknown};
-use super::participant::{Client, Names, Participant};
+use super::participant::{Names, Participant};
 use super::problem::Problems;
 use super::reference::EXPECT;
 use crate::figures::{Figure, Scope, Window};
@@ -105,11 +105,11 @@ impl Expectation {
         if scope == Scope::Client {
             let is_of_flows = self.figure == Figure::Throughput;
             return receivers
-                .filter(|p| is_of_flows == (p.client == Client::Iperf3))
+                .filter(|p| is_of_flows != p.client.is_in_call())
                 .map(|receiver| (receiver, None))
                 .collect();
         }
-        let receivers = receivers.filter(|p| p.client != Client::Iperf3);
+        let receivers = receivers.filter(|p| p.client.is_in_call());
         let sends = |p: &&Participant| match scope {
             Scope::Sound => p.audio,
             Scope::Picture | Scope::Client => p.video.is_some(),

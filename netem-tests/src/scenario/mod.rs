@@ -169,19 +169,11 @@ fn read(
         .into_iter()
         .filter_map(|event| Event::read(event, beside, within, &names, problems))
         .collect();
-    if let Some(flow) = participants.iter().find(|p| p.client == Client::Iperf3)
+    if let Some(flow) = participants.iter().find(|p| !p.client.is_in_call())
         && tier == Some(Tier::Virtual)
     {
         let what = format!("{} is TCP, which there is in real time only", flow.name);
         problems.add(tier_line, "tier", what);
-    }
-    for guest in &participants {
-        let mut others = participants.iter();
-        let home = others.find(|other| Some(&other.name) == guest.behind.as_ref());
-        if home.is_some_and(|home| home.joins > guest.joins) {
-            let what = format!("{} joins before the one it lives with", guest.name);
-            problems.add(0, "participant.behind", what);
-        }
     }
     let (changes, marks) = timeline::resolve(events, &participants, problems);
     let mut expectations = Vec::new();

@@ -50,6 +50,14 @@ pub struct Participant {
     pub downlink: Impairment,
 }
 
+impl Participant {
+    /// Whose network it uses: its own, or that of the one it lives with.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        self.behind.as_deref().unwrap_or(&self.name)
+    }
+}
+
 /// Width and height of a picture in pixels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Size {
@@ -96,6 +104,17 @@ pub enum Tier {
     Virtual,
     /// In real time, with real clients in network namespaces.
     Real,
+}
+
+impl Client {
+    /// Whether it is in the call, not only on its links.
+    #[must_use]
+    pub fn is_in_call(self) -> bool {
+        match self {
+            Client::Browser | Client::Bot => true,
+            Client::Iperf3 => false,
+        }
+    }
 }
 
 impl fmt::Display for Client {
@@ -175,32 +194,46 @@ impl Word for Firewall {
     const ALL: &'static [Self] = &[Firewall::None, Firewall::NoUdp, Firewall::Tcp443Only];
 }
 
-/// The names in a scenario: of entries, each of one client or of several.
+/// The names in a scenario, entry by entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    entries: Vec<(String, Vec<String>)>,
-    /// Those who share another's network.
-    behind: Vec<String>,
+    entries: Vec<Entry>,
+}
+
+/// What others in a scenario need to know of an entry.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    /// One, or as many as its `count` says.
+    clients: Vec<String>,
+    joins: Duration,
+    /// They share another's network.
+    is_behind: bool,
 }
 
 impl Names {
     /// The clients of this name, of an entry or of one client.
     pub(super) fn clients(&self, name: &str) -> Result<Vec<String>, String> {
-        let clients = || self.entries.iter().flat_map(|(_, clients)| clients);
-        if let Some((_, clients)) = self.entries.iter().find(|(entry, _)| entry == name) {
-            return Ok(clients.clone());
+        let clients = || self.entries.iter().flat_map(|entry| &entry.clients);
+        if let Some(entry) = self.entries.iter().find(|entry| entry.name == name) {
+            return Ok(entry.clients.clone());
         }
         if let Some(client) = clients().find(|client| *client == name) {
             return Ok(vec![client.clone()]);
         }
-        let entries = self.entries.iter().map(|(entry, _)| entry.as_str());
+        let entries = self.entries.iter().map(|entry| entry.name.as_str());
         let what = unknown(name, entries.chain(clients().map(String::as_str)));
         Err(format!("in the call, {what}"))
     }
 
     /// Whether a client shares another's network.
     pub(super) fn is_behind(&self, client: &str) -> bool {
-        self.behind.iter().any(|name| name == client)
+        self.entry_of(client).is_some_and(|entry| entry.is_behind)
+    }
+
+    fn entry_of(&self, client: &str) -> Option<&Entry> {
+        let is_in = |entry: &&Entry| entry.clients.iter().any(|name| name == client);
+        self.entries.iter().find(is_in)
     }
 
     /// Everyone who has a network.
@@ -211,7 +244,7 @@ impl Names {
     }
 
     pub(super) fn everyone(&self) -> Vec<String> {
-        let clients = self.entries.iter().flat_map(|(_, clients)| clients);
+        let clients = self.entries.iter().flat_map(|entry| &entry.clients);
         clients.cloned().collect()
     }
 }
@@ -229,7 +262,7 @@ pub(super) fn read(
     let client = fields.need("client", problems, Client::parse);
     let (audio, video) = read_publish(&mut fields, problems);
     let (audio, video) = match client {
-        Some(Client::Iperf3) => (false, None),
+        Some(client) if !client.is_in_call() => (false, None),
         _ => (audio, video),
     };
     let simulcast_line = fields.line_of("simulcast");
@@ -246,7 +279,6 @@ pub(super) fn read(
         let what = "only iperf3 has one: the others are in a call";
         problems.add(direction_line, fields.key("direction"), what);
     }
-    let behind = read_behind(&mut fields, names, problems);
     let joins_line = fields.line_of("joins");
     let joins = fields.parse("joins", problems, parse_duration);
     let joins = joins.unwrap_or_default();
@@ -254,6 +286,7 @@ pub(super) fn read(
         let what = "nobody joins after the end of the call";
         problems.add(joins_line, fields.key("joins"), what);
     }
+    let behind = read_behind(&mut fields, joins, names, problems);
     let count_line = fields.line_of("count");
     let count = fields.parse("count", problems, |text| {
         let count = text.parse().ok().filter(|n| (1..=MAX_COUNT).contains(n));
@@ -288,10 +321,12 @@ pub(super) fn read(
         let what = format!("there is a \"{twice}\" in the call already");
         problems.add(name_line, "participant.name", what);
     }
-    names.entries.push((name, clients.clone()));
-    if behind.is_some() {
-        names.behind.extend(clients.iter().cloned());
-    }
+    names.entries.push(Entry {
+        name,
+        clients: clients.clone(),
+        joins,
+        is_behind: behind.is_some(),
+    });
     // Its name is known all the same, so that nothing else is blamed for using it.
     let Some(client) = client else {
         return Vec::new();
@@ -316,8 +351,13 @@ pub(super) fn read(
         .collect()
 }
 
-/// Whom it lives with: someone who is written before it and has a network.
-fn read_behind(fields: &mut Fields, names: &Names, problems: &mut Problems) -> Option<String> {
+/// Whom it lives with: someone who is written before it, joins no later and has a network.
+fn read_behind(
+    fields: &mut Fields,
+    joins: Duration,
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<String> {
     const OWN: [&str; 5] = ["link", "uplink", "downlink", "nat", "firewall"];
     let line = fields.line_of("behind");
     let own = OWN.into_iter().find(|key| fields.has(key));
@@ -329,6 +369,11 @@ fn read_behind(fields: &mut Fields, names: &Names, problems: &mut Problems) -> O
     });
     if let (Some(own), Some(behind)) = (own, &behind) {
         let what = format!("its network is that of {behind}: take {own} away, or write it there");
+        problems.add(line, fields.key("behind"), what);
+    }
+    let home = behind.as_ref().and_then(|behind| names.entry_of(behind));
+    if home.is_some_and(|home| home.joins > joins) {
+        let what = "joins before the one it lives with";
         problems.add(line, fields.key("behind"), what);
     }
     behind

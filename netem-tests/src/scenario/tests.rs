@@ -268,6 +268,12 @@ fn an_error_names_file_line_and_key() {
         ),
         (
             format!(
+                "{participant}joins = \"9s\"\n[[participant]]\nname = \"dave\"\nclient = \"bot\"\njoins = \"8s\"\nbehind = \"carol\""
+            ),
+            "call.toml:19: participant.behind: joins before the one it lives with",
+        ),
+        (
+            format!(
                 "{participant}behind = \"bob\"\n[[at]]\ntime = \"1s\"\nparticipant = \"carol\"\ncut = true"
             ),
             "call.toml:17: at.participant: carol has no network of its own: name who has it",

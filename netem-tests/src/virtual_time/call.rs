@@ -162,17 +162,24 @@ impl Call {
         Some((*at - self.epoch, fault))
     }
 
+    /// Whose links somebody uses: their own, or those of the one they live with.
+    #[must_use]
+    pub fn network(&self, person: Person) -> Person {
+        Person(self.people[person.0].network)
+    }
+
     /// The links of a person to the server and from it.
     #[must_use]
     pub fn links(&self, person: Person) -> (&Link<Datagram>, &Link<Datagram>) {
-        let network = &self.people[self.people[person.0].network];
+        let network = &self.people[self.network(person).0];
         (&network.up, &network.down)
     }
 
-    /// How those links stand. The longest wait is that since this was asked last.
+    /// How those links stand. The longest wait is that since this was asked last, by whoever uses
+    /// them.
     pub fn readings(&mut self, person: Person) -> (Reading, Reading) {
-        let (now, network) = (self.now, self.people[person.0].network);
-        let network = &mut self.people[network];
+        let (now, network) = (self.now, self.network(person));
+        let network = &mut self.people[network.0];
         (network.up.take_reading(now), network.down.take_reading(now))
     }
 
@@ -220,7 +227,7 @@ impl Call {
 
     /// Somebody uses another's links from now on, as two in one household do.
     pub fn move_in(&mut self, person: Person, with: Person) {
-        self.people[person.0].network = self.people[with.0].network;
+        self.people[person.0].network = self.network(with).0;
     }
 
     /// Somebody's device is gone from one moment to the next.
@@ -263,16 +270,16 @@ impl Call {
         self.strays
     }
 
-    /// Changes the link of a person towards the server.
+    /// Changes the link of a person, and of all who use it, towards the server.
     pub fn up(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
-        let now = self.now;
-        change_link(&mut self.people[person.0].up, now, change);
+        let (now, network) = (self.now, self.network(person));
+        change_link(&mut self.people[network.0].up, now, change);
     }
 
-    /// Changes the link of a person from the server.
+    /// Changes the link of a person, and of all who use it, from the server.
     pub fn down(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
-        let now = self.now;
-        change_link(&mut self.people[person.0].down, now, change);
+        let (now, network) = (self.now, self.network(person));
+        change_link(&mut self.people[network.0].down, now, change);
     }
 
     /// The server's name for a person.

@@ -1,7 +1,7 @@
 //! What a simulated client tells of its call: the same lines as any other client.
 //!
-//! In: the call, once a virtual second. Out: a [`ClientLog`]. Times are those of the server's clock,
-//! so that nothing of a run depends on when it was made.
+//! In: the call and its links, once a virtual second. Out: a [`ClientLog`]. Times are those of the
+//! server's clock, so that nothing of a run depends on when it was made.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use super::call::{Call, Person};
 use super::client::Client;
 use super::plane::CALL_BEGINS;
 use crate::figures::{ClientLog, LinkSample};
+use crate::link::Reading;
 
 /// The time of a line, milliseconds since 1970, by the time since the call began.
 #[must_use]
@@ -62,12 +63,16 @@ impl Recorder {
         self.log
     }
 
-    /// Takes what has happened since the last time, and how the call stands. `name` knows people by
-    /// the number of their peer.
-    pub fn sample(&mut self, call: &mut Call, name: impl Fn(u32) -> String) {
+    /// Takes what has happened since the last time, and how the call and the links of this client
+    /// stand. `name` knows people by the number of their peer.
+    pub fn sample(
+        &mut self,
+        call: &mut Call,
+        (up, down): (Reading, Reading),
+        name: impl Fn(u32) -> String,
+    ) {
         let (epoch, elapsed) = (call.now() - call.elapsed(), call.elapsed());
         let at = line_time(elapsed);
-        let (up, down) = call.readings(self.person);
         self.log.link.push(LinkSample {
             at,
             up: up.into(),

@@ -5,6 +5,7 @@
 //! TCP: where UDP is blocked, nothing gets through.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::call::{Call, Person};
-use super::client::{SDK_FRAME_LENS, Setup, publish};
+use super::client::{Setup, publish};
 use super::record::{Recorder, line_time};
 use crate::lab::Firewall;
 use crate::link::Impairment;
 use crate::recording::Recording;
-use crate::scenario::{Action, Change, Client, Participant, Scenario, Size};
+use crate::scenario::{Action, Change, Participant, Scenario, Size};
 
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,10 +40,12 @@ const MIN_FRAME_LEN: u32 = 100;
 pub fn run(scenario: &Scenario, seed: u64) -> Recording {
     // Not one for each core: a run must not depend on the machine.
     let workers = scenario.workers.unwrap_or(1) as usize;
+    let participants = scenario.participants.iter();
+    let networks = participants.map(|p| (p.name.as_str(), Network::of(p)));
     let mut run = Run {
         scenario,
         call: Call::new(seed).workers(workers).going_on(),
-        networks: scenario.participants.iter().map(Network::of).collect(),
+        networks: networks.collect(),
         recorders: scenario.participants.iter().map(|_| None).collect(),
     };
     for (at, step) in steps(scenario) {
@@ -152,7 +155,8 @@ fn blocks_udp(firewall: Firewall) -> bool {
 struct Run<'a> {
     scenario: &'a Scenario,
     call: Call,
-    networks: Vec<Network>,
+    /// By the name of whom they belong to.
+    networks: BTreeMap<&'a str, Network>,
     /// Of those who have joined.
     recorders: Vec<Option<Recorder>>,
 }
@@ -169,16 +173,15 @@ impl Run<'_> {
     fn join(&mut self, index: usize) {
         let participant = &self.scenario.participants[index];
         // There is no TCP: such a participant never joins, and the run says so.
-        if participant.client == Client::Iperf3 {
+        if !participant.client.is_in_call() {
             return;
         }
+        let housemates = self.household(participant.network());
         let setup = setup(self.scenario, participant);
         let person = self.call.join(&participant.name, setup);
-        let mut others = self.recorders.iter().flatten().map(Recorder::person);
-        let home = participant.behind.as_ref();
-        match home.and_then(|home| others.find(|other| self.call[*other].name == *home)) {
-            Some(home) => self.call.move_in(person, home),
-            None => self.networks[index].apply(&mut self.call, person),
+        match housemates.first() {
+            Some(housemate) => self.call.move_in(person, *housemate),
+            None => self.networks[participant.network()].apply(&mut self.call, person),
         }
         self.recorders[index] = Some(Recorder::new(&self.call, person));
     }
@@ -195,32 +198,46 @@ impl Run<'_> {
             let found = names.iter().find(|(number, _)| *number == peer);
             found.map_or_else(String::new, |(_, name)| name.clone())
         };
+        // Once for each network: what is asked for counts from the last time it was.
+        let mut readings = BTreeMap::new();
         for recorder in self.recorders.iter_mut().flatten() {
-            recorder.sample(&mut self.call, name);
+            let network = self.call.network(recorder.person());
+            let links = *readings
+                .entry(network)
+                .or_insert_with(|| self.call.readings(network));
+            recorder.sample(&mut self.call, links, name);
         }
     }
 
     fn change(&mut self, change: &Change) {
-        let mut participants = self.scenario.participants.iter();
-        let found = participants.position(|p| p.name == change.participant);
-        let Some(index) = found else {
+        let household = self.household(&change.participant);
+        let Some(network) = self.networks.get_mut(change.participant.as_str()) else {
             return;
         };
-        let person = self.recorders[index].as_ref().map(Recorder::person);
-        let network = &mut self.networks[index];
         match &change.action {
             Action::Uplink(up) => network.up = up.clone(),
             Action::Downlink(down) => network.down = down.clone(),
             Action::Firewall(firewall) => network.is_blocked = blocks_udp(*firewall),
             Action::AddressChange => {
-                if let Some(person) = person {
-                    self.call.rebind(person);
+                for person in &household {
+                    self.call.rebind(*person);
                 }
             }
         }
-        if let Some(person) = person {
-            network.apply(&mut self.call, person);
+        // All of them use the same links.
+        if let Some(person) = household.first() {
+            network.apply(&mut self.call, *person);
         }
+    }
+
+    /// Those who have joined and use somebody's network, in the order of the scenario.
+    fn household(&self, home: &str) -> Vec<Person> {
+        let participants = self.scenario.participants.iter();
+        let joined = participants.zip(&self.recorders);
+        joined
+            .filter(|(participant, _)| participant.network() == home)
+            .filter_map(|(_, recorder)| Some(recorder.as_ref()?.person()))
+            .collect()
     }
 }
 
@@ -240,11 +257,8 @@ fn setup(scenario: &Scenario, participant: &Participant) -> Setup {
         let [width, height] = [size.width, size.height].map(|side| side as u16);
         setup = setup.video().size(width, height);
         setup = match participant.simulcast {
-            // As Chromium does, whatever the size.
-            true => setup
-                .simulcast()
-                .simulcast_frame_lens(SDK_FRAME_LENS)
-                .temporal_layers(),
+            // Whatever the size.
+            true => setup.simulcast_as_sdk(),
             false => setup.frame_len(frame_len(size, participant.video_bitrate)),
         };
     }

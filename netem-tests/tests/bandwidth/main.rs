@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use confab_netem_tests::link::{Queue, Rate};
 use confab_netem_tests::virtual_time::call::{Call, Person, secs};
-use confab_netem_tests::virtual_time::client::{SDK_FRAME_LENS, Setup, publish};
+use confab_netem_tests::virtual_time::client::{Setup, publish};
 use confab_sfu::api::PeerQuality;
 
 /// Megabits and kilobits, bits.
@@ -18,11 +18,7 @@ const KBIT: u64 = 1_000;
 
 /// Somebody with a voice and a camera in three sizes, as Chromium sends them with the web SDK.
 fn camera() -> Setup {
-    publish()
-        .audio()
-        .simulcast()
-        .simulcast_frame_lens(SDK_FRAME_LENS)
-        .temporal_layers()
+    publish().audio().simulcast_as_sdk()
 }
 
 /// Jitter of every narrow link: without any chance all seeds are one.
@@ -62,7 +58,8 @@ fn longest_freeze(call: &Call, viewer: Person, publisher: Person) -> Duration {
 fn tell(call: &mut Call, viewer: Person, publisher: Person) {
     let at = call.elapsed().as_secs_f64();
     let quality = quality(call, viewer);
-    let wait = call.readings(viewer).1.queueing_delay;
+    // A reading would take the longest wait away, which a test may be about to judge.
+    let wait = call.links(viewer).1.queueing_delay(call.now());
     let seen = call.sees(viewer, publisher);
     println!(
         "{at:.1} s: estimate {} kbit/s ({:?}), link loss {:.3}, sound {}, wanted {}, encodings {:?}, {:.1} fps, freezes {:?}, queue {wait:?}",

@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::rtp::extension::{ABS_SEND_TIME_TICKS, unwrap_abs_send_time};
+
 /// A queue that holds packets up for less is taken for empty. Above the jitter of an idle link, and
 /// in the range in which GCC's threshold for overuse moves (6 to 600 ms,
 /// draft-ietf-rmcat-gcc-02 section 5.4).
@@ -36,12 +38,6 @@ const LOSSY_FROM: f64 = 0.02;
 
 /// Most packets that may be forgiven at once: a burst, not an outage.
 const MAX_CREDIT: f64 = 50.0;
-
-/// Ticks of the absolute send time in a second: 6.18 fixed point.
-const SEND_TIME_TICKS: u64 = 1 << 18;
-
-/// Its bits.
-const SEND_TIME_BITS: u32 = 24;
 
 /// What is known of the way from one publisher.
 #[derive(Debug, Default)]
@@ -119,10 +115,10 @@ struct QueueingDelay {
 impl QueueingDelay {
     fn handle_packet(&mut self, now: Instant, send_time: u32) -> Duration {
         let (arrived, last) = *self.origin.get_or_insert((now, u64::from(send_time)));
-        let sent = unwrap(last, send_time);
+        let sent = unwrap_abs_send_time(last, send_time);
         self.origin = Some((arrived, last.max(sent)));
         let since = now.saturating_duration_since(arrived).as_micros() as i64;
-        let transit = since - (sent as i64).wrapping_mul(1_000_000) / SEND_TIME_TICKS as i64;
+        let transit = since - (sent as i64).wrapping_mul(1_000_000) / ABS_SEND_TIME_TICKS as i64;
         if self.window_ends.is_none_or(|end| now >= end) {
             self.window_ends = Some(now + BASE_WINDOW);
             self.least = [None, self.least[0]];
@@ -130,17 +126,6 @@ impl QueueingDelay {
         self.least[0] = Some(self.least[0].map_or(transit, |least| least.min(transit)));
         let base = self.least.iter().flatten().min().copied();
         Duration::from_micros(transit.saturating_sub(base.unwrap_or(transit)).max(0) as u64)
-    }
-}
-
-/// The send time nearest to the last one that has these low bits.
-fn unwrap(last: u64, send_time: u32) -> u64 {
-    let cycle = 1u64 << SEND_TIME_BITS;
-    let ahead = u64::from(send_time).wrapping_sub(last) % cycle;
-    if ahead < cycle / 2 {
-        last + ahead
-    } else {
-        (last + ahead).saturating_sub(cycle)
     }
 }
 
@@ -160,7 +145,7 @@ mod tests {
             let lost = lost(interval);
             for packet in lost..20 {
                 let sent = 100 * MS * interval as u32 + 5 * MS * packet as u32;
-                let ticks = sent.as_micros() as u64 * SEND_TIME_TICKS / 1_000_000;
+                let ticks = sent.as_micros() as u64 * ABS_SEND_TIME_TICKS / 1_000_000;
                 // The sender's clock started at another time, and wraps on the way.
                 let send_time = (ticks + 0xff_0000) as u32 & 0xff_ffff;
                 link.handle_packet(start + sent + 50 * MS + held_up(interval), send_time);

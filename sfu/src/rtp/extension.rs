@@ -19,8 +19,12 @@ const MAX_ONE_BYTE_ID: u8 = 14;
 /// Most data of a one-byte element, bytes (RFC 8285 section 4.2).
 const MAX_ONE_BYTE_LEN: usize = 16;
 
-/// What absolute send time counts in: 2^-18 of a second, wrapping after 64 seconds.
+/// Absolute send time is 6.18 fixed-point seconds: 24 bits, wrapping after 64 seconds.
+const ABS_SEND_TIME_BITS: u32 = 24;
 const ABS_SEND_TIME_FRACTION_BITS: u32 = 18;
+
+/// Ticks of the absolute send time in a second.
+pub const ABS_SEND_TIME_TICKS: u64 = 1 << ABS_SEND_TIME_FRACTION_BITS;
 
 /// One step of a playout delay limit, milliseconds.
 const PLAYOUT_DELAY_STEP_MS: u16 = 10;
@@ -227,6 +231,19 @@ pub fn abs_send_time(since_epoch: Duration) -> u32 {
     let fraction = (u64::from(since_epoch.subsec_nanos()) << ABS_SEND_TIME_FRACTION_BITS)
         / u64::from(Duration::from_secs(1).as_nanos() as u32);
     seconds << ABS_SEND_TIME_FRACTION_BITS | fraction as u32
+}
+
+/// An absolute send time without wrapping, in ticks: of those with these low bits the one nearest to
+/// the last, none of them below zero.
+#[must_use]
+pub fn unwrap_abs_send_time(last: u64, send_time: u32) -> u64 {
+    let cycle = 1u64 << ABS_SEND_TIME_BITS;
+    let ahead = u64::from(send_time).wrapping_sub(last) % cycle;
+    if ahead < cycle / 2 {
+        last + ahead
+    } else {
+        (last + ahead).saturating_sub(cycle)
+    }
 }
 
 /// Every header extension we understand, as one packet carries them.
@@ -536,6 +553,24 @@ mod tests {
         ];
         for (time, value) in table {
             assert_eq!(abs_send_time(time), value, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_send_time_is_unwrapped_to_the_nearest() {
+        let cycle = 1 << 24;
+        let table = [
+            (5, 5, 5),
+            (5, 9, 9),
+            (9, 5, 5),
+            (cycle - 1, 2, cycle + 2),
+            (cycle + 2, 0xff_ffff, cycle - 1),
+            (3 * cycle + 7, 0x80_0000, 3 * cycle + cycle / 2),
+            (2, 0xff_ffff, 0),
+        ];
+        for (last, send_time, unwrapped) in table {
+            let found = unwrap_abs_send_time(last, send_time);
+            assert_eq!(found, unwrapped, "{send_time:#x} after {last}");
         }
     }
 

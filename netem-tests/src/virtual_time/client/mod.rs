@@ -47,7 +47,7 @@ use receive::Slot;
 use remb::Remb;
 use sdp::Line;
 use send::{Outgoing, Source, packet_buffer};
-pub use setup::{SDK_FRAME_LENS, Setup, publish, watch};
+pub use setup::{Setup, publish, watch};
 
 struct Secured {
     sender: SrtpSender,

@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use confab_sfu::rtp::extension::{ABS_SEND_TIME_TICKS, unwrap_abs_send_time};
+
 /// The estimate before anything is known (libwebrtc's default start bitrate).
 const START: f64 = 300_000.0;
 
@@ -34,9 +36,6 @@ const GROWTH: f64 = 1.08;
 const BEYOND: f64 = 1.5;
 const BEYOND_MORE: f64 = 10_000.0;
 
-/// Abs-send-time counts in 2⁻¹⁸ s and has 24 bits.
-const TICKS_PER_SECOND: f64 = 262_144.0;
-
 #[derive(Debug)]
 struct Arrival {
     at: Instant,
@@ -49,8 +48,8 @@ struct Arrival {
 #[derive(Debug, Default)]
 pub struct Remb {
     epoch: Option<Instant>,
-    /// The last time of sending, and the same without wrapping.
-    last_sent: Option<(u32, i64)>,
+    /// The last time of sending, not wrapped.
+    last_sent: Option<u64>,
     arrivals: VecDeque<Arrival>,
     estimate: f64,
     told: Option<(Instant, f64)>,
@@ -61,12 +60,10 @@ impl Remb {
     /// Takes a packet with its abs-send-time.
     pub fn handle_packet(&mut self, now: Instant, sent: u32, bytes: usize) {
         let epoch = *self.epoch.get_or_insert(now);
-        let (last, unwrapped) = self.last_sent.unwrap_or((sent, 0));
-        // The difference of two 24-bit numbers, with its sign.
-        let ahead = (sent.wrapping_sub(last) << 8) as i32 >> 8;
-        let ticks = unwrapped + i64::from(ahead);
-        self.last_sent = Some((sent, ticks));
-        let transit = (now - epoch).as_secs_f64() - ticks as f64 / TICKS_PER_SECOND;
+        let last = self.last_sent.unwrap_or(u64::from(sent));
+        let ticks = unwrap_abs_send_time(last, sent);
+        self.last_sent = Some(ticks);
+        let transit = (now - epoch).as_secs_f64() - ticks as f64 / ABS_SEND_TIME_TICKS as f64;
         self.arrivals.push_back(Arrival {
             at: now,
             transit,
@@ -105,12 +102,9 @@ impl Remb {
             let arrivals = self.arrivals.iter();
             arrivals.filter(move |arrival| arrival.at + span > now)
         };
-        let fastest = |arrivals: &mut dyn Iterator<Item = &Arrival>| {
-            arrivals.map(|arrival| arrival.transit).reduce(f64::min)
-        };
-        let base = fastest(&mut self.arrivals.iter());
+        let base = fastest(self.arrivals.iter());
         let is_known = self.epoch.is_some_and(|epoch| epoch + RATE_WINDOW <= now);
-        let lately = fastest(&mut since(INTERVAL)).filter(|_| is_known);
+        let lately = fastest(since(INTERVAL)).filter(|_| is_known);
         let Some((base, lately)) = base.zip(lately) else {
             return;
         };
@@ -126,8 +120,15 @@ impl Remb {
     }
 }
 
+/// The least transit, if anything came.
+fn fastest<'a>(arrivals: impl Iterator<Item = &'a Arrival>) -> Option<f64> {
+    arrivals.map(|arrival| arrival.transit).reduce(f64::min)
+}
+
 #[cfg(test)]
 mod tests {
+    use confab_sfu::rtp::extension::abs_send_time;
+
     use super::*;
 
     /// What is told in the end of a stream at this rate over a link of that one, kbit/s.
@@ -139,8 +140,9 @@ mod tests {
             let sent = f64::from(n) * 8.0 / stream;
             free = free.max(sent) + 8.0 / link;
             let now = start + Duration::from_secs_f64(free);
-            let ticks = (sent * TICKS_PER_SECOND) as u32 & 0xff_ffff;
-            remb.handle_packet(now, ticks, 1000);
+            // It wraps on the way.
+            let send_time = abs_send_time(Duration::from_secs_f64(60.0 + sent));
+            remb.handle_packet(now, send_time, 1000);
             last = remb.poll(now).unwrap_or(last);
         }
         last as f64 / 1000.0

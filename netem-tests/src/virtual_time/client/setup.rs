@@ -16,7 +16,7 @@ const SIMULCAST_FRAME_LENS: [u32; 3] = [500, 1600, 5000];
 
 /// The same at the web SDK's highest rates of 150, 500 and 1700 kbit/s
 /// (`SIMULCAST_ENCODINGS` in client-demo/sdk/media.js).
-pub const SDK_FRAME_LENS: [u32; 3] = [625, 2083, 7083];
+const SDK_FRAME_LENS: [u32; 3] = [625, 2083, 7083];
 
 /// How a client is set up.
 #[derive(Clone, Debug)]
@@ -95,6 +95,15 @@ impl Setup {
         }
     }
 
+    /// With a camera in three encodings and at the rates that Chromium sends with the web SDK.
+    #[must_use]
+    pub fn simulcast_as_sdk(self) -> Self {
+        Setup {
+            simulcast_frame_lens: SDK_FRAME_LENS,
+            ..self.simulcast().temporal_layers()
+        }
+    }
+
     /// With so many receive slots of each kind.
     #[must_use]
     pub fn slots(self, audio: usize, video: usize) -> Self {
@@ -127,15 +136,6 @@ impl Setup {
     #[must_use]
     pub fn frame_len(self, frame_len: u32) -> Self {
         Setup { frame_len, ..self }
-    }
-
-    /// With so many bytes in an inter frame of each encoding of a simulcast, the smallest first.
-    #[must_use]
-    pub fn simulcast_frame_lens(self, simulcast_frame_lens: [u32; 3]) -> Self {
-        Setup {
-            simulcast_frame_lens,
-            ..self
-        }
     }
 
     /// With a picture of this size, the largest of a simulcast.

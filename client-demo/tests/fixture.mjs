@@ -1,0 +1,31 @@
+/**
+ * What the tests of a file share, made before them and gone after them: a browser, and the server
+ * under test. What a test opens is closed after it.
+ */
+
+import { after, afterEach, before } from "node:test";
+import { launchChromium } from "./chromium.mjs";
+import { Server } from "./server.mjs";
+
+/** @type {import("playwright-core").Browser} */
+export let browser;
+/** @type {Server} */
+export let server;
+
+export function withBrowser() {
+  before(async () => {
+    browser = await launchChromium();
+  });
+  afterEach(async () => {
+    for (const context of browser?.contexts() ?? []) await context.close();
+  });
+  after(() => browser?.close());
+}
+
+/** After `withBrowser`, so that the server goes when nobody is in a call any more. */
+export function withServer() {
+  before(async () => {
+    server = await Server.start();
+  });
+  after(() => server?.kill());
+}
