@@ -324,7 +324,14 @@ pub struct WorkerStats {
 impl WorkerStats {
     /// Counts a drop.
     pub fn drop(&mut self, reason: &'static str) {
-        *self.dropped.entry(reason).or_default() += 1;
+        self.drop_many(reason, 1);
+    }
+
+    /// Counts so many drops.
+    pub fn drop_many(&mut self, reason: &'static str, count: u64) {
+        if count > 0 {
+            *self.dropped.entry(reason).or_default() += count;
+        }
     }
 
     fn add(&mut self, other: &WorkerStats) {

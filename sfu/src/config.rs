@@ -2,9 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Most m-lines a peer may have (the signaling protocol refuses more before it comes here).
-pub const MAX_SECTIONS: usize = 64;
-
 /// Most peers on one worker. At 20 packets a second and direction, the least a call sends, this is
 /// the packet rate one core can do at all.
 pub const DEFAULT_MAX_PEERS: usize = 5_000;

@@ -90,19 +90,6 @@ pub enum Limit {
     Receiver,
 }
 
-impl Limit {
-    /// The stable code.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Limit::Delay => "delay",
-            Limit::Loss => "loss",
-            Limit::Draining => "draining",
-            Limit::Receiver => "receiver",
-        }
-    }
-}
-
 /// The estimate for one connection.
 #[derive(Debug)]
 pub struct BandwidthEstimator {

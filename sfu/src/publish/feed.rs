@@ -14,7 +14,7 @@ use super::meter::{LayerInfo, Meter};
 use super::thrift::{Encodings, Thrift};
 use crate::media::{Codec, Kind};
 use crate::rtp::sequence::SequenceNumber;
-use crate::types::{Mid, PeerId};
+use crate::types::PeerId;
 use crate::units::{Bitrate, DataSize};
 
 /// Most packets between two flushes; a worker flushes after each receive batch, far below this.
@@ -39,8 +39,8 @@ pub struct Subscriber {
 /// Where a track is published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// By a peer of this worker, on this m-line.
-    Local(PeerId, Mid),
+    /// By a peer of this worker.
+    Local(PeerId),
     /// On another worker.
     Remote(usize),
 }

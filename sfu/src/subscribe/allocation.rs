@@ -27,7 +27,7 @@ pub const RESUMING: Duration = Duration::from_secs(3);
 pub const MARGIN: f64 = 0.85;
 
 /// Most slots that are looked at: a client has no more m-lines.
-pub const MAX_SLOTS: usize = 64;
+pub const MAX_SLOTS: usize = crate::peer::sdp::MAX_LINES;
 
 /// Most layers of each: three encodings of three temporal layers are nine.
 pub const MAX_LAYERS: usize = 16;
@@ -47,17 +47,6 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The stable code.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Priority::Rest => "rest",
-            Priority::Speaker => "speaker",
-            Priority::Screen => "screen",
-            Priority::Pinned => "pinned",
-        }
-    }
-
     /// How much more than the rest: each twice as much as the one below.
     fn weight(self) -> u64 {
         1 << self as u8
@@ -166,22 +155,6 @@ pub enum Reason {
     NoBandwidth,
 }
 
-impl Reason {
-    /// The stable code.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Reason::Best => "best",
-            Reason::Wanted => "wanted",
-            Reason::Estimate => "estimate",
-            Reason::Settling => "settling",
-            Reason::Hidden => "hidden",
-            Reason::NotOffered => "not_offered",
-            Reason::NoBandwidth => "no_bandwidth",
-        }
-    }
-}
-
 /// What a slot gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allocation {
@@ -227,13 +200,6 @@ impl SwitchHistory {
     pub fn may_resume(&self, now: Instant) -> bool {
         self.used
             .is_none_or(|at| now.saturating_duration_since(at) >= RESUMING)
-    }
-
-    /// When the slot may get better, if not now.
-    #[must_use]
-    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let until = self.used.map(|at| at + SETTLING);
-        until.filter(|until| *until > now)
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::Worker;
 use crate::bandwidth::pacer::Departure;
 use crate::control::Report;
-use crate::peer::Context;
 use crate::peer::allocate::Consequence;
 use crate::peer::egress::Filling;
 use crate::publish::feed::Feed;
@@ -29,7 +28,7 @@ impl Worker {
                     }
                 }
                 Consequence::Paused(mid, reason) => {
-                    self.stats.pictures_paused += u64::from(reason.is_some());
+                    self.lent.stats.pictures_paused += u64::from(reason.is_some());
                     self.report(Report::SlotPaused {
                         peer: id,
                         mid,
@@ -37,7 +36,7 @@ impl Worker {
                     });
                 }
                 Consequence::Wanted(track) => {
-                    self.stats.layer_switches += 1;
+                    self.lent.stats.layer_switches += 1;
                     self.economise_on(now, track);
                 }
             }
@@ -51,12 +50,7 @@ impl Worker {
         let (Some(peer), Some(feed)) = (self.peers.get_mut(&id), self.feeds.get(&track)) else {
             return false;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let Some((mut egress, slots)) = peer.egress(&mut cx) else {
             return false;
         };
@@ -64,7 +58,7 @@ impl Worker {
         let is_bridged = slots
             .find(|slot| slot.track() == Some(track) && slot.needs_key_frame() == Some(encoding))
             .is_some_and(|slot| slot.bridge(encoding, feed, &mut egress));
-        self.stats.groups_sent += u64::from(is_bridged);
+        self.lent.stats.groups_sent += u64::from(is_bridged);
         is_bridged
     }
 
@@ -73,12 +67,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let Some((mut egress, slots)) = peer.egress(&mut cx) else {
             return;
         };
@@ -103,18 +92,16 @@ impl Worker {
             egress.pacing.handle_filler(size, filled.map(|f| f.sent));
         }
         let dropped = egress.pacing.take_dropped();
-        for _ in 0..dropped {
-            egress.stats.drop("pacer_dropped");
-        }
+        egress.stats.drop_many("pacer_dropped", dropped);
     }
 
     /// Takes note of when each run of the outbox left the socket, and clears it.
     pub fn handle_sent(&mut self, left: &[Option<Instant>]) {
-        for tracked in self.outbox.tracked(left) {
+        for tracked in self.lent.outbox.tracked(left) {
             if let Some(peer) = self.peers.get_mut(&tracked.peer) {
                 peer.pacing.handle_sent(tracked.sequence, tracked.packet);
             }
         }
-        self.outbox.clear();
+        self.lent.outbox.clear();
     }
 }

@@ -8,7 +8,7 @@ use super::{Shared, Worker};
 use crate::api::OfferError;
 use crate::control::{Command, Report, RequestId, SectionInfo};
 use crate::peer::sdp::Policy;
-use crate::peer::{Context, LocalSide, Peer};
+use crate::peer::{LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};
 use crate::publish::thrift::Encodings;
 use crate::subscribe::slot::Slot;
@@ -59,11 +59,11 @@ impl Worker {
             }
             Command::Close { peer } => self.close_peer(now, peer),
             Command::Stats { request, peer } => {
-                self.stats.peers = self.peers.len() as u64;
+                self.lent.stats.peers = self.peers.len() as u64;
                 let peer = peer
                     .and_then(|id| self.peers.get(&id))
                     .map(|p| Box::new(p.stats(now)));
-                let stats = self.stats.clone();
+                let stats = self.lent.stats.clone();
                 self.report(Report::Stats {
                     request,
                     stats,
@@ -165,7 +165,11 @@ impl Worker {
         };
         publication.track = Some(track);
         publication.muted = false;
-        let feed = Feed::new(publication.kind, Origin::Local(id, mid));
+        let feed = Feed::new(publication.kind, Origin::Local(id));
+        self.add_feed(now, track, feed);
+    }
+
+    fn add_feed(&mut self, now: Instant, track: TrackId, feed: Feed) {
         self.feeds.insert(track, feed);
         self.next_economy.get_or_insert(now + INTERVAL);
     }
@@ -218,6 +222,7 @@ impl Worker {
             return;
         };
         let (former, kind) = (slot.track(), slot.kind);
+        let was_paused = slot.share.pause().is_some();
         let track = source.map(|(track, _)| track);
         if former == track {
             return;
@@ -233,12 +238,15 @@ impl Worker {
         if let Some(former) = former {
             self.unsubscribe(former, subscriber);
         }
+        if was_paused {
+            let (peer, reason) = (id, None);
+            self.report(Report::SlotPaused { peer, mid, reason });
+        }
         let Some((track, home)) = source else {
             return;
         };
         if home != self.index && !self.feeds.contains_key(&track) {
-            self.feeds
-                .insert(track, Feed::new(kind, Origin::Remote(home)));
+            self.add_feed(now, track, Feed::new(kind, Origin::Remote(home)));
             let worker = self.index;
             self.send(home, Message::Attach { track, worker });
         }
@@ -247,7 +255,7 @@ impl Worker {
         }
         // Before the connection is up nothing could be sent: a key frame asked for now would be
         // lost, and the next one not be asked for soon. Whoever connects asks for what is needed.
-        self.allocate(now, id);
+        self.reallocate(now, id);
     }
 
     /// Takes a slot off a feed; a feed from another worker goes with its last one.
@@ -288,12 +296,7 @@ impl Worker {
     /// Says goodbye to a peer and forgets it.
     pub(super) fn close_peer(&mut self, now: Instant, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.close(&mut Context {
-                now,
-                clock: &self.shared.clock,
-                outbox: &mut self.outbox,
-                stats: &mut self.stats,
-            });
+            peer.close(&mut self.lent.at(now));
         }
         self.remove_peer(id);
     }

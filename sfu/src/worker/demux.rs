@@ -13,7 +13,6 @@ use super::levels::Levels;
 use super::mailbox::{MediaBatch, Message};
 use crate::api::WorkerStats;
 use crate::media::Kind;
-use crate::peer::Context;
 use crate::peer::ice::local_ufrag_of;
 use crate::peer::receive::Received;
 use crate::peer::report::Action;
@@ -73,20 +72,20 @@ impl Intake<'_> {
 impl Worker {
     /// Takes a datagram, which is decrypted in place.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        self.stats.datagrams_received += 1;
-        self.stats.bytes_received += datagram.len() as u64;
+        self.lent.stats.datagrams_received += 1;
+        self.lent.stats.bytes_received += datagram.len() as u64;
         let class = PacketClass::of(datagram);
         if class == PacketClass::Stun {
             return self.handle_stun(now, from, datagram);
         }
         let Some(&id) = self.addresses.get(&from) else {
-            return self.stats.drop("unvalidated_address");
+            return self.lent.stats.drop("unvalidated_address");
         };
         match class {
             PacketClass::Rtp => self.handle_rtp(now, id, datagram),
             PacketClass::Rtcp => self.handle_rtcp(now, id, datagram),
             PacketClass::Dtls => self.handle_dtls(now, id, datagram),
-            PacketClass::Stun | PacketClass::Unknown => self.stats.drop("unknown_protocol"),
+            PacketClass::Stun | PacketClass::Unknown => self.lent.stats.drop("unknown_protocol"),
         }
     }
 
@@ -94,20 +93,15 @@ impl Worker {
         let owner = local_ufrag_of(packet).and_then(|ufrag| self.ufrags.get(ufrag));
         let Some(&id) = owner else {
             // No answer: to a name we did not give out we are not here.
-            return self.stats.drop("stun_unknown_ufrag");
+            return self.lent.stats.drop("stun_unknown_ufrag");
         };
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let checked = match peer.handle_stun(from, packet, &mut cx) {
             Ok(checked) => checked,
-            Err(drop) => return self.stats.drop(drop.reason()),
+            Err(drop) => return self.lent.stats.drop(drop.reason()),
         };
         if checked.restarted {
             let current: Vec<String> = peer.local_ufrags().map(str::to_owned).collect();
@@ -129,12 +123,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let change = peer.handle_dtls(packet, &mut cx);
         self.apply(now, id, change);
         self.touched.push(id);
@@ -144,12 +133,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         self.touched.push(id);
         let received = peer.handle_rtp(datagram, &mut cx);
         let mut intake = Intake {
@@ -159,7 +143,7 @@ impl Worker {
             batches: &mut self.batches,
             spare_batches: &mut self.spare_batches,
             levels: &mut self.levels,
-            stats: &mut self.stats,
+            stats: &mut self.lent.stats,
         };
         while let Some(repaired) = peer.poll_repaired() {
             intake.take(now, repaired);
@@ -167,7 +151,7 @@ impl Worker {
         let received = match received {
             Ok(Some(received)) => received,
             Ok(None) => return,
-            Err(reason) => return self.stats.drop(reason),
+            Err(reason) => return self.lent.stats.drop(reason),
         };
         intake.take(now, received);
     }
@@ -176,15 +160,10 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let mut actions = std::mem::take(&mut self.actions);
         if let Err(reason) = peer.handle_rtcp(datagram, &mut cx, &mut actions) {
-            self.stats.drop(reason);
+            self.lent.stats.drop(reason);
         }
         for action in actions.drain(..) {
             self.act(now, id, action);
@@ -245,7 +224,7 @@ impl Worker {
                     fraction_lost,
                 },
             ),
-            Some(Origin::Local(publisher, _)) => {
+            Some(Origin::Local(publisher)) => {
                 let peer = self.peers.get_mut(&publisher);
                 if let Some(publication) = peer.and_then(|p| p.publication_of(track)) {
                     for encoding in &mut publication.encodings {
@@ -263,7 +242,7 @@ impl Worker {
             Some(Origin::Remote(worker)) => {
                 self.send(worker, Message::KeyFrame { track, encoding });
             }
-            Some(Origin::Local(publisher, _)) => {
+            Some(Origin::Local(publisher)) => {
                 let peer = self.peers.get_mut(&publisher);
                 let publication = peer.and_then(|p| p.publication_of(track));
                 let publication = publication.filter(|p| p.kind == Kind::Video);

@@ -50,15 +50,17 @@ impl Worker {
                     self.send(home, message);
                 }
             }
-            Origin::Local(publisher, _) => {
+            Origin::Local(publisher) => {
+                let peer = self.peers.get_mut(&publisher);
+                let count = peer
+                    .and_then(|p| p.publication_of(track))
+                    .map_or(0, |p| p.encodings.len());
+                // Of what there is not it is not to be told that nobody wants it.
+                let own = own.with(Encodings::first(count).others());
                 let all = feed.workers.values().fold(own, |all, w| all.with(*w));
                 if let Some(told) = feed.thrift.handle_wanted(now, all) {
                     feed.set_off(now, told.others());
                     let workers: Vec<usize> = feed.workers.keys().copied().collect();
-                    let peer = self.peers.get_mut(&publisher);
-                    let count = peer
-                        .and_then(|p| p.publication_of(track))
-                        .map_or(0, |p| p.encodings.len());
                     self.report(Report::LayersWanted {
                         peer: publisher,
                         track,

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::{MediaBatch, Message};
-use crate::peer::Context;
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{PeerId, TrackId};
 
@@ -23,12 +22,7 @@ impl Worker {
                 let Some(state) = self.peers.get_mut(&peer) else {
                     continue;
                 };
-                let mut cx = Context {
-                    now,
-                    clock: &self.shared.clock,
-                    outbox: &mut self.outbox,
-                    stats: &mut self.stats,
-                };
+                let mut cx = self.lent.at(now);
                 let Some((mut egress, slots)) = state.egress(&mut cx) else {
                     continue;
                 };
@@ -48,7 +42,7 @@ impl Worker {
                 if !egress.pacing.queued().is_zero() {
                     self.touched.push(peer);
                 }
-                self.stats.packets_forwarded += forwarded;
+                self.lent.stats.packets_forwarded += forwarded;
             }
             feed.clear_pending();
         }
@@ -95,12 +89,7 @@ impl Worker {
         let Some(state) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let Some((mut egress, slots)) = state.egress(&mut cx) else {
             return;
         };
@@ -110,9 +99,9 @@ impl Worker {
         let feed: Option<&Feed> = slot.track().and_then(|track| self.feeds.get(&track));
         let sent = feed.is_some_and(|feed| slot.retransmit(sequence, feed, &mut egress));
         if sent {
-            self.stats.packets_retransmitted += 1;
+            self.lent.stats.packets_retransmitted += 1;
         } else {
-            self.stats.drop("nack_unanswered");
+            self.lent.stats.drop("nack_unanswered");
         }
     }
 

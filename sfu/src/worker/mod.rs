@@ -53,6 +53,25 @@ pub struct Shared {
     pub max_peers: usize,
 }
 
+/// What every peer borrows while it is called.
+#[derive(Debug)]
+struct Lent {
+    clock: Clock,
+    outbox: Outbox,
+    stats: WorkerStats,
+}
+
+impl Lent {
+    fn at(&mut self, now: Instant) -> Context<'_> {
+        Context {
+            now,
+            clock: &self.clock,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        }
+    }
+}
+
 /// One worker's state.
 #[derive(Debug)]
 pub struct Worker {
@@ -81,9 +100,8 @@ pub struct Worker {
     consequences: Vec<Consequence>,
     /// When to look next at which encodings nobody receives.
     next_economy: Option<Instant>,
-    outbox: Outbox,
+    lent: Lent,
     mail: VecDeque<Mail>,
-    stats: WorkerStats,
     rng: StdRng,
 }
 
@@ -91,6 +109,11 @@ impl Worker {
     /// A worker without peers. `candidates` are the addresses that clients can reach it at.
     #[must_use]
     pub fn new(index: usize, shared: Shared, candidates: Vec<SocketAddr>, seed: u64) -> Self {
+        let lent = Lent {
+            clock: shared.clock,
+            outbox: Outbox::default(),
+            stats: WorkerStats::default(),
+        };
         Worker {
             index,
             shared,
@@ -109,9 +132,8 @@ impl Worker {
             actions: Vec::new(),
             consequences: Vec::new(),
             next_economy: None,
-            outbox: Outbox::default(),
+            lent,
             mail: VecDeque::new(),
-            stats: WorkerStats::default(),
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -222,12 +244,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let mut cx = Context {
-            now,
-            clock: &self.shared.clock,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-        };
+        let mut cx = self.lent.at(now);
         let change = peer.handle_timeout(&mut cx);
         let is_allocation_due = peer.allocation_due(now);
         if peer.reports_due(now) {
@@ -277,18 +294,18 @@ impl Worker {
     /// Datagrams for the rim to send; [`Worker::handle_sent`] is to be told then.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
-        &self.outbox
+        &self.lent.outbox
     }
 
     /// Counts datagrams that the rim has sent.
     pub fn count_sent(&mut self, datagrams: u64, bytes: u64) {
-        self.stats.datagrams_sent += datagrams;
-        self.stats.bytes_sent += bytes;
+        self.lent.stats.datagrams_sent += datagrams;
+        self.lent.stats.bytes_sent += bytes;
     }
 
     /// Counts something that the rim has dropped.
     pub fn count_drop(&mut self, reason: &'static str) {
-        self.stats.drop(reason);
+        self.lent.stats.drop(reason);
     }
 
     fn report(&mut self, report: Report) {

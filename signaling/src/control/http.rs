@@ -304,7 +304,7 @@ impl Control {
             Failure::new(ErrorCode::UnknownPeer, text)
         })?;
         let purpose = Purpose::HttpQuality(ticket);
-        self.command(participant, Command::Quality { peer }, purpose);
+        self.command_aside(participant, Command::Quality { peer }, purpose);
         Ok(())
     }
 

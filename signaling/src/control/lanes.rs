@@ -27,10 +27,14 @@ impl Lanes {
         (lane.len() == 1).then_some((id, command))
     }
 
-    /// The first command has been carried out; gives the one to start now.
-    pub(super) fn finish(&mut self, participant: ParticipantId) -> Option<(CommandId, Command)> {
+    /// A command has been carried out; if it was the first, gives the one to start now.
+    pub(super) fn finish(
+        &mut self,
+        participant: ParticipantId,
+        id: CommandId,
+    ) -> Option<(CommandId, Command)> {
         let lane = self.lanes.get_mut(&participant)?;
-        lane.pop_front();
+        lane.pop_front_if(|(first, _)| *first == id)?;
         let next = lane.front().cloned();
         if next.is_none() {
             self.lanes.remove(&participant);

@@ -258,7 +258,7 @@ impl Control {
         let Some((participant, purpose)) = self.purposes.remove(&id) else {
             return;
         };
-        if let Some((id, command)) = self.lanes.finish(participant) {
+        if let Some((id, command)) = self.lanes.finish(participant, id) {
             self.outputs.push_back(Output::Command(id, command));
         }
         self.finish(participant, purpose, outcome);
@@ -575,6 +575,13 @@ impl Control {
         if let Some((id, command)) = self.lanes.push(participant, id, command) {
             self.outputs.push_back(Output::Command(id, command));
         }
+    }
+
+    /// The same for a command that asks and changes nothing: it waits for none, and holds up none.
+    fn command_aside(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
+        let id = CommandId(self.next_id());
+        self.purposes.insert(id, (participant, purpose));
+        self.outputs.push_back(Output::Command(id, command));
     }
 
     fn refuse_on_socket(&mut self, socket: SocketId, id: RequestId, code: ErrorCode, text: &str) {

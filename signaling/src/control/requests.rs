@@ -14,7 +14,7 @@ use crate::protocol::{
 use crate::room::{Description, ParticipantId, RoomName, check_name};
 
 /// Most slots of a `view`: an offer has no more m-lines.
-const MAX_VIEWS: usize = 64;
+const MAX_VIEWS: usize = confab_sfu::peer::sdp::MAX_LINES;
 
 /// What the m-lines of an offer carry.
 pub(super) type Descriptions = BTreeMap<Mid, Description>;

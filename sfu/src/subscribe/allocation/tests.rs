@@ -169,9 +169,11 @@ fn after_a_fall_one_rise_is_allowed_and_the_next_waits() {
     assert_eq!(at(10, 2000, 1), (2, Reason::Best));
     assert_eq!(at(11, 160, 2), (0, Reason::Estimate), "falls at any time");
     assert_eq!(
-        switches.next_deadline(start + second * 11),
-        Some(start + second * 13)
+        at(12, 2000, 0),
+        (0, Reason::Settling),
+        "since the fall at 3 s"
     );
+    assert_eq!(at(13, 2000, 0), (2, Reason::Best));
 }
 
 #[test]
