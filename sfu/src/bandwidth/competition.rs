@@ -26,8 +26,20 @@ const NO_QUEUE: Duration = Duration::from_millis(40);
 const GROWN: u32 = 2;
 const GROWN_BY: Duration = Duration::from_millis(100);
 
+/// A queue that is empty for so long is nobody's any more. TCP empties it whenever it has lost
+/// something, and takes some seconds to fill it again: with a window of 60 packets, Cubic 3.6 s (K of
+/// RFC 9438 section 4.2).
+const GONE: Duration = Duration::from_secs(5);
+
 /// After this time it is judged anew, in case it was our own after all.
 const BELIEF: Duration = Duration::from_secs(20);
+
+/// So long has a queue that we can give way to no more to be there: longer than draining one takes.
+const STUCK: Duration = Duration::from_millis(1500);
+
+/// After this time what is sent since a decrease has passed the queue: as long as the queue can be that
+/// a call bears.
+const TAKES_EFFECT: Duration = Duration::from_millis(500);
 
 /// Over how long the least is looked for: longer than a frame takes to be sent, and than Wi-Fi holds
 /// packets together.
@@ -39,6 +51,7 @@ const MAX_SAMPLES: usize = 64;
 /// The last time the rate went down.
 #[derive(Clone, Copy, Debug)]
 struct Decrease {
+    at: Instant,
     /// What the link carried of ours.
     capacity: Bitrate,
     /// How long packets were held up.
@@ -56,6 +69,13 @@ pub struct Competition {
     last: Option<Instant>,
     /// When the queue was found to be another's, and how long it was.
     since: Option<(Instant, Duration)>,
+    /// Since when there has been no queue.
+    empty: Option<Instant>,
+    /// When there was none last.
+    emptied: Option<Instant>,
+    /// Since when there has been a queue that does not get shorter and that we cannot give way to, and
+    /// the longest it has been.
+    stuck: Option<(Instant, Duration)>,
 }
 
 impl Competition {
@@ -66,13 +86,19 @@ impl Competition {
     }
 
     /// The rate went down because a queue grew.
-    pub fn handle_decrease(&mut self, capacity: Bitrate) {
+    pub fn handle_decrease(&mut self, now: Instant, capacity: Bitrate) {
         let queueing = self.least();
         match &mut self.decrease {
-            // One of several: the queue has not grown since the first.
-            Some(decrease) if queueing <= decrease.queueing => decrease.capacity = capacity,
+            // One of several: the queue has not grown since the first, or not for what was sent before.
+            Some(decrease)
+                if queueing <= decrease.queueing
+                    || now.saturating_duration_since(decrease.at) >= TAKES_EFFECT =>
+            {
+                decrease.capacity = capacity;
+            }
             decrease => {
                 *decrease = Some(Decrease {
+                    at: now,
                     capacity,
                     queueing,
                     due: Duration::ZERO,
@@ -82,8 +108,14 @@ impl Competition {
     }
 
     /// Notes the least time that packets of one feedback were held up, and the rate at which they
-    /// arrive.
-    pub fn handle_feedback(&mut self, now: Instant, queueing: Duration, rate: Bitrate) {
+    /// arrive; `wanted` is the rate at which they should, were it not for the sound.
+    pub fn handle_feedback(
+        &mut self,
+        now: Instant,
+        queueing: Duration,
+        rate: Bitrate,
+        wanted: Bitrate,
+    ) {
         self.samples.push_back((now, queueing));
         while self.samples.len() > MAX_SAMPLES
             || self
@@ -95,14 +127,20 @@ impl Competition {
         }
         let since = now.saturating_duration_since(self.last.replace(now).unwrap_or(now));
         let least = self.least();
+        let is_empty = least < NO_QUEUE;
+        self.empty = is_empty.then(|| self.empty.unwrap_or(now));
+        let is_gone = self
+            .empty
+            .is_some_and(|at| now.saturating_duration_since(at) >= GONE);
         let is_over = |(at, was): (Instant, Duration)| {
             now.saturating_duration_since(at) >= BELIEF || least > was * GROWN + GROWN_BY
         };
-        if least < NO_QUEUE || self.since.is_some_and(is_over) {
-            self.since = None;
-            self.decrease = self.decrease.filter(|_| least >= NO_QUEUE);
-            return;
+        self.since = self.since.filter(|since| !is_gone && !is_over(*since));
+        if is_empty {
+            self.decrease = None;
+            self.emptied = Some(now);
         }
+        self.handle_stuck(now, least, rate >= wanted && !is_empty);
         let Some(decrease) = &mut self.decrease else {
             return;
         };
@@ -114,6 +152,21 @@ impl Competition {
                 self.since.get_or_insert((now, least));
                 self.decrease = None;
             }
+        }
+    }
+
+    /// A link that is too narrow even for the sound would not have emptied its queue either.
+    fn handle_stuck(&mut self, now: Instant, least: Duration, has_no_choice: bool) {
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let has_emptied = self.emptied.is_some_and(|at| since(at) < BELIEF);
+        if !has_no_choice || !has_emptied {
+            self.stuck = None;
+            return;
+        }
+        let (at, longest) = self.stuck.unwrap_or((now, least));
+        self.stuck = (least >= longest.mul_f64(1.0 - EMPTIED)).then_some((at, longest.max(least)));
+        if self.stuck.is_some() && since(at) >= STUCK {
+            self.since.get_or_insert((now, least));
         }
     }
 
@@ -137,9 +190,10 @@ mod tests {
         (0..seconds * 10)
             .map(|n| {
                 let now = start + 100 * MS * n;
-                competition.handle_feedback(now, MS * queueing(n), Bitrate::kbps(850));
+                let (rate, wanted) = (Bitrate::kbps(850), Bitrate::kbps(900));
+                competition.handle_feedback(now, MS * queueing(n), rate, wanted);
                 if n == 10 {
-                    competition.handle_decrease(Bitrate::kbps(1000));
+                    competition.handle_decrease(now, Bitrate::kbps(1000));
                 }
                 competition.is_on()
             })
@@ -161,9 +215,42 @@ mod tests {
         let on = run(60, |n| if n < 100 { 150 + n % 7 } else { 0 });
         let (began, ended) = (on.iter().position(|on| *on), on.iter().rposition(|on| *on));
         assert!(matches!(began, Some(18..24)), "{began:?}");
-        assert!(matches!(ended, Some(98..102)), "{ended:?}");
+        assert!(matches!(ended, Some(146..156)), "{ended:?}");
         let on = run(60, |_| 150).iter().filter(|on| **on).count();
         assert_eq!(on, 200, "until it is judged anew");
+    }
+
+    #[test]
+    fn one_that_tcp_empties_and_fills_again_is_still_anothers() {
+        let on = run(20, |n| if n < 30 || n % 40 > 10 { 150 } else { 0 });
+        let began = on.iter().position(|on| *on).expect("found");
+        assert!(on[began..].iter().all(|on| *on));
+    }
+
+    /// The same with sound alone, which is more than we should send.
+    fn run_with_sound(seconds: u32, queueing: impl Fn(u32) -> u32) -> bool {
+        let start = Instant::now();
+        let mut competition = Competition::default();
+        (0..seconds * 10).any(|n| {
+            let (rate, wanted) = (Bitrate::kbps(115), Bitrate::kbps(90));
+            competition.handle_feedback(start + 100 * MS * n, MS * queueing(n), rate, wanted);
+            competition.is_on()
+        })
+    }
+
+    #[test]
+    fn sound_alone_does_not_fill_a_queue_that_it_left_empty() {
+        assert!(
+            run_with_sound(10, |n| n * 5 % 200),
+            "grows and is empty again"
+        );
+        assert!(
+            !run_with_sound(60, |_| 150),
+            "the link is too narrow for sound"
+        );
+        let drained =
+            |n: u32| 1000u32.saturating_sub(n.saturating_sub(10) * 50) * u32::from(n > 10);
+        assert!(!run_with_sound(10, drained), "a queue of ours");
     }
 
     #[test]

@@ -410,7 +410,9 @@ impl BandwidthEstimator {
         };
         let sent = |rate: Bitrate| rate.scale(1.0 / (1.0 - self.loss.link_loss()));
         if let (Some(queueing), Some(rate)) = (least_queueing, self.acknowledged.rate().map(sent)) {
-            self.competition.handle_feedback(now, queueing, rate);
+            let wanted = self.draining.map_or(self.lasting, |_| MAX);
+            self.competition
+                .handle_feedback(now, queueing, rate, wanted);
         }
         let before = self.estimate;
         let measured = self.probe_results.poll(self.loss.link_loss());
@@ -433,7 +435,7 @@ impl BandwidthEstimator {
             } else if self.rate_control.handle_feedback(now, usage, throughput)
                 && let Some(rate) = throughput
             {
-                self.competition.handle_decrease(rate);
+                self.competition.handle_decrease(now, rate);
                 let since = self.draining.map_or(now, |draining| draining.since);
                 self.draining = Some(Draining { since, rate });
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Peer;
 use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView};
-use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX};
+use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX, START};
 use crate::media::Kind;
 use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{Allocation, Demand, Layer, SwitchHistory, View, allocate};
@@ -51,6 +51,9 @@ const OVERDRAFT: f64 = 2.0;
 const CALM: Duration = Duration::from_secs(10);
 const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
 
+/// Nor is there an end to it beside another flow that fills the queue: giving way to that for good is to
+/// leave it the link. Up to [`START`], which is what every connection begins with.
+///
 /// The share of the estimate that may be spent on sending packets again.
 const RETRANSMITTED: f64 = 0.5;
 
@@ -402,6 +405,7 @@ fn be_patient(
     let overused = estimator.overused();
     let is_calm = overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
     let (limit, patience) = match estimator.limit() {
+        _ if estimator.is_competing() => (left.scale(OVERDRAFT).max(START), Duration::MAX),
         _ if is_calm => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
         Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),
         _ => (left.scale(OVERDRAFT), PATIENCE),
