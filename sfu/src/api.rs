@@ -11,6 +11,7 @@ pub use crate::room::{Content, SlotChoice};
 pub use crate::subscribe::allocation::{Priority, Reason, SETTLING, SlotView};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::units::Bitrate;
+use crate::way::Protocol;
 
 /// Which of an offer's sending m-lines are published with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -283,6 +284,8 @@ impl AddAssign for RepairCounts {
 pub struct WorkerStats {
     /// Peers on it now.
     pub peers: u64,
+    /// TCP connections to it now.
+    pub tcp_connections: u64,
     /// Datagrams received.
     pub datagrams_received: u64,
     /// Bytes of datagrams received.
@@ -336,6 +339,7 @@ impl WorkerStats {
 
     fn add(&mut self, other: &WorkerStats) {
         self.peers += other.peers;
+        self.tcp_connections += other.tcp_connections;
         self.datagrams_received += other.datagrams_received;
         self.bytes_received += other.bytes_received;
         self.datagrams_sent += other.datagrams_sent;
@@ -370,6 +374,8 @@ pub struct PeerStats {
     pub connected: bool,
     /// The client's address, as last selected.
     pub remote_address: Option<std::net::SocketAddr>,
+    /// What it is reached over.
+    pub protocol: Option<Protocol>,
     /// The SRTP profile in use.
     pub srtp_profile: Option<&'static str>,
     /// Packets received, by published m-line.

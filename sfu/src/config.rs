@@ -2,12 +2,26 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::way::Candidate;
+
 /// Most peers on one worker. At 20 packets a second and direction, the least a call sends, this is
 /// the packet rate one core can do at all.
 pub const DEFAULT_MAX_PEERS: usize = 5_000;
 
 /// The first worker's UDP port when nothing is configured.
 pub const DEFAULT_PORT: u16 = 7000;
+
+/// Where TCP connections with media are accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TcpPort {
+    /// On the port that UDP has.
+    #[default]
+    AsUdp,
+    /// From this port upward.
+    From(u16),
+    /// Nowhere.
+    Off,
+}
 
 /// How the media plane is set up.
 #[derive(Clone, Debug)]
@@ -18,6 +32,8 @@ pub struct Config {
     pub listen: IpAddr,
     /// The first worker's UDP port; the others follow upward.
     pub port: u16,
+    /// The first worker's TCP port; the others follow upward.
+    pub tcp_port: TcpPort,
     /// The addresses told to clients. When empty, the address listened on.
     pub public_ips: Vec<IpAddr>,
     /// Most peers on one worker; an offer over it is refused as `overloaded`.
@@ -30,6 +46,7 @@ impl Default for Config {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: DEFAULT_PORT,
+            tcp_port: TcpPort::AsUdp,
             public_ips: Vec::new(),
             max_peers: DEFAULT_MAX_PEERS,
         }
@@ -40,17 +57,30 @@ impl Config {
     /// Where one worker's socket is bound.
     #[must_use]
     pub fn bind_address(&self, worker: usize) -> SocketAddr {
-        // Port 0 asks the system for any free port, for every worker.
-        let port = match self.port {
-            0 => 0,
-            first => first.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX)),
-        };
-        SocketAddr::new(self.listen, port)
+        SocketAddr::new(self.listen, nth_port(self.port, worker))
     }
 
-    /// The addresses a client is told for a worker bound to `bound`.
+    /// Where one worker accepts connections, if it does; its socket is bound to `udp`.
     #[must_use]
-    pub fn candidates(&self, bound: SocketAddr) -> Vec<SocketAddr> {
+    pub fn tcp_bind_address(&self, worker: usize, udp: SocketAddr) -> Option<SocketAddr> {
+        let port = match self.tcp_port {
+            TcpPort::AsUdp => udp.port(),
+            TcpPort::From(first) => nth_port(first, worker),
+            TcpPort::Off => return None,
+        };
+        Some(SocketAddr::new(self.listen, port))
+    }
+
+    /// What a client is told of a worker bound to these addresses: where datagrams can be sent to
+    /// comes first.
+    #[must_use]
+    pub fn candidates(&self, udp: SocketAddr, tcp: Option<SocketAddr>) -> Vec<Candidate> {
+        let udp = self.public(udp).into_iter().map(Candidate::udp);
+        let tcp = tcp.map(|bound| self.public(bound)).unwrap_or_default();
+        udp.chain(tcp.into_iter().map(Candidate::tcp)).collect()
+    }
+
+    fn public(&self, bound: SocketAddr) -> Vec<SocketAddr> {
         if self.public_ips.is_empty() {
             return vec![bound];
         }
@@ -58,6 +88,14 @@ impl Config {
             .iter()
             .map(|&ip| SocketAddr::new(ip, bound.port()))
             .collect()
+    }
+}
+
+/// Port 0 asks the system for any free port, for every worker.
+fn nth_port(first: u16, worker: usize) -> u16 {
+    match first {
+        0 => 0,
+        first => first.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX)),
     }
 }
 
@@ -73,11 +111,20 @@ mod tests {
         };
         let bound = config.bind_address(2);
         assert_eq!(bound, "127.0.0.1:7002".parse().expect("an address"));
-        assert_eq!(config.candidates(bound), [bound]);
+        assert_eq!(config.candidates(bound, None), [Candidate::udp(bound)]);
+        assert_eq!(config.tcp_bind_address(2, bound), Some(bound));
+        config.tcp_port = TcpPort::Off;
+        assert_eq!(config.tcp_bind_address(2, bound), None);
+        config.tcp_port = TcpPort::From(4430);
+        let tcp = config.tcp_bind_address(2, bound).expect("it is on");
+        assert_eq!(tcp, "127.0.0.1:4432".parse().expect("an address"));
         config.public_ips = vec!["192.0.2.1".parse().expect("an address")];
         assert_eq!(
-            config.candidates(bound),
-            ["192.0.2.1:7002".parse().expect("an address")]
+            config.candidates(bound, Some(tcp)),
+            [
+                Candidate::udp("192.0.2.1:7002".parse().expect("an address")),
+                Candidate::tcp("192.0.2.1:4432".parse().expect("an address")),
+            ]
         );
     }
 }

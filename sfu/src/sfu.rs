@@ -14,13 +14,14 @@ use crate::api::{
     SlotView, Stats, TrackInfo,
 };
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, TcpPort};
 use crate::control::{Control, Output, Reply, Report, Request, RequestId};
 use crate::peer::dtls::{Certificate, DtlsError};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
 use crate::worker::run::{self, MAILBOX, Setup};
+use crate::worker::tcp;
 use crate::worker::udp::Socket;
 
 /// Requests that can wait for the head.
@@ -28,6 +29,9 @@ const REQUESTS: usize = 1024;
 
 /// Events that can wait for the control plane before the head keeps them itself.
 const EVENTS: usize = 1024;
+
+/// How often a port is looked for that both protocols have free.
+const PORT_ATTEMPTS: usize = 16;
 
 /// Why the media plane could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +41,7 @@ pub enum StartError {
     NoWorkers,
     /// The ports of the workers go over 65535.
     #[error(
-        "{workers} workers from UDP port {port} upward go past port 65535; choose a lower first port"
+        "{workers} workers from port {port} upward go past port 65535; choose a lower first port"
     )]
     PortRange {
         /// The first port.
@@ -55,12 +59,52 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A listener could not be bound.
+    #[error(
+        "cannot accept media on TCP {address}: {source}; choose another first port for TCP, or turn media over TCP off"
+    )]
+    BindTcp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The system refused a thread.
     #[error("cannot start a media worker: {0}")]
     Thread(#[source] io::Error),
     /// No certificate could be made.
     #[error("cannot make a DTLS certificate: {0}")]
     Certificate(#[from] DtlsError),
+}
+
+/// A worker's sockets, and where they are bound.
+struct Sockets {
+    udp: (SocketAddr, std::net::UdpSocket),
+    tcp: Option<(SocketAddr, std::net::TcpListener)>,
+}
+
+/// Binds a worker's sockets. When the system is to find a port that both protocols have free, it is
+/// asked [`PORT_ATTEMPTS`] times.
+fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
+    let is_any = config.port == 0 && config.tcp_port == TcpPort::AsUdp;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let address = config.bind_address(worker);
+        let udp = Socket::bind(address).and_then(|s| Ok((s.local_addr()?, s)));
+        let udp = udp.map_err(|source| StartError::Bind { address, source })?;
+        let Some(address) = config.tcp_bind_address(worker, udp.0) else {
+            return Ok(Sockets { udp, tcp: None });
+        };
+        match tcp::bind(address).and_then(|s| Ok((s.local_addr()?, s))) {
+            Ok(tcp) => {
+                let tcp = Some(tcp);
+                return Ok(Sockets { udp, tcp });
+            }
+            Err(_) if is_any && attempts < PORT_ATTEMPTS => {}
+            Err(source) => return Err(StartError::BindTcp { address, source }),
+        }
+    }
 }
 
 type Question = (Request, oneshot::Sender<Reply>);
@@ -84,12 +128,18 @@ impl Sfu {
         if config.workers == 0 {
             return Err(StartError::NoWorkers);
         }
-        let last_port = usize::from(config.port) + config.workers - 1;
-        if config.port != 0 && last_port > usize::from(u16::MAX) {
-            return Err(StartError::PortRange {
-                port: config.port,
-                workers: config.workers,
-            });
+        let first_ports = match config.tcp_port {
+            TcpPort::From(tcp) => [config.port, tcp],
+            TcpPort::AsUdp | TcpPort::Off => [config.port; 2],
+        };
+        for port in first_ports {
+            let last = usize::from(port) + config.workers - 1;
+            if port != 0 && last > usize::from(u16::MAX) {
+                return Err(StartError::PortRange {
+                    port,
+                    workers: config.workers,
+                });
+            }
         }
         let shared = Shared {
             certificate: Certificate::generate()?,
@@ -98,21 +148,22 @@ impl Sfu {
         };
         let mut sockets = Vec::new();
         for index in 0..config.workers {
-            let address = config.bind_address(index);
-            let bound = Socket::bind(address).and_then(|s| Ok((s.local_addr()?, s)));
-            sockets.push(bound.map_err(|source| StartError::Bind { address, source })?);
+            sockets.push(bind(config, index)?);
         }
-        let addresses: Arc<[SocketAddr]> = sockets.iter().map(|(address, _)| *address).collect();
+        let addresses: Arc<[SocketAddr]> = sockets.iter().map(|s| s.udp.0).collect();
         let (workers, mailboxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
         let mut threads = Vec::new();
-        for (index, ((bound, socket), mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+        for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+            let Sockets { udp, tcp } = sockets;
+            let (tcp, listener) = tcp.unzip();
             let setup = Setup {
                 index,
                 shared: shared.clone(),
-                socket,
-                candidates: config.candidates(bound),
+                socket: udp.1,
+                listener,
+                candidates: config.candidates(udp.0, tcp),
                 mailbox,
                 workers: workers.clone(),
                 reports: reports.clone(),

@@ -15,6 +15,7 @@ use confab_sfu::config::Config;
 use confab_sfu::control::{Control, Output, Reply, Request, RequestId};
 use confab_sfu::peer::dtls::Certificate;
 use confab_sfu::rtp::packet::PacketClass;
+use confab_sfu::way::{Candidate, Way};
 use confab_sfu::worker::mailbox::{Mail, Message};
 use confab_sfu::worker::{Shared, Worker};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
@@ -110,7 +111,7 @@ impl Plane {
             control: Control::new(&config, rng.next_u64()),
             workers: (0..workers)
                 .map(|index| {
-                    let candidates = vec![Self::address(index)];
+                    let candidates = vec![Candidate::udp(Self::address(index))];
                     Worker::new(index, shared.clone(), candidates, rng.next_u64())
                 })
                 .collect(),
@@ -148,7 +149,7 @@ impl Plane {
     pub fn handle_datagram(&mut self, now: Instant, mut datagram: Datagram) {
         let index = (0..self.workers.len()).find(|&index| Self::address(index) == datagram.to);
         if let Some(index) = index {
-            self.workers[index].handle_datagram(now, datagram.from, &mut datagram.bytes);
+            self.workers[index].handle_datagram(now, Way::Udp(datagram.from), &mut datagram.bytes);
             self.settle(now);
         }
     }
@@ -226,10 +227,9 @@ impl Plane {
         }
         let from = Self::address(index);
         for (run, bytes) in outbox.runs() {
-            let segments = bytes.chunks(run.segment_size);
-            self.datagrams.extend(
-                segments.map(|segment| Datagram::new(from, run.destination, segment.to_vec())),
-            );
+            let (to, segments) = (run.destination.address(), bytes.chunks(run.segment_size));
+            self.datagrams
+                .extend(segments.map(|segment| Datagram::new(from, to, segment.to_vec())));
         }
         let left = vec![Some(now); outbox.runs().count()];
         self.workers[index].handle_sent(&left);

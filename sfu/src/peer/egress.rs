@@ -17,6 +17,7 @@ use crate::rtp::packet::{HeaderFields, RtpHeader, write_header};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::PeerId;
 use crate::units::DataSize;
+use crate::way::{Protocol, Way};
 use crate::worker::outbox::{Outbox, Tracked};
 
 /// Room for a header with all its extensions: 12 bytes and the largest block that our bounded
@@ -32,9 +33,14 @@ const PADDING_BIT: u8 = 0x20;
 /// The tag of AES-GCM (RFC 7714 section 12.1).
 const SRTP_TAG: usize = 16;
 
-/// Bytes of IP and UDP headers (RFC 791, RFC 8200, RFC 768).
-const IPV4_AND_UDP: usize = 20 + 8;
-const IPV6_AND_UDP: usize = 40 + 8;
+/// Bytes of an IP header (RFC 791, RFC 8200).
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+
+/// Bytes of a UDP header (RFC 768); and of a TCP header with timestamps (RFC 9293, RFC 7323) and a
+/// frame's (RFC 4571).
+const UDP: usize = 8;
+const TCP: usize = 20 + 12 + 2;
 
 /// What a packet to a subscriber is made of.
 #[derive(Debug)]
@@ -111,8 +117,8 @@ pub struct Egress<'a> {
     pub peer: PeerId,
     /// For absolute send time and sender reports.
     pub clock: &'a Clock,
-    /// The peer's selected address.
-    pub destination: SocketAddr,
+    /// The way to the peer that is selected.
+    pub destination: Way,
     /// Its keys.
     pub srtp: &'a mut SrtpSender,
     /// What leaves when.
@@ -144,10 +150,12 @@ impl Egress<'_> {
         let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
         let srtp = &mut *self.srtp;
         let room = MAX_HEADER + payload_len + MAX_SRTP_TRAILER;
-        let sent = self.outbox.push(self.destination, room, |buffer| {
-            let len = compose(packet, sequence.wire(), send_time, buffer, patch)?;
-            srtp.seal_rtp(buffer, len, packet.sequence.rollover()).ok()
-        })?;
+        let sent = self
+            .outbox
+            .push(self.destination, Some(kind), room, |buffer| {
+                let len = compose(packet, sequence.wire(), send_time, buffer, patch)?;
+                srtp.seal_rtp(buffer, len, packet.sequence.rollover()).ok()
+            })?;
         let is_told = packet.map.id(Extension::TransportSequence).is_some();
         let size = self.wire_size(sent);
         let cluster = self.filling.as_mut().map(|filling| {
@@ -187,14 +195,16 @@ impl Egress<'_> {
         let is_told = waiting.map.id(Extension::TransportSequence).is_some();
         let srtp = &mut *self.srtp;
         let room = len + MAX_SRTP_TRAILER;
-        let sent = self.outbox.push(self.destination, room, |buffer| {
-            let packet = buffer.get_mut(..len)?;
-            packet.copy_from_slice(&waiting.bytes);
-            let header = RtpHeader::parse(packet).ok()?;
-            let map = &waiting.map;
-            extension::set_mutable(packet, &header, map, sequence.wire(), send_time);
-            srtp.seal_rtp(buffer, len, waiting.rollover).ok()
-        });
+        let sent = self
+            .outbox
+            .push(self.destination, Some(kind), room, |buffer| {
+                let packet = buffer.get_mut(..len)?;
+                packet.copy_from_slice(&waiting.bytes);
+                let header = RtpHeader::parse(packet).ok()?;
+                let map = &waiting.map;
+                extension::set_mutable(packet, &header, map, sequence.wire(), send_time);
+                srtp.seal_rtp(buffer, len, waiting.rollover).ok()
+            });
         self.pacing.release(place);
         match sent {
             Some(sent) => self.track(sent, kind, cluster, is_told),
@@ -220,20 +230,24 @@ impl Egress<'_> {
         });
     }
 
-    /// What a datagram takes of a link.
+    /// What a packet takes of a link, each in a packet of its own.
     fn wire_size(&self, len: usize) -> DataSize {
-        let headers = match self.destination {
-            SocketAddr::V4(_) => IPV4_AND_UDP,
-            SocketAddr::V6(_) => IPV6_AND_UDP,
+        let ip = match self.destination.address() {
+            SocketAddr::V4(_) => IPV4,
+            SocketAddr::V6(_) => IPV6,
         };
-        DataSize::bytes((headers + len) as u64)
+        let transport = match self.destination.protocol() {
+            Protocol::Udp => UDP,
+            Protocol::Tcp => TCP,
+        };
+        DataSize::bytes((ip + transport + len) as u64)
     }
 
     /// Sends an RTCP packet.
     pub fn send_rtcp(&mut self, plain: &[u8]) -> Option<usize> {
         let srtp = &mut *self.srtp;
         let room = plain.len() + MAX_SRTP_TRAILER;
-        let sent = self.outbox.push(self.destination, room, |buffer| {
+        let sent = self.outbox.push(self.destination, None, room, |buffer| {
             buffer.get_mut(..plain.len())?.copy_from_slice(plain);
             srtp.seal_rtcp(buffer, plain.len()).ok()
         })?;

@@ -1,16 +1,16 @@
 //! An ICE-lite agent (RFC 8445 section 2.5): answers checks, makes none, is always controlled.
 //!
 //! In: STUN packets and the time. Out: answers, and the two facts the rest of a peer needs: which
-//! addresses have proven to be the client's ([`IceLite::is_validated`]), and which of them to send
+//! ways have proven to lead to the client ([`IceLite::is_validated`]), and which of them to send
 //! to ([`IceLite::selected`]). Only an authenticated check ever changes either.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::{CryptoRng, Rng};
 use stun_types::message::IntegrityKey;
 
 use super::stun::{self, CheckRequest};
+use crate::way::Way;
 
 pub use super::stun::{BindingRequest, StunDrop, local_ufrag_of, parse_binding_success};
 
@@ -18,7 +18,7 @@ pub use super::stun::{BindingRequest, StunDrop, local_ufrag_of, parse_binding_su
 /// and the time it has for its first check.
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most addresses that count as one client's at a time: every interface of a laptop, twice.
+/// Most ways that count as one client's at a time: every interface of a laptop, twice.
 pub const MAX_VALIDATED: usize = 16;
 
 /// Silence of the selected address after which a check from another one moves the selection even
@@ -72,12 +72,12 @@ impl std::fmt::Debug for Credentials {
 /// What an authenticated check changed. The default is nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Checked {
-    /// The sender's address is validated, and was not before.
-    pub new_address: bool,
-    /// The address that had to make room for it.
-    pub forgotten: Option<SocketAddr>,
-    /// The address to send to from now on, when it is another than before.
-    pub selected: Option<SocketAddr>,
+    /// The way it came is validated, and was not before.
+    pub is_new: bool,
+    /// The way that had to make room for it.
+    pub forgotten: Option<Way>,
+    /// The way to send from now on, when it is another than before.
+    pub selected: Option<Way>,
     /// The first check since an ICE restart: the former credentials are void, so
     /// [`IceLite::local_ufrags`] is shorter.
     pub restarted: bool,
@@ -108,7 +108,7 @@ impl Generation {
 
 #[derive(Clone, Copy)]
 struct Validated {
-    address: SocketAddr,
+    way: Way,
     last_check: Instant,
 }
 
@@ -119,7 +119,7 @@ pub struct IceLite {
     previous: Option<Generation>,
     /// At most [`MAX_VALIDATED`].
     validated: Vec<Validated>,
-    selected: Option<SocketAddr>,
+    selected: Option<Way>,
     consent_until: Option<Instant>,
 }
 
@@ -162,18 +162,18 @@ impl IceLite {
 
     /// Whether a client that knows our password has sent a check from there.
     #[must_use]
-    pub fn is_validated(&self, address: SocketAddr) -> bool {
-        self.validated.iter().any(|v| v.address == address)
+    pub fn is_validated(&self, way: Way) -> bool {
+        self.validated.iter().any(|v| v.way == way)
     }
 
-    /// Every validated address.
-    pub fn validated(&self) -> impl Iterator<Item = SocketAddr> {
-        self.validated.iter().map(|v| v.address)
+    /// Every validated way.
+    pub fn validated(&self) -> impl Iterator<Item = Way> {
+        self.validated.iter().map(|v| v.way)
     }
 
     /// Where to send. `None` before the first check and after consent is lost.
     #[must_use]
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub fn selected(&self) -> Option<Way> {
         self.selected
     }
 
@@ -186,7 +186,7 @@ impl IceLite {
     pub fn handle_stun(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Way,
         packet: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Checked, StunDrop> {
@@ -209,20 +209,27 @@ impl IceLite {
         request
             .acceptable()
             .inspect_err(|&drop| request.write_error(drop, integrity, reply))?;
-        request.write_success(from, &generation.key, algorithm, reply);
+        request.write_success(from.address(), &generation.key, algorithm, reply);
 
         let restarted = is_current && self.previous.take().is_some();
         let select = request.use_candidate() || self.may_select_unnominated(now);
-        let (new_address, forgotten) = self.validate(now, from);
+        let (is_new, forgotten) = self.validate(now, from);
         let selected = (select && self.selected != Some(from)).then_some(from);
         self.selected = selected.or(self.selected);
         self.consent_until = Some(now + CONSENT_TIMEOUT);
         Ok(Checked {
-            new_address,
+            is_new,
             forgotten,
             selected,
             restarted,
         })
+    }
+
+    /// Notes that a way is no more. The next check may select another, also without USE-CANDIDATE;
+    /// until then there is nowhere to send.
+    pub fn handle_closed(&mut self, way: Way) {
+        self.validated.retain(|v| v.way != way);
+        self.selected = self.selected.filter(|selected| *selected != way);
     }
 
     /// When [`IceLite::handle_timeout`] wants to be called.
@@ -246,13 +253,13 @@ impl IceLite {
         };
         self.validated
             .iter()
-            .find(|v| v.address == selected)
+            .find(|v| v.way == selected)
             .is_none_or(|v| now.saturating_duration_since(v.last_check) >= SELECTION_SILENCE)
     }
 
-    /// Notes a check from `address`: whether it is new, and which one gave way to it.
-    fn validate(&mut self, now: Instant, address: SocketAddr) -> (bool, Option<SocketAddr>) {
-        if let Some(known) = self.validated.iter_mut().find(|v| v.address == address) {
+    /// Notes a check that came by `way`: whether it is new, and which one gave way to it.
+    fn validate(&mut self, now: Instant, way: Way) -> (bool, Option<Way>) {
+        if let Some(known) = self.validated.iter_mut().find(|v| v.way == way) {
             known.last_check = now;
             return (false, None);
         }
@@ -262,13 +269,13 @@ impl IceLite {
             self.validated
                 .iter()
                 .enumerate()
-                .filter(|(_, v)| Some(v.address) != self.selected)
+                .filter(|(_, v)| Some(v.way) != self.selected)
                 .min_by_key(|(_, v)| v.last_check)
                 .map(|(index, _)| index)
-                .map(|index| self.validated.swap_remove(index).address)
+                .map(|index| self.validated.swap_remove(index).way)
         };
         self.validated.push(Validated {
-            address,
+            way,
             last_check: now,
         });
         (true, forgotten)
@@ -279,16 +286,26 @@ impl IceLite {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::net::SocketAddr;
+
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::way::ConnectionId;
 
     const CLIENT: &str = "CLNT";
 
-    fn addr(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
+    fn addr(port: u16) -> Way {
+        Way::Udp(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    fn connection(n: u64, port: u16) -> Way {
+        Way::Tcp {
+            connection: ConnectionId(n),
+            address: addr(port).address(),
+        }
     }
 
     /// An agent and the client it talks to.
@@ -343,7 +360,7 @@ mod tests {
             let checked = self.handle(port, &packet).unwrap();
             assert_eq!(
                 parse_binding_success(&self.reply, &self.server.pwd),
-                Some(addr(port)),
+                Some(addr(port).address()),
                 "a valid check is answered with the address it came from"
             );
             assert!(self.ice.is_validated(addr(port)));
@@ -378,10 +395,7 @@ mod tests {
         let mut story = Story::new();
         assert_eq!(story.ice.selected(), None);
         let first = story.ping(1000);
-        assert_eq!(
-            (first.new_address, first.selected),
-            (true, Some(addr(1000)))
-        );
+        assert_eq!((first.is_new, first.selected), (true, Some(addr(1000))));
         assert_eq!(
             story.ping(2000).selected,
             None,
@@ -403,10 +417,7 @@ mod tests {
         story.wait(2);
         assert!(!story.ice.is_validated(addr(6666)));
         let moved = story.nominate(6666);
-        assert_eq!(
-            (moved.new_address, moved.selected),
-            (true, Some(addr(6666)))
-        );
+        assert_eq!((moved.is_new, moved.selected), (true, Some(addr(6666))));
     }
 
     #[test]
@@ -575,13 +586,37 @@ mod tests {
         let packet = story.request(true);
         let checked = story
             .ice
-            .handle_stun(story.now, from, &packet, &mut story.reply)
+            .handle_stun(story.now, from.into(), &packet, &mut story.reply)
             .unwrap();
-        assert_eq!(checked.selected, Some(from));
+        assert_eq!(checked.selected, Some(from.into()));
         assert_eq!(
             parse_binding_success(&story.reply, &story.server.pwd),
             Some(from)
         );
+    }
+
+    #[test]
+    fn two_ways_of_one_address_are_two_and_a_closed_one_is_left_at_the_next_check() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        let packet = story.request(true);
+        let (first, second) = (connection(1, 1000), connection(2, 1000));
+        let check = |story: &mut Story, way| {
+            let Story {
+                ice, now, reply, ..
+            } = story;
+            ice.handle_stun(*now, way, &packet, reply).unwrap()
+        };
+        let moved = check(&mut story, first);
+        assert_eq!((moved.is_new, moved.selected), (true, Some(first)));
+        assert!(!story.ice.is_validated(second));
+        story.ice.handle_closed(second);
+        assert_eq!(story.ice.selected(), Some(first));
+        story.ice.handle_closed(first);
+        assert_eq!(story.ice.selected(), None);
+        assert!(!story.ice.is_validated(first) && story.ice.is_validated(addr(1000)));
+        assert_eq!(story.ping(1000).selected, Some(addr(1000)));
+        assert_eq!(check(&mut story, second).selected, Some(second));
     }
 
     #[test]

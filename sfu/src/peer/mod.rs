@@ -5,7 +5,6 @@
 //! slots. What is received is authenticated before anything is made of it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, rngs::StdRng};
@@ -14,10 +13,11 @@ use crate::api::{GoneReason, PeerStats, StreamStats, WorkerStats};
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
 use crate::control::SectionInfo;
-use crate::media::ExtensionMap;
+use crate::media::{ExtensionMap, Kind};
 use crate::publish::publication::Publication;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
+use crate::way::{Candidate, Way};
 use crate::worker::outbox::Outbox;
 
 pub mod allocate;
@@ -125,7 +125,7 @@ pub struct LocalSide<'a> {
     /// Our certificate.
     pub certificate: &'a Certificate,
     /// Our addresses.
-    pub candidates: &'a [SocketAddr],
+    pub candidates: &'a [Candidate],
     /// Who the peer is on its room's canonical name.
     pub rng: StdRng,
 }
@@ -196,7 +196,7 @@ impl Peer {
         offer: &str,
         policy: Policy,
         certificate: &Certificate,
-        candidates: &[SocketAddr],
+        candidates: &[Candidate],
     ) -> Result<Negotiated, OfferError> {
         let mut local = LocalSide {
             certificate,
@@ -222,7 +222,7 @@ impl Peer {
         now: Instant,
         fragment: &str,
         certificate: &Certificate,
-        candidates: &[SocketAddr],
+        candidates: &[Candidate],
     ) -> Result<String, OfferError> {
         let fingerprint = certificate.fingerprint().to_string();
         let rng = std::cell::RefCell::new(&mut self.rng);
@@ -263,9 +263,24 @@ impl Peer {
         self.ice.local_ufrags()
     }
 
-    /// The addresses that the client has proved to be at.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    /// The ways by which the client has proved to come.
+    pub fn ways(&self) -> impl Iterator<Item = Way> {
         self.ice.validated()
+    }
+
+    /// Notes that a connection of the client's has closed.
+    pub fn handle_closed(&mut self, way: Way) {
+        self.ice.handle_closed(way);
+    }
+
+    /// Gives up pictures that are on their way, and returns of which slots.
+    pub fn give_up_pictures(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let pacing = &mut self.pacing;
+        let slots = self.slots.iter_mut().flatten();
+        slots.filter(|s| s.kind == Kind::Video).map(|slot| {
+            slot.give_up(pacing);
+            slot
+        })
     }
 
     /// The index of a slot.
@@ -339,14 +354,14 @@ impl Peer {
     /// When it is not an authenticated check of this client.
     pub fn handle_stun(
         &mut self,
-        from: SocketAddr,
+        from: Way,
         packet: &[u8],
         cx: &mut Context<'_>,
     ) -> Result<Checked, StunDrop> {
         let mut reply = Vec::with_capacity(packet.len());
         let checked = self.ice.handle_stun(cx.now, from, packet, &mut reply);
         if !reply.is_empty() {
-            cx.outbox.push(from, reply.len(), |buffer| {
+            cx.outbox.push(from, None, reply.len(), |buffer| {
                 buffer.copy_from_slice(&reply);
                 Some(reply.len())
             });
@@ -379,7 +394,7 @@ impl Peer {
             match self.dtls.poll(cx.now, &mut buffer) {
                 Ok(Some(DtlsOutput::Packet(packet))) => {
                     if let Some(to) = self.ice.selected() {
-                        cx.outbox.push(to, packet.len(), |out| {
+                        cx.outbox.push(to, None, packet.len(), |out| {
                             out.copy_from_slice(packet);
                             Some(packet.len())
                         });
@@ -509,7 +524,8 @@ impl Peer {
         });
         PeerStats {
             connected: self.secured.is_some(),
-            remote_address: self.ice.selected(),
+            remote_address: self.ice.selected().map(Way::address),
+            protocol: self.ice.selected().map(Way::protocol),
             srtp_profile: self.secured.as_ref().map(|s| s.profile),
             received: received.collect(),
             sent: sent.collect(),

@@ -19,6 +19,7 @@ use crate::bandwidth::sent::PacketKind;
 use crate::clock::ntp_span;
 use crate::media::{Codec, Extension, ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::egress::{Egress, Outgoing};
+use crate::peer::pacing::Pacing;
 use crate::peer::sdp::{Section, SendSection, match_payload};
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, PacketMeta};
@@ -98,6 +99,8 @@ pub struct Slot {
     pub(super) protector: Protector,
     /// The number of the last key frame's first packet, and when that was sent.
     key_frame: Option<(SequenceNumber, Instant)>,
+    /// Up to this number nothing is sent again.
+    given_up: Option<SequenceNumber>,
     /// What the receiver was last asked for, if anything.
     pub(super) playout_delay: Option<Duration>,
     packets: u64,
@@ -137,6 +140,7 @@ impl Slot {
             protection: Protection::default(),
             protector: Protector::default(),
             key_frame: None,
+            given_up: None,
             playout_delay: None,
             packets: 0,
             bytes: 0,
@@ -287,16 +291,12 @@ impl Slot {
             epoch: meta.epoch,
         };
         let verdict = subscription.layer.judge(meta);
+        let marker = subscription.layer.ends_picture(meta);
         let is_left_out = match verdict {
             Verdict::Drop => return false,
             Verdict::Start => {
                 // Of what it showed before nothing is waited for any more.
-                let others = [self.rtx_ssrc, self.flexfec_ssrc];
-                let unused = egress.pacing.drop_waiting(self.ssrc, others);
-                let taken_back = self.rewriter.take_back(&unused);
-                self.packets = self.packets.saturating_sub(taken_back);
-                let last = self.rewriter.last_sequence();
-                self.key_frame = self.key_frame.filter(|(first, _)| Some(*first) <= last);
+                self.drop_waiting(egress.pacing);
                 let aligned = same_time(&self.rewriter, source, meta, feed);
                 self.rewriter.start(meta.arrival, source, meta, aligned);
                 false
@@ -307,7 +307,6 @@ impl Slot {
         if is_left_out || meta.is_void && self.rewriter.skip(meta.sequence) {
             return false;
         }
-        let marker = subscription.layer.ends_picture(meta);
         if is_past && verdict == Verdict::Forward {
             self.rewriter.hasten(meta);
         }
@@ -377,6 +376,24 @@ impl Slot {
         true
     }
 
+    /// Takes back what the pacer has not let go yet.
+    fn drop_waiting(&mut self, pacing: &mut Pacing) {
+        let others = [self.rtx_ssrc, self.flexfec_ssrc];
+        let unused = pacing.drop_waiting(self.ssrc, others);
+        let taken_back = self.rewriter.take_back(&unused);
+        self.packets = self.packets.saturating_sub(taken_back);
+        let last = self.rewriter.last_sequence();
+        self.key_frame = self.key_frame.filter(|(first, _)| Some(*first) <= last);
+    }
+
+    /// Gives up what is on its way: nothing more is sent until a key frame, and what has been sent is
+    /// not sent again.
+    pub fn give_up(&mut self, pacing: &mut Pacing) {
+        self.drop_waiting(pacing);
+        self.given_up = self.rewriter.last_sequence();
+        self.interrupt();
+    }
+
     fn packet_kind(&self) -> PacketKind {
         match self.kind {
             Kind::Audio => PacketKind::Audio,
@@ -428,7 +445,9 @@ impl Slot {
         let Some(mapped) = found.map(kept.meta) else {
             return false;
         };
-        if self.is_overtaken(egress.now, mapped.sequence) || !self.protection.retransmits {
+        let is_given_up = self.given_up.is_some_and(|last| mapped.sequence <= last);
+        let is_late = is_given_up || self.is_overtaken(egress.now, mapped.sequence);
+        if is_late || !self.protection.retransmits {
             return false;
         }
         let Some(payload_map) = self.payload_for(kept.meta.codec) else {

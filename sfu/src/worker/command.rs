@@ -307,7 +307,7 @@ impl Worker {
             return;
         };
         self.scheduled.remove(&id);
-        self.addresses.retain(|_, owner| *owner != id);
+        self.ways.retain(|_, owner| *owner != id);
         self.ufrags.retain(|_, owner| *owner != id);
         for publication in &peer.publications {
             if let Some(track) = publication.track {

@@ -5,7 +5,6 @@
 //! its first bytes and at a table.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Worker;
@@ -19,6 +18,8 @@ use crate::peer::report::Action;
 use crate::publish::feed::{Feed, Origin};
 use crate::rtp::packet::PacketClass;
 use crate::types::{PeerId, TrackId};
+use crate::way::Way;
+use crate::worker::backlog::GivenUp;
 
 /// Where the packets of publications go: into their feeds, and to the workers that want them too.
 struct Intake<'a> {
@@ -70,15 +71,15 @@ impl Intake<'_> {
 }
 
 impl Worker {
-    /// Takes a datagram, which is decrypted in place.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    /// Takes a datagram, or a packet from a connection. It is decrypted in place.
+    pub fn handle_datagram(&mut self, now: Instant, from: Way, datagram: &mut [u8]) {
         self.lent.stats.datagrams_received += 1;
         self.lent.stats.bytes_received += datagram.len() as u64;
         let class = PacketClass::of(datagram);
         if class == PacketClass::Stun {
             return self.handle_stun(now, from, datagram);
         }
-        let Some(&id) = self.addresses.get(&from) else {
+        let Some(&id) = self.ways.get(&from) else {
             return self.lent.stats.drop("unvalidated_address");
         };
         match class {
@@ -89,7 +90,7 @@ impl Worker {
         }
     }
 
-    fn handle_stun(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+    fn handle_stun(&mut self, now: Instant, from: Way, packet: &[u8]) {
         let owner = local_ufrag_of(packet).and_then(|ufrag| self.ufrags.get(ufrag));
         let Some(&id) = owner else {
             // No answer: to a name we did not give out we are not here.
@@ -109,12 +110,50 @@ impl Worker {
                 .retain(|ufrag, owner| *owner != id || current.contains(ufrag));
         }
         if let Some(forgotten) = checked.forgotten {
-            self.addresses.remove(&forgotten);
+            self.ways.remove(&forgotten);
         }
         // Also when it is not new to this peer: a client that makes a second connection from the
         // same socket has to get its address back for the one that is alive.
-        if self.addresses.insert(from, id) != Some(id) || checked.selected.is_some() {
-            tracing::debug!(peer = id.0, %from, "the client's address is validated");
+        if self.ways.insert(from, id) != Some(id) || checked.selected.is_some() {
+            tracing::debug!(peer = id.0, %from, "the way to the client is validated");
+        }
+        self.touched.push(id);
+    }
+
+    /// Whether somebody has proved to come this way.
+    #[must_use]
+    pub fn knows(&self, way: Way) -> bool {
+        self.ways.contains_key(&way)
+    }
+
+    /// Notes that a connection has closed. Its peer is told nothing: it makes another, or loses its
+    /// consent.
+    pub fn handle_closed(&mut self, way: Way) {
+        let owner = self.ways.remove(&way);
+        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(&id)) {
+            peer.handle_closed(way);
+        }
+    }
+
+    /// Notes that a client is too slow for what it was sent: its pictures go on from new key frames.
+    /// That packets have not arrived it reports itself.
+    pub fn handle_given_up(&mut self, now: Instant, way: Way, given_up: GivenUp) {
+        let stats = &mut self.lent.stats;
+        stats.drop_many("tcp_slow_picture", given_up.pictures);
+        stats.drop_many("tcp_slow_other", given_up.others);
+        let owner = self.ways.get(&way).copied();
+        let Some(id) = owner.filter(|_| given_up.pictures > 0) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let slots = peer.give_up_pictures();
+        let waiting: Vec<_> = slots
+            .filter_map(|slot| slot.track().zip(slot.needs_key_frame()))
+            .collect();
+        for (track, encoding) in waiting {
+            self.wish_key_frame(now, track, encoding);
         }
         self.touched.push(id);
     }

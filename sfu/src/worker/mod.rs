@@ -1,6 +1,6 @@
 //! A worker: one thread's share of the media plane, with its own peers, feeds and buffers.
 //!
-//! Sans-I/O. In: datagrams, mail from the head and from other workers, time. Out: datagrams in the
+//! Sans-I/O. In: datagrams (over TCP, packets that are no different), mail from the head and from other workers, time. Out: datagrams in the
 //! outbox, mail. `run.rs` gives it a socket, a clock and a thread; tests give it a simulated network.
 //!
 //! The way of a packet: [`Worker::handle_datagram`] finds out whose it is (`demux.rs`), the peer
@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use rand::{RngCore, SeedableRng, rngs::StdRng};
@@ -23,16 +22,21 @@ use crate::peer::report::Action;
 use crate::peer::{Change, Context, Peer};
 use crate::publish::feed::Feed;
 use crate::types::{PeerId, TrackId};
+use crate::way::{Candidate, Way};
 
 mod allocate;
+pub mod backlog;
 mod command;
 mod demux;
 mod economy;
 mod forward;
+pub mod framing;
 mod levels;
 pub mod mailbox;
 pub mod outbox;
+mod ready;
 pub mod run;
+pub mod tcp;
 pub mod udp;
 
 use levels::Levels;
@@ -77,12 +81,12 @@ impl Lent {
 pub struct Worker {
     index: usize,
     shared: Shared,
-    /// What clients are told to send to.
-    candidates: Vec<SocketAddr>,
+    /// Where clients are told to come.
+    candidates: Vec<Candidate>,
     peers: HashMap<PeerId, Peer>,
     feeds: HashMap<TrackId, Feed>,
-    /// Whose a validated address is.
-    addresses: HashMap<SocketAddr, PeerId>,
+    /// Whose a validated way is.
+    ways: HashMap<Way, PeerId>,
     /// Whose a local ufrag is.
     ufrags: HashMap<String, PeerId>,
     /// When peers want to be woken. An entry whose time is not the one in `scheduled` is stale.
@@ -108,7 +112,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without peers. `candidates` are the addresses that clients can reach it at.
     #[must_use]
-    pub fn new(index: usize, shared: Shared, candidates: Vec<SocketAddr>, seed: u64) -> Self {
+    pub fn new(index: usize, shared: Shared, candidates: Vec<Candidate>, seed: u64) -> Self {
         let lent = Lent {
             clock: shared.clock,
             outbox: Outbox::default(),
@@ -120,7 +124,7 @@ impl Worker {
             candidates,
             peers: HashMap::new(),
             feeds: HashMap::new(),
-            addresses: HashMap::new(),
+            ways: HashMap::new(),
             ufrags: HashMap::new(),
             timers: BinaryHeap::new(),
             scheduled: HashMap::new(),
@@ -301,6 +305,11 @@ impl Worker {
     pub fn count_sent(&mut self, datagrams: u64, bytes: u64) {
         self.lent.stats.datagrams_sent += datagrams;
         self.lent.stats.bytes_sent += bytes;
+    }
+
+    /// Counts the connections there are.
+    pub fn count_connections(&mut self, connections: usize) {
+        self.lent.stats.tcp_connections = connections as u64;
     }
 
     /// Counts something that the rim has dropped.

@@ -5,13 +5,13 @@
 //! packets they were, for the estimate of what the way carries. One buffer holds them all and is
 //! kept, so a warm outbox does not allocate.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::bandwidth::sent::SentPacket;
+use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::PeerId;
+use crate::way::{Protocol, Way};
 
 /// Most datagrams in a run (Linux's `UDP_MAX_SEGMENTS` before 6.9 is 64).
 const MAX_SEGMENTS: usize = 64;
@@ -23,7 +23,9 @@ const MAX_RUN: usize = 60_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Where to.
-    pub destination: SocketAddr,
+    pub destination: Way,
+    /// Over TCP: whether they are of pictures, which may be given up for newer ones.
+    pub is_picture: bool,
     /// The size of each datagram in bytes, but for the last.
     pub segment_size: usize,
     /// Where in the buffer.
@@ -52,10 +54,12 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds a datagram that `write` puts into a buffer of `room` bytes; it returns the length, or
-    /// none for nothing to send. Says how many bytes were added.
+    /// none for nothing to send. `kind` is of what RTP it is, if it is RTP. Says how many bytes were
+    /// added.
     pub fn push(
         &mut self,
-        destination: SocketAddr,
+        destination: Way,
+        kind: Option<PacketKind>,
         room: usize,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Option<usize> {
@@ -65,10 +69,14 @@ impl Outbox {
         self.buffer.truncate(start + len.unwrap_or(0));
         let len = len?;
         let end = start + len;
+        // Datagrams that are sent cannot be given up, and any can follow each other.
+        let is_picture = destination.protocol() == Protocol::Tcp
+            && kind.is_some_and(|kind| kind != PacketKind::Audio);
         match self.runs.last_mut() {
-            Some(run) if run.takes(destination, len) => run.bytes.end = end,
+            Some(run) if run.takes(destination, is_picture, len) => run.bytes.end = end,
             _ => self.runs.push(Run {
                 destination,
+                is_picture,
                 segment_size: len,
                 bytes: start..end,
             }),
@@ -119,11 +127,12 @@ impl Outbox {
 
 impl Run {
     /// Whether a datagram can be the next of the run.
-    fn takes(&self, destination: SocketAddr, len: usize) -> bool {
+    fn takes(&self, destination: Way, is_picture: bool, len: usize) -> bool {
         let bytes = self.bytes.len();
         // A shorter one has ended the run.
         let is_open = bytes.is_multiple_of(self.segment_size);
         self.destination == destination
+            && self.is_picture == is_picture
             && is_open
             && len <= self.segment_size
             && bytes / self.segment_size < MAX_SEGMENTS
@@ -133,11 +142,14 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::way::ConnectionId;
 
     fn push(outbox: &mut Outbox, port: u16, len: usize) {
-        let destination = SocketAddr::from(([127, 0, 0, 1], port));
-        outbox.push(destination, 1500, |buffer| {
+        let destination = Way::Udp(SocketAddr::from(([127, 0, 0, 1], port)));
+        outbox.push(destination, None, 1500, |buffer| {
             buffer[..len].fill(port as u8);
             Some(len)
         });
@@ -159,7 +171,13 @@ mod tests {
         }
         let runs: Vec<_> = outbox
             .runs()
-            .map(|(run, bytes)| (run.destination.port(), run.segment_size, bytes.len()))
+            .map(|(run, bytes)| {
+                (
+                    run.destination.address().port(),
+                    run.segment_size,
+                    bytes.len(),
+                )
+            })
             .collect();
         assert_eq!(
             runs,
@@ -174,7 +192,7 @@ mod tests {
         assert!(outbox.runs().all(|(run, bytes)| {
             bytes
                 .iter()
-                .all(|&b| u16::from(b) == run.destination.port())
+                .all(|&b| u16::from(b) == run.destination.address().port())
         }));
     }
 
@@ -195,9 +213,39 @@ mod tests {
         );
         outbox.clear();
         assert_eq!(
-            outbox.push(SocketAddr::from(([127, 0, 0, 1], 1)), 10, |_| None),
+            outbox.push(
+                Way::Udp(SocketAddr::from(([127, 0, 0, 1], 1))),
+                None,
+                10,
+                |_| None
+            ),
             None
         );
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn pictures_over_tcp_have_runs_of_their_own_and_over_udp_they_have_not() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let tcp = |n| Way::Tcp {
+            connection: ConnectionId(n),
+            address,
+        };
+        use PacketKind::*;
+        for (ways, lens) in [
+            ([Way::Udp(address); 4], &[400][..]),
+            ([tcp(1); 4], &[100, 200, 100]),
+            (
+                [tcp(1), tcp(2), tcp(2), Way::Udp(address)],
+                &[100, 200, 100],
+            ),
+        ] {
+            let mut outbox = Outbox::default();
+            for (way, kind) in ways.into_iter().zip([Audio, Video, Retransmission, Audio]) {
+                outbox.push(way, Some(kind), 100, |_| Some(100));
+            }
+            let runs: Vec<usize> = outbox.runs().map(|(_, bytes)| bytes.len()).collect();
+            assert_eq!(runs, lens);
+        }
     }
 }

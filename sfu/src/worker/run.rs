@@ -1,8 +1,7 @@
-//! A worker's thread: socket, mailbox and clock around [`Worker`], and what happens when it panics.
+//! A worker's thread: sockets, mailbox and clock around [`Worker`], and what happens when it panics.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -10,9 +9,12 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::mailbox::{Mail, Message};
+use super::outbox::Run;
+use super::tcp::Streams;
 use super::udp::{Sent, Socket};
 use super::{Shared, Worker};
 use crate::control::Report;
+use crate::way::{Candidate, Way};
 
 /// Messages that can wait for one worker: what 64 other workers' batches and a full room's joins
 /// come to between two wakes. Media beyond that is dropped, as a full socket would.
@@ -34,8 +36,10 @@ pub struct Setup {
     pub shared: Shared,
     /// Its socket.
     pub socket: std::net::UdpSocket,
-    /// What clients are told to send to.
-    pub candidates: Vec<SocketAddr>,
+    /// Where it accepts connections, if it does.
+    pub listener: Option<std::net::TcpListener>,
+    /// Where clients are told to come.
+    pub candidates: Vec<Candidate>,
     /// Its mail.
     pub mailbox: mpsc::Receiver<Message>,
     /// The mailboxes of all workers.
@@ -50,22 +54,28 @@ pub struct Setup {
 ///
 /// # Errors
 /// When the system refuses a thread or a runtime.
-pub fn spawn(setup: Setup) -> io::Result<JoinHandle<()>> {
+pub fn spawn(mut setup: Setup) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()?;
     let guard = runtime.enter();
     let socket = Socket::new(setup.socket.try_clone()?)?;
+    let streams = Streams::new(setup.listener.take())?;
     drop(guard);
     std::thread::Builder::new()
         .name(format!("confab-worker-{}", setup.index))
-        .spawn(move || supervise(&runtime, setup, socket))
+        .spawn(move || supervise(&runtime, setup, socket, streams))
 }
 
 /// Runs the worker, and a new one in its place whenever it panics: its peers are lost, the process
 /// and the other workers' peers are not.
-fn supervise(runtime: &tokio::runtime::Runtime, setup: Setup, mut socket: Socket) {
+fn supervise(
+    runtime: &tokio::runtime::Runtime,
+    setup: Setup,
+    mut socket: Socket,
+    mut streams: Streams,
+) {
     let mut rim = Rim {
         index: setup.index,
         mailbox: setup.mailbox,
@@ -77,7 +87,7 @@ fn supervise(runtime: &tokio::runtime::Runtime, setup: Setup, mut socket: Socket
     loop {
         let (shared, candidates) = (setup.shared.clone(), setup.candidates.clone());
         let worker = Worker::new(setup.index, shared, candidates, (setup.seed)());
-        let run = AssertUnwindSafe(|| runtime.block_on(rim.run(worker, &mut socket)));
+        let run = AssertUnwindSafe(|| runtime.block_on(rim.run(worker, &mut socket, &mut streams)));
         match catch_unwind(run) {
             Ok(()) => return,
             Err(_) => {
@@ -85,6 +95,7 @@ fn supervise(runtime: &tokio::runtime::Runtime, setup: Setup, mut socket: Socket
                     worker = setup.index,
                     "a media worker has failed and starts anew; its clients are told to reconnect"
                 );
+                streams.clear();
                 rim.unsent.clear();
                 rim.unsent.push_back(Mail::Control(Report::Failed));
             }
@@ -104,11 +115,12 @@ struct Rim {
 }
 
 impl Rim {
-    async fn run(&mut self, mut worker: Worker, socket: &mut Socket) {
+    async fn run(&mut self, mut worker: Worker, socket: &mut Socket, streams: &mut Streams) {
         loop {
             self.deliver(&mut worker);
             let wake = async {
-                match worker.next_deadline() {
+                let deadlines = [worker.next_deadline(), streams.next_deadline()];
+                match deadlines.into_iter().flatten().min() {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
@@ -128,6 +140,7 @@ impl Rim {
                     }
                     None
                 }
+                () = streams.ready() => None,
                 () = wake => None,
                 () = retry => None,
             };
@@ -138,7 +151,7 @@ impl Rim {
                     match next {
                         None | Some(Message::Stop) => {
                             worker.stop(now);
-                            self.send_all(&mut worker, socket).await;
+                            self.send_all(&mut worker, socket, streams).await;
                             return;
                         }
                         Some(message) => worker.handle_message(now, message),
@@ -150,13 +163,18 @@ impl Rim {
                 }
             }
             for _ in 0..BATCHES_PER_FLUSH {
-                if !socket.receive(|from, datagram| worker.handle_datagram(now, from, datagram)) {
+                if !socket.receive(|from, datagram| {
+                    worker.handle_datagram(now, Way::Udp(from), datagram);
+                }) {
                     break;
                 }
             }
+            streams.handle_ready(now, &mut worker);
+            streams.handle_timeout(now, &mut worker);
+            worker.count_connections(streams.count());
             worker.flush(now);
             worker.handle_timeout(now);
-            self.send_all(&mut worker, socket).await;
+            self.send_all(&mut worker, socket, streams).await;
         }
     }
 
@@ -198,18 +216,19 @@ impl Rim {
 
     /// Sends what the worker has for the network. When the kernel's buffer is full it waits for room: to
     /// drop here would only move the loss.
-    async fn send_all(&mut self, worker: &mut Worker, socket: &Socket) {
+    async fn send_all(&mut self, worker: &mut Worker, socket: &Socket, streams: &mut Streams) {
         let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
         self.left.clear();
         for (run, contents) in worker.outbox().runs() {
-            let outcome = loop {
-                match socket.send(run, contents) {
-                    Sent::Full => {
-                        if socket.writable().await.is_err() {
-                            break Sent::Failed;
-                        }
+            let outcome = match run.destination {
+                Way::Udp(_) => send(socket, run, contents).await,
+                // What waits in a queue of ours takes long: its receiver shall see that, so it leaves
+                // when it gets there.
+                Way::Tcp { connection, .. } => {
+                    match streams.queue(Instant::now(), connection, run, contents) {
+                        true => Sent::Done,
+                        false => Sent::Failed,
                     }
-                    outcome => break outcome,
                 }
             };
             let count = contents.len().div_ceil(run.segment_size) as u64;
@@ -225,6 +244,23 @@ impl Rim {
         worker.count_sent(datagrams, bytes);
         for _ in 0..failed {
             worker.count_drop("send_failed");
+        }
+        let now = Instant::now();
+        if streams.write(now, worker) {
+            worker.flush(now);
+        }
+    }
+}
+
+async fn send(socket: &Socket, run: &Run, contents: &[u8]) -> Sent {
+    loop {
+        match socket.send(run, contents) {
+            Sent::Full => {
+                if socket.writable().await.is_err() {
+                    return Sent::Failed;
+                }
+            }
+            outcome => return outcome,
         }
     }
 }

@@ -137,7 +137,7 @@ impl Socket {
 
     fn send_one(&self, run: &Run, contents: &[u8]) -> Sent {
         let transmit = Transmit {
-            destination: run.destination,
+            destination: run.destination.address(),
             ecn: None,
             contents,
             segment_size: (contents.len() > run.segment_size).then_some(run.segment_size),

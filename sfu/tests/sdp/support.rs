@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Cursor;
-use std::net::SocketAddr;
 
 use confab_sfu::peer::ice::Credentials;
 use confab_sfu::peer::sdp::{
     Local, Negotiated, Negotiation, OfferError, Policy, Restarted, Section,
 };
 use confab_sfu::types::Ssrc;
+use confab_sfu::way::Candidate;
 use rtc_sdp::SessionDescription;
 use rtc_sdp::description::common::Attribute;
 use rtc_sdp::description::media::MediaDescription;
@@ -65,10 +65,8 @@ impl Server {
     }
 
     fn with_local<T>(&mut self, f: impl FnOnce(&mut Negotiation, &mut Local<'_>) -> T) -> T {
-        let candidates: [SocketAddr; 2] = [
-            "192.0.2.1:7000".parse().unwrap(),
-            "[2001:db8::1]:7000".parse().unwrap(),
-        ];
+        let candidates = ["192.0.2.1:7000", "[2001:db8::1]:7000"]
+            .map(|address| Candidate::udp(address.parse().unwrap()));
         let (next_ssrc, next_credentials) = (&mut self.next_ssrc, &mut self.next_credentials);
         let mut local = Local {
             fingerprint: "sha-256 AB:CD",

@@ -1,6 +1,6 @@
 //! Writes the answer (RFC 8829 section 5.3).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use rtc_sdp::SessionDescription;
 use rtc_sdp::description::common::{Address, Attribute, ConnectionInformation};
@@ -13,6 +13,7 @@ use super::section::Section;
 use super::transport::candidates;
 use crate::peer::ice::Credentials;
 use crate::types::Mid;
+use crate::way::Candidate;
 
 /// The port of an m-line whose address is told by candidates alone (RFC 8840 section 4.1.1).
 const DISCARD_PORT: u16 = 9;
@@ -24,7 +25,7 @@ pub(super) struct Writer<'a> {
     pub(super) cname: &'a str,
     pub(super) ice: &'a Credentials,
     pub(super) fingerprint: &'a str,
-    pub(super) candidates: &'a [SocketAddr],
+    pub(super) candidates: &'a [Candidate],
     /// The accepted m-lines in the order of the offer's BUNDLE group: the first carries the
     /// candidates.
     pub(super) bundle: &'a [Mid],
@@ -93,12 +94,12 @@ impl Writer<'_> {
         self.simulcast(&mut a, accepted);
         self.sources(&mut a, section);
 
-        let default = self.candidates.first();
+        let default = self.candidates.first().map(|c| c.address);
         let formats = accepted.formats.iter().map(|f| f.payload_type.to_string());
         media(
             offered,
-            default.map_or(DISCARD_PORT, SocketAddr::port),
-            default.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip),
+            default.map_or(DISCARD_PORT, |address| address.port()),
+            default.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip()),
             formats.collect(),
             a,
         )

@@ -1,12 +1,11 @@
 //! `trickle-ice-sdpfrag` bodies (RFC 8840 section 9), by which WHIP and WHEP restart ICE
 //! (RFC 9725 section 4.3.3).
 
-use std::net::SocketAddr;
-
 use super::error::OfferError;
 use super::section::Section;
 use super::transport::{candidates, credentials};
 use crate::peer::ice::Credentials;
+use crate::way::Candidate;
 
 /// Largest fragment that is read, in bytes: credentials and some hundred candidates.
 const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
@@ -29,7 +28,7 @@ pub(super) fn parse(fragment: &str) -> Result<Credentials, OfferError> {
 }
 
 /// The fragment to answer with.
-pub(super) fn write(sections: &[Section], ice: &Credentials, addresses: &[SocketAddr]) -> String {
+pub(super) fn write(sections: &[Section], ice: &Credentials, ways: &[Candidate]) -> String {
     let mids: Vec<_> = sections
         .iter()
         .map(|section| section.mid.as_str())
@@ -54,7 +53,7 @@ pub(super) fn write(sections: &[Section], ice: &Credentials, addresses: &[Socket
     }
     lines.push(format!("a=ice-ufrag:{}", ice.ufrag));
     lines.push(format!("a=ice-pwd:{}", ice.pwd));
-    lines.extend(candidates(addresses).map(|candidate| format!("a=candidate:{candidate}")));
+    lines.extend(candidates(ways).map(|candidate| format!("a=candidate:{candidate}")));
     lines.push("a=end-of-candidates\r\n".to_owned());
     lines.join("\r\n")
 }

@@ -1,17 +1,21 @@
 //! The transport half of an SDP: ICE credentials and candidates (RFC 8839), DTLS fingerprints
 //! and roles (RFC 8842).
 
-use std::net::SocketAddr;
-
 use super::error::OfferError;
 use crate::peer::ice::Credentials;
 use crate::types::Ssrc;
+use crate::way::{Candidate, Protocol};
 
 /// Lengths of `ice-ufrag` and `ice-pwd` (RFC 8839 section 5.4).
 const UFRAG_LEN: std::ops::RangeInclusive<usize> = 4..=256;
 const PWD_LEN: std::ops::RangeInclusive<usize> = 22..=256;
 /// Type preference of a host candidate (RFC 8445 section 5.1.2.2).
 const HOST_PREFERENCE: u32 = 126;
+/// Local preference of a TCP candidate (RFC 6544 section 4.2): that of the passive side of a host
+/// candidate, and below it 13 bits that tell addresses apart. Any UDP candidate has a higher one.
+const PASSIVE_PREFERENCE: u16 = 4;
+const OTHER_BITS: u32 = 13;
+const MAX_OTHER_PREFERENCE: u16 = (1 << OTHER_BITS) - 1;
 
 /// The client's credentials, from its `a=ice-ufrag` and `a=ice-pwd`.
 pub(super) fn credentials(
@@ -44,25 +48,33 @@ pub(super) fn credentials(
 pub struct Local<'a> {
     /// What SDP says of our certificate: `sha-256 AB:CD:…`.
     pub fingerprint: &'a str,
-    /// The UDP addresses at which the client can reach us, the best first.
-    pub candidates: &'a [SocketAddr],
+    /// Where the client can reach us, the best first.
+    pub candidates: &'a [Candidate],
     /// Gives a random SSRC that the connection does not use yet.
     pub new_ssrc: &'a mut dyn FnMut() -> Ssrc,
     /// Gives new random credentials; called for the first offer and for each ICE restart.
     pub new_credentials: &'a mut dyn FnMut() -> Credentials,
 }
 
-/// The values of `a=candidate` for our addresses: host, UDP, component 1
-/// (RFC 8839 section 5.1, priority of RFC 8445 section 5.1.2.1).
-pub(super) fn candidates(addresses: &[SocketAddr]) -> impl Iterator<Item = String> + '_ {
-    addresses.iter().zip(0u16..).map(|(address, place)| {
-        let local_preference = u32::from(u16::MAX - place);
-        let priority = (HOST_PREFERENCE << 24) | (local_preference << 8) | (256 - 1);
+/// The values of `a=candidate` for our addresses: host, component 1 (RFC 8839 section 5.1; RFC 6544
+/// section 4.5 for TCP).
+pub(super) fn candidates(candidates: &[Candidate]) -> impl Iterator<Item = String> + '_ {
+    candidates.iter().zip(0u16..).map(|(candidate, place)| {
+        let (protocol, local_preference, tcptype) = match candidate.protocol {
+            Protocol::Udp => ("udp", u16::MAX - place, ""),
+            Protocol::Tcp => {
+                let other = MAX_OTHER_PREFERENCE.saturating_sub(place);
+                let preference = (PASSIVE_PREFERENCE << OTHER_BITS) + other;
+                ("tcp", preference, " tcptype passive")
+            }
+        };
+        // RFC 8445 section 5.1.2.1.
+        let priority = (HOST_PREFERENCE << 24) | (u32::from(local_preference) << 8) | (256 - 1);
         format!(
-            "{foundation} 1 udp {priority} {ip} {port} typ host",
+            "{foundation} 1 {protocol} {priority} {ip} {port} typ host{tcptype}",
             foundation = u32::from(place) + 1,
-            ip = address.ip(),
-            port = address.port(),
+            ip = candidate.address.ip(),
+            port = candidate.address.port(),
         )
     })
 }
@@ -96,16 +108,22 @@ mod tests {
 
     #[test]
     fn candidate_lines_fall_in_priority() {
-        let addresses = [
-            "192.0.2.1:7000".parse().unwrap(),
-            "[2001:db8::1]:7001".parse().unwrap(),
+        let first = "192.0.2.1:7000".parse().unwrap();
+        let second = "[2001:db8::1]:7001".parse().unwrap();
+        let both = [
+            Candidate::udp(first),
+            Candidate::udp(second),
+            Candidate::tcp(first),
+            Candidate::tcp(second),
         ];
-        let lines: Vec<_> = candidates(&addresses).collect();
+        let lines: Vec<_> = candidates(&both).collect();
         assert_eq!(
             lines,
             [
                 "1 1 udp 2130706431 192.0.2.1 7000 typ host",
                 "2 1 udp 2130706175 2001:db8::1 7001 typ host",
+                "3 1 tcp 2124414463 192.0.2.1 7000 typ host tcptype passive",
+                "4 1 tcp 2124414207 2001:db8::1 7001 typ host tcptype passive",
             ]
         );
     }

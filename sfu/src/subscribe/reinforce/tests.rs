@@ -18,6 +18,7 @@ use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::ReportBlock;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
+use crate::way::Way;
 use crate::worker::outbox::Outbox;
 
 const VP8: u8 = 96;
@@ -142,7 +143,7 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
             now: start + Duration::from_millis(20) * n as u32,
             peer: PeerId(1),
             clock: &clock,
-            destination: "127.0.0.1:9".parse().unwrap(),
+            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
             srtp: &mut sender,
             pacing: &mut pacing,
             filling: None,

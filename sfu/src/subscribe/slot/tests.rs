@@ -15,6 +15,7 @@ use crate::rtp::codec;
 use crate::rtp::packet::RtpHeader;
 use crate::subscribe::reinforce::tests::section;
 use crate::types::PeerId;
+use crate::way::Way;
 use crate::worker::outbox::Outbox;
 
 const RTX: u8 = 97;
@@ -111,7 +112,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
             now,
             peer: PeerId(1),
             clock: &clock,
-            destination: "127.0.0.1:9".parse().unwrap(),
+            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
             srtp: &mut sender,
             pacing: &mut pacing,
             filling: None,

@@ -1,0 +1,98 @@
+//! Ways between a worker and its clients: a protocol and an address.
+//!
+//! An address alone does not say where a packet is from: one client may be on UDP at the address at
+//! which another, behind the same NAT, has a TCP connection; and of two connections that have the
+//! same address one after the other, the second has to prove itself anew.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// What packets travel over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Protocol {
+    /// Each in a datagram.
+    Udp,
+    /// Framed in a connection that the client makes (RFC 6544, RFC 4571).
+    Tcp,
+}
+
+/// A TCP connection. Chosen by the worker's rim; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// How a client is reached, and known to come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Way {
+    /// Datagrams to and from an address.
+    Udp(SocketAddr),
+    /// A connection.
+    Tcp {
+        /// Which.
+        connection: ConnectionId,
+        /// Where it is from.
+        address: SocketAddr,
+    },
+}
+
+impl Way {
+    /// The client's address.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        match self {
+            Way::Udp(address) | Way::Tcp { address, .. } => address,
+        }
+    }
+
+    /// What packets travel over.
+    #[must_use]
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Way::Udp(_) => Protocol::Udp,
+            Way::Tcp { .. } => Protocol::Tcp,
+        }
+    }
+}
+
+impl From<SocketAddr> for Way {
+    fn from(address: SocketAddr) -> Self {
+        Way::Udp(address)
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Udp(address) => write!(f, "UDP {address}"),
+            Way::Tcp { address, .. } => write!(f, "TCP {address}"),
+        }
+    }
+}
+
+/// Where clients are told to come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Candidate {
+    /// How.
+    pub protocol: Protocol,
+    /// To which address.
+    pub address: SocketAddr,
+}
+
+impl Candidate {
+    /// For datagrams.
+    #[must_use]
+    pub fn udp(address: SocketAddr) -> Self {
+        Candidate {
+            protocol: Protocol::Udp,
+            address,
+        }
+    }
+
+    /// For connections.
+    #[must_use]
+    pub fn tcp(address: SocketAddr) -> Self {
+        Candidate {
+            protocol: Protocol::Tcp,
+            address,
+        }
+    }
+}
