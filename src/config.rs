@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use confab_sfu::config::TcpPort;
 use confab_signaling::auth::{ApiKey, ApiKeyError, Auth};
 use confab_signaling::control;
 
@@ -27,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     pub(crate) media_listen: IpAddr,
     pub(crate) media_port: u16,
+    pub(crate) media_tcp_port: TcpPort,
     /// 0 is one for each core.
     pub(crate) media_workers: usize,
     pub(crate) public_ips: Vec<IpAddr>,
@@ -46,6 +48,7 @@ impl Default for Config {
             drain: Duration::from_secs(10),
             media_listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             media_port: confab_sfu::config::DEFAULT_PORT,
+            media_tcp_port: TcpPort::AsUdp,
             media_workers: 0,
             public_ips: Vec::new(),
             api_key: None,
@@ -143,6 +146,7 @@ impl Config {
             },
             listen: self.media_listen,
             port: self.media_port,
+            tcp_port: self.media_tcp_port,
             public_ips: self.public_ips.clone(),
             ..defaults
         }

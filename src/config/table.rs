@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use confab_sfu::config::TcpPort;
 use tracing_subscriber::EnvFilter;
 
 use super::Config;
@@ -121,6 +122,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "The first worker's UDP port; each further worker has the next one",
         secret: false,
         apply: |c, v| one(v).map(|v| c.media_port = v),
+    },
+    Setting {
+        key: "media.tcp_port",
+        default: "",
+        expected: "a port, 1 to 65535, or 0 for any that is free, or off, or nothing",
+        help: "The first worker's TCP port, media.port if empty; off for no media over TCP",
+        secret: false,
+        apply: |c, v| {
+            c.media_tcp_port = match v {
+                [value] if value.is_empty() => TcpPort::AsUdp,
+                [value] if value == "off" => TcpPort::Off,
+                _ => TcpPort::From(one(v)?),
+            };
+            Some(())
+        },
     },
     Setting {
         key: "media.workers",
