@@ -273,14 +273,15 @@ impl Peer {
         self.ice.handle_closed(way);
     }
 
-    /// Gives up pictures that are on their way, and returns of which slots.
-    pub fn give_up_pictures(&mut self) -> impl Iterator<Item = &mut Slot> {
-        let pacing = &mut self.pacing;
+    /// Gives up pictures that are on their way, and returns of which encodings key frames are needed.
+    pub fn give_up_pictures(&mut self) -> Vec<(TrackId, u8)> {
         let slots = self.slots.iter_mut().flatten();
-        slots.filter(|s| s.kind == Kind::Video).map(|slot| {
-            slot.give_up(pacing);
-            slot
-        })
+        let pictures = slots.filter(|slot| slot.kind == Kind::Video);
+        let needed = pictures.filter_map(|slot| {
+            slot.give_up(&mut self.pacing);
+            slot.track().zip(slot.needs_key_frame())
+        });
+        needed.collect()
     }
 
     /// The index of a slot.

@@ -148,11 +148,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let slots = peer.give_up_pictures();
-        let waiting: Vec<_> = slots
-            .filter_map(|slot| slot.track().zip(slot.needs_key_frame()))
-            .collect();
-        for (track, encoding) in waiting {
+        for (track, encoding) in peer.give_up_pictures() {
             self.wish_key_frame(now, track, encoding);
         }
         self.touched.push(id);

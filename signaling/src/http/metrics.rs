@@ -127,6 +127,14 @@ static METRICS: &[Metric] = &[
             workers(s, |w| w.peers)
         })
     },
+    Metric {
+        label: Some("worker"),
+        ..gauge(
+            "confab_tcp_connections",
+            "TCP connections that media may come over.",
+            |_, s| workers(s, |w| w.tcp_connections),
+        )
+    },
     counter(
         "confab_datagrams_received_total",
         "worker",
