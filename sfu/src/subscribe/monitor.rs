@@ -156,6 +156,7 @@ impl Monitor {
             },
             round_trip,
             spare,
+            is_reliable: false,
         }
     }
 }

@@ -45,6 +45,9 @@
 //! Where one retransmission arrives later than a receiver would wait by itself, it is asked to wait
 //! longer: for as many round trips as it takes until one in a thousand is still missing, and for as long
 //! as it took until what was lost on the way to us had come. Sound is held back with the picture.
+//!
+//! Over TCP nothing is lost but what was given up because the way is too slow: repair would make it
+//! slower, so there is none.
 
 use std::time::Duration;
 
@@ -109,6 +112,8 @@ pub struct Conditions {
     pub round_trip: Option<Duration>,
     /// What may be spent on repair for each bit of media.
     pub spare: f64,
+    /// The way loses nothing by itself.
+    pub is_reliable: bool,
 }
 
 /// What a subscriber is sent beside the media.
@@ -164,7 +169,7 @@ pub fn decide(conditions: &Conditions) -> Protection {
         retransmits: round_trip < useful,
         ..Protection::default()
     };
-    if loss.is_nan() || loss < LOSS_FLOOR {
+    if conditions.is_reliable || loss.is_nan() || loss < LOSS_FLOOR {
         return quiet;
     }
     match kind {
@@ -254,6 +259,18 @@ mod tests {
             lateness: Duration::ZERO,
             round_trip: Some(Duration::from_millis(round_trip)),
             spare: f64::INFINITY,
+            is_reliable: false,
+        }
+    }
+
+    #[test]
+    fn a_way_that_loses_nothing_needs_no_repair() {
+        for kind in [Kind::Audio, Kind::Video] {
+            let slow = Conditions {
+                is_reliable: true,
+                ..conditions(kind, 0.3, 100)
+            };
+            assert_eq!(decide(&slow), Protection::default());
         }
     }
 
@@ -364,12 +381,14 @@ mod tests {
         #[test]
         fn whatever_is_measured_the_answer_is_in_range(
             is_audio: bool, loss: f64, burst: f64, repeated: f64, late in 0u64..1 << 40,
-            round_trip in prop::option::of(0u64..1 << 40), spare: f64,
+            round_trip in prop::option::of(0u64..1 << 40), spare: f64, is_reliable: bool,
         ) {
             let kind = if is_audio { Kind::Audio } else { Kind::Video };
             let round_trip = round_trip.map(Duration::from_millis);
             let lateness = Duration::from_millis(late);
-            let decided = decide(&Conditions { kind, loss, burst, repeated, lateness, round_trip, spare });
+            let decided = decide(&Conditions {
+                kind, loss, burst, repeated, lateness, round_trip, spare, is_reliable,
+            });
             prop_assert!(decided.red_distance <= 3);
             prop_assert!((0.0..=MAX_RATIO).contains(&decided.fec_ratio));
             prop_assert!((0.0..=MAX_RATIO).contains(&decided.key_frame_fec_ratio));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::allocation::{Priority, SlotView};
 use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
-use super::policy::{Protection, UNKNOWN_ROUND_TRIP, decide};
+use super::policy::{Conditions, Protection, UNKNOWN_ROUND_TRIP, decide};
 use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
@@ -31,6 +31,7 @@ use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Ssrc, TrackId};
 use crate::units::Bitrate;
+use crate::way::Protocol;
 
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
@@ -99,6 +100,8 @@ pub struct Slot {
     pub(super) protector: Protector,
     /// The number of the last key frame's first packet, and when that was sent.
     key_frame: Option<(SequenceNumber, Instant)>,
+    /// The way to the subscriber loses nothing by itself.
+    is_reliable: bool,
     /// Up to this number nothing is sent again.
     given_up: Option<SequenceNumber>,
     /// What the receiver was last asked for, if anything.
@@ -140,6 +143,7 @@ impl Slot {
             protection: Protection::default(),
             protector: Protector::default(),
             key_frame: None,
+            is_reliable: false,
             given_up: None,
             playout_delay: None,
             packets: 0,
@@ -279,6 +283,7 @@ impl Slot {
         is_past: bool,
     ) -> bool {
         let meta = kept.meta;
+        self.set_reliable(egress.destination.protocol() == Protocol::Tcp);
         let Some(payload_map) = self.payload_for(meta.codec) else {
             return false;
         };
@@ -751,10 +756,20 @@ impl Slot {
         self.retransmitter.set_limit(now, limit);
     }
 
+    fn set_reliable(&mut self, is_reliable: bool) {
+        if self.is_reliable != is_reliable {
+            self.is_reliable = is_reliable;
+            self.decide();
+        }
+    }
+
     fn decide(&mut self) {
-        let conditions = self
-            .monitor
-            .conditions(self.kind, self.round_trip, self.spare);
+        let conditions = Conditions {
+            is_reliable: self.is_reliable,
+            ..self
+                .monitor
+                .conditions(self.kind, self.round_trip, self.spare)
+        };
         self.protection = decide(&conditions);
     }
 

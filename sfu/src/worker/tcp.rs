@@ -48,7 +48,10 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Bytes read from a connection before it is another's turn.
-const READ_LEN: usize = 64 * 1024;
+const READ_LEN: usize = 16 * 1024;
+
+/// Connections looked at before it is the turn of UDP and of what is to be sent.
+const MAX_READY: usize = 64;
 
 /// Bytes that the kernel may hold unsent, beside one write: what is beyond waits in the backlog, where
 /// it can be given up. Both together are 190 ms at 300 kbit/s, and 6 ms at 10 Mbit/s, within which the
@@ -202,7 +205,7 @@ impl Streams {
 
     /// Accepts, reads and writes what is ready, each connection a bit.
     pub fn handle_ready(&mut self, now: Instant, worker: &mut Worker) {
-        for _ in 0..self.ready.len() {
+        for _ in 0..self.ready.len().min(MAX_READY) {
             match self.ready.take() {
                 Some(Token::Listener) => self.accept(now, worker),
                 Some(Token::Connection(id)) => {
@@ -255,8 +258,11 @@ impl Streams {
         has_news
     }
 
-    /// Closes everything.
+    /// Closes all connections, and goes on accepting, whatever it was at.
     pub fn clear(&mut self) {
+        if let Some((_, waker)) = &self.listener {
+            waker.wake_by_ref();
+        }
         self.streams.clear();
         self.unproven.clear();
         self.dirty.clear();
