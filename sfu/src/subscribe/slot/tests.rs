@@ -180,3 +180,69 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     ];
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
+    let start = Instant::now();
+    let (key, salt) = ([1; 16], [2; 12]);
+    let mut sender = SrtpSender::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
+    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let mut section = section(Kind::Video, RepairFormats::default());
+    let mut send = section.send.take().unwrap();
+    section.payloads[0].rtx_payload_type = Some(RTX);
+    send.rtx_ssrc = Some(Ssrc(79));
+    let mut slot = Slot::new(&section, &send, 0);
+    slot.show(start, TRACK);
+    slot.share.layer = Some(LayerInfo {
+        spatial: u8::MAX,
+        temporal: u8::MAX,
+        ..LayerInfo::default()
+    });
+    slot.aim();
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    let mut outbox = Outbox::default();
+    let mut stats = WorkerStats::default();
+    let mut pacing = Pacing::default();
+    let mut numbers = Vec::new();
+    for (n, is_key, is_sent) in [
+        (0, true, true),
+        (1, false, true),
+        // Given up.
+        (2, false, false),
+        (3, false, false),
+        (4, true, true),
+        (5, false, true),
+    ] {
+        let (mut meta, bytes) = picture(0, n, is_key);
+        let now = start + Duration::from_millis(33 * n);
+        meta.arrival = now;
+        assert!(feed.insert(now, meta, &bytes));
+        let mut egress = Egress {
+            now,
+            peer: PeerId(1),
+            clock: &clock,
+            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
+            srtp: &mut sender,
+            pacing: &mut pacing,
+            filling: None,
+            outbox: &mut outbox,
+            stats: &mut stats,
+        };
+        for kept in feed.pending() {
+            assert_eq!(slot.forward(kept, &feed, &mut egress), is_sent, "{n}");
+        }
+        feed.clear_pending();
+        numbers.extend(slot.rewriter.last_sequence().map(SequenceNumber::wire));
+        match n {
+            1 => {
+                assert!(slot.retransmit(1, &feed, &mut egress), "it may be lost");
+                slot.give_up(egress.pacing);
+                assert_eq!(slot.needs_key_frame(), Some(0));
+            }
+            3 => assert!(!slot.retransmit(0, &feed, &mut egress), "it was given up"),
+            5 => assert!(slot.retransmit(3, &feed, &mut egress)),
+            _ => {}
+        }
+    }
+    assert_eq!(numbers, [0, 1, 1, 1, 2, 3]);
+}
