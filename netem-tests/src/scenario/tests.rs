@@ -255,6 +255,10 @@ fn an_error_names_file_line_and_key() {
             "call.toml:14: participant.simulcast: only browsers can: bots send what is in a file",
         ),
         (
+            format!("{participant}relay = \"tcp\""),
+            "call.toml:14: participant.relay: only browsers know the way to one",
+        ),
+        (
             format!("{participant}direction = \"up\""),
             "call.toml:14: participant.direction: only iperf3 has one: the others are in a call",
         ),
