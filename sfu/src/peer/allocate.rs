@@ -11,7 +11,9 @@ use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView
 use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX, START};
 use crate::media::Kind;
 use crate::publish::feed::Feed;
-use crate::subscribe::allocation::{Allocation, Demand, Layer, SwitchHistory, View, allocate};
+use crate::subscribe::allocation::{
+    Allocation, Demand, Layer, MARGIN, SwitchHistory, View, allocate,
+};
 use crate::subscribe::layer::Target;
 use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
@@ -151,8 +153,13 @@ impl Peer {
         self.allocator.next = (!pictures.is_empty()).then_some(now + INTERVAL);
 
         let demands: Vec<Demand<'_>> = pictures.iter().map(Picture::demand).collect();
-        let mut allocations = allocate(now, left, &demands);
         let estimator = self.pacing.estimator();
+        // On overuse rate control gives up more than was too much: what fitted before still does.
+        let carried = match estimator.limit() {
+            Limit::Delay => estimate.scale(1.0 / MARGIN) - audio,
+            Limit::Loss | Limit::Draining | Limit::Receiver => left,
+        };
+        let mut allocations = allocate(now, left, carried, &demands);
         be_patient(now, left, estimator, &mut pictures, &mut allocations);
 
         let both = || pictures.iter().zip(&allocations);
