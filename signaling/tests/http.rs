@@ -96,7 +96,9 @@ async fn a_client_without_a_socket_is_told_of_the_relay_in_links() {
     let exposed = created.header("access-control-expose-headers");
     assert!(exposed.contains("Link"), "{exposed}");
     let created = House::new().await;
-    let created = created.http("POST", "/whep/kitchen", SDP, "receive 0").await;
+    let created = created
+        .http("POST", "/whep/kitchen", SDP, "receive 0")
+        .await;
     assert_eq!(created.header("link"), "", "there is no relay");
 }
 

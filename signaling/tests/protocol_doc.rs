@@ -7,12 +7,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use confab_signaling::protocol::{
-    Answer, AskIceServers, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure, Hello, IceServer, IceServers, Join,
-    Joined, Layer, Layers, Leave, Left, Limit, Media, Mute, Muted, Offer, OwnTrack, Participant,
-    ParticipantJoined, ParticipantLeft, Ping, Pong, Priority, Publish, Published, PublishedLine,
-    Quality, Reason, Reconnect, Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows,
-    SlotView, Source, Speakers, Subscribe, Subscribed, Track, TrackMuted, TrackPublished,
-    TrackUnpublished, Unpublish, Unpublished, View, Viewed, Welcome,
+    Answer, AskIceServers, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure,
+    Hello, IceServer, IceServers, Join, Joined, Layer, Layers, Leave, Left, Limit, Media, Mute,
+    Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Ping, Pong, Priority,
+    Publish, Published, PublishedLine, Quality, Reason, Reconnect, Reply, Request, Resume, Slot,
+    SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers, Subscribe, Subscribed, Track,
+    TrackMuted, TrackPublished, TrackUnpublished, Unpublish, Unpublished, View, Viewed, Welcome,
 };
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;

@@ -67,6 +67,7 @@ downlink = { rate = "5 Mbit/s", queue = "64 kB", loss = { p = "2%", r = "25%", g
 name = "home"
 client = "browser"
 simulcast = true
+relay = "tls"
 uplink = { stall = { every = "100ms", length = "30ms" } }
 downlink = { rate = "5 Mbit/s", queue = "64 kB" }
 [[participant]]

@@ -58,10 +58,7 @@ fn a_session_has_credentials_of_its_own_from_the_first_word_to_the_last() {
     let (mut house, ledger) = house();
     house.ask(1, "hello", json!({"version": 1}));
     house.ask(2, "hello", json!({"version": 1}));
-    let (alice, bob) = (
-        user(&house.only(1)["relay"]),
-        user(&house.only(2)["relay"]),
-    );
+    let (alice, bob) = (user(&house.only(1)["relay"]), user(&house.only(2)["relay"]));
     assert_ne!(alice, bob);
     ledger.take();
 
@@ -113,7 +110,10 @@ fn a_lost_socket_takes_them_away_only_when_nobody_comes_back() {
     let resume = json!({"session": welcome["session"], "seq": 0});
     house.ask(2, "hello", json!({"version": 1, "resume": resume}));
     let again = house.only(2);
-    assert_eq!((&again["resumed"], &again["relay"]), (&json!(true), &Value::Null));
+    assert_eq!(
+        (&again["resumed"], &again["relay"]),
+        (&json!(true), &Value::Null)
+    );
     assert_eq!(ledger.take(), Vec::<String>::new());
     house.close(2, false);
     house.pass(DEFAULT_GRACE);
