@@ -82,7 +82,10 @@ function reachRelaysBy(way) {
     constructor(configuration) {
       super(fewer(configuration));
     }
-    /** @param {RTCConfiguration} [configuration] */
+    /**
+     * @override
+     * @param {RTCConfiguration} [configuration]
+     */
     setConfiguration(configuration) {
       super.setConfiguration(fewer(configuration));
     }
