@@ -410,9 +410,10 @@ impl BandwidthEstimator {
         };
         let sent = |rate: Bitrate| rate.scale(1.0 / (1.0 - self.loss.link_loss()));
         if let (Some(queueing), Some(rate)) = (least_queueing, self.acknowledged.rate().map(sent)) {
-            let wanted = self.draining.map_or(self.lasting, |_| MAX);
+            // Otherwise it is sound, which is sent whatever the estimate says.
+            let gives_way = self.draining.is_some() || rate < self.lasting;
             self.competition
-                .handle_feedback(now, queueing, rate, wanted);
+                .handle_feedback(now, queueing, rate, gives_way);
         }
         let before = self.estimate;
         let measured = self.probe_results.poll(self.loss.link_loss());

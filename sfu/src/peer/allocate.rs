@@ -53,9 +53,6 @@ const OVERDRAFT: f64 = 2.0;
 const CALM: Duration = Duration::from_secs(10);
 const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
 
-/// Nor is there an end to it beside another flow that fills the queue: giving way to that for good is to
-/// leave it the link. Up to [`START`], which is what every connection begins with.
-///
 /// The share of the estimate that may be spent on sending packets again.
 const RETRANSMITTED: f64 = 0.5;
 
@@ -412,6 +409,8 @@ fn be_patient(
     let overused = estimator.overused();
     let is_calm = overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
     let (limit, patience) = match estimator.limit() {
+        // Giving way for good to a flow that fills the queue is to leave it the link: all that is taken in
+        // any case is what every connection begins with.
         _ if estimator.is_competing() => (left.scale(OVERDRAFT).max(START), Duration::MAX),
         _ if is_calm => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
         Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),

@@ -10,7 +10,6 @@ use crate::bandwidth::estimator::{BandwidthEstimator, MAX};
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::media::ExtensionMap;
-use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
@@ -27,8 +26,10 @@ pub struct Waiting {
     pub bytes: Vec<u8>,
     /// Which extensions it has under which id.
     pub map: ExtensionMap,
-    /// How often its sequence number has wrapped.
-    pub rollover: u32,
+    /// The stream it is of.
+    pub ssrc: Ssrc,
+    /// Its number there, extended.
+    pub sequence: SequenceNumber,
     /// What it is.
     pub kind: PacketKind,
 }
@@ -38,7 +39,8 @@ impl Default for Waiting {
         Waiting {
             bytes: Vec::new(),
             map: ExtensionMap::default(),
-            rollover: 0,
+            ssrc: Ssrc(0),
+            sequence: SequenceNumber(0),
             kind: PacketKind::Padding,
         }
     }
@@ -223,19 +225,11 @@ impl Pacing {
     /// lowest first: none of them has been used.
     pub fn drop_waiting(&mut self, of: Ssrc, and: [Option<Ssrc>; 2]) -> Vec<SequenceNumber> {
         let waiting = &self.waiting;
-        let number_of = |place: usize| {
-            let packet = waiting.get(place)?;
-            let header = RtpHeader::parse(&packet.bytes).ok()?;
-            let number = SequenceNumber::new(packet.rollover, header.sequence);
-            Some((header.ssrc, number))
-        };
         let mut dropped = Vec::new();
         self.pacer.drop_if(|place| {
-            let Some((ssrc, number)) = number_of(*place) else {
-                return false;
-            };
+            let Waiting { ssrc, sequence, .. } = waiting[*place];
             if ssrc == of {
-                dropped.push(number);
+                dropped.push(sequence);
             }
             ssrc == of || and.contains(&Some(ssrc))
         });

@@ -293,10 +293,11 @@ impl Control {
                 secret: resource.secret.clone(),
                 sdp: answer.sdp,
                 etag: resource.etag(),
-                ice_servers: match self.relays.mint(&resource.relay_user) {
-                    Some(minted) => minted.ice_servers,
-                    None => Vec::new(),
-                },
+                ice_servers: self
+                    .relays
+                    .mint(&resource.relay_user)
+                    .unwrap_or_default()
+                    .ice_servers,
             },
             None => Answer::NotFound,
         };

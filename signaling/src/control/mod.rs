@@ -593,8 +593,7 @@ impl Control {
 
     /// Sends a command to the media plane, after those of the same participant.
     fn command(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
-        let id = CommandId(self.next_id());
-        self.purposes.insert(id, (participant, purpose));
+        let id = self.new_command(participant, purpose);
         if let Some((id, command)) = self.lanes.push(participant, id, command) {
             self.outputs.push_back(Output::Command(id, command));
         }
@@ -602,9 +601,14 @@ impl Control {
 
     /// The same for a command that asks and changes nothing: it waits for none, and holds up none.
     fn command_aside(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
+        let id = self.new_command(participant, purpose);
+        self.outputs.push_back(Output::Command(id, command));
+    }
+
+    fn new_command(&mut self, participant: ParticipantId, purpose: Purpose) -> CommandId {
         let id = CommandId(self.next_id());
         self.purposes.insert(id, (participant, purpose));
-        self.outputs.push_back(Output::Command(id, command));
+        id
     }
 
     fn refuse_on_socket(&mut self, socket: SocketId, id: RequestId, code: ErrorCode, text: &str) {

@@ -8,9 +8,8 @@ use confab_sfu::types::{Mid, PeerId, TrackId};
 use super::{Control, Member, Owner, SessionKey, TicketId};
 use crate::media::{Command, Outcome};
 use crate::protocol::{
-    Answer, ErrorCode, Failure, IceServers, Join, Joined, Left, Muted, Offer, OwnTrack, Pong,
-    Published, PublishedLine, Quality, Reply, Request, RequestId, Slot, Subscribed, Text,
-    Unpublished, Viewed,
+    Answer, ErrorCode, Failure, Join, Joined, Left, Muted, Offer, OwnTrack, Pong, Published,
+    PublishedLine, Quality, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished, Viewed,
 };
 use crate::room::{Description, ParticipantId, RoomName, check_name};
 
@@ -191,12 +190,8 @@ impl Control {
             Request::IceServers(_) => {
                 let client = self.clients.get(&key).ok_or_else(not_joined)?;
                 let minted = self.relays.mint(&client.relay_user);
-                Ok(Progress::Answered(Reply::IceServers(minted.unwrap_or(
-                    IceServers {
-                        ice_servers: Vec::new(),
-                        expires_in: 0,
-                    },
-                ))))
+                let minted = minted.unwrap_or_default();
+                Ok(Progress::Answered(Reply::IceServers(minted)))
             }
             Request::Hello(_) => Err(Failure::new(
                 ErrorCode::AlreadyGreeted,

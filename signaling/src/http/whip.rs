@@ -1,8 +1,8 @@
 //! WHIP (RFC 9725) and WHEP: publish or receive with one HTTP request.
 //!
 //! `POST /whip/{room}` or `/whep/{room}` with an SDP offer gives `201`, the answer, the session's
-//! address in `Location`, its ICE session in `ETag`, and the relay, if there is one, in `Link`. `PATCH` of that address restarts ICE,
-//! `DELETE` ends the session.
+//! address in `Location`, its ICE session in `ETag`, and the relay, if there is one, in `Link`.
+//! `PATCH` of that address restarts ICE, `DELETE` ends the session.
 
 use std::time::SystemTime;
 

@@ -110,7 +110,7 @@ pub struct Subscribed {
 pub struct Viewed {}
 
 /// To `ice_servers`, and in `welcome`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct IceServers {
     /// What `RTCConfiguration.iceServers` takes; empty if this server has no relay.
     pub ice_servers: Vec<IceServer>,
