@@ -37,6 +37,8 @@ export const PASSING_CODES = new Set([
   "idle",
   "internal",
   "overloaded",
+  // By a socket of ours that was given up, and whose hello came late all the same.
+  "replaced",
   "server_full",
   "session_lost",
   "shutting_down",

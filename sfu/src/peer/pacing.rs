@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::bandwidth::estimator::{BandwidthEstimator, MAX};
+use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING};
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::media::ExtensionMap;
@@ -54,6 +54,8 @@ pub struct Pacing {
     waiting: Vec<Waiting>,
     free: Vec<usize>,
     estimator: BandwidthEstimator,
+    /// What is sent whatever the estimate says.
+    granted: Bitrate,
     /// Whether the receiver has told anything of what it gets.
     is_told: bool,
     /// Whether it is to tell: transport-wide feedback is negotiated.
@@ -69,6 +71,7 @@ impl Default for Pacing {
             waiting: Vec::new(),
             free: Vec::new(),
             estimator,
+            granted: Bitrate::ZERO,
             is_told: false,
             is_negotiated: false,
             next: FIRST,
@@ -96,8 +99,9 @@ impl Pacing {
         &self.estimator
     }
 
-    /// Says how much could be put to use.
-    pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
+    /// Says how much could be put to use, and how much is sent whatever the estimate says.
+    pub fn set_demand(&mut self, now: Instant, wanted: Bitrate, granted: Bitrate) {
+        self.granted = granted;
         self.estimator.set_wanted(wanted);
         self.update(now);
     }
@@ -167,7 +171,8 @@ impl Pacing {
     fn set_rate(&mut self, now: Instant) {
         let rate = self
             .estimate()
-            .map_or(MAX, |_| self.estimator.pacing_rate());
+            .map_or(MAX, |_| self.estimator.pacing_rate())
+            .max(self.granted.scale(PACING));
         self.pacer.set_rate(now, rate);
     }
 
