@@ -82,7 +82,7 @@ fn start_log(config: &Config) -> Result<(), Failure> {
 async fn serve(config: &Config) -> Result<(), Failure> {
     let auth = config.auth()?;
     let mut signals = Signals::new()?;
-    let server = Server::bind(Settings {
+    let mut server = Server::bind(Settings {
         listen: config.http_listen,
         allowed_origins: config.allowed_origins.clone(),
         auth,
@@ -91,9 +91,16 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     })
     .await?;
     let (sfu, events) = Sfu::start(&config.sfu())?;
+    let relay = match config.has_turn() {
+        true => Some(relay::start(config, sfu.addresses())?),
+        false => None,
+    };
+    if let Some(relay) = &relay {
+        server = server.with_relay(relay.door.clone());
+    }
     if let Some(address) = config.stun_listen {
         let socket = UdpSocket::bind(address).await.map_err(|error| {
-            format!("cannot listen for STUN on UDP {address}: {error}; choose another address with --stun-listen")
+            format!("cannot listen for STUN on UDP {address}: {error}; choose another address with --stun-listen, or none where TURN listens, which answers STUN too")
         })?;
         tokio::spawn(async move {
             if let Err(error) = confab_turn::serve(socket).await {
@@ -101,10 +108,6 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             }
         });
     }
-    let _relay = match config.has_turn() {
-        true => Some(relay::start(config, sfu.addresses())?),
-        false => None,
-    };
     for address in sfu.addresses() {
         tracing::info!(%address, "media worker listens");
     }

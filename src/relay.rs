@@ -1,10 +1,16 @@
 //! The TURN server, alone or beside the SFU.
 //!
-//! In: the settings, and where the SFU receives media. Out: a thread that relays until its end.
+//! In: the settings, and where the SFU receives media. Out: a thread that relays until its end, and
+//! what signaling tells clients of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use confab_turn::net::{Handle, Server};
+use confab_signaling::protocol::IceServer;
+use confab_signaling::session::new_secret;
+use confab_turn::credentials::Secret;
+use confab_turn::net::{Error, Handle, Server};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -12,10 +18,38 @@ use crate::{Failure, Signals};
 
 /// A relay that runs in a thread of its own; dropping it stops it.
 pub(crate) struct Relay {
-    /// For minting's sake: what revokes credentials and tells how it is doing.
-    #[expect(dead_code, reason = "signaling is going to take it")]
-    pub(crate) handle: Handle,
+    /// For signaling.
+    pub(crate) door: Arc<Door>,
     _stop: oneshot::Sender<()>,
+}
+
+/// Lets participants of calls use the relay, and keeps those out who have left.
+#[derive(Debug)]
+pub(crate) struct Door {
+    urls: Vec<String>,
+    secret: Secret,
+    handle: Handle,
+}
+
+impl confab_signaling::relay::Relay for Door {
+    fn mint(&self, user: &str, lifetime: Duration) -> Vec<IceServer> {
+        let minted = self.secret.mint(unix_in(lifetime), user);
+        vec![IceServer {
+            urls: self.urls.clone(),
+            username: minted.username,
+            credential: minted.password,
+        }]
+    }
+
+    fn revoke(&self, user: &str, lifetime: Duration) {
+        self.handle.revoke(user, unix_in(lifetime));
+    }
+}
+
+/// Seconds since 1970, so much later.
+fn unix_in(lifetime: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    (now.unwrap_or_default() + lifetime).as_secs()
 }
 
 /// Starts a relay that knows the SFU's addresses as its own.
@@ -23,9 +57,19 @@ pub(crate) struct Relay {
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
 pub(crate) fn start(config: &Config, media: &[SocketAddr]) -> Result<Relay, Failure> {
-    let server = Server::bind(config.turn(media)?)?;
+    let secret = config.turn.secret.clone().unwrap_or_else(new_secret);
+    let secret = Secret::new(&secret);
+    let settings = confab_turn::net::Config {
+        secret: Some(secret.clone()),
+        ..config.turn(media)?
+    };
+    let server = Server::bind(settings).map_err(explain)?;
     log(&server);
-    let handle = server.handle();
+    let door = Door {
+        urls: config.relay_urls(server.addresses()),
+        secret,
+        handle: server.handle(),
+    };
     let runtime = runtime()?;
     let (_stop, stopped) = oneshot::channel::<()>();
     std::thread::Builder::new()
@@ -39,7 +83,19 @@ pub(crate) fn start(config: &Config, media: &[SocketAddr]) -> Result<Relay, Fail
                 tracing::error!(%error, "the relay has stopped");
             }
         })?;
-    Ok(Relay { handle, _stop })
+    let door = Arc::new(door);
+    Ok(Relay { door, _stop })
+}
+
+/// Who has not asked for a relay must be told how to go without.
+fn explain(error: Error) -> Failure {
+    match error {
+        Error::Listen { .. } => format!(
+            "{error}: --turn-listen sets where TURN is served, and --turn-listen off does without it"
+        )
+        .into(),
+        error => error.into(),
+    }
 }
 
 /// Runs a relay without anything else, until a signal.

@@ -47,6 +47,7 @@ impl Server {
             .env("CONFAB_HTTP_LISTEN", &authority)
             .env("CONFAB_MEDIA_PORT", media_port.to_string())
             .env("CONFAB_MEDIA_WORKERS", workers.to_string())
+            .env("CONFAB_TURN_LISTEN", "off")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -12,12 +12,13 @@
  */
 
 import { asConfabError, ConfabError, Emitter } from "./events.js";
+import { IceServers } from "./ice-servers.js";
 import { FRESH, Media } from "./media.js";
 import { PASSING_CODES, Signal } from "./signal.js";
 import { StatsReader } from "./stats.js";
 import { ViewReports } from "./view-reports.js";
 
-/** @import { Answered, Joined, Kind, ParticipantInfo, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
+/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
 /** @import { Offer, Publication } from "./media.js" */
 /** @import { CallStats } from "./stats.js" */
 
@@ -37,7 +38,9 @@ const LEAVE_PATIENCE_MS = 1_000;
  * @property {MediaStreamTrack[]} [tracks] Published from the start: audio as `microphone`, video
  *   as `camera`.
  * @property {boolean} [simulcast] Whether those video tracks are sent in three sizes.
- * @property {RTCConfiguration} [rtcConfiguration]
+ * @property {RTCIceTransportPolicy} [iceTransportPolicy] With `relay`, media goes through the
+ *   server's TURN relay only; by default wherever it gets through best.
+ * @property {RTCConfiguration} [rtcConfiguration] The server's relay is added to its `iceServers`.
  */
 
 /**
@@ -91,6 +94,10 @@ export class Call extends Emitter {
   #options;
   #signal;
   #media;
+  #iceServers = new IceServers({
+    ask: () => this.#signal.request("ice_servers", {}),
+    take: (servers) => this.#media.setIceServers(servers),
+  });
   #statsReader = new StatsReader();
   #joined = false;
   #wasConnected = false;
@@ -125,7 +132,7 @@ export class Call extends Emitter {
         offer: (offer) => this.#sendOffer(offer),
         publish: (line) => this.#signal.request("publish", line),
       },
-      options.rtcConfiguration,
+      { ...options.rtcConfiguration, ...(options.iceTransportPolicy && { iceTransportPolicy: options.iceTransportPolicy }) },
     );
     for (const track of options.tracks ?? []) {
       const video = track.kind === "video";
@@ -136,7 +143,7 @@ export class Call extends Emitter {
         }),
       );
     }
-    this.#signal.on("open", ({ resumed }) => this.#handleOpen(resumed));
+    this.#signal.on("open", ({ resumed, relay }) => this.#handleOpen(resumed, relay));
     this.#signal.on("lost", () => this.#handleLost());
     // A bad link lets the welcome wait; a server that is not there opens no socket.
     this.#signal.on("contact", () => this.#waitForContact());
@@ -359,9 +366,17 @@ export class Call extends Emitter {
     this.#updateState();
   }
 
-  /** @param {boolean} resumed */
-  #handleOpen(resumed) {
+  /**
+   * @param {boolean} resumed
+   * @param {IceServersInfo} [relay]
+   */
+  #handleOpen(resumed, relay) {
     clearTimeout(this.#goneTimer);
+    if (!resumed) this.#iceServers.handle(relay);
+    if (!this.#media.hasWay) {
+      this.#end(new ConfabError("no_relay", "Media may go through a relay only, and the server has none."));
+      return;
+    }
     if (!resumed && this.#joined) {
       this.#joined = false;
       this.#media.renew();
@@ -647,6 +662,7 @@ export class Call extends Emitter {
     globalThis.removeEventListener?.("pagehide", this.#onPageHide);
     clearTimeout(this.#goneTimer);
     this.#views.close();
+    this.#iceServers.close();
     this.#media.close();
     this.#signal.close();
     if (error) this.emit("error", { error, fatal: true });

@@ -7,6 +7,7 @@
 
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { SoundDelays } from "./sound-delay.js";
+import { connectionStats } from "./stats.js";
 import { Thrift } from "./thrift.js";
 
 /** @import { Answered, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
@@ -73,6 +74,11 @@ export const FRESH = 2;
 export class Media extends Emitter {
   #control;
   #configuration;
+  /** The server's, beside those of the configuration. @type {RTCIceServer[]} */
+  #iceServers = [];
+  /** Fulfilled when they are known: the first connection tries every way from the start. @type {Promise<void>} */
+  #told;
+  #tell = () => {};
   /** @type {RTCPeerConnection | null} */
   #pc = null;
   /** @type {Set<Publication>} */
@@ -106,6 +112,42 @@ export class Media extends Emitter {
     this.#control = control;
     /** @type {RTCConfiguration} */
     this.#configuration = { bundlePolicy: "max-bundle", ...configuration };
+    this.#told = new Promise((resolve) => (this.#tell = resolve));
+  }
+
+  /** Whether there is any way that media may go. */
+  get hasWay() {
+    const { iceServers = [], iceTransportPolicy } = this.#fullConfiguration();
+    return iceTransportPolicy !== "relay" || iceServers.length > 0;
+  }
+
+  /**
+   * Takes over what takes media past firewalls. Connections use it when they look for a way, and one
+   * that goes through a relay now looks at once: the relay ends with the credentials of before.
+   * @param {RTCIceServer[]} servers
+   */
+  setIceServers(servers) {
+    this.#iceServers = servers;
+    const pc = this.#pc;
+    try {
+      pc?.setConfiguration(this.#fullConfiguration());
+    } catch {
+      // The next connection has them.
+    }
+    this.#tell();
+    if (pc && this.#connected) void this.#restartRelayed(pc);
+  }
+
+  /** @param {RTCPeerConnection} pc */
+  async #restartRelayed(pc) {
+    const { localCandidateType } = connectionStats(await pc.getStats());
+    if (localCandidateType !== "relay" || pc !== this.#pc || !this.#connected) return;
+    await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+  }
+
+  #fullConfiguration() {
+    const iceServers = [...(this.#configuration.iceServers ?? []), ...this.#iceServers];
+    return { ...this.#configuration, iceServers };
   }
 
   get isConnected() {
@@ -235,6 +277,10 @@ export class Media extends Emitter {
     const pc = newConnection ? this.#open() : /** @type {RTCPeerConnection} */ (this.#pc);
     this.#addLines(pc);
     const offer = await pc.createOffer({ iceRestart: purpose === RESTART });
+    // The search for ways begins with the local description. Nothing waits for its end: the server
+    // learns our addresses from our checks.
+    await this.#told;
+    if (this.#closed) return;
     try {
       await pc.setLocalDescription({ type: "offer", sdp: withAudioNack(offer.sdp ?? "") });
     } catch {
@@ -263,7 +309,7 @@ export class Media extends Emitter {
 
   #open() {
     const old = this.#pc;
-    const pc = new RTCPeerConnection(this.#configuration);
+    const pc = new RTCPeerConnection(this.#fullConfiguration());
     this.#pc = pc;
     this.#answered = false;
     this.#idle = [];
@@ -346,8 +392,10 @@ export class Media extends Emitter {
     if (this.#closed) return;
     this.#setConnected(false);
     if (this.#attempts > 0) {
-      this.emit("error", new ConfabError("media_failed",
-        "No media connection to the server: a firewall may be blocking UDP. Still trying."));
+      const message = this.#iceServers.length > 0
+        ? "No media connection to the server, not even through its relay: a firewall may be blocking both. Still trying."
+        : "No media connection to the server: a firewall may be blocking UDP. Still trying.";
+      this.emit("error", new ConfabError("media_failed", message));
     }
     this.#recover(this.#attempts === 0 ? RESTART : FRESH);
   }

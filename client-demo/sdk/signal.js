@@ -7,7 +7,7 @@
 import { canDeflate, deflate, inflate } from "./deflate.js";
 import { ConfabError, Emitter } from "./events.js";
 
-/** @import { Requests, Replies, ServerEvent, Welcome } from "./types.js" */
+/** @import { IceServersInfo, Requests, Replies, ServerEvent, Welcome } from "./types.js" */
 
 const PROTOCOL_VERSION = 1;
 /** Waits before the next attempt, milliseconds: the first, and where doubling ends. */
@@ -37,6 +37,8 @@ export const PASSING_CODES = new Set([
   "idle",
   "internal",
   "overloaded",
+  // By a socket of ours that was given up, and whose hello came late all the same.
+  "replaced",
   "server_full",
   "session_lost",
   "shutting_down",
@@ -56,8 +58,8 @@ export const PASSING_CODES = new Set([
 /**
  * @typedef {object} SignalEvents
  * @property {ServerEvent} event
- * @property {{resumed: boolean}} open A session is up. If it is not a resumed one, the server
- *   knows nothing of what was said in an earlier session.
+ * @property {{resumed: boolean, relay?: IceServersInfo}} open A session is up. If it is not a resumed
+ *   one, the server knows nothing of what was said in an earlier session, and tells of its relay.
  * @property {undefined} contact A socket has opened: there is a server.
  * @property {undefined} lost The socket is gone, and is being reconnected.
  * @property {ConfabError} closed The session is over for good.
@@ -273,7 +275,7 @@ export class Signal extends Emitter {
     if (this.#waiting.size > 0) this.#awaitReply();
     this.#pingIntervalMs = welcome.ping_interval_ms || DEFAULT_PING_INTERVAL_MS;
     this.#pingTimer = setInterval(() => this.#ping(), this.#pingIntervalMs);
-    this.emit("open", { resumed: welcome.resumed });
+    this.emit("open", { resumed: welcome.resumed, relay: welcome.relay });
   }
 
   #ping() {

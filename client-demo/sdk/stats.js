@@ -29,6 +29,7 @@
  * @property {string} [srtpCipher] For example `AEAD_AES_128_GCM`.
  * @property {string} [localCandidateType]
  * @property {string} [protocol] `udp` or `tcp`.
+ * @property {string} [relayProtocol] How the relay is reached, if there is one: `udp`, `tcp` or `tls`.
  * @property {number} [availableOutgoingKbps]
  */
 
@@ -52,7 +53,7 @@ export class StatsReader {
    * @returns {Omit<CallStats, "firstFrameMs">}
    */
   read(report, tracksByMid) {
-    const entries = /** @type {Map<string, Entry>} */ (new Map(/** @type {any} */ (report)));
+    const entries = entriesOf(report);
     /** @type {Map<string, TrackStats>} */
     const sent = new Map();
     /** @type {Map<string, TrackStats>} */
@@ -69,7 +70,7 @@ export class StatsReader {
         if (!other || (stats.width ?? 0) > (other.width ?? 0)) sent.set(track, stats);
       }
     }
-    const connection = connectionStats(entries);
+    const connection = connectionStats(report);
     this.#before = entries;
     return { connection, sent, received };
   }
@@ -128,11 +129,17 @@ export class StatsReader {
   }
 }
 
+/** @param {RTCStatsReport} report */
+function entriesOf(report) {
+  return /** @type {Map<string, Entry>} */ (new Map(/** @type {any} */ (report)));
+}
+
 /**
- * @param {Map<string, Entry>} entries
+ * @param {RTCStatsReport} report
  * @returns {ConnectionStats}
  */
-function connectionStats(entries) {
+export function connectionStats(report) {
+  const entries = entriesOf(report);
   const all = [...entries.values()];
   const transport = all.find(({ type }) => type === "transport");
   // Firefox has no selectedCandidatePairId.
@@ -144,6 +151,7 @@ function connectionStats(entries) {
     srtpCipher: transport?.srtpCipher,
     localCandidateType: local?.candidateType,
     protocol: local?.protocol,
+    relayProtocol: local?.relayProtocol,
     availableOutgoingKbps: pair?.availableOutgoingBitrate === undefined ? undefined : pair.availableOutgoingBitrate / 1000,
   };
 }

@@ -116,8 +116,14 @@
  * @property {{track: string, muted: boolean}} mute
  * @property {{slots: (View & {mid: string})[]}} view
  * @property {{}} quality
+ * @property {{}} ice_servers
  * @property {{}} leave
  * @property {{}} ping
+ */
+
+/**
+ * Servers that take media past firewalls, and how long their credentials are good, in seconds.
+ * @typedef {{ice_servers: RTCIceServer[], expires_in: number}} IceServersInfo
  */
 
 /**
@@ -127,6 +133,7 @@
  * @property {number} grace_ms How long the session outlives its socket, in milliseconds.
  * @property {number} ping_interval_ms
  * @property {number} max_message_bytes
+ * @property {IceServersInfo} [relay] Of a new session, from a server with a relay.
  */
 
 /**
@@ -153,6 +160,7 @@
  * @property {{track: string, muted: boolean}} mute
  * @property {{}} view
  * @property {Quality} quality
+ * @property {IceServersInfo} ice_servers
  * @property {{}} leave
  * @property {{}} ping
  */

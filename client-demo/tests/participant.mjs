@@ -28,15 +28,16 @@ export function newRoom() {
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
  * @param {{name: string, room: string, [option: string]: string}} options Go into the page's address.
- * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number, fps: number}, token?: string}} [more]
+ * @param {{viewport?: {width: number, height: number}, portrait?: {index: number, width: number, fps: number}, token?: string, script?: [Function, object]}} [more] The script runs before the page's own.
  */
-export async function join(browser, url, options, { viewport = { width: 960, height: 640 }, portrait, token } = {}) {
+export async function join(browser, url, options, { viewport = { width: 960, height: 640 }, portrait, token, script } = {}) {
   const context = await browser.newContext({ viewport, colorScheme: "dark" });
   const page = await context.newPage();
   if (portrait) {
     await page.addInitScript(installPortraits);
     await page.addInitScript(portraitForCamera, portrait);
   }
+  if (script) await page.addInitScript(...script);
   page.on("pageerror", (error) => console.error(`${options.name}: ${error.stack}`));
   await page.goto(address(url, options, token));
   await connected(page);

@@ -35,14 +35,17 @@ export class Server {
   #httpPort = 0;
   #mediaPort = 0;
   #mediaAddress = "127.0.0.1";
+  #relay = false;
   log = "";
 
   /**
    * @param {string} [mediaAddress] Where media is received. Beyond loopback, joining needs a token.
+   * @param {{relay?: boolean}} [options] Whether there is a TURN relay.
    */
-  static async start(mediaAddress = "127.0.0.1") {
+  static async start(mediaAddress = "127.0.0.1", { relay = false } = {}) {
     const server = new Server();
     server.#mediaAddress = mediaAddress;
+    server.#relay = relay;
     server.#httpPort = await freeTcpPort();
     server.#mediaPort = await freeUdpPorts(mediaAddress);
     await server.restart();
@@ -59,6 +62,7 @@ export class Server {
       `--http-listen=127.0.0.1:${this.#httpPort}`,
       `--media-listen=${this.#mediaAddress}`,
       `--media-port=${this.#mediaPort}`,
+      `--turn-listen=${this.#relay ? `${this.#mediaAddress}:0` : "off"}`,
     ];
     const child = spawn(binary(), flags, { stdio: ["ignore", "pipe", "pipe"], env: this.#environment() });
     this.#child = child;

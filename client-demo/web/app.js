@@ -2,8 +2,8 @@
  * The call page: lobby, call, and the screen after it.
  *
  * The address may say `?room=…&name=…`, `&autojoin=1` to skip the lobby, `&video=640x360` for
- * another camera size and `&simulcast=1` to send it in three. A token goes behind the hash
- * (`#token=…`), where no server log sees it.
+ * another camera size, `&simulcast=1` to send it in three and `&relay=1` to send and receive through
+ * the TURN relay only. A token goes behind the hash (`#token=…`), where no server log sees it.
  */
 
 import { Confab } from "./sdk/confab.js";
@@ -19,6 +19,7 @@ import { callProblem } from "./words.js";
 const query = new URLSearchParams(location.search);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
 const simulcast = query.has("simulcast");
+const iceTransportPolicy = query.has("relay") ? "relay" : "all";
 
 /** For the console and the browser tests. */
 const handle = { call: /** @type {Call | null} */ (null) };
@@ -40,7 +41,7 @@ async function join({ name, room, camera, microphone }) {
   lobby.setBusy(true);
   try {
     const tracks = [microphone, camera].filter((track) => track !== null);
-    const call = await Confab.join({ room, name, token, tracks, simulcast });
+    const call = await Confab.join({ room, name, token, tracks, simulcast, iceTransportPolicy });
     lobby.handOver();
     handle.call = call;
     rememberRoom(room);

@@ -16,7 +16,7 @@ export function showStatistics({ connection, sent, received, firstFrameMs }, nam
   const facts = {
     "Round trip": unit(connection.rttMs, "ms", 1),
     Encryption: connection.srtpCipher ?? NONE,
-    Path: [connection.protocol, connection.localCandidateType].filter(Boolean).join(", ") || NONE,
+    Path: [connection.relayProtocol ?? connection.protocol, connection.localCandidateType].filter(Boolean).join(", ") || NONE,
     "Upload estimate": unit(connection.availableOutgoingKbps, "kbit/s"),
     "First frame": unit(firstFrameMs ?? undefined, "ms"),
   };

@@ -46,7 +46,7 @@ export function callProblem({ code, message }, { joining = false } = {}) {
     case "media_failed":
       return firefoxOnLoopback()
         ? "No media connection: Firefox makes none to a server on 127.0.0.1. Use Chromium on this computer, or let the server receive media on a network address (--media-listen)."
-        : "No sound and picture get through: a firewall may be blocking UDP. Still trying.";
+        : "No sound and picture get through: a firewall may be blocking them. Still trying.";
     case "room_full":
       return "This room is full. Try again later, or pick another room.";
     case "server_full":

@@ -3,7 +3,7 @@
 //! From the rim inwards: [`server`] listens, `ws` and `http` are the doors, `service` is the one
 //! task behind them, and it drives [`control`], which is sans-I/O like everything it is made of:
 //! [`session`], [`room`], [`connection`]. What goes over the wire is in [`protocol`], the way to
-//! the SFU in [`media`].
+//! the SFU in [`media`], that to the TURN server in [`relay`].
 
 pub mod auth;
 pub mod connection;
@@ -12,6 +12,7 @@ mod deflate;
 mod http;
 pub mod media;
 pub mod protocol;
+pub mod relay;
 pub mod room;
 pub mod server;
 mod service;

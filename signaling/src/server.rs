@@ -19,6 +19,7 @@ use crate::auth::Auth;
 use crate::control::{self, Control};
 use crate::http::{App, Origins, router};
 use crate::media::MediaPlane;
+use crate::relay::Relay;
 use crate::service::Service;
 
 /// How long sockets may take to close once the server stops.
@@ -58,6 +59,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     settings: Settings,
+    relay: Option<Arc<dyn Relay>>,
 }
 
 impl Server {
@@ -77,7 +79,15 @@ impl Server {
             listener,
             address,
             settings,
+            relay: None,
         })
+    }
+
+    /// Tells clients of a relay.
+    #[must_use]
+    pub fn with_relay(mut self, relay: Arc<dyn Relay>) -> Server {
+        self.relay = Some(relay);
+        self
     }
 
     /// Where it listens: the port is known even if any was asked for.
@@ -104,8 +114,12 @@ impl Server {
             ..
         } = self.settings;
         let max_sockets = control.max_sessions;
+        let mut control = Control::new(control);
+        if let Some(relay) = self.relay {
+            control = control.with_relay(relay);
+        }
         let app = App {
-            service: Service::start(Control::new(control), media, events),
+            service: Service::start(control, media, events),
             auth,
             origins: Arc::new(Origins::new(allowed_origins)),
             sockets: Arc::new(Semaphore::new(max_sockets)),

@@ -4,12 +4,15 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::{House, Response, settings};
 use confab_signaling::Settings;
 use confab_signaling::auth::{ApiKey, Auth, Grants, TokenRequest};
 use confab_signaling::connection::MAX_MESSAGE_BYTES;
+use confab_signaling::protocol::IceServer;
+use confab_signaling::relay::Relay;
 use serde_json::json;
 
 const SDP: &str = "Content-Type: application/sdp\r\n";
@@ -56,6 +59,47 @@ async fn a_whep_client_receives_and_publishes_nothing() {
     assert!(created.header("location").starts_with("/whep/kitchen/"));
     let joined = alice.event().await;
     assert_eq!(joined["participant"]["tracks"], json!([]));
+}
+
+#[derive(Debug)]
+struct TwoWays;
+
+impl Relay for TwoWays {
+    fn mint(&self, user: &str, _: Duration) -> Vec<IceServer> {
+        let ways = ["turn:192.0.2.1:3478?transport=udp", "turns:r.example.org"];
+        vec![IceServer {
+            urls: ways.map(str::to_owned).into(),
+            username: format!("1700000000:{user}"),
+            credential: "a+b/c=".into(),
+        }]
+    }
+
+    fn revoke(&self, _: &str, _: Duration) {}
+}
+
+#[tokio::test]
+async fn a_client_without_a_socket_is_told_of_the_relay_in_links() {
+    let house = House::start(settings(), Some(Arc::new(TwoWays))).await;
+    let origin = format!("{SDP}Origin: https://app.example.org\r\n");
+    let created = house.http("POST", "/whep/kitchen", &origin, "receive 0");
+    let created = created.await;
+    assert_eq!(created.status, 201);
+    let links: Vec<&str> = created.header("link").split(", ").collect();
+    let [first, second] = links[..] else {
+        panic!("{links:?}");
+    };
+    let start = "<turn:192.0.2.1:3478?transport=udp>; rel=\"ice-server\"; username=\"1700000000:u_";
+    assert!(first.starts_with(start), "{first}");
+    let end = "\"; credential=\"a+b/c=\"; credential-type=\"password\"";
+    assert!(first.ends_with(end), "{first}");
+    assert!(second.starts_with("<turns:r.example.org>; rel"), "{second}");
+    let exposed = created.header("access-control-expose-headers");
+    assert!(exposed.contains("Link"), "{exposed}");
+    let created = House::new().await;
+    let created = created
+        .http("POST", "/whep/kitchen", SDP, "receive 0")
+        .await;
+    assert_eq!(created.header("link"), "", "there is no relay");
 }
 
 #[tokio::test]

@@ -7,12 +7,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use confab_signaling::protocol::{
-    Answer, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure, Hello, Join,
-    Joined, Layer, Layers, Leave, Left, Limit, Media, Mute, Muted, Offer, OwnTrack, Participant,
-    ParticipantJoined, ParticipantLeft, Ping, Pong, Priority, Publish, Published, PublishedLine,
-    Quality, Reason, Reconnect, Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows,
-    SlotView, Source, Speakers, Subscribe, Subscribed, Track, TrackMuted, TrackPublished,
-    TrackUnpublished, Unpublish, Unpublished, View, Viewed, Welcome,
+    Answer, AskIceServers, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure,
+    Hello, IceServer, IceServers, Join, Joined, Layer, Layers, Leave, Left, Limit, Media, Mute,
+    Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Ping, Pong, Priority,
+    Publish, Published, PublishedLine, Quality, Reason, Reconnect, Reply, Request, Resume, Slot,
+    SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers, Subscribe, Subscribed, Track,
+    TrackMuted, TrackPublished, TrackUnpublished, Unpublish, Unpublished, View, Viewed, Welcome,
 };
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -26,7 +26,7 @@ A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one 
 - **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` is answered at once.
 - **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
 - **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. A socket closed by the client with code 1000 or 1001 ends the session at once.
-- **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none.
+- **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none, and need not wait for them: the server learns them from its checks. A PeerConnection that is to get through firewalls has the `ice_servers` of `welcome`.
 - **Limits**: a message has at most 262144 bytes, compressed or not; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
 - **Growth**: replies and events may get more fields, and events more types, within a version: ignore those you do not know.
 
@@ -78,12 +78,13 @@ fn requests() -> Vec<Section> {
             r#"{"id": 7, "type": "view", "slots": [{"mid": "3", "visible": true, "width": 640, "height": 360, "frame_rate": 30}, {"mid": "4", "visible": false}]}"#,
         ),
         section::<AskQuality>("quality", r#"{"id": 8, "type": "quality"}"#),
+        section::<AskIceServers>("ice_servers", r#"{"id": 9, "type": "ice_servers"}"#),
         section::<Mute>(
             "mute",
-            r#"{"id": 9, "type": "mute", "track": "t_2a", "muted": true}"#,
+            r#"{"id": 10, "type": "mute", "track": "t_2a", "muted": true}"#,
         ),
-        section::<Leave>("leave", r#"{"id": 10, "type": "leave"}"#),
-        section::<Ping>("ping", r#"{"id": 11, "type": "ping"}"#),
+        section::<Leave>("leave", r#"{"id": 11, "type": "leave"}"#),
+        section::<Ping>("ping", r#"{"id": 12, "type": "ping"}"#),
     ]
 }
 
@@ -91,7 +92,7 @@ fn replies() -> Vec<Section> {
     vec![
         section::<Welcome>(
             "welcome",
-            r#"{"re": 1, "type": "welcome", "session": "3Bq…", "resumed": false, "grace_ms": 30000, "ping_interval_ms": 15000, "max_message_bytes": 262144}"#,
+            r#"{"re": 1, "type": "welcome", "session": "3Bq…", "resumed": false, "grace_ms": 30000, "ping_interval_ms": 15000, "max_message_bytes": 262144, "relay": {"ice_servers": [{"urls": ["turn:203.0.113.7:3478?transport=udp", "turn:203.0.113.7:3478?transport=tcp"], "username": "1800000000:u_2", "credential": "kZ0x…"}], "expires_in": 14400}}"#,
         ),
         section::<Joined>(
             "joined",
@@ -118,12 +119,16 @@ fn replies() -> Vec<Section> {
             "quality",
             r#"{"re": 8, "type": "quality", "estimate": 910000, "limit": "delay", "round_trip": 48, "link_loss": 0.01, "audio": 40000, "wanted": 1740000, "slots": [{"mid": "3", "track": "t_3c", "priority": "speaker", "visible": true, "width": 640, "height": 360, "layer": {"encoding": 1, "spatial": 0, "temporal": 2, "width": 640, "height": 360, "frame_rate": 30, "bitrate": 620000}, "reason": "wanted", "explanation": "It is shown 640 pixels wide; a larger picture would not be seen.", "switches": 4}], "decisions": [{"ago": 5200, "mid": "3", "from": null, "to": {"encoding": 1, "spatial": 0, "temporal": 2, "width": 640, "height": 360, "frame_rate": 30, "bitrate": 620000}, "reason": "wanted", "estimate": 870000}]}"#,
         ),
+        section::<IceServers>(
+            "ice_servers",
+            r#"{"re": 9, "type": "ice_servers", "ice_servers": [{"urls": ["turn:203.0.113.7:3478?transport=udp", "turn:203.0.113.7:3478?transport=tcp"], "username": "1800007200:u_2", "credential": "gthU…"}], "expires_in": 14400}"#,
+        ),
         section::<Muted>(
             "muted",
-            r#"{"re": 9, "type": "muted", "track": "t_2a", "muted": true}"#,
+            r#"{"re": 10, "type": "muted", "track": "t_2a", "muted": true}"#,
         ),
-        section::<Left>("left", r#"{"re": 10, "type": "left"}"#),
-        section::<Pong>("pong", r#"{"re": 11, "type": "pong"}"#),
+        section::<Left>("left", r#"{"re": 11, "type": "left"}"#),
+        section::<Pong>("pong", r#"{"re": 12, "type": "pong"}"#),
         section::<Failure>(
             "error",
             r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants, as many as it may."}"#,
@@ -187,6 +192,8 @@ fn events() -> Vec<Section> {
 fn objects() -> Vec<(&'static str, Value)> {
     vec![
         ("Resume", schema_for!(Resume).to_value()),
+        ("IceServers", schema_for!(IceServers).to_value()),
+        ("IceServer", schema_for!(IceServer).to_value()),
         ("PublishedLine", schema_for!(PublishedLine).to_value()),
         ("SlotView", schema_for!(SlotView).to_value()),
         ("Participant", schema_for!(Participant).to_value()),

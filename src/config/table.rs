@@ -9,6 +9,7 @@ use confab_sfu::config::TcpPort;
 use tracing_subscriber::EnvFilter;
 
 use super::Config;
+use super::turn::Listen;
 
 /// One setting.
 pub(crate) struct Setting {
@@ -233,11 +234,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "turn.listen",
-        default: "",
-        expected: "a list of addresses and ports, such as 0.0.0.0:3478",
-        help: "Where TURN and STUN are served on UDP and TCP; off if empty, as is the next one",
+        default: "auto",
+        expected: "auto, off, or a list of addresses and ports, such as 0.0.0.0:3478",
+        help: "Where TURN and STUN are served on UDP and TCP; auto is port 3478 of media.listen, for calls with this server alone",
         secret: false,
-        apply: |c, v| all(v).map(|v| c.turn.listen = v),
+        apply: |c, v| {
+            c.turn.listen = match v {
+                [word] if word == "auto" => Listen::Auto,
+                [word] if word == "off" => Listen::At(Vec::new()),
+                addresses => Listen::At(all(addresses)?),
+            };
+            Some(())
+        },
     },
     Setting {
         key: "turn.tls_listen",
@@ -264,10 +272,23 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |c, v| optional(v).map(|v| c.turn.tls_key = v),
     },
     Setting {
+        key: "turn.host",
+        default: "",
+        expected: "a host name or an IP address, such as turn.example.org",
+        help: "What clients are told this server is called for TURN, if not its public address; TLS needs the name in the certificate",
+        secret: false,
+        apply: |c, v| {
+            let host: Option<String> = optional(v)?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:".contains(&b);
+            let good = |host: &String| host.bytes().all(plain);
+            host.as_ref().is_none_or(good).then(|| c.turn.host = host)
+        },
+    },
+    Setting {
         key: "turn.relay_ips",
         default: "",
         expected: "a list of IP addresses of this machine, at most one of each family",
-        help: "The addresses relayed from, or else media.listen; media.public_ips are their names outside",
+        help: "The addresses relayed from, if not media.listen; media.public_ips are their names outside",
         secret: false,
         apply: |c, v| all(v).map(|v| c.turn.relay_ips = v),
     },
@@ -294,7 +315,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.secret",
         default: "",
         expected: "a secret of at least 16 characters, or nothing",
-        help: "The secret of time-limited credentials, which any TURN REST service shares",
+        help: "The secret of time-limited credentials, which any TURN REST service shares; beside the SFU random if empty",
         secret: true,
         apply: |c, v| {
             let secret: Option<String> = optional(v)?;

@@ -1,9 +1,9 @@
 //! The relay's settings.
 //!
-//! In: what people have set. Out: what `confab-turn` starts with.
+//! In: what people have set. Out: what `confab-turn` starts with, and how clients are told to reach it.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -18,13 +18,27 @@ use super::Config;
 /// Bytes in a megabit.
 const MEGABIT: u64 = 1_000_000 / 8;
 
+/// The port of STUN and TURN (RFC 8656 section 18).
+const PORT: u16 = 3478;
+
+/// Where the relay listens on UDP and TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// On the standard port of the media address. It relays to this server's media and to nothing
+    /// else: who asked for calls has not asked for a relay to the internet.
+    Auto,
+    /// As somebody has decided.
+    At(Vec<SocketAddr>),
+}
+
 /// Everything that can be set of the relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Listen,
     pub(crate) tls_listen: Vec<SocketAddr>,
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) host: Option<String>,
     pub(crate) relay_ips: Vec<IpAddr>,
     pub(crate) relay_ports: RangeInclusive<u16>,
     pub(crate) realm: String,
@@ -44,10 +58,11 @@ impl Default for Turn {
     fn default() -> Self {
         let net = net::Config::default();
         Turn {
-            listen: net.udp,
+            listen: Listen::Auto,
             tls_listen: net.tls,
             tls_certificate: None,
             tls_key: None,
+            host: None,
             relay_ips: Vec::new(),
             relay_ports: net.ports,
             realm: net.realm,
@@ -65,12 +80,12 @@ impl Default for Turn {
 }
 
 impl Config {
-    /// Whether the relay is on.
+    /// Whether the relay is on beside the SFU.
     pub(crate) fn has_turn(&self) -> bool {
-        !self.turn.listen.is_empty() || !self.turn.tls_listen.is_empty()
+        self.turn.listen != Listen::At(Vec::new()) || !self.turn.tls_listen.is_empty()
     }
 
-    /// The relay's part, with this process's own media addresses.
+    /// The relay's part, with this process's own media addresses; none of them if it runs alone.
     ///
     /// # Errors
     /// When the certificate cannot be used.
@@ -85,9 +100,14 @@ impl Config {
             username: username.clone(),
             password: password.clone(),
         });
+        let (listen, deny) = match &turn.listen {
+            Listen::At(listen) => (listen.clone(), turn.deny.clone()),
+            Listen::Auto if media.is_empty() => (Vec::new(), turn.deny.clone()),
+            Listen::Auto => (vec![(self.media_listen, PORT).into()], everything()),
+        };
         Ok(net::Config {
-            udp: turn.listen.clone(),
-            tcp: turn.listen.clone(),
+            udp: listen.clone(),
+            tcp: listen,
             tls: turn.tls_listen.clone(),
             tls_config,
             relays: self.relay_addresses(),
@@ -96,7 +116,7 @@ impl Config {
             secret: turn.secret.as_ref().map(own),
             users: users.collect(),
             allow: turn.allow.clone(),
-            deny: turn.deny.clone(),
+            deny,
             own_media: self.media_addresses(media),
             limits: Limits {
                 allocations: turn.max_allocations,
@@ -112,7 +132,11 @@ impl Config {
 
     fn relay_addresses(&self) -> Vec<RelayAddress> {
         let set = &self.turn.relay_ips;
-        let media = Some(self.media_listen).filter(|ip| set.is_empty() && !ip.is_unspecified());
+        let media = match self.media_listen {
+            _ if !set.is_empty() => None,
+            all if all.is_unspecified() => own_address(all),
+            one => Some(one),
+        };
         let public = |bind: IpAddr| {
             let mut public = self.public_ips.iter();
             let of_family = public.find(|ip| ip.is_ipv4() == bind.is_ipv4());
@@ -127,6 +151,41 @@ impl Config {
             .collect()
     }
 
+    /// How clients are told to reach a relay that listens there.
+    pub(crate) fn relay_urls(&self, addresses: &net::Addresses) -> Vec<String> {
+        let ways = [
+            ("turn", "udp", &addresses.udp),
+            ("turn", "tcp", &addresses.tcp),
+            ("turns", "tcp", &addresses.tls),
+        ];
+        let urls = ways.into_iter().flat_map(|(scheme, transport, addresses)| {
+            let places = addresses.iter().filter_map(|&address| self.told(address));
+            places.map(move |place| format!("{scheme}:{place}?transport={transport}"))
+        });
+        urls.collect()
+    }
+
+    /// An address as clients know it: by the set name, or with the public address.
+    fn told(&self, listening: SocketAddr) -> Option<String> {
+        let (ip, port) = (listening.ip(), listening.port());
+        match &self.turn.host {
+            Some(host) => match host.parse() {
+                Ok(ip) => Some(SocketAddr::new(ip, port).to_string()),
+                Err(_) => Some(format!("{host}:{port}")),
+            },
+            None => {
+                let relays = self.relay_addresses();
+                let is_here = |relay: &RelayAddress| match ip.is_unspecified() {
+                    true => relay.bind.is_ipv4() == ip.is_ipv4(),
+                    false => relay.bind == ip,
+                };
+                let public = relays.into_iter().find(is_here).map(|relay| relay.public);
+                let known = public.or(Some(ip).filter(|ip| !ip.is_unspecified()))?;
+                Some(SocketAddr::new(known, port).to_string())
+            }
+        }
+    }
+
     /// The addresses that media goes to, as clients and as this machine know them.
     fn media_addresses(&self, media: &[SocketAddr]) -> HashSet<SocketAddr> {
         let named = media.iter().flat_map(|address| {
@@ -138,23 +197,97 @@ impl Config {
     }
 }
 
+/// The address of this machine that the internet is reached from, if it is; nothing is sent.
+fn own_address(unspecified: IpAddr) -> Option<IpAddr> {
+    let elsewhere: IpAddr = match unspecified {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    let socket = UdpSocket::bind((unspecified, 0)).ok()?;
+    socket.connect((elsewhere, PORT)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// All addresses.
+fn everything() -> Vec<Cidr> {
+    let all = ["0.0.0.0/0", "::/0"].iter();
+    all.filter_map(|all| all.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use confab_turn::policy::{PeerPolicy, Verdict};
 
     use super::*;
 
     fn config() -> Config {
         let mut config = Config::default();
-        config.turn.listen = vec!["0.0.0.0:3478".parse().unwrap()];
+        config.turn.listen = Listen::At(vec!["0.0.0.0:3478".parse().unwrap()]);
         config.turn.secret = Some("0123456789abcdef".into());
         config
     }
 
     #[test]
-    fn the_relay_is_off_until_it_has_an_address() {
-        assert!(!Config::default().has_turn());
-        assert!(config().has_turn());
+    fn the_relay_is_on_unless_it_is_switched_off() {
+        assert!(Config::default().has_turn() && config().has_turn());
+        let mut off = config();
+        off.turn.listen = Listen::At(Vec::new());
+        assert!(!off.has_turn());
+        off.turn.tls_listen = vec!["0.0.0.0:443".parse().unwrap()];
+        assert!(off.has_turn());
+    }
+
+    #[test]
+    fn nobody_decided_on_a_relay_so_it_serves_calls_alone() {
+        let media: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+        let auto = Config::default().turn(&[media]).unwrap();
+        assert_eq!(auto.udp, ["127.0.0.1:3478".parse().unwrap()]);
+        assert_eq!(auto.tcp, auto.udp);
+        let policy = PeerPolicy {
+            allow: auto.allow,
+            deny: auto.deny,
+            own_media: auto.own_media,
+            ..PeerPolicy::default()
+        };
+        for (peer, verdict) in [
+            ("127.0.0.1:7000", Verdict::OwnMedia),
+            ("127.0.0.1:7001", Verdict::Deny),
+            ("8.8.8.8:53", Verdict::Deny),
+            ("[2606:4700::1111]:53", Verdict::Deny),
+        ] {
+            assert_eq!(policy.verdict(peer.parse().unwrap()), verdict, "{peer}");
+        }
+        assert!(Config::default().turn(&[]).unwrap().udp.is_empty());
+        assert_eq!(config().turn(&[media]).unwrap().deny, []);
+    }
+
+    #[test]
+    fn clients_are_told_every_way_to_the_relay_by_its_public_name() {
+        let mut config = config();
+        config.turn.relay_ips = ["10.0.0.5", "2001:db8::5"]
+            .map(|ip| ip.parse().unwrap())
+            .into();
+        config.public_ips = vec!["203.0.113.7".parse().unwrap()];
+        let list = |addresses: &[&str]| addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let addresses = net::Addresses {
+            udp: list(&["0.0.0.0:3478", "[::]:3478"]),
+            tcp: list(&["10.0.0.5:3479"]),
+            tls: list(&["192.0.2.9:443"]),
+        };
+        assert_eq!(
+            config.relay_urls(&addresses),
+            [
+                "turn:203.0.113.7:3478?transport=udp",
+                "turn:[2001:db8::5]:3478?transport=udp",
+                "turn:203.0.113.7:3479?transport=tcp",
+                "turns:192.0.2.9:443?transport=tcp",
+            ]
+        );
+        config.turn.host = Some("turn.example.org".into());
+        let named = config.relay_urls(&addresses);
+        assert_eq!(named[3], "turns:turn.example.org:443?transport=tcp");
     }
 
     #[test]
@@ -167,7 +300,6 @@ mod tests {
                 &[][..],
                 &[("127.0.0.1", "127.0.0.1")][..],
             ),
-            ("0.0.0.0", &[], &["203.0.113.7"], &[]),
             (
                 "0.0.0.0",
                 &["10.0.0.5", "2001:db8::5"],

@@ -15,8 +15,9 @@ export class ConfabClient {
    * @param {MediaStreamTrack[]} tracks
    * @param {Audience} audience
    */
-  constructor({ url, token, room, name, simulcast }, tracks, audience) {
-    const call = new Call({ url, token, room, name, tracks, simulcast });
+  constructor({ url, token, room, name, simulcast, relay }, tracks, audience) {
+    if (relay) reachRelaysBy(relay);
+    const call = new Call({ url, token, room, name, tracks, simulcast, iceTransportPolicy: relay ? "relay" : "all" });
     let joined = false;
     let media = false;
     call.on("state", (state) => {
@@ -60,4 +61,33 @@ export class ConfabClient {
     const connection = this.#call.peerConnection;
     return connection ? [connection] : [];
   }
+}
+
+/** What the address of a relay has in it that is reached so. */
+const WAYS = { udp: /transport=udp/, tcp: /^turn:.*transport=tcp/, tls: /^turns:/ };
+
+/**
+ * Has connections know only those addresses of relays.
+ * @param {"udp" | "tcp" | "tls"} way
+ */
+function reachRelaysBy(way) {
+  const pattern = WAYS[way];
+  /** @param {RTCConfiguration} [configuration] */
+  const fewer = ({ iceServers = [], ...configuration } = {}) => ({
+    ...configuration,
+    iceServers: iceServers.map((server) => ({ ...server, urls: [server.urls].flat().filter((url) => pattern.test(url)) })),
+  });
+  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+    /** @param {RTCConfiguration} [configuration] */
+    constructor(configuration) {
+      super(fewer(configuration));
+    }
+    /**
+     * @override
+     * @param {RTCConfiguration} [configuration]
+     */
+    setConfiguration(configuration) {
+      super.setConfiguration(fewer(configuration));
+    }
+  };
 }

@@ -19,6 +19,7 @@
  * @property {number} height
  * @property {number} fps
  * @property {boolean} simulcast
+ * @property {"udp" | "tcp" | "tls"} [relay] All media goes through the server's TURN relay, reached so.
  */
 
 /**

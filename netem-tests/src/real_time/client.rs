@@ -175,6 +175,9 @@ fn configure_browser(
     if participant.simulcast {
         command.arg("--simulcast");
     }
+    if let Some(relay) = participant.relay {
+        command.args(["--relay", &relay.to_string()]);
+    }
     command.args(["--publish", &publish.join(",")]);
 }
 

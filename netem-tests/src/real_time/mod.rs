@@ -60,6 +60,9 @@ pub enum RunError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The server's certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
     /// The server did not start.
     #[error("the server {kind} did not start; what it said is in {}", log.display())]
     Server {

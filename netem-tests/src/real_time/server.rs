@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::str::FromStr;
@@ -18,8 +18,12 @@ use crate::lab::{Lab, Node};
 /// How long a server may take until it accepts calls.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Our signaling port in the namespace.
-const CONFAB_PORT: u16 = 8080;
+/// Our signaling port in the namespace: what the strictest firewall lets through. TURN over TLS has it
+/// too, on the server's IPv6 address.
+const CONFAB_PORT: u16 = 443;
+
+/// The port of TURN over TLS where there is no IPv6 (RFC 8656 section 18).
+const TURNS_PORT: u16 = 5349;
 
 /// The port of Janus's WebSocket transport, as its documentation has it.
 const JANUS_PORT: u16 = 8188;
@@ -104,6 +108,11 @@ impl Server {
             ServerKind::Confab => {
                 let mut command = lab.command(node, &programs.confab.to_string_lossy());
                 configure_confab(&mut command, address, workers);
+                let turns = match lab.addresses(node).v6 {
+                    Some(v6) => SocketAddr::from((v6, CONFAB_PORT)),
+                    None => SocketAddr::from((address, TURNS_PORT)),
+                };
+                configure_tls(&mut command, turns, dir)?;
                 command
             }
             ServerKind::Janus => {
@@ -199,6 +208,25 @@ fn configure_confab(command: &mut Command, address: Ipv4Addr, workers: Option<u3
         .env("CONFAB_HTTP_ALLOWED_ORIGINS", PAGE_ORIGIN)
         .env("CONFAB_MEDIA_LISTEN", address.to_string())
         .env("CONFAB_MEDIA_WORKERS", workers.unwrap_or(0).to_string());
+}
+
+/// Serves TURN over TLS, with a certificate made for it.
+fn configure_tls(command: &mut Command, turns: SocketAddr, dir: &Path) -> Result<(), RunError> {
+    let certified = rcgen::generate_simple_self_signed([turns.ip().to_string()])?;
+    let write = |name: &str, pem: String| {
+        let path = dir.join(name);
+        match std::fs::write(&path, pem) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(RunError::Write { path, error }),
+        }
+    };
+    let certificate = write("turn-certificate.pem", certified.cert.pem())?;
+    let key = write("turn-key.pem", certified.signing_key.serialize_pem())?;
+    command
+        .env("CONFAB_TURN_TLS_LISTEN", turns.to_string())
+        .env("CONFAB_TURN_TLS_CERTIFICATE", certificate)
+        .env("CONFAB_TURN_TLS_KEY", key);
+    Ok(())
 }
 
 fn configure_janus(command: &mut Command, address: Ipv4Addr, browser: &Path, dir: &Path) {

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub use expect::{Comparison, Expectation, Limit};
 pub use matrix::Parameter;
-pub use participant::{Client, Direction, Participant, Size, Tier};
+pub use participant::{Client, Direction, Participant, Relay, Size, Tier};
 pub use problem::{Errors, Problem};
 pub use timeline::{Action, Change, Mark};
 

@@ -38,6 +38,8 @@ pub struct Participant {
     pub behind: Option<String>,
     /// Of iperf3: the way it fills.
     pub direction: Direction,
+    /// Of browsers: how it reaches the relay that all of its media has to go through.
+    pub relay: Option<Relay>,
     /// When it joins, from the beginning of the call.
     pub joins: Duration,
     /// The address translation it is behind.
@@ -85,6 +87,17 @@ pub enum Client {
     Bot,
     /// A download or upload over TCP Cubic by iperf3. It is not in the call, only on its links.
     Iperf3,
+}
+
+/// How a browser reaches a relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Relay {
+    /// By datagrams.
+    Udp,
+    /// By a connection.
+    Tcp,
+    /// By a connection that looks like HTTPS.
+    Tls,
 }
 
 /// One of the two ways of a link.
@@ -136,6 +149,16 @@ impl fmt::Display for Direction {
     }
 }
 
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Relay::Udp => "udp",
+            Relay::Tcp => "tcp",
+            Relay::Tls => "tls",
+        })
+    }
+}
+
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -174,6 +197,10 @@ impl Word for Client {
 
 impl Word for Direction {
     const ALL: &'static [Self] = &[Direction::Up, Direction::Down];
+}
+
+impl Word for Relay {
+    const ALL: &'static [Self] = &[Relay::Udp, Relay::Tcp, Relay::Tls];
 }
 
 impl Word for Tier {
@@ -279,6 +306,12 @@ pub(super) fn read(
         let what = "only iperf3 has one: the others are in a call";
         problems.add(direction_line, fields.key("direction"), what);
     }
+    let relay_line = fields.line_of("relay");
+    let relay = fields.parse("relay", problems, Relay::parse);
+    if relay.is_some() && client != Some(Client::Browser) {
+        let what = "only browsers know the way to one";
+        problems.add(relay_line, fields.key("relay"), what);
+    }
     let joins_line = fields.line_of("joins");
     let joins = fields.parse("joins", problems, parse_duration);
     let joins = joins.unwrap_or_default();
@@ -342,6 +375,7 @@ pub(super) fn read(
             video_bitrate,
             behind: behind.clone(),
             direction: direction.unwrap_or_default(),
+            relay,
             joins,
             nat: nat.unwrap_or(Nat::None),
             firewall: firewall.unwrap_or(Firewall::None),

@@ -102,6 +102,11 @@ pub const PARTICIPANT: &[Key] = &[
         "Of iperf3: the way it fills. Default: down.",
     ),
     key(
+        "relay",
+        "`\"udp\"`, `\"tcp\"`, `\"tls\"`",
+        "Of browsers in real time: all of its media goes through our TURN relay, reached so. Default: whatever works.",
+    ),
+    key(
         "nat",
         "`\"none\"`, `\"full-cone\"`, `\"address-restricted\"`, `\"port-restricted\"`, `\"symmetric\"`",
         "The address translation it is behind. Default: none.",

@@ -67,6 +67,7 @@ downlink = { rate = "5 Mbit/s", queue = "64 kB", loss = { p = "2%", r = "25%", g
 name = "home"
 client = "browser"
 simulcast = true
+relay = "tls"
 uplink = { stall = { every = "100ms", length = "30ms" } }
 downlink = { rate = "5 Mbit/s", queue = "64 kB" }
 [[participant]]
@@ -253,6 +254,10 @@ fn an_error_names_file_line_and_key() {
         (
             format!("{participant}simulcast = true"),
             "call.toml:14: participant.simulcast: only browsers can: bots send what is in a file",
+        ),
+        (
+            format!("{participant}relay = \"tcp\""),
+            "call.toml:14: participant.relay: only browsers know the way to one",
         ),
         (
             format!("{participant}direction = \"up\""),

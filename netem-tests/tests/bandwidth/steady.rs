@@ -1,7 +1,7 @@
 //! The way to somebody is as it is for minutes, and so is what they see.
 
 use super::*;
-use confab_netem_tests::link::Loss;
+use confab_netem_tests::link::{Impairment, Loss};
 use confab_netem_tests::virtual_time::call::millis;
 use confab_netem_tests::virtual_time::client::watch;
 
@@ -108,6 +108,35 @@ fn a_room_of_twelve_is_seen_to_move_over_two_megabits() {
             "{:?}",
             heard.longest_gap()
         );
+    }
+}
+
+#[test]
+fn a_picture_of_one_size_is_repaired_from_the_start() {
+    for seed in 70..80 {
+        let mut call = Call::new(seed);
+        // 600 kbit/s.
+        let one_size = || publish().audio().video().frame_len(2500).patient();
+        let alice = call.join("alice", one_size());
+        let bob = call.join("bob", one_size());
+        for person in [alice, bob] {
+            let lossy = |link: &mut Impairment| {
+                link.delay = millis(50);
+                link.loss = Loss::Random(0.3);
+            };
+            call.up(person, lossy);
+            call.down(person, lossy);
+        }
+        // DTLS takes its time.
+        each_second(&mut call, 5, |call| tell(call, bob, alice));
+        let mut frozen = Duration::ZERO;
+        each_second(&mut call, 35, |call| {
+            tell(call, bob, alice);
+            let freezes = call.sees(bob, alice).freezes().into_iter();
+            frozen += freezes.map(|freeze| freeze.min(secs(1))).sum::<Duration>();
+        });
+        tell_decisions(&mut call, bob);
+        assert!(frozen < secs(8), "seed {seed}: {frozen:?}");
     }
 }
 

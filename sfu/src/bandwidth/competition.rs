@@ -51,6 +51,7 @@ const MAX_SAMPLES: usize = 64;
 /// The last time the rate went down.
 #[derive(Clone, Copy, Debug)]
 struct Decrease {
+    /// The first of several.
     at: Instant,
     /// What the link carried of ours.
     capacity: Bitrate,
@@ -108,13 +109,13 @@ impl Competition {
     }
 
     /// Notes the least time that packets of one feedback were held up, and the rate at which they
-    /// arrive; `wanted` is the rate at which they should, were it not for the sound.
+    /// arrive. `gives_way` says whether less can be sent, or less is being sent, for the queue's sake.
     pub fn handle_feedback(
         &mut self,
         now: Instant,
         queueing: Duration,
         rate: Bitrate,
-        wanted: Bitrate,
+        gives_way: bool,
     ) {
         self.samples.push_back((now, queueing));
         while self.samples.len() > MAX_SAMPLES
@@ -140,7 +141,7 @@ impl Competition {
             self.decrease = None;
             self.emptied = Some(now);
         }
-        self.handle_stuck(now, least, rate >= wanted && !is_empty);
+        self.handle_stuck(now, least, !gives_way && !is_empty);
         let Some(decrease) = &mut self.decrease else {
             return;
         };
@@ -156,10 +157,10 @@ impl Competition {
     }
 
     /// A link that is too narrow even for the sound would not have emptied its queue either.
-    fn handle_stuck(&mut self, now: Instant, least: Duration, has_no_choice: bool) {
+    fn handle_stuck(&mut self, now: Instant, least: Duration, is_stuck: bool) {
         let since = |at: Instant| now.saturating_duration_since(at);
         let has_emptied = self.emptied.is_some_and(|at| since(at) < BELIEF);
-        if !has_no_choice || !has_emptied {
+        if !is_stuck || !has_emptied {
             self.stuck = None;
             return;
         }
@@ -190,8 +191,7 @@ mod tests {
         (0..seconds * 10)
             .map(|n| {
                 let now = start + 100 * MS * n;
-                let (rate, wanted) = (Bitrate::kbps(850), Bitrate::kbps(900));
-                competition.handle_feedback(now, MS * queueing(n), rate, wanted);
+                competition.handle_feedback(now, MS * queueing(n), Bitrate::kbps(850), true);
                 if n == 10 {
                     competition.handle_decrease(now, Bitrate::kbps(1000));
                 }
@@ -227,13 +227,13 @@ mod tests {
         assert!(on[began..].iter().all(|on| *on));
     }
 
-    /// The same with sound alone, which is more than we should send.
+    /// The same with sound alone, of which no less can be sent.
     fn run_with_sound(seconds: u32, queueing: impl Fn(u32) -> u32) -> bool {
         let start = Instant::now();
         let mut competition = Competition::default();
         (0..seconds * 10).any(|n| {
-            let (rate, wanted) = (Bitrate::kbps(115), Bitrate::kbps(90));
-            competition.handle_feedback(start + 100 * MS * n, MS * queueing(n), rate, wanted);
+            let now = start + 100 * MS * n;
+            competition.handle_feedback(now, MS * queueing(n), Bitrate::kbps(115), false);
             competition.is_on()
         })
     }

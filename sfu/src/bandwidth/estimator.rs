@@ -41,7 +41,7 @@ pub const MAX: Bitrate = Bitrate::kbps(100_000);
 
 /// Packets are paced this much faster than the estimate: publishers have paced them already, and a
 /// key frame is not to take much longer than it must (libwebrtc's 2.5 is for an encoder's frames).
-const PACING: f64 = 1.5;
+pub const PACING: f64 = 1.5;
 
 /// But this much faster while less is sent than could be: there is room, and a key frame is waited for
 /// (libwebrtc's `kDefaultPaceMultiplier`).
@@ -72,6 +72,9 @@ const MAX_DRAIN: Duration = Duration::from_secs(8);
 /// For so long after a probe was heard of, a queue is the probe's if the application sends less than
 /// it could: it empties by itself.
 const PROBE_AFTERMATH: Duration = Duration::from_millis(500);
+
+/// The way is calm when it has not been overused for so long.
+const CALM: Duration = Duration::from_secs(10);
 
 /// Beside another flow, a share of lost packets this many times the link's is answered.
 const LOSS_EVENT: f64 = 2.0;
@@ -257,10 +260,11 @@ impl BandwidthEstimator {
         self.results = results;
     }
 
-    /// When the way was last found to be overused.
+    /// Whether nothing of late, neither delay nor loss, says that the way carries less than is sent.
     #[must_use]
-    pub fn overused(&self) -> Option<Instant> {
-        self.overused
+    pub fn is_calm(&self, now: Instant) -> bool {
+        let overused = self.overused.max(self.loss.congested());
+        overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM)
     }
 
     /// Whether feedback is missing that should have come.
@@ -410,9 +414,10 @@ impl BandwidthEstimator {
         };
         let sent = |rate: Bitrate| rate.scale(1.0 / (1.0 - self.loss.link_loss()));
         if let (Some(queueing), Some(rate)) = (least_queueing, self.acknowledged.rate().map(sent)) {
-            let wanted = self.draining.map_or(self.lasting, |_| MAX);
+            // Otherwise it is sound, which is sent whatever the estimate says.
+            let gives_way = self.draining.is_some() || rate < self.lasting;
             self.competition
-                .handle_feedback(now, queueing, rate, wanted);
+                .handle_feedback(now, queueing, rate, gives_way);
         }
         let before = self.estimate;
         let measured = self.probe_results.poll(self.loss.link_loss());
@@ -439,6 +444,14 @@ impl BandwidthEstimator {
                 let since = self.draining.map_or(now, |draining| draining.since);
                 self.draining = Some(Draining { since, rate });
             }
+        }
+        // More than the estimate is sent while the way is calm, and what arrives is no guess.
+        if let Some(arrived) = self.acknowledged.rate()
+            && usage != Usage::Over
+            && self.is_calm(now)
+            && arrived > self.rate_control.rate()
+        {
+            self.rate_control.set_rate(now, arrived);
         }
         if usage == Usage::Over {
             self.overused = Some(now);

@@ -102,6 +102,12 @@ impl LossBased {
         self.limit
     }
 
+    /// When a bottleneck was found last.
+    #[must_use]
+    pub fn congested(&self) -> Option<Instant> {
+        self.congested
+    }
+
     /// Says whether the application sends less than it could.
     pub fn set_idle(&mut self, is_idle: bool) {
         self.is_idle = is_idle;

@@ -23,8 +23,10 @@ const STANDING_QUEUE: Duration = Duration::from_millis(30);
 /// Two rates differ if the lower is less than this share of the higher.
 const DISTINCT: f64 = 0.85;
 
-/// Longest experiment.
+/// Longest experiment, and what is waited at least for the rate to go down: a round trip, and until
+/// feedback has come and the estimate is divided.
 const MAX_EXPERIMENT: Duration = Duration::from_secs(2);
+const MIN_EXPERIMENT: Duration = Duration::from_secs(1);
 
 /// How many standard deviations of chance the effect of congestion must exceed to decide sooner.
 const POWER: f64 = 3.0;
@@ -92,11 +94,20 @@ impl Experiment {
         // If the loss has stayed, that is how far the lower may be off by chance.
         let chance = (low.variance(high.loss) + high.variance(high.loss)).sqrt();
         let is_distinct = low.rate < high.rate.scale(DISTINCT);
-        let is_over = low.ended.saturating_duration_since(self.began) >= MAX_EXPERIMENT;
-        if !is_over && (!is_distinct || effect < POWER * chance) {
+        let lasted = low.ended.saturating_duration_since(self.began);
+        let is_queued = low.has_queue || high.has_queue;
+        let is_decided = match is_distinct {
+            true => effect >= POWER * chance,
+            false => lasted >= MIN_EXPERIMENT && !is_queued,
+        };
+        if !is_decided && lasted < MAX_EXPERIMENT {
             return None;
         }
-        let has_stayed = is_distinct && high.loss - low.loss < STAYED * effect;
+        // Where no less could be sent, of a picture in one size, it is the queue that tells.
+        let has_stayed = match is_distinct {
+            true => high.loss - low.loss < STAYED * effect,
+            false => !is_queued,
+        };
         Some(if has_stayed {
             // The higher was looked at because it was high, the lower is of fewer packets.
             Finding::Link(low.with(high).loss.min(low.loss * BELIEVED))
@@ -210,7 +221,7 @@ mod tests {
             // Too few packets, or too much alike, until time is over.
             ((1000, 0.08), (700, 0.1, 10), 0.0, 500, None),
             ((1000, 0.3), (950, 0.3, 100), 0.0, 500, None),
-            ((1000, 0.3), (950, 0.3, 100), 0.0, 2000, Some(Congestion)),
+            ((1000, 0.3), (950, 0.3, 100), 0.0, 1000, Some(Link(0.3))),
             ((1000, 0.08), (700, 0.08, 100), 0.0, 2000, Some(Link(0.08))),
         ] {
             let experiment = Experiment {

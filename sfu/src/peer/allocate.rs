@@ -11,7 +11,9 @@ use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView
 use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX, START};
 use crate::media::Kind;
 use crate::publish::feed::Feed;
-use crate::subscribe::allocation::{Allocation, Demand, Layer, SwitchHistory, View, allocate};
+use crate::subscribe::allocation::{
+    Allocation, Demand, Layer, MARGIN, SwitchHistory, View, allocate,
+};
 use crate::subscribe::layer::Target;
 use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
@@ -45,15 +47,11 @@ const BEGINNING: Duration = Duration::from_secs(5);
 /// But only up to this multiple of the estimate, so that the way is not flooded.
 const OVERDRAFT: f64 = 2.0;
 
-/// While the way has not been overused for so long, there is no end to patience: an estimate that is low
-/// for want of evidence, or for loss without a queue, is no reason to take a picture away. Up to this,
-/// which is what browsers make of one camera at most (libwebrtc of 1280×720), whatever the estimate says.
-const CALM: Duration = Duration::from_secs(10);
+/// While the way is calm there is no end to patience: an estimate that is low for want of evidence, or
+/// for loss without a queue, is no reason to take a picture away. Up to this, which is what browsers make
+/// of one camera at most (libwebrtc of 1280×720), whatever the estimate says.
 const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
 
-/// Nor is there an end to it beside another flow that fills the queue: giving way to that for good is to
-/// leave it the link. Up to [`START`], which is what every connection begins with.
-///
 /// The share of the estimate that may be spent on sending packets again.
 const RETRANSMITTED: f64 = 0.5;
 
@@ -151,17 +149,27 @@ impl Peer {
         self.allocator.next = (!pictures.is_empty()).then_some(now + INTERVAL);
 
         let demands: Vec<Demand<'_>> = pictures.iter().map(Picture::demand).collect();
-        let mut allocations = allocate(now, left, &demands);
         let estimator = self.pacing.estimator();
+        // On overuse rate control gives up more than was too much: what fitted before still does.
+        let carried = match estimator.limit() {
+            Limit::Delay => estimate.scale(1.0 / MARGIN) - audio,
+            Limit::Loss | Limit::Draining | Limit::Receiver => left,
+        };
+        let mut allocations = allocate(now, left, carried, &demands);
         be_patient(now, left, estimator, &mut pictures, &mut allocations);
 
         let both = || pictures.iter().zip(&allocations);
         let wanted: Bitrate = both().map(|(p, allocation)| p.wanted(allocation)).sum();
         self.allocator.wanted = wanted + audio;
-        self.pacing.set_wanted(now, wanted + audio);
-        let again = estimate.scale(RETRANSMITTED / pictures.len().max(1) as f64);
         // What the lowest layers may be repaired with, for each bit of theirs: nothing was set aside.
         let granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
+        let each = RETRANSMITTED / pictures.len().max(1) as f64;
+        // What is sent though the estimate is low for want of evidence is of no use without its repair.
+        let (again, regardless) = match self.pacing.estimator().is_calm(now) {
+            true => (MAX, granted + audio),
+            false => (estimate.scale(each), Bitrate::ZERO),
+        };
+        self.pacing.set_demand(now, wanted + audio, regardless);
         let lowest = both().filter(|(p, allocation)| p.has_lowest(allocation));
         let lowest: Bitrate = lowest.map(|(_, allocation)| allocation.bitrate).sum();
         let spare = (left - granted).ratio(lowest);
@@ -402,11 +410,11 @@ fn be_patient(
 ) {
     // For the moment that draining a queue takes, no picture is taken away.
     let left = left + (estimator.lasting() - estimator.estimate());
-    let overused = estimator.overused();
-    let is_calm = overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
     let (limit, patience) = match estimator.limit() {
+        // Giving way for good to a flow that fills the queue is to leave it the link: all that is taken in
+        // any case is what every connection begins with.
         _ if estimator.is_competing() => (left.scale(OVERDRAFT).max(START), Duration::MAX),
-        _ if is_calm => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
+        _ if estimator.is_calm(now) => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
         Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),
         _ => (left.scale(OVERDRAFT), PATIENCE),
     };

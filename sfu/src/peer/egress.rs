@@ -180,7 +180,8 @@ impl Egress<'_> {
             len = compose(packet, 0, 0, &mut waiting.bytes, patch)?;
             waiting.bytes.truncate(len);
             waiting.map = *packet.map;
-            waiting.rollover = packet.sequence.rollover();
+            waiting.ssrc = packet.fields.ssrc;
+            waiting.sequence = packet.sequence;
             Some(())
         })?;
         Some(len + SRTP_TAG)
@@ -203,7 +204,7 @@ impl Egress<'_> {
                 let header = RtpHeader::parse(packet).ok()?;
                 let map = &waiting.map;
                 extension::set_mutable(packet, &header, map, sequence.wire(), send_time);
-                srtp.seal_rtp(buffer, len, waiting.rollover).ok()
+                srtp.seal_rtp(buffer, len, waiting.sequence.rollover()).ok()
             });
         self.pacing.release(place);
         match sent {

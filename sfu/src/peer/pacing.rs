@@ -6,11 +6,10 @@
 
 use std::time::Instant;
 
-use crate::bandwidth::estimator::{BandwidthEstimator, MAX};
+use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING};
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::media::ExtensionMap;
-use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
@@ -27,8 +26,10 @@ pub struct Waiting {
     pub bytes: Vec<u8>,
     /// Which extensions it has under which id.
     pub map: ExtensionMap,
-    /// How often its sequence number has wrapped.
-    pub rollover: u32,
+    /// The stream it is of.
+    pub ssrc: Ssrc,
+    /// Its number there, extended.
+    pub sequence: SequenceNumber,
     /// What it is.
     pub kind: PacketKind,
 }
@@ -38,7 +39,8 @@ impl Default for Waiting {
         Waiting {
             bytes: Vec::new(),
             map: ExtensionMap::default(),
-            rollover: 0,
+            ssrc: Ssrc(0),
+            sequence: SequenceNumber(0),
             kind: PacketKind::Padding,
         }
     }
@@ -52,6 +54,8 @@ pub struct Pacing {
     waiting: Vec<Waiting>,
     free: Vec<usize>,
     estimator: BandwidthEstimator,
+    /// What is sent whatever the estimate says.
+    granted: Bitrate,
     /// Whether the receiver has told anything of what it gets.
     is_told: bool,
     /// Whether it is to tell: transport-wide feedback is negotiated.
@@ -67,6 +71,7 @@ impl Default for Pacing {
             waiting: Vec::new(),
             free: Vec::new(),
             estimator,
+            granted: Bitrate::ZERO,
             is_told: false,
             is_negotiated: false,
             next: FIRST,
@@ -94,8 +99,9 @@ impl Pacing {
         &self.estimator
     }
 
-    /// Says how much could be put to use.
-    pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
+    /// Says how much could be put to use, and how much is sent whatever the estimate says.
+    pub fn set_demand(&mut self, now: Instant, wanted: Bitrate, granted: Bitrate) {
+        self.granted = granted;
         self.estimator.set_wanted(wanted);
         self.update(now);
     }
@@ -165,7 +171,8 @@ impl Pacing {
     fn set_rate(&mut self, now: Instant) {
         let rate = self
             .estimate()
-            .map_or(MAX, |_| self.estimator.pacing_rate());
+            .map_or(MAX, |_| self.estimator.pacing_rate())
+            .max(self.granted.scale(PACING));
         self.pacer.set_rate(now, rate);
     }
 
@@ -223,19 +230,11 @@ impl Pacing {
     /// lowest first: none of them has been used.
     pub fn drop_waiting(&mut self, of: Ssrc, and: [Option<Ssrc>; 2]) -> Vec<SequenceNumber> {
         let waiting = &self.waiting;
-        let number_of = |place: usize| {
-            let packet = waiting.get(place)?;
-            let header = RtpHeader::parse(&packet.bytes).ok()?;
-            let number = SequenceNumber::new(packet.rollover, header.sequence);
-            Some((header.ssrc, number))
-        };
         let mut dropped = Vec::new();
         self.pacer.drop_if(|place| {
-            let Some((ssrc, number)) = number_of(*place) else {
-                return false;
-            };
+            let Waiting { ssrc, sequence, .. } = waiting[*place];
             if ssrc == of {
-                dropped.push(number);
+                dropped.push(sequence);
             }
             ssrc == of || and.contains(&Some(ssrc))
         });

@@ -17,12 +17,6 @@ const FIRST_TIMESTAMP_CYCLE: u64 = 1 << 32;
 pub struct SequenceNumber(pub u64);
 
 impl SequenceNumber {
-    /// From how often it has wrapped, and the number on the wire.
-    #[must_use]
-    pub fn new(rollover: u32, wire: u16) -> Self {
-        SequenceNumber(u64::from(rollover) << 16 | u64::from(wire))
-    }
-
     /// The 16 bits that go on the wire.
     #[must_use]
     pub fn wire(self) -> u16 {

@@ -313,19 +313,29 @@ fn keep_what_is_seen(rungs: &mut Vec<Layer>, view: View) {
     });
 }
 
-/// Divides an estimate, of which sound has had its part, among slots. The answers are in the order
-/// of the demands.
+/// Divides an estimate, of which sound has had its part, among slots. `carried` is what the way has
+/// carried of late, at least the estimate: what slots have already may take up to that. The answers are
+/// in the order of the demands.
 #[must_use]
-pub fn allocate(now: Instant, estimate: Bitrate, demands: &[Demand<'_>]) -> Vec<Allocation> {
+pub fn allocate(
+    now: Instant,
+    estimate: Bitrate,
+    carried: Bitrate,
+    demands: &[Demand<'_>],
+) -> Vec<Allocation> {
     let mut ladders: Vec<Ladder> = demands
         .iter()
         .take(MAX_SLOTS)
         .map(|demand| Ladder::new(now, demand))
         .collect();
-    let mut left = estimate;
-    let all_have_one = give_each_its_lowest(&mut ladders, &mut left);
+    let mut budget = Budget {
+        left: carried,
+        beyond: carried - estimate,
+        reserve: estimate - estimate.scale(MARGIN),
+    };
+    let all_have_one = give_each_its_lowest(&mut ladders, &mut budget);
     if all_have_one {
-        raise(&mut ladders, left, estimate);
+        raise(&mut ladders, budget);
     }
     let answers = ladders.iter().map(|ladder| Allocation {
         layer: ladder.at.map(|at| ladder.rungs[at].id),
@@ -345,8 +355,26 @@ pub fn allocate(now: Instant, estimate: Bitrate, demands: &[Demand<'_>]) -> Vec<
         .collect()
 }
 
+/// What is still to be given.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// For what slots have already.
+    left: Bitrate,
+    /// How much of that is more than the estimate.
+    beyond: Bitrate,
+    /// What a rise is to leave.
+    reserve: Bitrate,
+}
+
+impl Budget {
+    /// For what is new.
+    fn for_new(self) -> Bitrate {
+        self.left - self.beyond
+    }
+}
+
 /// Says whether everyone who is to see something does.
-fn give_each_its_lowest(ladders: &mut [Ladder], left: &mut Bitrate) -> bool {
+fn give_each_its_lowest(ladders: &mut [Ladder], budget: &mut Budget) -> bool {
     let mut order: Vec<usize> = (0..ladders.len())
         .filter(|index| ladders[*index].reason == Reason::NoBandwidth)
         .collect();
@@ -363,14 +391,17 @@ fn give_each_its_lowest(ladders: &mut [Ladder], left: &mut Bitrate) -> bool {
         let ladder = &mut ladders[index];
         // One that was paused comes back with a margin and patience, or it would not stay.
         let is_back = ladder.current.is_none();
-        let room = if is_back { left.scale(MARGIN) } else { *left };
+        let room = match is_back {
+            true => budget.for_new().scale(MARGIN),
+            false => budget.left,
+        };
         if ladder.step() > room {
             all = false;
         } else if is_back && !ladder.may_resume {
             ladder.reason = Reason::Settling;
             all = false;
         } else {
-            *left -= ladder.step();
+            budget.left -= ladder.step();
             ladder.at = Some(0);
             ladder.reason = Reason::Estimate;
         }
@@ -379,8 +410,7 @@ fn give_each_its_lowest(ladders: &mut [Ladder], left: &mut Bitrate) -> bool {
 }
 
 /// Raises slots until nothing more fits.
-fn raise(ladders: &mut [Ladder], mut left: Bitrate, estimate: Bitrate) {
-    let reserve = estimate - estimate.scale(MARGIN);
+fn raise(ladders: &mut [Ladder], mut budget: Budget) {
     let mut rising: Vec<usize> = (0..ladders.len())
         .filter(|index| ladders[*index].at.is_some())
         .collect();
@@ -390,7 +420,10 @@ fn raise(ladders: &mut [Ladder], mut left: Bitrate, estimate: Bitrate) {
     }) {
         let ladder = &mut ladders[rising[position]];
         let rises = ladder.rises();
-        let room = if rises { left - reserve } else { left };
+        let room = match rises {
+            true => budget.for_new() - budget.reserve,
+            false => budget.left,
+        };
         let stop = if ladder.next() >= ladder.rungs.len() {
             Some(if ladder.is_capped {
                 Reason::Wanted
@@ -408,7 +441,7 @@ fn raise(ladders: &mut [Ladder], mut left: Bitrate, estimate: Bitrate) {
             ladder.reason = reason;
             rising.swap_remove(position);
         } else {
-            left -= ladder.step();
+            budget.left -= ladder.step();
             ladder.at = Some(ladder.next());
         }
     }

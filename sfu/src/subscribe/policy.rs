@@ -42,8 +42,8 @@
 //! | under 25 % | 1 | 2 |
 //! | from 25 % | 2 | 3 |
 //!
-//! Where one retransmission arrives later than a receiver would wait by itself, it is asked to wait
-//! longer: for as many round trips as it takes until one in a thousand is still missing, and for as long
+//! Where one retransmission arrives later than a receiver would wait by itself, or one in two is lost,
+//! it is asked to wait longer: for as many round trips as it takes until one in a thousand is still missing, and for as long
 //! as it took until what was lost on the way to us had come. Sound is held back with the picture.
 //!
 //! Over TCP nothing is lost but what was given up because the way is too slow: repair would make it
@@ -90,7 +90,7 @@ const USEFUL_AUDIO: Duration = Duration::from_millis(400);
 /// Longest delay that a receiver is asked for. ITU-T G.114 wants 400 ms at most for a conversation, but
 /// at 30 % loss on both ways of 50 ms a packet is lost, asked for and sent again on the way to us before
 /// it is lost, asked for and sent again on the way from us: several round trips, or a picture that stands.
-const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(600);
+const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(700);
 
 /// The share of packets that may come later than a receiver waits: one picture in 250 of four packets.
 const MISSING: f64 = 0.001;
@@ -233,10 +233,10 @@ fn copies(conditions: &Conditions) -> (u8, u8) {
 
 /// How long it takes until but one packet in a thousand has come.
 fn playout_delay(conditions: &Conditions, round_trip: Duration) -> Duration {
-    if round_trip <= SHORT_ROUND_TRIP {
+    let loss = conditions.loss;
+    if round_trip <= SHORT_ROUND_TRIP && loss < SEVERE_LOSS {
         return Duration::ZERO;
     }
-    let loss = conditions.loss;
     // Request and answer are lost independently.
     let fails = 1.0 - (1.0 - loss.min(0.9)).powi(2);
     let rounds = ((MISSING.ln() - loss.ln()) / fails.ln()).ceil();
@@ -346,12 +346,13 @@ mod tests {
                 .as_millis()
         };
         assert_eq!(delay(0.0, 200), 0);
-        assert_eq!(delay(0.3, 100), 0);
+        assert_eq!(delay(0.2, 100), 0);
         assert_eq!(delay(0.05, 120), 300);
         assert_eq!(delay(0.1, 120), 450);
-        assert_eq!(delay(0.3, 100), 0);
-        assert_eq!(delay(0.3, 120), 600);
-        assert_eq!(delay(0.3, 300), 600);
+        assert_eq!(delay(0.3, 40), 250);
+        assert_eq!(delay(0.3, 100), 625);
+        assert_eq!(delay(0.3, 120), 700);
+        assert_eq!(delay(0.3, 300), 700);
         let also_here = Conditions {
             lateness: Duration::from_millis(130),
             ..conditions(Kind::Video, 0.1, 120)

@@ -24,13 +24,17 @@ const ROUND_TRIP_SHARE: f64 = 0.6;
 /// The least time at all: two requests within it are duplicates of one another.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Bytes that may be sent again for each byte of media sent. At 30 % loss in both directions it is
-/// 0.7, most of what is lost being sent twice at once; beyond that it is a storm.
-const SHARE: f64 = 1.0;
+/// Bytes that may be sent again for each byte of media sent. At 30 % loss in both directions on both
+/// ways it is 1.3, as what is lost is sent two or three times at once; beyond that it is a storm.
+const SHARE: f64 = 1.5;
 
 /// Bytes that may be sent again beyond the share, so that the first lost frame is not held up: a
 /// large key frame.
 const BURST: f64 = 128.0 * 1024.0;
+
+/// What of that is kept for packets that have not been sent again yet: a second copy of one is not to
+/// be paid for with the first of another.
+const RESERVE: f64 = 64.0 * 1024.0;
 
 /// What the way has room for may be used at once for so long, and this much in any case: a small key
 /// frame that was lost.
@@ -94,26 +98,40 @@ impl Retransmitter {
         bytes: usize,
         round_trip: Option<Duration>,
     ) -> bool {
-        if self.recent.is_empty() {
-            self.recent.resize(REMEMBERED, None);
-        }
         let interval = round_trip
             .unwrap_or(DEFAULT_ROUND_TRIP)
             .mul_f64(ROUND_TRIP_SHARE)
             .max(MIN_INTERVAL);
-        let entry = self.recent[usize::from(sequence) % REMEMBERED];
+        let entry = self.entry(sequence);
         let too_soon = entry.is_some_and(|(last, at)| {
             last == sequence && now.saturating_duration_since(at) < interval
         });
         if too_soon || !self.spend(bytes) {
             return false;
         }
-        self.recent[usize::from(sequence) % REMEMBERED] = Some((sequence, now));
+        *self.entry(sequence) = Some((sequence, now));
         true
     }
 
-    /// Takes bytes out of the budget, if it has them.
-    pub fn spend(&mut self, bytes: usize) -> bool {
+    /// Notes that a packet was sent for the first time when it was late already, and asked for: it is
+    /// as good as sent again.
+    pub fn handle_late(&mut self, now: Instant, sequence: u16) {
+        *self.entry(sequence) = Some((sequence, now));
+    }
+
+    fn entry(&mut self, sequence: u16) -> &mut Option<(u16, Instant)> {
+        if self.recent.is_empty() {
+            self.recent.resize(REMEMBERED, None);
+        }
+        &mut self.recent[usize::from(sequence) % REMEMBERED]
+    }
+
+    /// Takes the bytes of another copy out of the budget, if it can spare them.
+    pub fn spend_on_copy(&mut self, bytes: usize) -> bool {
+        self.budget >= RESERVE && self.spend(bytes)
+    }
+
+    fn spend(&mut self, bytes: usize) -> bool {
         let bytes = bytes as f64;
         let has_room = self.limit.is_none_or(|(_, left, _)| left >= bytes);
         let is_affordable = self.budget >= bytes && has_room;
@@ -144,6 +162,24 @@ mod tests {
     }
 
     #[test]
+    fn what_came_late_answers_what_was_asked_before_it_came() {
+        let start = Instant::now();
+        let mut retransmitter = Retransmitter::default();
+        retransmitter.handle_late(start, 5);
+        assert!(!retransmitter.allow(start + 59 * MS, 5, 100, Some(100 * MS)));
+        assert!(retransmitter.was_sent(start + 59 * MS, 5));
+        assert!(retransmitter.allow(start + 60 * MS, 5, 100, Some(100 * MS)));
+    }
+
+    #[test]
+    fn copies_leave_the_first_of_each_its_place() {
+        let mut retransmitter = Retransmitter::default();
+        let copies = (0..1000).filter(|_| retransmitter.spend_on_copy(1000));
+        assert_eq!(copies.count(), 66);
+        assert!(retransmitter.allow(Instant::now(), 5, 1000, None));
+    }
+
+    #[test]
     fn a_storm_is_bounded_by_what_is_sent_anyway() {
         let start = Instant::now();
         let mut retransmitter = Retransmitter::default();
@@ -153,8 +189,9 @@ mod tests {
                 .count()
         };
         assert_eq!(storm(&mut retransmitter, 0), 131, "the burst");
+        assert!(!retransmitter.spend_on_copy(100));
         retransmitter.sent(20_000);
-        assert_eq!(storm(&mut retransmitter, 1000), 20);
+        assert_eq!(storm(&mut retransmitter, 1000), 30);
         // And by what the way has room for.
         retransmitter.sent(1_000_000);
         retransmitter.set_limit(start, Bitrate::kbps(400));

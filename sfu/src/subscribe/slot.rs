@@ -372,9 +372,12 @@ impl Slot {
         self.bytes += kept.payload().len() as u64;
         let lateness = egress.now.saturating_duration_since(meta.arrival);
         if !is_past && self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
+            // It has been asked for already, and what was asked for before it came is answered by it.
+            let number = mapped.sequence.wire();
+            self.retransmitter.handle_late(egress.now, number);
             // Everything after it waits for it.
             let copies = self.protection.later_copies.saturating_sub(1);
-            if copies > 0 && self.retransmitter.spend(kept.packet.len()) {
+            if copies > 0 && self.retransmitter.spend_on_copy(kept.packet.len()) {
                 self.send_again(kept, mapped, payload_map, copies, egress);
             }
         }
@@ -586,7 +589,7 @@ impl Slot {
         let prefix = mapped.sequence.wire().to_be_bytes();
         let mut is_sent = false;
         for copy in 0..copies {
-            if copy > 0 && !self.retransmitter.spend(kept.packet.len()) {
+            if copy > 0 && !self.retransmitter.spend_on_copy(kept.packet.len()) {
                 break;
             }
             self.rtx_sequence = self.rtx_sequence.next();

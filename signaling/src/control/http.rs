@@ -10,7 +10,7 @@ use super::requests::{Purpose, check_tracks, failure, may_not};
 use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::media::{Command, Outcome};
-use crate::protocol::{ErrorCode, Failure, Quality, Source};
+use crate::protocol::{ErrorCode, Failure, IceServer, Quality, Source};
 use crate::room::{Description, ParticipantId, RoomName};
 use crate::session::new_secret;
 
@@ -59,6 +59,8 @@ pub(super) struct Resource {
     endpoint: Endpoint,
     room: RoomName,
     secret: String,
+    /// Whose name its credentials for the relay have.
+    relay_user: String,
     /// Counts ICE sessions: it is the entity tag (RFC 9725 section 4.3.1).
     version: u64,
     /// The client's ICE user name, which tells a restart from a late candidate.
@@ -68,6 +70,10 @@ pub(super) struct Resource {
 impl Resource {
     pub(super) fn secret(&self) -> &str {
         &self.secret
+    }
+
+    pub(super) fn relay_user(&self) -> &str {
+        &self.relay_user
     }
 
     fn etag(&self) -> String {
@@ -137,6 +143,8 @@ pub enum Answer {
         sdp: String,
         /// Its entity tag.
         etag: String,
+        /// What takes media past firewalls.
+        ice_servers: Vec<IceServer>,
     },
     /// The session is gone.
     Deleted,
@@ -219,14 +227,16 @@ impl Control {
         let name = access.name.or(name);
         let name = name.as_deref().unwrap_or(endpoint.default_name());
         let (participant, room_id) = self.rooms.admit(&room, name)?;
+        let relay_user = self.new_relay_user();
         tracing::info!(
             %participant, room = room.as_str(), identity = access.identity,
-            endpoint = endpoint.path(), "participant joins"
+            endpoint = endpoint.path(), relay_user, "participant joins"
         );
         let resource = Resource {
             endpoint,
             room,
             secret: new_secret(),
+            relay_user,
             version: 1,
             ufrag: ice_ufrag(&sdp),
         };
@@ -283,6 +293,11 @@ impl Control {
                 secret: resource.secret.clone(),
                 sdp: answer.sdp,
                 etag: resource.etag(),
+                ice_servers: self
+                    .relays
+                    .mint(&resource.relay_user)
+                    .unwrap_or_default()
+                    .ice_servers,
             },
             None => Answer::NotFound,
         };

@@ -14,6 +14,7 @@ mod media_events;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use confab_sfu::api;
@@ -26,6 +27,7 @@ use crate::protocol::{
     Closing, ErrorCode, Event, Failure, Hello, Malformed, Reply, Request, RequestId, VERSION,
     Welcome,
 };
+use crate::relay::{Relay, Relays};
 use crate::room::{Limits, ParticipantId, Rooms};
 use crate::session::{Admission, Session, new_secret};
 
@@ -132,6 +134,8 @@ struct Client {
     access: Access,
     socket: Option<SocketId>,
     participant: Option<ParticipantId>,
+    /// Whose name its credentials for the relay have; another one after every `leave`.
+    relay_user: String,
     /// The request that waits for the media plane.
     busy: bool,
     /// Requests behind it; the session bounds them.
@@ -165,6 +169,7 @@ struct Member {
 #[derive(Debug)]
 pub struct Control {
     config: Config,
+    relays: Relays,
     rooms: Rooms,
     clients: HashMap<SessionKey, Client>,
     by_secret: HashMap<String, SessionKey>,
@@ -190,6 +195,7 @@ impl Control {
     pub fn new(config: Config) -> Control {
         Control {
             config,
+            relays: Relays::default(),
             rooms: Rooms::new(config.limits),
             clients: HashMap::new(),
             by_secret: HashMap::new(),
@@ -205,6 +211,15 @@ impl Control {
             draining: false,
             counters: Counters::default(),
             outputs: VecDeque::new(),
+        }
+    }
+
+    /// Tells clients of a relay.
+    #[must_use]
+    pub fn with_relay(self, relay: Arc<dyn Relay>) -> Control {
+        Control {
+            relays: Relays::new(relay),
+            ..self
         }
     }
 
@@ -358,6 +373,10 @@ impl Control {
                     grace_ms: millis(self.config.grace),
                     ping_interval_ms: millis(PING_INTERVAL),
                     max_message_bytes: MAX_MESSAGE_BYTES,
+                    relay: match resumed {
+                        true => None,
+                        false => self.relays.mint(&client.relay_user),
+                    },
                 });
                 self.outputs
                     .push_back(Output::Frame(socket, welcome.frame(Some(id))));
@@ -405,6 +424,7 @@ impl Control {
             ));
         }
         let key = SessionKey(self.next_id());
+        let relay_user = self.new_relay_user();
         let secret = new_secret();
         self.by_secret.insert(secret.clone(), key);
         self.clients.insert(
@@ -414,6 +434,7 @@ impl Control {
                 access,
                 socket: Some(socket),
                 participant: None,
+                relay_user,
                 busy: false,
                 waiting: VecDeque::new(),
             },
@@ -546,6 +567,7 @@ impl Control {
         {
             self.outputs.push_back(Output::Close(socket));
         }
+        self.relays.revoke(&client.relay_user);
         if let Some(participant) = client.participant {
             self.remove_member(participant, reason);
         }
@@ -558,6 +580,7 @@ impl Control {
         };
         if let Owner::Http(resource) = &member.owner {
             self.by_resource.remove(resource.secret());
+            self.relays.revoke(resource.relay_user());
         }
         if let Some(peer) = member.peer {
             self.peers.remove(&peer);
@@ -570,8 +593,7 @@ impl Control {
 
     /// Sends a command to the media plane, after those of the same participant.
     fn command(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
-        let id = CommandId(self.next_id());
-        self.purposes.insert(id, (participant, purpose));
+        let id = self.new_command(participant, purpose);
         if let Some((id, command)) = self.lanes.push(participant, id, command) {
             self.outputs.push_back(Output::Command(id, command));
         }
@@ -579,9 +601,14 @@ impl Control {
 
     /// The same for a command that asks and changes nothing: it waits for none, and holds up none.
     fn command_aside(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
+        let id = self.new_command(participant, purpose);
+        self.outputs.push_back(Output::Command(id, command));
+    }
+
+    fn new_command(&mut self, participant: ParticipantId, purpose: Purpose) -> CommandId {
         let id = CommandId(self.next_id());
         self.purposes.insert(id, (participant, purpose));
-        self.outputs.push_back(Output::Command(id, command));
+        id
     }
 
     fn refuse_on_socket(&mut self, socket: SocketId, id: RequestId, code: ErrorCode, text: &str) {
@@ -603,6 +630,11 @@ impl Control {
 
     fn count_refusal(&mut self, code: ErrorCode) {
         *self.counters.refusals.entry(code.to_string()).or_default() += 1;
+    }
+
+    /// A name for the relay that nobody has had.
+    fn new_relay_user(&mut self) -> String {
+        format!("u_{:x}", self.next_id())
     }
 
     fn next_id(&mut self) -> u64 {

@@ -55,6 +55,7 @@ impl Request {
             Request::Subscribe(_) => "subscribe",
             Request::View(_) => "view",
             Request::Quality(_) => "quality",
+            Request::IceServers(_) => "ice_servers",
             Request::Mute(_) => "mute",
             Request::Leave(_) => "leave",
             Request::Ping(_) => "ping",
@@ -87,8 +88,11 @@ impl Control {
             Request::Leave(_) => {
                 let participant = self.participant(key)?;
                 self.remove_member(participant, "left");
+                let relay_user = self.new_relay_user();
                 if let Some(client) = self.clients.get_mut(&key) {
                     client.participant = None;
+                    self.relays.revoke(&client.relay_user);
+                    client.relay_user = relay_user;
                 }
                 Ok(Progress::Answered(Reply::Left(Left {})))
             }
@@ -183,6 +187,12 @@ impl Control {
                 self.command(participant, Command::Quality { peer }, purpose);
                 Ok(Progress::Waits)
             }
+            Request::IceServers(_) => {
+                let client = self.clients.get(&key).ok_or_else(not_joined)?;
+                let minted = self.relays.mint(&client.relay_user);
+                let minted = minted.unwrap_or_default();
+                Ok(Progress::Answered(Reply::IceServers(minted)))
+            }
             Request::Hello(_) => Err(Failure::new(
                 ErrorCode::AlreadyGreeted,
                 "This socket has said `hello` already.",
@@ -205,8 +215,11 @@ impl Control {
         let grants = client.access.grants;
         let identity = client.access.identity.clone();
         let name = client.access.name.clone().unwrap_or(join.name);
+        let relay_user = client.relay_user.clone();
         let (participant, room_id) = self.rooms.admit(&room, &name)?;
-        tracing::info!(%participant, room = room.as_str(), identity, "participant joins");
+        tracing::info!(
+            %participant, room = room.as_str(), identity, relay_user, "participant joins"
+        );
         self.members.insert(
             participant,
             Member {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod relay;
+
 use std::time::{Duration, Instant};
 
 use confab_sfu::api::{

@@ -1,8 +1,8 @@
 //! WHIP (RFC 9725) and WHEP: publish or receive with one HTTP request.
 //!
 //! `POST /whip/{room}` or `/whep/{room}` with an SDP offer gives `201`, the answer, the session's
-//! address in `Location` and its ICE session in `ETag`. `PATCH` of that address restarts ICE,
-//! `DELETE` ends the session.
+//! address in `Location`, its ICE session in `ETag`, and the relay, if there is one, in `Link`.
+//! `PATCH` of that address restarts ICE, `DELETE` ends the session.
 
 use std::time::SystemTime;
 
@@ -11,14 +11,14 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Deserialize;
 
 use super::App;
 use super::problem::{self, Problem};
 use crate::auth::Access;
 use crate::control::{Address, Endpoint, HttpAnswer, HttpRequest};
-use crate::protocol::{ErrorCode, Failure};
+use crate::protocol::{ErrorCode, Failure, IceServer};
 use crate::room::RoomName;
 
 const SDP: &str = "application/sdp";
@@ -172,7 +172,7 @@ pub(super) async fn cors(State(app): State<App>, request: Request, next: Next) -
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
     set(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        "Location, ETag, Accept-Post",
+        "Location, ETag, Link, Accept-Post",
     );
     if is_options {
         set(
@@ -204,16 +204,42 @@ fn address(endpoint: Endpoint, admitted: &Admitted<(String, String)>) -> Result<
     })
 }
 
+/// Every way to reach each server, as a client without a socket is told of it (RFC 9725 section 4.6).
+fn links(servers: &[IceServer]) -> Vec<(header::HeaderName, String)> {
+    let ways = servers
+        .iter()
+        .flat_map(|server| server.urls.iter().map(move |url| (server, url)));
+    let link = |(server, url): (&IceServer, &String)| {
+        let IceServer {
+            username,
+            credential,
+            ..
+        } = server;
+        let link = format!(
+            "<{url}>; rel=\"ice-server\"; username=\"{username}\"; credential=\"{credential}\"; \
+             credential-type=\"password\""
+        );
+        (header::LINK, link)
+    };
+    ways.map(link).collect()
+}
+
 pub(super) fn response(answer: HttpAnswer, location: &str) -> Response {
     let refuse = |status, code, message| Problem::new(status, code, message).into_response();
     match answer {
-        HttpAnswer::Created { secret, sdp, etag } => {
+        HttpAnswer::Created {
+            secret,
+            sdp,
+            etag,
+            ice_servers,
+        } => {
             let headers = [
                 (header::CONTENT_TYPE, SDP.to_owned()),
                 (header::LOCATION, format!("{location}/{secret}")),
                 (header::ETAG, etag),
             ];
-            (StatusCode::CREATED, headers, sdp).into_response()
+            let links = AppendHeaders(links(&ice_servers));
+            (StatusCode::CREATED, headers, links, sdp).into_response()
         }
         HttpAnswer::Quality(quality) => Json(quality).into_response(),
         HttpAnswer::Deleted => StatusCode::OK.into_response(),

@@ -70,7 +70,8 @@ pub enum ErrorCode {
     Idle,
     /// The client does not read or acknowledge as fast as the room speaks. The socket is closed.
     SlowClient,
-    /// The session was resumed on another socket. This one is closed.
+    /// The session was resumed on another socket. This one is closed. If it was your newest, the hello of
+    /// one that you had given up has come late: resume once more.
     Replaced,
     /// The server has a fault of its own.
     Internal,

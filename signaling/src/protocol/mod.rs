@@ -16,14 +16,14 @@ pub use codes::ErrorCode;
 pub(crate) use quality::pause;
 pub use quality::{Decision, Layer, Limit, Priority, Quality, Reason, SlotQuality};
 pub use requests::{
-    AskQuality, Hello, Join, Leave, Mute, Offer, Ping, Publish, PublishedLine, Request, Resume,
-    SlotView, Source, Subscribe, Unpublish, View,
+    AskIceServers, AskQuality, Hello, Join, Leave, Mute, Offer, Ping, Publish, PublishedLine,
+    Request, Resume, SlotView, Source, Subscribe, Unpublish, View,
 };
 pub use responses::{
-    Answer, Closing, Event, Failure, Joined, Layers, Left, Media, MediaKind, MediaState, Muted,
-    OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Pong, Published, Reconnect, Reply,
-    Slot, SlotPaused, SlotShows, Speakers, Subscribed, Track, TrackMuted, TrackPublished,
-    TrackUnpublished, Unpublished, Viewed, Welcome,
+    Answer, Closing, Event, Failure, IceServer, IceServers, Joined, Layers, Left, Media, MediaKind,
+    MediaState, Muted, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Pong, Published,
+    Reconnect, Reply, Slot, SlotPaused, SlotShows, Speakers, Subscribed, Track, TrackMuted,
+    TrackPublished, TrackUnpublished, Unpublished, Viewed, Welcome,
 };
 pub use text::Text;
 

@@ -414,15 +414,15 @@ mod tests {
     #[test]
     fn every_state_is_a_sentence_and_valid_json() {
         let reasons = [
-            api::Reason::Best,
-            api::Reason::Wanted,
-            api::Reason::Estimate,
-            api::Reason::Settling,
-            api::Reason::Hidden,
-            api::Reason::NotOffered,
-            api::Reason::NoBandwidth,
+            (api::Reason::Best, "best"),
+            (api::Reason::Wanted, "wanted"),
+            (api::Reason::Estimate, "estimate"),
+            (api::Reason::Settling, "settling"),
+            (api::Reason::Hidden, "hidden"),
+            (api::Reason::NotOffered, "not_offered"),
+            (api::Reason::NoBandwidth, "no_bandwidth"),
         ];
-        for reason in reasons {
+        for (reason, code) in reasons {
             for layer in [true, false] {
                 let slot = slot(reason, layer, api::SlotView::default());
                 let quality = api::PeerQuality {
@@ -436,7 +436,7 @@ mod tests {
                 let explanation = &told.slots[0].explanation;
                 assert!(explanation.ends_with('.'), "{explanation}");
                 let json = serde_json::to_value(&told).unwrap();
-                assert!(json["slots"][0]["reason"].is_string());
+                assert_eq!(json["slots"][0]["reason"], code);
                 assert_eq!(json["slots"][0]["priority"], "speaker");
                 assert_eq!(json["slots"][0]["width"], serde_json::Value::Null);
                 assert_eq!(json["link_loss"], 0.0);

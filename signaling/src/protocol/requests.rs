@@ -20,6 +20,7 @@ pub enum Request {
     Subscribe(Subscribe),
     View(View),
     Quality(AskQuality),
+    IceServers(AskIceServers),
     Mute(Mute),
     Leave(Leave),
     Ping(Ping),
@@ -27,7 +28,7 @@ pub enum Request {
 
 impl Request {
     /// The `type` of every request.
-    pub const TYPES: [&str; 11] = [
+    pub const TYPES: [&str; 12] = [
         "hello",
         "join",
         "offer",
@@ -36,6 +37,7 @@ impl Request {
         "subscribe",
         "view",
         "quality",
+        "ice_servers",
         "mute",
         "leave",
         "ping",
@@ -258,6 +260,12 @@ impl SlotView {
 #[serde(deny_unknown_fields)]
 pub struct AskQuality {}
 
+/// Asks for servers that take media past firewalls, with credentials that are good from now: before
+/// those of `welcome` expire, and before joining again after `leave`. The reply is `ice_servers`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskIceServers {}
+
 /// Stops or resumes the forwarding of an own track. The reply is `muted`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -268,8 +276,8 @@ pub struct Mute {
     pub muted: bool,
 }
 
-/// Leaves the room; the media connection ends. The session stays, and may join again. The reply is
-/// `left`.
+/// Leaves the room; the media connection ends, and with it what was told of relays. The session
+/// stays, and may join again. The reply is `left`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Leave {}

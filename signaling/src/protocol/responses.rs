@@ -21,6 +21,7 @@ pub enum Reply {
     Subscribed(Subscribed),
     Viewed(Viewed),
     Quality(Quality),
+    IceServers(IceServers),
     Muted(Muted),
     Left(Left),
     Pong(Pong),
@@ -42,6 +43,10 @@ pub struct Welcome {
     pub ping_interval_ms: u64,
     /// The longest message the server takes, in bytes.
     pub max_message_bytes: usize,
+    /// What takes media past firewalls, if this server has it: for the RTCPeerConnection that is made
+    /// next. Not told of a session that goes on, whose credentials do too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<IceServers>,
 }
 
 /// To `join`: what the room holds.
@@ -103,6 +108,28 @@ pub struct Subscribed {
 /// To `view`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Viewed {}
+
+/// To `ice_servers`, and in `welcome`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct IceServers {
+    /// What `RTCConfiguration.iceServers` takes; empty if this server has no relay.
+    pub ice_servers: Vec<IceServer>,
+    /// How long the credentials are good, in seconds. They end earlier when the participant leaves
+    /// or is removed, and with the session. A relay drops who does not come with others in time.
+    pub expires_in: u64,
+}
+
+/// A server as WebRTC's RTCIceServer has it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct IceServer {
+    /// Where it is, in every way that it can be reached: `turn:…?transport=udp`,
+    /// `turn:…?transport=tcp`, `turns:…?transport=tcp`.
+    pub urls: Vec<String>,
+    /// The name to sign in with.
+    pub username: String,
+    /// The password to it.
+    pub credential: String,
+}
 
 /// To `mute`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

@@ -16,6 +16,7 @@ use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 use confab_sfu::units::Bitrate;
 use confab_signaling::auth::Auth;
 use confab_signaling::media::MediaPlane;
+use confab_signaling::relay::Relay;
 use confab_signaling::{Server, Settings, control};
 use flate2::read::DeflateDecoder;
 use futures_util::{SinkExt, StreamExt};
@@ -231,6 +232,10 @@ impl House {
     }
 
     pub async fn with(settings: Settings) -> House {
+        House::start(settings, None).await
+    }
+
+    pub async fn start(settings: Settings, relay: Option<Arc<dyn Relay>>) -> House {
         let (events, receiver) = mpsc::channel(100);
         let sfu = FakeSfu {
             peers: Arc::default(),
@@ -239,6 +244,10 @@ impl House {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = Server::bind(settings).await.unwrap();
+        let server = match relay {
+            Some(relay) => server.with_relay(relay),
+            None => server,
+        };
         let address = server.address();
         let stopped = async {
             // A house that is dropped is stopped too.
@@ -322,12 +331,18 @@ impl Response {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let mut lines = head.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let mut headers: HashMap<String, String> = HashMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            // Several of one name are one with commas (RFC 9110 section 5.3).
+            let values = headers.entry(name.to_lowercase()).or_default();
+            if !values.is_empty() {
+                values.push_str(", ");
+            }
+            values.push_str(value);
+        }
         Response {
             status: status.parse().unwrap(),
-            headers: lines
-                .filter_map(|line| line.split_once(": "))
-                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-                .collect(),
+            headers,
             body: body.to_owned(),
         }
     }

@@ -70,7 +70,7 @@ impl Slots {
                 switches: slot.history,
             })
             .collect();
-        let answers = allocate(now, estimate, &demands);
+        let answers = allocate(now, estimate, estimate, &demands);
         let mut key_frames = 0;
         for (slot, answer) in self.slots.iter_mut().zip(&answers) {
             if answer.layer == slot.current {

@@ -45,7 +45,12 @@ fn demand(layers: &[Layer], priority: Priority, current: Option<u8>) -> Demand<'
 }
 
 fn kbps(estimate: u64, demands: &[Demand<'_>]) -> Vec<(Option<u8>, Reason)> {
-    let answers = allocate(Instant::now(), Bitrate::kbps(estimate), demands);
+    let answers = allocate(
+        Instant::now(),
+        Bitrate::kbps(estimate),
+        Bitrate::kbps(estimate),
+        demands,
+    );
     answers.iter().map(|a| (a.layer, a.reason)).collect()
 }
 
@@ -153,7 +158,12 @@ fn after_a_fall_one_rise_is_allowed_and_the_next_waits() {
             switches,
             ..demand(&CAMERA, Priority::Rest, Some(current))
         }];
-        let got = allocate(now, Bitrate::kbps(estimate), &demands)[0];
+        let got = allocate(
+            now,
+            Bitrate::kbps(estimate),
+            Bitrate::kbps(estimate),
+            &demands,
+        )[0];
         match got.layer {
             Some(layer) if layer > current => switches.handle_up(),
             Some(layer) if layer < current => switches.handle_down(now),
@@ -236,7 +246,7 @@ proptest! {
             switches: SwitchHistory::default(),
         }).collect();
         let estimate = Bitrate::bps(estimate.into());
-        let got = allocate(Instant::now(), estimate, &demands);
+        let got = allocate(Instant::now(), estimate, estimate, &demands);
         prop_assert_eq!(got.len(), demands.len());
         prop_assert!(got.iter().map(|a| a.bitrate).sum::<Bitrate>() <= estimate);
         let starves = got.iter().any(|a| a.reason == Reason::NoBandwidth);
@@ -257,7 +267,7 @@ proptest! {
             ..demand(&SCALABLE, Priority::Rest, None)
         }).collect();
         let decide = |demands: &mut Vec<Demand<'_>>| {
-            let got = allocate(Instant::now(), Bitrate::kbps(estimate), demands);
+            let got = allocate(Instant::now(), Bitrate::kbps(estimate), Bitrate::kbps(estimate), demands);
             for (demand, answer) in demands.iter_mut().zip(&got) {
                 demand.current = answer.layer;
             }
@@ -266,4 +276,20 @@ proptest! {
         let first = decide(&mut demands);
         prop_assert_eq!(decide(&mut demands), first);
     }
+}
+
+#[test]
+fn what_was_carried_goes_on_and_only_what_is_new_keeps_to_the_estimate() {
+    let kept = |current, estimate, carried| {
+        let demands = [demand(&CAMERA, Priority::Rest, current)];
+        let (estimate, carried) = (Bitrate::kbps(estimate), Bitrate::kbps(carried));
+        allocate(Instant::now(), estimate, carried, &demands)[0].layer
+    };
+    let best = CAMERA[2].bitrate.as_bps() / 1000;
+    assert_eq!(kept(Some(2), best - 1, best), Some(2));
+    assert_eq!(kept(Some(2), best - 1, best - 1), Some(1));
+    assert_eq!(kept(Some(1), best - 1, best), Some(1), "no rise by that");
+    let least = CAMERA[0].bitrate.as_bps() / 1000;
+    assert_eq!(kept(Some(0), least - 1, least), Some(0));
+    assert_eq!(kept(None, least - 1, least), None, "nor back from a pause");
 }
