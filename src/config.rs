@@ -7,6 +7,7 @@
 
 mod sources;
 mod table;
+mod tls;
 mod turn;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ pub(crate) use table::{SETTINGS, Setting};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) http_listen: SocketAddr,
+    pub(crate) tls: tls::Tls,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) drain: Duration,
     pub(crate) media_listen: IpAddr,
@@ -44,6 +46,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: tls::Tls::default(),
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(10),
             media_listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -91,6 +94,30 @@ pub(crate) enum ConfigError {
     /// The key pair is too weak.
     #[error(transparent)]
     ApiKey(#[from] ApiKeyError),
+    /// Only one of a certificate and its key is set.
+    #[error("{set} is set, but {missing} is not; a certificate and its key belong together")]
+    HalfACertificate {
+        set: &'static str,
+        missing: &'static str,
+    },
+    /// TLS without a certificate.
+    #[error(
+        "{0} needs a certificate: set http.tls_certificate and http.tls_key to PEM files, or \
+         http.tls_self_signed to true to try things out"
+    )]
+    NoCertificate(&'static str),
+    /// Two certificates for the same.
+    #[error(
+        "http.tls_self_signed is true, but http.tls_certificate and http.tls_key are set too; unset \
+         what is not to be served"
+    )]
+    SelfSignedToo,
+    /// Two certificates on one address.
+    #[error(
+        "http.tls_listen and turn.tls_listen are both {0}, where they share one certificate: unset \
+         turn.tls_certificate and turn.tls_key, or choose another address for one of them"
+    )]
+    TwoCertificates(SocketAddr),
     /// The rooms would be open to the network.
     #[error(
         "{listener} is {address}, which others can reach, so access tokens must be on: set \
@@ -126,11 +153,14 @@ impl Config {
         if let Some(key) = self.api_key()? {
             return Ok(Auth::with_key(key));
         }
-        let listeners = [
+        let tls = self.tls.listen.iter();
+        let mut listeners = [
             ("http.listen", self.http_listen.ip()),
             ("media.listen", self.media_listen),
-        ];
-        match listeners.into_iter().find(|(_, ip)| !ip.is_loopback()) {
+        ]
+        .into_iter()
+        .chain(tls.map(|address| ("http.tls_listen", address.ip())));
+        match listeners.find(|(_, ip)| !ip.is_loopback()) {
             Some((listener, address)) => Err(ConfigError::OpenToOthers { listener, address }),
             None => Ok(Auth::open()),
         }

@@ -6,6 +6,7 @@
 mod cli;
 mod config;
 mod relay;
+mod tls;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Invocation, Task};
 use config::Config;
+use tls::Doors;
 
 /// Whatever ends the program with a sentence.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -90,9 +92,10 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         drain: config.drain,
     })
     .await?;
+    let doors = Doors::bind(config.tls_doors(true)?)?;
     let (sfu, events) = Sfu::start(&config.sfu())?;
     let relay = match config.has_turn() {
-        true => Some(relay::start(config, sfu.addresses())?),
+        true => Some(relay::start(config, sfu.addresses(), &doors.turn())?),
         false => None,
     };
     if let Some(relay) = &relay {
@@ -111,8 +114,19 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     for address in sfu.addresses() {
         tracing::info!(%address, "media worker listens");
     }
+    let secure = doors
+        .http()
+        .into_iter()
+        .map(|address| format!(" or https://{address}/"));
+    let secure: String = secure.collect();
+    let handle = relay.as_ref().map(|relay| relay.door.handle());
+    doors.open(
+        Some(&server.entrance()),
+        handle,
+        config.control.max_sessions,
+    );
     println!(
-        "Confab is ready. Open http://{}/ in two tabs.",
+        "Confab is ready. Open http://{}/{secure} in two tabs.",
         server.address()
     );
     let mut asked_again = Signals::new()?;
@@ -121,7 +135,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         tracing::info!("stopping once everybody has left; a second signal ends at once");
     };
     tokio::select! {
-        served = server.run(sfu.clone(), events, stop) => served?,
+        () = server.run(sfu.clone(), events, stop) => {}
         () = asked_again.second() => return Ok(()),
     }
     tokio::select! {

@@ -14,6 +14,7 @@ use confab_turn::net::{Error, Handle, Server};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::tls::Doors;
 use crate::{Failure, Signals};
 
 /// A relay that runs in a thread of its own; dropping it stops it.
@@ -29,6 +30,13 @@ pub(crate) struct Door {
     urls: Vec<String>,
     secret: Secret,
     handle: Handle,
+}
+
+impl Door {
+    /// The way to the relay.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
 }
 
 impl confab_signaling::relay::Relay for Door {
@@ -52,21 +60,26 @@ fn unix_in(lifetime: Duration) -> u64 {
     (now.unwrap_or_default() + lifetime).as_secs()
 }
 
-/// Starts a relay that knows the SFU's addresses as its own.
+/// Starts a relay that knows the SFU's addresses as its own, and serves what comes through these
+/// doors.
 ///
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
-pub(crate) fn start(config: &Config, media: &[SocketAddr]) -> Result<Relay, Failure> {
+pub(crate) fn start(
+    config: &Config,
+    media: &[SocketAddr],
+    tls: &[SocketAddr],
+) -> Result<Relay, Failure> {
     let secret = config.turn.secret.clone().unwrap_or_else(new_secret);
     let secret = Secret::new(&secret);
     let settings = confab_turn::net::Config {
         secret: Some(secret.clone()),
-        ..config.turn(media)?
+        ..config.turn(media, tls)
     };
     let server = Server::bind(settings).map_err(explain)?;
     log(&server);
     let door = Door {
-        urls: config.relay_urls(server.addresses()),
+        urls: config.relay_urls(server.addresses(), tls),
         secret,
         handle: server.handle(),
     };
@@ -103,10 +116,12 @@ fn explain(error: Error) -> Failure {
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
 pub(crate) fn serve_alone(config: &Config) -> Result<(), Failure> {
-    let server = Server::bind(config.turn(&[])?)?;
+    let doors = Doors::bind(config.tls_doors(false)?)?;
+    let server = Server::bind(config.turn(&[], &doors.turn()))?;
     log(&server);
-    println!("Confab's TURN server is ready.");
     runtime()?.block_on(async {
+        doors.open(None, Some(&server.handle()), config.control.max_sessions);
+        println!("Confab's TURN server is ready.");
         let mut signals = Signals::new()?;
         server.run(signals.next()).await?;
         Ok(())
@@ -122,11 +137,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 fn log(server: &Server) {
     let addresses = server.addresses();
-    for (transport, addresses) in [
-        ("UDP", &addresses.udp),
-        ("TCP", &addresses.tcp),
-        ("TLS", &addresses.tls),
-    ] {
+    for (transport, addresses) in [("UDP", &addresses.udp), ("TCP", &addresses.tcp)] {
         for address in addresses {
             tracing::info!(%address, transport, "TURN listens");
         }

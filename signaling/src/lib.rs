@@ -19,4 +19,5 @@ mod service;
 pub mod session;
 mod ws;
 
+pub use http::Entrance;
 pub use server::{BindError, Server, Settings};

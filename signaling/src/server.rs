@@ -1,6 +1,6 @@
-//! The whole control plane on one listener.
+//! The whole control plane on one listener, and on whatever others hand in.
 //!
-//! In: the settings, the media plane with its events, and the wish to stop. Out: a running server,
+//! In: the settings, the media plane with its events, connections, and the wish to stop. Out: a running server,
 //! until everybody has left or the drain deadline has passed.
 
 use std::future::Future;
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use axum::serve::Listener;
 use confab_sfu::api::Event;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
-use crate::http::{App, Origins, router};
+use crate::http::{App, Entrance, Origins, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::Service;
@@ -59,6 +59,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     settings: Settings,
+    entrance: Entrance,
     relay: Option<Arc<dyn Relay>>,
 }
 
@@ -79,6 +80,7 @@ impl Server {
             listener,
             address,
             settings,
+            entrance: Entrance::default(),
             relay: None,
         })
     }
@@ -96,16 +98,19 @@ impl Server {
         self.address
     }
 
+    /// The way in for connections that somebody else accepts, with TLS most likely.
+    #[must_use]
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
+    }
+
     /// Serves until `stop` and the drain after it are over.
-    ///
-    /// # Errors
-    /// When the listener fails.
     pub async fn run<M: MediaPlane>(
         self,
         media: M,
         events: mpsc::Receiver<Event>,
         stop: impl Future<Output = ()>,
-    ) -> io::Result<()> {
+    ) {
         let Settings {
             allowed_origins,
             auth,
@@ -125,11 +130,7 @@ impl Server {
             sockets: Arc::new(Semaphore::new(max_sockets)),
             ready: Arc::new(AtomicBool::new(true)),
         };
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot send small frames at once");
-            }
-        });
+        self.entrance.open(router(app.clone()));
         let stopping = async {
             stop.await;
             app.set_ready(false);
@@ -144,8 +145,21 @@ impl Server {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         };
         tokio::select! {
-            served = axum::serve(listener, router(app.clone())) => served,
-            () = stopping => Ok(()),
+            () = accept(self.listener, &self.entrance) => {}
+            () = stopping => {}
         }
+    }
+}
+
+/// Lets all connections in; does not end.
+async fn accept(mut listener: TcpListener, entrance: &Entrance) {
+    loop {
+        // Waits a while where the system has no descriptors left.
+        let (stream, _) = Listener::accept(&mut listener).await;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot send small frames at once");
+        }
+        let entrance = entrance.clone();
+        tokio::spawn(async move { entrance.serve(stream).await });
     }
 }

@@ -178,6 +178,8 @@ fn a_bad_value_is_told_with_its_source_its_key_and_what_is_expected() {
     for (name, value) in [
         ("CONFAB_HTTP_LISTEN", "8080"),
         ("CONFAB_HTTP_LISTEN", ""),
+        ("CONFAB_HTTP_TLS_LISTEN", "443"),
+        ("CONFAB_HTTP_TLS_SELF_SIGNED", "maybe"),
         ("CONFAB_HTTP_ALLOWED_ORIGINS", "app.example.org"),
         ("CONFAB_HTTP_ALLOWED_ORIGINS", "https://a.example.org/path"),
         ("CONFAB_HTTP_ALLOWED_ORIGINS", "*"),
@@ -254,6 +256,13 @@ fn others_may_only_be_let_in_with_a_key() {
         },
         Config {
             media_listen: "192.0.2.1".parse().unwrap(),
+            ..Config::default()
+        },
+        Config {
+            tls: tls::Tls {
+                listen: vec!["[::]:443".parse().unwrap()],
+                ..tls::Tls::default()
+            },
             ..Config::default()
         },
     ] {

@@ -59,7 +59,7 @@ impl Default for Turn {
         let net = net::Config::default();
         Turn {
             listen: Listen::Auto,
-            tls_listen: net.tls,
+            tls_listen: Vec::new(),
             tls_certificate: None,
             tls_key: None,
             host: None,
@@ -85,16 +85,10 @@ impl Config {
         self.turn.listen != Listen::At(Vec::new()) || !self.turn.tls_listen.is_empty()
     }
 
-    /// The relay's part, with this process's own media addresses; none of them if it runs alone.
-    ///
-    /// # Errors
-    /// When the certificate cannot be used.
-    pub(crate) fn turn(&self, media: &[SocketAddr]) -> Result<net::Config, net::Error> {
+    /// The relay's part, with this process's own media addresses, none of them if it runs alone, and
+    /// where TLS is listened on for it.
+    pub(crate) fn turn(&self, media: &[SocketAddr], tls: &[SocketAddr]) -> net::Config {
         let turn = &self.turn;
-        let tls_config = match (&turn.tls_certificate, &turn.tls_key) {
-            (Some(certificate), Some(key)) => Some(net::tls_from_files(certificate, key)?),
-            _ => None,
-        };
         let own = |secret: &String| Secret::new(secret);
         let users = turn.users.iter().map(|(username, password)| Credentials {
             username: username.clone(),
@@ -105,11 +99,10 @@ impl Config {
             Listen::Auto if media.is_empty() => (Vec::new(), turn.deny.clone()),
             Listen::Auto => (vec![(self.media_listen, PORT).into()], everything()),
         };
-        Ok(net::Config {
+        net::Config {
             udp: listen.clone(),
             tcp: listen,
-            tls: turn.tls_listen.clone(),
-            tls_config,
+            handed_in: tls.to_vec(),
             relays: self.relay_addresses(),
             ports: turn.relay_ports.clone(),
             realm: turn.realm.clone(),
@@ -127,10 +120,10 @@ impl Config {
                 ..Limits::default()
             },
             ..net::Config::default()
-        })
+        }
     }
 
-    fn relay_addresses(&self) -> Vec<RelayAddress> {
+    pub(super) fn relay_addresses(&self) -> Vec<RelayAddress> {
         let set = &self.turn.relay_ips;
         let media = match self.media_listen {
             _ if !set.is_empty() => None,
@@ -151,12 +144,12 @@ impl Config {
             .collect()
     }
 
-    /// How clients are told to reach a relay that listens there.
-    pub(crate) fn relay_urls(&self, addresses: &net::Addresses) -> Vec<String> {
+    /// How clients are told to reach a relay that listens there, and there over TLS.
+    pub(crate) fn relay_urls(&self, addresses: &net::Addresses, tls: &[SocketAddr]) -> Vec<String> {
         let ways = [
-            ("turn", "udp", &addresses.udp),
+            ("turn", "udp", &addresses.udp[..]),
             ("turn", "tcp", &addresses.tcp),
-            ("turns", "tcp", &addresses.tls),
+            ("turns", "tcp", tls),
         ];
         let urls = ways.into_iter().flat_map(|(scheme, transport, addresses)| {
             let places = addresses.iter().filter_map(|&address| self.told(address));
@@ -242,7 +235,7 @@ mod tests {
     #[test]
     fn nobody_decided_on_a_relay_so_it_serves_calls_alone() {
         let media: SocketAddr = "127.0.0.1:7000".parse().unwrap();
-        let auto = Config::default().turn(&[media]).unwrap();
+        let auto = Config::default().turn(&[media], &[]);
         assert_eq!(auto.udp, ["127.0.0.1:3478".parse().unwrap()]);
         assert_eq!(auto.tcp, auto.udp);
         let policy = PeerPolicy {
@@ -259,8 +252,8 @@ mod tests {
         ] {
             assert_eq!(policy.verdict(peer.parse().unwrap()), verdict, "{peer}");
         }
-        assert!(Config::default().turn(&[]).unwrap().udp.is_empty());
-        assert_eq!(config().turn(&[media]).unwrap().deny, []);
+        assert!(Config::default().turn(&[], &[]).udp.is_empty());
+        assert_eq!(config().turn(&[media], &[]).deny, []);
     }
 
     #[test]
@@ -270,14 +263,16 @@ mod tests {
             .map(|ip| ip.parse().unwrap())
             .into();
         config.public_ips = vec!["203.0.113.7".parse().unwrap()];
-        let list = |addresses: &[&str]| addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let list = |addresses: &[&str]| -> Vec<SocketAddr> {
+            addresses.iter().map(|a| a.parse().unwrap()).collect()
+        };
         let addresses = net::Addresses {
             udp: list(&["0.0.0.0:3478", "[::]:3478"]),
             tcp: list(&["10.0.0.5:3479"]),
-            tls: list(&["192.0.2.9:443"]),
         };
+        let tls = list(&["192.0.2.9:443"]);
         assert_eq!(
-            config.relay_urls(&addresses),
+            config.relay_urls(&addresses, &tls),
             [
                 "turn:203.0.113.7:3478?transport=udp",
                 "turn:[2001:db8::5]:3478?transport=udp",
@@ -286,7 +281,7 @@ mod tests {
             ]
         );
         config.turn.host = Some("turn.example.org".into());
-        let named = config.relay_urls(&addresses);
+        let named = config.relay_urls(&addresses, &tls);
         assert_eq!(named[3], "turns:turn.example.org:443?transport=tcp");
     }
 
@@ -311,7 +306,7 @@ mod tests {
             config.media_listen = ip(listen);
             config.turn.relay_ips = relay_ips.iter().map(|text| ip(text)).collect();
             config.public_ips = public_ips.iter().map(|text| ip(text)).collect();
-            let relays = config.turn(&[]).unwrap().relays;
+            let relays = config.turn(&[], &[]).relays;
             let got: Vec<_> = relays.iter().map(|r| (r.bind, r.public)).collect();
             let expected: Vec<_> = expected.iter().map(|(a, b)| (ip(a), ip(b))).collect();
             assert_eq!(got, expected);
@@ -325,7 +320,7 @@ mod tests {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let bound = [address("0.0.0.0:7000"), address("10.0.0.5:7001")];
         let expected = ["203.0.113.7:7000", "203.0.113.7:7001", "10.0.0.5:7001"];
-        let own = config.turn(&bound).unwrap().own_media;
+        let own = config.turn(&bound, &[]).own_media;
         assert_eq!(own, expected.map(address).into());
     }
 }

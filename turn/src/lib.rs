@@ -3,7 +3,8 @@
 //! [`machine::Turn`] is the protocol, without I/O: it is fed packets, the time and what became of
 //! sockets, and says what to send, bind and close. What its answers rest on is a module each: who may
 //! ([`credentials`]), whereto ([`policy`]), how much ([`quota`]), and where a message ends in a stream
-//! ([`framing`]). [`net::Server`] is the rim: sockets, streams, TLS.
+//! ([`framing`]). [`net::Server`] is the rim: sockets and streams. Those over TLS it is handed by whoever
+//! has the certificate.
 //!
 //! Read `machine/mod.rs`, then one request (`machine/allocate.rs`), then how a packet is relayed
 //! (`machine/relay.rs`), then the task that drives it all (`net/worker.rs`).

@@ -10,8 +10,11 @@ use std::time::Duration;
 use confab_turn::credentials::{Credentials, Secret};
 use confab_turn::machine::RelayAddress;
 use confab_turn::net::{Addresses, Config, Handle, Server};
-use tokio::net::UdpSocket;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::process::Command;
+use tokio_rustls::TlsAcceptor;
 
 /// How long a tool may take; it needs about five seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,14 +39,12 @@ fn has(tool: &str) -> bool {
 }
 
 /// A server on loopback that relays on loopback.
-fn serve(loopback: &str, tls: bool) -> (Addresses, Handle) {
+fn serve(loopback: &str) -> (Addresses, Handle) {
     let ip: IpAddr = loopback.parse().unwrap();
     let listen = vec![SocketAddr::new(ip, 0)];
     let server = Server::bind(Config {
         udp: listen.clone(),
-        tcp: listen.clone(),
-        tls: if tls { listen } else { Vec::new() },
-        tls_config: tls.then(certificate),
+        tcp: listen,
         relays: vec![RelayAddress {
             bind: ip,
             public: ip,
@@ -63,16 +64,30 @@ fn serve(loopback: &str, tls: bool) -> (Addresses, Handle) {
     (addresses, handle)
 }
 
-fn certificate() -> std::sync::Arc<rustls::ServerConfig> {
-    let directory = std::env::temp_dir().join(format!("confab-turn-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+/// A door with TLS, whose streams are handed to the server.
+async fn serve_tls(handle: Handle) -> SocketAddr {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let config = confab_turn::net::tls_from_files(&certificate, &key).unwrap();
-    std::fs::remove_dir_all(directory).unwrap();
-    config
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = door.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, client)) = door.accept().await {
+            let (acceptor, handle) = (acceptor.clone(), handle.clone());
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    handle.serve(stream, address, client).await;
+                }
+            });
+        }
+    });
+    address
 }
 
 /// A peer that sends back what it gets.
@@ -139,7 +154,7 @@ async fn stunclient_learns_its_address() {
         return;
     }
     for loopback in ["127.0.0.1", "::1"] {
-        let (addresses, _) = serve(loopback, false);
+        let (addresses, _) = serve(loopback);
         let port = addresses.udp[0].port().to_string();
         let printed = run("turnutils_stunclient", &["-p", &port, loopback]).await;
         assert!(printed.unwrap().contains(&format!("addr: {loopback}")));
@@ -151,7 +166,7 @@ async fn uclient_over_udp() {
     if !has("turnutils_uclient") {
         return;
     }
-    let (addresses, handle) = serve("127.0.0.1", false);
+    let (addresses, handle) = serve("127.0.0.1");
     for more in [&[][..], &["-s"], &["-g"], &["-D"], &["-B"]] {
         uclient("127.0.0.1", addresses.udp[0], more).await;
     }
@@ -165,7 +180,7 @@ async fn uclient_over_tcp() {
     if !has("turnutils_uclient") {
         return;
     }
-    let (addresses, handle) = serve("127.0.0.1", false);
+    let (addresses, handle) = serve("127.0.0.1");
     for more in [&["-t"][..], &["-t", "-s"]] {
         uclient("127.0.0.1", addresses.tcp[0], more).await;
     }
@@ -179,9 +194,10 @@ async fn uclient_over_tls() {
     if !has("turnutils_uclient") {
         return;
     }
-    let (addresses, _) = serve("127.0.0.1", true);
+    let (_, handle) = serve("127.0.0.1");
+    let address = serve_tls(handle).await;
     for more in [&["-t", "-S"][..], &["-t", "-S", "-s"]] {
-        uclient("127.0.0.1", addresses.tls[0], more).await;
+        uclient("127.0.0.1", address, more).await;
     }
 }
 
@@ -190,7 +206,7 @@ async fn uclient_over_ipv6() {
     if !has("turnutils_uclient") {
         return;
     }
-    let (addresses, _) = serve("::1", false);
+    let (addresses, _) = serve("::1");
     uclient("::1", addresses.udp[0], &["-x"]).await;
     uclient("::1", addresses.tcp[0], &["-x", "-t"]).await;
 }
@@ -200,7 +216,7 @@ async fn uclient_with_time_limited_credentials() {
     if !has("turnutils_uclient") {
         return;
     }
-    let (addresses, handle) = serve("127.0.0.1", false);
+    let (addresses, handle) = serve("127.0.0.1");
     let server = addresses.udp[0];
     uclient("127.0.0.1", server, &["-u", "carol", "-W", "north"]).await;
     let allocated = handle.snapshot().await.unwrap().counters.allocated;
@@ -217,7 +233,7 @@ async fn uclients_call_each_other_through_their_relays() {
     if !has("turnutils_uclient") {
         return;
     }
-    let (addresses, _) = serve("127.0.0.1", false);
+    let (addresses, _) = serve("127.0.0.1");
     let port = addresses.udp[0].port().to_string();
     let arguments = [
         "-u",

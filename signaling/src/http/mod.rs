@@ -3,6 +3,7 @@
 //! In: requests. Out: responses; every refusal is an `application/problem+json` (RFC 9457) with a
 //! stable `code` and a sentence.
 
+mod entrance;
 mod health;
 mod metrics;
 mod origin;
@@ -27,6 +28,7 @@ use crate::connection::MAX_MESSAGE_BYTES;
 use crate::control::Endpoint;
 use crate::service::Service;
 use crate::ws;
+pub use entrance::Entrance;
 pub(crate) use origin::Origins;
 
 /// What every handler may need.

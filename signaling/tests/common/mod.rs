@@ -213,7 +213,7 @@ pub struct House {
     pub address: SocketAddr,
     pub sfu: FakeSfu,
     stop: Option<oneshot::Sender<()>>,
-    ended: tokio::task::JoinHandle<std::io::Result<()>>,
+    ended: tokio::task::JoinHandle<()>,
 }
 
 pub fn settings() -> Settings {
@@ -268,7 +268,7 @@ impl House {
 
     pub async fn ended(self) {
         let ended = tokio::time::timeout(PATIENCE, self.ended).await;
-        ended.expect("the server ends").unwrap().unwrap();
+        ended.expect("the server ends").unwrap();
     }
 
     /// A socket that has said nothing yet.

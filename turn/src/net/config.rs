@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use nix::ifaddrs::getifaddrs;
 
@@ -25,10 +24,9 @@ pub struct Config {
     pub udp: Vec<SocketAddr>,
     /// Where clients connect.
     pub tcp: Vec<SocketAddr>,
-    /// Where clients connect with TLS.
-    pub tls: Vec<SocketAddr>,
-    /// The certificate and key for [`tls`](Self::tls); see [`tls_from_files`](super::tls_from_files).
-    pub tls_config: Option<Arc<rustls::ServerConfig>>,
+    /// Where somebody else accepts connections, and hands them in with
+    /// [`Handle::serve`](super::Handle::serve): these are this server too, and not relayed to.
+    pub handed_in: Vec<SocketAddr>,
     /// The relay addresses: one, or one of each family.
     pub relays: Vec<RelayAddress>,
     /// The ports of relay addresses.
@@ -47,7 +45,8 @@ pub struct Config {
     pub own_media: HashSet<SocketAddr>,
     /// What users, addresses and all together may have.
     pub limits: Limits,
-    /// Streams open at once, and at most a tenth of them from one address.
+    /// TCP streams open at once, and at most a tenth of them from one address; those handed in are
+    /// counted where they are accepted.
     pub max_connections: u32,
 }
 
@@ -56,8 +55,7 @@ impl Default for Config {
         Config {
             udp: Vec::new(),
             tcp: Vec::new(),
-            tls: Vec::new(),
-            tls_config: None,
+            handed_in: Vec::new(),
             relays: Vec::new(),
             ports: DEFAULT_PORTS,
             realm: "confab".into(),
@@ -81,7 +79,7 @@ pub enum Error {
          what has it"
     )]
     Listen {
-        /// UDP, TCP or TLS.
+        /// UDP or TCP.
         transport: &'static str,
         /// Which.
         address: SocketAddr,
@@ -124,17 +122,6 @@ pub enum Error {
     /// There are no relay ports.
     #[error("the relay ports {0:?} are none; the first must not be above the last")]
     NoPorts(RangeInclusive<u16>),
-    /// TLS without a certificate.
-    #[error("TURN over TLS needs a certificate and its key")]
-    NoCertificate,
-    /// The certificate or the key cannot be used.
-    #[error("cannot use {path} for TLS: {reason}")]
-    Certificate {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A socket that was fine is not any more.
     #[error("the TURN server cannot go on: {0}")]
     Io(#[from] io::Error),
@@ -143,11 +130,8 @@ pub enum Error {
 impl Config {
     /// Whether the settings make sense together.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.udp.is_empty() && self.tcp.is_empty() && self.tls.is_empty() {
+        if self.udp.is_empty() && self.tcp.is_empty() && self.handed_in.is_empty() {
             return Err(Error::NoListener);
-        }
-        if !self.tls.is_empty() && self.tls_config.is_none() {
-            return Err(Error::NoCertificate);
         }
         if self.secret.is_none() && self.users.is_empty() {
             return Err(Error::NoUser);
@@ -229,7 +213,6 @@ mod tests {
                 (|c| c.udp.clear()) as fn(&mut Config),
                 "no address to listen",
             ),
-            (|c| c.tls = c.udp.clone(), "needs a certificate"),
             (|c| c.secret = None, "nobody can use"),
             (
                 |c| {

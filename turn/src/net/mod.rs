@@ -2,11 +2,12 @@
 //!
 //! In: a [`Config`]. Out: a [`Server`] that runs until it is told to stop, and a [`Handle`] to it for
 //! the rest of the process. One task owns the protocol and the datagram sockets (`worker`); each
-//! stream has a task of its own that cuts it into messages (`accept`, `stream`).
+//! stream has a task of its own that cuts it into messages (`stream`), whether it comes through a
+//! [`door`] of the server or is handed in ([`Handle::serve`]), as those over TLS are.
 
-mod accept;
 mod config;
 mod datagram;
+pub mod door;
 mod listener;
 mod media;
 mod outbox;
@@ -14,7 +15,6 @@ mod queue;
 mod ready;
 mod relay_socket;
 mod stream;
-mod tls;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -22,22 +22,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
+use crate::client::{Client, Transport};
 use crate::credentials::Users;
 use crate::machine::{Settings, Turn};
 use crate::policy::PeerPolicy;
 
-use accept::Doorkeeper;
+use door::Doorkeeper;
 use media::MediaLink;
+use stream::StreamEvent;
 use worker::{Command, Inboxes, Worker};
 
 pub use config::{Config, Error};
 pub use media::MediaPacket;
-pub use tls::tls_from_files;
 pub use worker::Snapshot;
 
 /// Messages of streams that wait for the worker; whoever sends more waits.
@@ -47,11 +48,12 @@ const INBOX_LEN: usize = 1024;
 pub struct Server {
     turn: Turn,
     udp: Vec<std::net::UdpSocket>,
-    tcp: Vec<(std::net::TcpListener, Option<TlsAcceptor>)>,
+    tcp: Vec<std::net::TcpListener>,
     max_connections: u32,
     addresses: Addresses,
     handle: Handle,
     commands: mpsc::UnboundedReceiver<Command>,
+    streams: mpsc::Receiver<StreamEvent>,
     media: MediaLink,
     media_sender: mpsc::Sender<MediaPacket>,
     media_receiver: mpsc::Receiver<MediaPacket>,
@@ -64,8 +66,6 @@ pub struct Addresses {
     pub udp: Vec<SocketAddr>,
     /// For connections.
     pub tcp: Vec<SocketAddr>,
-    /// For connections with TLS.
-    pub tls: Vec<SocketAddr>,
 }
 
 /// The way to a running server for the rest of the process. When the server has stopped, nothing
@@ -73,9 +73,34 @@ pub struct Addresses {
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
+    inbox: mpsc::Sender<StreamEvent>,
 }
 
 impl Handle {
+    /// Serves a connection that somebody else has accepted, most likely with TLS, until it ends. It
+    /// is between this `server` address, which should be in [`Config::handed_in`], and the `client`'s.
+    /// How many there are at once is bounded by who accepts them; one that makes no allocation ends
+    /// after 30 s.
+    pub async fn serve<S>(&self, stream: S, server: SocketAddr, client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let client = Client {
+            transport: Transport::Stream,
+            server,
+            address: client,
+        };
+        let ended = stream::serve(stream, client, &self.inbox).await;
+        tracing::debug!(address = %client.address, %ended, "a TURN stream has ended");
+    }
+
+    async fn serve_tcp(self, stream: TcpStream, client: SocketAddr) {
+        match stream.local_addr() {
+            Ok(server) => self.serve(stream, server, client).await,
+            Err(error) => tracing::debug!(address = %client, %error, "a TURN stream has ended"),
+        }
+    }
+
     /// Ends all allocations of a label at once, and makes none for it until `expiry`, in seconds
     /// since 1970: that of the last credentials that were minted for it.
     pub fn revoke(&self, label: &str, expiry: u64) {
@@ -137,18 +162,13 @@ impl Server {
         }
         let mut tcp = Vec::new();
         for &address in &config.tcp {
-            let socket = accept::bind(address).map_err(listen_error("TCP", address))?;
+            let socket = door::bind(address).map_err(listen_error("TCP", address))?;
             addresses.tcp.push(socket.local_addr()?);
-            tcp.push((socket, None));
+            tcp.push(socket);
         }
-        for &address in &config.tls {
-            let socket = accept::bind(address).map_err(listen_error("TLS", address))?;
-            addresses.tls.push(socket.local_addr()?);
-            let acceptor = config.tls_config.clone().map(TlsAcceptor::from);
-            tcp.push((socket, acceptor));
-        }
-        let all = [&addresses.udp[..], &addresses.tcp, &addresses.tls].concat();
+        let all = [&addresses.udp[..], &addresses.tcp, &config.handed_in].concat();
         let (commands, receiver) = mpsc::unbounded_channel();
+        let (inbox, streams) = mpsc::channel(INBOX_LEN);
         let (media_sender, media_receiver) = mpsc::channel(media::QUEUE_LEN);
         Ok(Server {
             turn: protocol(&config, &all),
@@ -156,8 +176,9 @@ impl Server {
             tcp,
             max_connections: config.max_connections,
             addresses,
-            handle: Handle { commands },
+            handle: Handle { commands, inbox },
             commands: receiver,
+            streams,
             media: MediaLink::default(),
             media_sender,
             media_receiver,
@@ -193,18 +214,19 @@ impl Server {
     /// # Errors
     /// When the runtime does not take the sockets.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let (inbox, streams) = mpsc::channel(INBOX_LEN);
         let inboxes = Inboxes {
-            streams,
+            streams: self.streams,
             media: self.media_receiver,
             commands: self.commands,
         };
         let worker = Worker::new(self.turn, self.udp, self.media, inboxes)?;
         let keeper = Arc::new(Doorkeeper::new(self.max_connections));
         let mut doors = JoinSet::new();
-        for (listener, tls) in self.tcp {
+        for listener in self.tcp {
             let listener = TcpListener::from_std(listener)?;
-            doors.spawn(accept::accept(listener, tls, keeper.clone(), inbox.clone()));
+            let handle = self.handle.clone();
+            let serve = move |stream, client| handle.clone().serve_tcp(stream, client);
+            doors.spawn(door::accept(listener, keeper.clone(), serve));
         }
         tokio::select! {
             () = worker.run() => {}

@@ -1,7 +1,8 @@
-//! The doors that streams come through: TCP and TLS listeners.
+//! The doors that streams come through: TCP listeners.
 //!
-//! In: connections. Out: a task for each, within bounds in total and for each address. A TLS handshake
-//! happens in the connection's own task, so that a stalled one delays nobody.
+//! In: connections. Out: a task for each, within bounds in total and for each address. Whatever a
+//! connection is made to wait for happens in its own task, so that a stalled one delays nobody. What
+//! is behind a door is up to who opens it, so that TLS and other protocols can share it with TURN.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,13 +12,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::sleep;
 
-use super::stream::{self, StreamEvent};
-use crate::client::{Client, Transport};
 use crate::limit::subscriber;
 
 /// Connections that may wait to be accepted.
@@ -26,15 +23,15 @@ const BACKLOG: i32 = 1024;
 /// How long to wait after the system has refused a connection, most likely for want of descriptors.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a TLS handshake may take.
-const MAX_HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// Bytes that the kernel may hold unsent: what is beyond waits in our queue, where it can be
 /// dropped when it is old. 100 ms at 5 Mbit/s.
 const MAX_UNSENT: u32 = 64 * 1024;
 
-/// Binds a TCP socket that clients connect to.
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Binds a TCP socket that clients connect to. An IPv6 address is for IPv6 alone, `[::]` too.
+///
+/// # Errors
+/// When the system does not give the address.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -47,9 +44,9 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// How many connections there may be, and are.
+/// How many connections there may be, and are. Doors may share one.
 #[derive(Debug)]
-pub(super) struct Doorkeeper {
+pub struct Doorkeeper {
     max: u32,
     /// By address; all of them together are in `total`.
     open: Mutex<Open>,
@@ -62,21 +59,26 @@ struct Open {
 }
 
 /// A connection's place; given back when dropped.
-struct Place {
+#[derive(Debug)]
+pub struct Place {
     address: IpAddr,
     keeper: Arc<Doorkeeper>,
 }
 
 impl Doorkeeper {
-    /// At most `max` in total, and a tenth of that from one address.
-    pub(super) fn new(max: u32) -> Self {
+    /// At most `max` in total, and a tenth of that from one address; the addresses of one IPv6
+    /// subscriber count as one.
+    #[must_use]
+    pub fn new(max: u32) -> Self {
         Doorkeeper {
             max,
             open: Mutex::default(),
         }
     }
 
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A place for a connection from there, if there is one left.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let (address, mut open) = (subscriber(address), self.open());
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
         if open.total >= self.max || of_address >= self.max.div_ceil(10) {
@@ -110,13 +112,15 @@ impl Drop for Place {
     }
 }
 
-/// Serves all connections to a listener; with TLS, if there is an acceptor for it.
-pub(super) async fn accept(
+/// Accepts all connections to a listener, and lets each one that has a place be served in a task of
+/// its own. Does not end; when it is dropped, so are the connections.
+pub async fn accept<F>(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
     keeper: Arc<Doorkeeper>,
-    inbox: mpsc::Sender<StreamEvent>,
-) {
+    serve: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -127,47 +131,21 @@ pub(super) async fn accept(
             Ok((stream, address)) => {
                 // What is over the limit is closed at once.
                 if let Some(place) = keeper.admit(address.ip()) {
-                    let (tls, inbox) = (tls.clone(), inbox.clone());
+                    // Both are for latency; without them it still works.
+                    let _ = stream.set_nodelay(true);
+                    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
+                    let served = serve(stream, address);
                     connections.spawn(async move {
-                        let ended = serve(stream, address, tls, &inbox).await;
-                        tracing::debug!(%address, %ended, "a TURN stream has ended");
+                        served.await;
                         drop(place);
                     });
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a TURN connection could not be accepted");
+                tracing::warn!(%error, "a connection could not be accepted");
                 sleep(REFUSAL_PAUSE).await;
             }
         }
-    }
-}
-
-async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    inbox: &mpsc::Sender<StreamEvent>,
-) -> stream::Ended {
-    let server = match stream.local_addr() {
-        Ok(server) => server,
-        Err(error) => return error.into(),
-    };
-    let client = Client {
-        transport: Transport::Stream,
-        server,
-        address,
-    };
-    // Both are for latency; without them it still works.
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
-    let Some(tls) = tls else {
-        return stream::serve(stream, client, inbox).await;
-    };
-    match timeout(MAX_HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream::serve(stream, client, inbox).await,
-        Ok(Err(error)) => error.into(),
-        Err(_) => stream::Ended::Idle,
     }
 }
 

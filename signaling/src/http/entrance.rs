@@ -1,0 +1,96 @@
+//! The way in for HTTP connections, whoever has accepted them.
+//!
+//! In: a stream, over TCP or TLS. Out: its requests answered, until it ends or is idle for too long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::SetOnce;
+
+/// How long a connection may take to send the head of a request, and so how long it may do nothing
+/// between two of them. A WebSocket has times of its own.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// Serves HTTP and WebSockets over connections that somebody else has accepted: with TLS, say.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    router: Arc<SetOnce<Router>>,
+}
+
+impl Entrance {
+    /// Serves a connection until it ends; not before the server runs. A WebSocket that comes of it
+    /// lives on in a task of its own. One that sends no request for 30 s ends.
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = self.router.wait().await.clone();
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(MAX_IDLE)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "an HTTP connection has failed");
+        }
+    }
+
+    /// Lets everybody in.
+    pub(crate) fn open(&self, router: Router) {
+        // Only the one run of the server does this.
+        let _ = self.router.set(router);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// The client's end of a connection.
+    fn connect() -> DuplexStream {
+        let (ours, theirs) = duplex(10_000);
+        let entrance = Entrance::default();
+        entrance.open(Router::new().route("/", get(|| async { "hello" })));
+        tokio::spawn(async move { entrance.serve(theirs).await });
+        ours
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_disconnected_before_and_after_a_request() {
+        for request in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut client = connect();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let (start, mut answer) = (Instant::now(), String::new());
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.ends_with("hello"), !request.is_empty(), "{answer}");
+            assert!(start.elapsed() <= MAX_IDLE + Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_does_not_keep_a_connection_open() {
+        let (mut client, start) = (connect(), Instant::now());
+        let request = "GET / HTTP/1.1\r\nX: "
+            .bytes()
+            .chain(std::iter::repeat(b'x'));
+        for byte in request {
+            if client.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(start.elapsed() <= MAX_IDLE + Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,196 @@
+//! The settings of TLS.
+//!
+//! In: what people have set. Out: the doors there are to be, each with its certificate; an address
+//! that is set for two things is one door.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Config, ConfigError};
+use crate::tls::{Plan, Source};
+
+/// What can be set of HTTPS; a relay without a certificate of its own uses this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) self_signed: bool,
+}
+
+impl Config {
+    /// The doors with TLS: of pages and signaling, if `http` is wanted, and of the relay.
+    ///
+    /// # Errors
+    /// When one has no certificate, or two.
+    pub(crate) fn tls_doors(&self, http: bool) -> Result<Vec<Plan>, ConfigError> {
+        let mut doors: Vec<Plan> = Vec::new();
+        for &address in self.tls.listen.iter().filter(|_| http) {
+            let source = self.https_certificate("http.tls_listen")?;
+            if doors.iter().all(|door| door.address != address) {
+                doors.push(Plan {
+                    address,
+                    http: true,
+                    turn: false,
+                    source,
+                });
+            }
+        }
+        for &address in &self.turn.tls_listen {
+            let source = self.turn_certificate()?;
+            match doors.iter_mut().find(|door| door.address == address) {
+                Some(door) if door.source != source => {
+                    return Err(ConfigError::TwoCertificates(address));
+                }
+                Some(door) => door.turn = true,
+                None => doors.push(Plan {
+                    address,
+                    http: false,
+                    turn: true,
+                    source,
+                }),
+            }
+        }
+        Ok(doors)
+    }
+
+    fn turn_certificate(&self) -> Result<Source, ConfigError> {
+        let turn = &self.turn;
+        let keys = ("turn.tls_certificate", "turn.tls_key");
+        match files(&turn.tls_certificate, &turn.tls_key, keys)? {
+            Some(files) => Ok(files),
+            None => self.https_certificate("turn.tls_listen"),
+        }
+    }
+
+    fn https_certificate(&self, listener: &'static str) -> Result<Source, ConfigError> {
+        let tls = &self.tls;
+        let keys = ("http.tls_certificate", "http.tls_key");
+        match files(&tls.certificate, &tls.key, keys)? {
+            Some(_) if tls.self_signed => Err(ConfigError::SelfSignedToo),
+            Some(files) => Ok(files),
+            None if tls.self_signed => Ok(Source::SelfSigned(self.names())),
+            None => Err(ConfigError::NoCertificate(listener)),
+        }
+    }
+
+    /// What this server may be called by who opens its page.
+    fn names(&self) -> Vec<String> {
+        let local = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let host = self.turn.host.iter().cloned();
+        let listening = self.tls.listen.iter().chain(&self.turn.tls_listen);
+        let listening = listening.map(SocketAddr::ip);
+        let relays = self.relay_addresses().into_iter().map(|relay| relay.bind);
+        let ips = self.public_ips.iter().copied();
+        let ips = ips.chain(relays).chain(listening);
+        let known = ips.filter(|ip| !ip.is_unspecified());
+        let mut names: Vec<String> = host.chain(known.map(|ip| ip.to_string())).collect();
+        names.extend(local);
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Both files or none.
+fn files(
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+    keys: (&'static str, &'static str),
+) -> Result<Option<Source>, ConfigError> {
+    let half = |set, missing| Err(ConfigError::HalfACertificate { set, missing });
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(Source::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        })),
+        (Some(_), None) => half(keys.0, keys.1),
+        (None, Some(_)) => half(keys.1, keys.0),
+        (None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn config() -> Config {
+        let mut config = Config::default();
+        config.tls.listen = vec!["0.0.0.0:443".parse().unwrap()];
+        config.tls.certificate = Some("chain.pem".into());
+        config.tls.key = Some("key.pem".into());
+        config
+    }
+
+    #[test]
+    fn one_address_is_one_door() {
+        let mut config = config();
+        config.turn.tls_listen = ["0.0.0.0:443", "0.0.0.0:5349"]
+            .map(|address| address.parse().unwrap())
+            .into();
+        let served = |http| -> Vec<(u16, bool, bool)> {
+            let doors = config.tls_doors(http).unwrap().into_iter();
+            doors
+                .map(|door| (door.address.port(), door.http, door.turn))
+                .collect()
+        };
+        assert_eq!(served(true), [(443, true, true), (5349, false, true)]);
+        assert_eq!(served(false), [(443, false, true), (5349, false, true)]);
+        assert_eq!(Config::default().tls_doors(true), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_door_has_one_certificate() {
+        for (change, words) in [
+            (
+                (|c| c.tls.key = None) as fn(&mut Config),
+                "http.tls_certificate is set, but http.tls_key is not",
+            ),
+            (
+                |c| c.turn.tls_key = Some("other.pem".into()),
+                "turn.tls_key is set, but turn.tls_certificate is not",
+            ),
+            (
+                |c| (c.tls.certificate, c.tls.key) = (None, None),
+                "http.tls_listen needs a certificate",
+            ),
+            (|c| c.tls.self_signed = true, "http.tls_self_signed is true"),
+            (
+                |c| {
+                    c.turn.tls_certificate = Some("other.pem".into());
+                    c.turn.tls_key = Some("other.pem".into());
+                },
+                "are both 0.0.0.0:443",
+            ),
+        ] {
+            let mut config = config();
+            config.turn.tls_listen = config.tls.listen.clone();
+            change(&mut config);
+            let error = config.tls_doors(true).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_self_signed_certificate_has_every_name_that_is_known() {
+        let mut config = config();
+        (config.tls.certificate, config.tls.key) = (None, None);
+        config.tls.self_signed = true;
+        config.turn.host = Some("call.example.org".into());
+        config.public_ips = vec!["203.0.113.7".parse().unwrap()];
+        let doors = config.tls_doors(true).unwrap();
+        let names = [
+            "127.0.0.1",
+            "203.0.113.7",
+            "::1",
+            "call.example.org",
+            "localhost",
+        ];
+        assert_eq!(
+            doors[0].source,
+            Source::SelfSigned(names.map(String::from).into())
+        );
+    }
+}

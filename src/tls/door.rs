@@ -1,0 +1,254 @@
+//! One address with TLS.
+//!
+//! In: TCP connections. Out: streams for whoever is behind the door. Until the handshake is over and
+//! it is known what the client wants, a connection has little time, and only so many may be there.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use confab_signaling::Entrance;
+use confab_turn::net::{Handle, door};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio::io::AsyncBufReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::certificate::Certificate;
+use super::{CertificateError, Plan};
+
+/// How long a client may take for the handshake and, where that does not tell what it wants, for
+/// its first byte: several round trips with loss.
+const MAX_OPENING: Duration = Duration::from_secs(10);
+
+/// Handshakes at once, of all doors, and a tenth of that from one address. Each costs some 50 kB.
+const MAX_HANDSHAKES: u32 = 1000;
+
+/// Connections at once, of all doors, and a tenth of that from one address, unless more sessions are
+/// allowed for: a page loads over some, keeps one, and has another to the relay.
+const MAX_CONNECTIONS: u32 = 10_000;
+
+/// HTTP, by its name in the handshake (RFC 7301).
+const HTTP: &[u8] = b"http/1.1";
+
+/// TURN and STUN, by theirs (RFC 7443).
+const TURN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+
+/// Who is behind a door; at least one of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Behind {
+    pub(crate) http: Option<Entrance>,
+    pub(crate) turn: Option<Handle>,
+}
+
+/// How many connections all doors may have.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    connections: Arc<door::Doorkeeper>,
+    handshakes: Arc<door::Doorkeeper>,
+}
+
+impl Limits {
+    /// Enough for that many sessions.
+    pub(crate) fn new(max_sessions: usize) -> Limits {
+        let sessions = u32::try_from(max_sessions).unwrap_or(u32::MAX);
+        let connections = sessions.saturating_mul(2).max(MAX_CONNECTIONS);
+        Limits {
+            connections: Arc::new(door::Doorkeeper::new(connections)),
+            handshakes: Arc::new(door::Doorkeeper::new(MAX_HANDSHAKES)),
+        }
+    }
+}
+
+/// A door that has its address.
+#[derive(Debug)]
+pub(crate) struct Door {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    certificate: Arc<Certificate>,
+}
+
+/// Why a door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DoorError {
+    /// The address cannot be had.
+    #[error(
+        "cannot listen for TLS on {address}: {source}; choose another address with {flag}, or \
+         stop what has it"
+    )]
+    Listen {
+        address: SocketAddr,
+        flag: &'static str,
+        source: io::Error,
+    },
+    /// There is nothing to show.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// What a client wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wish {
+    Http,
+    Turn,
+}
+
+impl Door {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// When that is not possible, or the certificate cannot be used.
+    pub(crate) fn bind(plan: &Plan) -> Result<Door, DoorError> {
+        let certificate = Arc::new(Certificate::new(plan.source.clone())?);
+        let bound = door::bind(plan.address).and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+        let (listener, address) = bound.map_err(|source| DoorError::Listen {
+            address: plan.address,
+            flag: match plan.http {
+                true => "--http-tls-listen",
+                false => "--turn-tls-listen",
+            },
+            source,
+        })?;
+        Ok(Door {
+            listener,
+            address,
+            certificate,
+        })
+    }
+
+    /// Where it is: the port is known even if any was asked for.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets clients through. Does not end; within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the runtime does not take the socket.
+    pub(crate) async fn open(self, behind: Behind, limits: Limits) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
+        let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
+        let serve = |stream, client| {
+            serve(
+                stream,
+                client,
+                acceptor.clone(),
+                behind.clone(),
+                limits.handshakes.clone(),
+            )
+        };
+        tokio::select! {
+            () = door::accept(listener, limits.connections, serve) => {}
+            () = self.certificate.follow_files() => {}
+        }
+        Ok(())
+    }
+}
+
+/// Who is behind the door is all it speaks of, so that others are refused in the handshake.
+fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAcceptor, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    let http = behind.http.iter().map(|_| HTTP);
+    let turn = behind.turn.iter().flat_map(|_| TURN);
+    config.alpn_protocols = http.chain(turn).map(Into::into).collect();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(
+    stream: TcpStream,
+    client: SocketAddr,
+    acceptor: TlsAcceptor,
+    behind: Behind,
+    handshakes: Arc<door::Doorkeeper>,
+) {
+    let Some(handshake) = handshakes.admit(client.ip()) else {
+        return;
+    };
+    let opening = async {
+        let server = stream.local_addr()?;
+        let mut stream = acceptor.accept(stream).await?;
+        let wish = wish(&mut stream, &behind).await?;
+        Ok::<_, io::Error>((stream, server, wish))
+    };
+    let opened = timeout(MAX_OPENING, opening).await;
+    drop(handshake);
+    let (stream, server, wish) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return tracing::debug!(%client, %error, "a TLS handshake has failed"),
+        Err(_) => {
+            return tracing::debug!(%client, "a TLS client has not said what it wants in time");
+        }
+    };
+    match (wish, behind) {
+        (
+            Some(Wish::Http),
+            Behind {
+                http: Some(http), ..
+            },
+        ) => http.serve(stream).await,
+        (
+            Some(Wish::Turn),
+            Behind {
+                turn: Some(turn), ..
+            },
+        ) => {
+            turn.serve(stream, server, client).await;
+        }
+        _ => tracing::debug!(%client, "a TLS client wants what is not served here"),
+    }
+}
+
+/// What the client wants, if that can be told.
+async fn wish(stream: &mut TlsStream<TcpStream>, behind: &Behind) -> io::Result<Option<Wish>> {
+    if let Some(protocol) = stream.get_ref().1.alpn_protocol() {
+        return Ok(match protocol {
+            HTTP => Some(Wish::Http),
+            protocol => TURN.contains(&protocol).then_some(Wish::Turn),
+        });
+    }
+    if behind.turn.is_none() {
+        return Ok(Some(Wish::Http));
+    }
+    let first = stream.fill_buf().await?.first();
+    Ok(first.and_then(|&byte| told_by(byte)))
+}
+
+/// What begins like this: a STUN message with two zero bits (RFC 8489 section 5), a request with the
+/// letters of its method.
+fn told_by(first: u8) -> Option<Wish> {
+    match first {
+        0..0x40 => Some(Wish::Turn),
+        letter if letter.is_ascii_alphabetic() => Some(Wish::Http),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_tells_what_a_client_wants() {
+        for (first, expected) in [
+            (0x00, Some(Wish::Turn)),
+            (0x01, Some(Wish::Turn)),
+            (b'G', Some(Wish::Http)),
+            (b'p', Some(Wish::Http)),
+            (b'@', None),
+            (0x80, None),
+            (0xff, None),
+        ] {
+            assert_eq!(told_by(first), expected, "{first:#x}");
+        }
+    }
+}
