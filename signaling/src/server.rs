@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
-use crate::http::{App, Entrance, Origins, router};
+use crate::http::{App, Entrance, Origins, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::Service;
@@ -98,7 +98,8 @@ impl Server {
         self.address
     }
 
-    /// The way in for connections that somebody else accepts, with TLS most likely.
+    /// The way in for connections that somebody else accepts, with TLS most likely. Everything is
+    /// served there but the metrics, which need no token.
     #[must_use]
     pub fn entrance(&self) -> Entrance {
         self.entrance.clone()
@@ -130,7 +131,9 @@ impl Server {
             sockets: Arc::new(Semaphore::new(max_sockets)),
             ready: Arc::new(AtomicBool::new(true)),
         };
-        self.entrance.open(router(app.clone()));
+        self.entrance.open(public_router(app.clone()));
+        let own_entrance = Entrance::default();
+        own_entrance.open(router(app.clone()));
         let stopping = async {
             stop.await;
             app.set_ready(false);
@@ -145,7 +148,7 @@ impl Server {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         };
         tokio::select! {
-            () = accept(self.listener, &self.entrance) => {}
+            () = accept(self.listener, &own_entrance) => {}
             () = stopping => {}
         }
     }

@@ -135,14 +135,15 @@ impl Door {
     pub(crate) async fn open(self, behind: Behind, limits: Limits) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
-        let serve = |stream, client| {
-            serve(
-                stream,
-                client,
-                acceptor.clone(),
-                behind.clone(),
-                limits.handshakes.clone(),
-            )
+        let serve = |stream, client: SocketAddr| {
+            // Here and not in the task, so that who comes first is admitted first.
+            let handshake = limits.handshakes.admit(client.ip());
+            let (acceptor, behind) = (acceptor.clone(), behind.clone());
+            async move {
+                if let Some(handshake) = handshake {
+                    serve(stream, client, acceptor, behind, handshake).await;
+                }
+            }
         };
         tokio::select! {
             () = door::accept(listener, limits.connections, serve) => {}
@@ -169,11 +170,8 @@ async fn serve(
     client: SocketAddr,
     acceptor: TlsAcceptor,
     behind: Behind,
-    handshakes: Arc<door::Doorkeeper>,
+    handshake: door::Place,
 ) {
-    let Some(handshake) = handshakes.admit(client.ip()) else {
-        return;
-    };
     let opening = async {
         let server = stream.local_addr()?;
         let mut stream = acceptor.accept(stream).await?;

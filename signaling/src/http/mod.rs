@@ -50,6 +50,18 @@ impl App {
 
 /// Every route of the server.
 pub(crate) fn router(app: App) -> Router {
+    with_app(
+        public_routes(&app).route("/metrics", get(metrics::metrics)),
+        app,
+    )
+}
+
+/// The routes for who comes from outside: metrics are for who runs the server.
+pub(crate) fn public_router(app: App) -> Router {
+    with_app(public_routes(&app), app)
+}
+
+fn public_routes(app: &App) -> Router<App> {
     let sessions = Router::new()
         .merge(sessions(Endpoint::Whip))
         .merge(sessions(Endpoint::Whep))
@@ -60,8 +72,11 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/ws", get(ws::upgrade))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
         .merge(sessions)
+}
+
+fn with_app(routes: Router<App>, app: App) -> Router {
+    routes
         .fallback(page::page)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(SetResponseHeaderLayer::if_not_present(

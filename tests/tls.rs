@@ -1,0 +1,385 @@
+//! The real binary over TLS: one port for the page, the WebSocket and TURN.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use stun_types::attribute::{
+    AttributeStaticType, AttributeType, ErrorCode, MessageIntegrity, Nonce, RawAttribute, Realm,
+    Username,
+};
+use stun_types::message::{
+    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageIntegrityCredentials,
+    MessageType, MessageWrite, MessageWriteExt, MessageWriteVec, Method, TransactionId,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+/// Long enough for anything on loopback, whatever else the machine does.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process of ours, in a directory of its own; both end with it.
+struct Confab {
+    _process: Child,
+    _directory: Directory,
+    https: SocketAddr,
+    roots: rustls::RootCertStore,
+}
+
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let name = format!("confab-tls-test-{name}-{}", std::process::id());
+        let directory = Directory(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&directory.0).unwrap();
+        directory
+    }
+
+    /// Writes a new certificate and its key.
+    fn certify(&self) {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        std::fs::write(self.0.join("chain.pem"), made.cert.pem()).unwrap();
+        std::fs::write(self.0.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+}
+
+/// The binary with these flags, beside those that keep it to free ports.
+fn command(directory: &Directory, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_confab"));
+    command
+        .current_dir(&directory.0)
+        .args(["--http-listen", "127.0.0.1:0", "--media-port", "0"])
+        .args(["--media-workers", "1", "--turn-listen", "off"])
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+const FILES: [&str; 4] = [
+    "--http-tls-certificate",
+    "chain.pem",
+    "--http-tls-key",
+    "key.pem",
+];
+
+/// HTTPS and TURN on one port.
+const SHARED: [&str; 6] = [
+    "--http-tls-listen",
+    "127.0.0.1:0",
+    "--turn-tls-listen",
+    "127.0.0.1:0",
+    "--turn-users",
+    "alice:wonderland",
+];
+
+impl Confab {
+    async fn start(name: &str, flags: &[&str]) -> Confab {
+        let directory = Directory::new(name);
+        directory.certify();
+        let mut process = command(&directory, &[&FILES, flags].concat())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let https = https(&mut lines).await;
+        let mut roots = rustls::RootCertStore::empty();
+        let chain = CertificateDer::from_pem_file(directory.0.join("chain.pem")).unwrap();
+        roots.add(chain).unwrap();
+        Confab {
+            _process: process,
+            _directory: directory,
+            https,
+            roots,
+        }
+    }
+
+    async fn connect(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|&name| name.into()).collect();
+        let tcp = TcpStream::connect(self.https).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        within(connector.connect(name, tcp)).await
+    }
+}
+
+/// The address of the page over TLS, as the server says it.
+async fn https(lines: &mut Lines<BufReader<ChildStdout>>) -> SocketAddr {
+    let ready = within(lines.next_line()).await.unwrap();
+    let ready = ready.expect("the server is ready");
+    let (_, rest) = ready.split_once("https://").expect(&ready);
+    rest.split_once('/').unwrap().0.parse().unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Everything until the server closes.
+async fn rest(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut bytes = Vec::new();
+    // A server that hangs up on a stranger may do so rudely.
+    let _ = within(stream.read_to_end(&mut bytes)).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn get(mut stream: TlsStream<TcpStream>, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    rest(&mut stream).await
+}
+
+/// An allocation's request, signed once the server has said how.
+fn allocate(signed_for: Option<(&str, &str)>) -> Vec<u8> {
+    let method = Method::new(3);
+    let kind = MessageType::from_class_method(MessageClass::Request, method);
+    let transaction = TransactionId::generate();
+    let mut message = Message::builder(kind, transaction, MessageWriteVec::new());
+    let udp = RawAttribute::new(AttributeType::new(0x19), &[17, 0, 0, 0]).into_owned();
+    message.add_attribute(&udp).unwrap();
+    if let Some((realm, nonce)) = signed_for {
+        message
+            .add_attribute(&Username::new("alice").unwrap())
+            .unwrap();
+        message.add_attribute(&Realm::new(realm).unwrap()).unwrap();
+        message.add_attribute(&Nonce::new(nonce).unwrap()).unwrap();
+        let key = LongTermKeyCredentials::new("alice".into(), "wonderland".into(), realm.into());
+        let credentials = MessageIntegrityCredentials::LongTerm(key);
+        let algorithm = IntegrityAlgorithm::Sha1;
+        message
+            .add_message_integrity(&credentials, algorithm)
+            .unwrap();
+    }
+    message.finish()
+}
+
+async fn message(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
+    let mut bytes = vec![0; 20];
+    within(stream.read_exact(&mut bytes)).await.unwrap();
+    let len = u16::from_be_bytes([bytes[2], bytes[3]]);
+    bytes.resize(20 + usize::from(len), 0);
+    within(stream.read_exact(&mut bytes[20..])).await.unwrap();
+    bytes
+}
+
+async fn allocate_over(mut stream: TlsStream<TcpStream>) {
+    stream.write_all(&allocate(None)).await.unwrap();
+    let refusal = message(&mut stream).await;
+    let refusal = Message::from_bytes(&refusal).unwrap();
+    assert_eq!(refusal.attribute::<ErrorCode>().unwrap().code(), 401);
+    let text = |kind| {
+        let value = refusal.raw_attribute(kind).unwrap().value.to_vec();
+        String::from_utf8(value).unwrap()
+    };
+    let (realm, nonce) = (text(Realm::TYPE), text(Nonce::TYPE));
+    let request = allocate(Some((&realm, &nonce)));
+    stream.write_all(&request).await.unwrap();
+    let answer = message(&mut stream).await;
+    let answer = Message::from_bytes(&answer).unwrap();
+    assert_eq!(answer.class(), MessageClass::Success);
+    assert!(answer.raw_attribute(MessageIntegrity::TYPE).is_some());
+}
+
+#[tokio::test]
+async fn the_page_and_the_relay_are_behind_one_port() {
+    let confab = Confab::start("shared", &SHARED).await;
+    for alpn in [&[][..], &["http/1.1"], &["h2", "http/1.1"]] {
+        let page = get(confab.connect(alpn).await.unwrap(), "/").await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{alpn:?}: {page}");
+        assert!(page.ends_with("</html>\n"), "{alpn:?}: {page}");
+    }
+    for alpn in [&[][..], &["stun.turn"], &["stun.nat-discovery"]] {
+        allocate_over(confab.connect(alpn).await.unwrap()).await;
+    }
+    let error = confab.connect(&["h2"]).await.unwrap_err().to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    for words in [&[0xff; 4][..], b"@", &[0x16, 3, 1]] {
+        let mut stranger = confab.connect(&[]).await.unwrap();
+        stranger.write_all(words).await.unwrap();
+        assert_eq!(rest(&mut stranger).await, "", "{words:02x?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_joined_over_wss_and_told_of_the_relay_there() {
+    let confab = Confab::start("wss", &SHARED).await;
+    let stream = confab.connect(&["http/1.1"]).await.unwrap();
+    let url = format!("wss://localhost:{}/v1/ws", confab.https.port());
+    let (mut socket, _) = within(tokio_tungstenite::client_async(url, stream))
+        .await
+        .unwrap();
+    let hello = r#"{"id":1,"type":"hello","version":1}"#;
+    socket.send(Frame::text(hello)).await.unwrap();
+    let welcome = within(socket.next()).await.unwrap().unwrap();
+    let url = format!("turns:{}?transport=tcp", confab.https);
+    assert!(welcome.to_text().unwrap().contains(&url), "{welcome}");
+}
+
+#[tokio::test]
+async fn without_a_relay_the_port_is_for_pages_alone() {
+    let confab = Confab::start("alone", &["--http-tls-listen", "127.0.0.1:0"]).await;
+    let page = get(confab.connect(&[]).await.unwrap(), "/").await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    let metrics = get(confab.connect(&[]).await.unwrap(), "/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 404 "), "{metrics}");
+    assert!(confab.connect(&["stun.turn"]).await.is_err());
+    let mut stranger = confab.connect(&[]).await.unwrap();
+    stranger.write_all(&allocate(None)).await.unwrap();
+    let answer = rest(&mut stranger).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn who_does_not_finish_the_handshake_delays_nobody_and_is_disconnected() {
+    let confab = Confab::start("stalled", &SHARED).await;
+    let start = Instant::now();
+    let mut stalled = Vec::new();
+    for n in 0..20 {
+        let mut stream = TcpStream::connect(confab.https).await.unwrap();
+        if n % 2 == 0 {
+            // The beginning of a ClientHello that goes on for 512 bytes.
+            stream.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
+        }
+        stalled.push(stream);
+    }
+    // One that has finished it, and then says nothing.
+    let mut silent = confab.connect(&[]).await.unwrap();
+    let page = get(confab.connect(&["http/1.1"]).await.unwrap(), "/").await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    allocate_over(confab.connect(&[]).await.unwrap()).await;
+    assert!(start.elapsed() < Duration::from_secs(5));
+    for mut stream in stalled {
+        let mut rest = Vec::new();
+        let _ = within(stream.read_to_end(&mut rest)).await;
+        assert!(rest.is_empty(), "{rest:02x?}");
+    }
+    assert_eq!(rest(&mut silent).await, "");
+    let waited = start.elapsed();
+    assert!((9..20).contains(&waited.as_secs()), "{waited:?}");
+    let mut plain = TcpStream::connect(confab.https).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let _ = within(plain.read_to_end(&mut rest)).await;
+    assert!(rest.len() < 10, "an alert at most: {rest:02x?}");
+}
+
+#[tokio::test]
+async fn more_handshakes_than_a_tenth_of_all_are_not_taken_from_one_address() {
+    let confab = Confab::start("many", &SHARED).await;
+    let mut stalled = Vec::new();
+    for _ in 0..100 {
+        stalled.push(TcpStream::connect(confab.https).await.unwrap());
+    }
+    let start = Instant::now();
+    assert!(confab.connect(&["http/1.1"]).await.is_err());
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(stalled);
+    within(async {
+        while confab.connect(&["http/1.1"]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_serves_and_says_what_it_is() {
+    let directory = Directory::new("self-signed");
+    let flags = [
+        "--http-tls-listen",
+        "127.0.0.1:0",
+        "--http-tls-self-signed",
+        "true",
+    ];
+    let mut process = command(&directory, &flags).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let https = https(&mut lines).await;
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(https).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let refused = within(connector.connect(ServerName::from(https.ip()), tcp)).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("UnknownIssuer"), "{error}");
+    process.kill().await.unwrap();
+    let log = process.wait_with_output().await.unwrap().stderr;
+    let log = String::from_utf8_lossy(&log).into_owned();
+    assert!(log.contains("the certificate is self-signed"), "{log}");
+}
+
+#[tokio::test]
+async fn what_keeps_it_from_starting_is_said_in_a_sentence() {
+    let (directory, other) = (Directory::new("errors"), Directory::new("other"));
+    directory.certify();
+    other.certify();
+    std::fs::copy(other.0.join("key.pem"), directory.0.join("other.pem")).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken
+        .local_addr()
+        .map(|address| (taken, address.to_string()));
+    let (_taken, taken) = taken.unwrap();
+    let listen = ["--http-tls-listen", "127.0.0.1:0"];
+    for (flags, words) in [
+        (
+            &listen[..],
+            "http.tls_listen needs a certificate: set http.tls_certificate and",
+        ),
+        (
+            &[&listen[..], &["--http-tls-certificate", "chain.pem"]].concat(),
+            "http.tls_certificate is set, but http.tls_key is not",
+        ),
+        (
+            &[&listen[..], &FILES[..3], &["other.pem"]].concat(),
+            "the key in other.pem does not belong to the certificate in chain.pem",
+        ),
+        (
+            &[
+                "--http-tls-listen",
+                &taken,
+                FILES[0],
+                FILES[1],
+                FILES[2],
+                FILES[3],
+            ],
+            "cannot listen for TLS on 127.0.0.1:",
+        ),
+    ] {
+        let ended = within(command(&directory, flags).output()).await.unwrap();
+        let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success(), "{error}");
+        let last = error.lines().last().unwrap_or_default();
+        assert!(last.contains(words), "{error}");
+    }
+}
