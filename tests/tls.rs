@@ -219,7 +219,7 @@ async fn the_page_and_the_relay_are_behind_one_port() {
     }
     let error = confab.connect(&["h2"]).await.unwrap_err().to_string();
     assert!(error.contains("NoApplicationProtocol"), "{error}");
-    for words in [&[0xff; 4][..], b"@", &[0x16, 3, 1]] {
+    for words in [&[0xff; 4][..], b"@", &[0x16, 3, 1, 2, 0, 1]] {
         let mut stranger = confab.connect(&[]).await.unwrap();
         stranger.write_all(words).await.unwrap();
         assert_eq!(rest(&mut stranger).await, "", "{words:02x?}");
