@@ -427,6 +427,9 @@ export class Call extends Emitter {
       case "speakers":
         this.#setDominantSpeaker(event.dominant);
         return;
+      case "media":
+        if (event.state === "silent") this.#media.seekWay();
+        return;
       case "reconnect":
         this.#media.renew();
         return;

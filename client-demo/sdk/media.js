@@ -7,8 +7,9 @@
 
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { SoundDelays } from "./sound-delay.js";
-import { connectionStats } from "./stats.js";
+import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
+import { WayBack, worksOverUdp } from "./way-back.js";
 
 /** @import { Answered, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
 
@@ -102,6 +103,11 @@ export class Media extends Emitter {
   #watchdog;
   #soundDelays = new SoundDelays(() => this.receivers().values());
   #thrift = new Thrift();
+  #wayBack = new WayBack({
+    isDetour: async () => this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map())),
+    works: () => worksOverUdp(this.#fullConfiguration().iceServers),
+    goBack: () => this.seekWay(),
+  });
 
   /**
    * @param {Control} control
@@ -142,7 +148,13 @@ export class Media extends Emitter {
   async #restartRelayed(pc) {
     const { localCandidateType } = connectionStats(await pc.getStats());
     if (localCandidateType !== "relay" || pc !== this.#pc || !this.#connected) return;
-    await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+    this.seekWay();
+  }
+
+  /** Looks for the best way anew; the one that media goes now is kept until another works. */
+  seekWay() {
+    if (!this.#connected) return;
+    this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
   }
 
   #fullConfiguration() {
@@ -259,6 +271,7 @@ export class Media extends Emitter {
     this.#closed = true;
     clearTimeout(this.#watchdog);
     this.#soundDelays.close();
+    this.#wayBack.close();
     this.#pc?.close();
     this.#setConnected(false);
   }

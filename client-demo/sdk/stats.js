@@ -156,6 +156,11 @@ export function connectionStats(report) {
   };
 }
 
+/** @param {ConnectionStats} stats */
+export function isOverTcp({ protocol, relayProtocol }) {
+  return (relayProtocol ?? protocol ?? "udp") !== "udp";
+}
+
 /**
  * @param {Entry} entry
  * @param {Map<string, Entry>} entries

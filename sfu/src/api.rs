@@ -91,6 +91,11 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
+    /// Nothing is heard of a peer any more that was heard of all the time: the way to it may be cut.
+    PeerSilent {
+        /// Whose.
+        peer: PeerId,
+    },
     /// The media plane has forgotten a peer.
     PeerGone {
         /// Who.

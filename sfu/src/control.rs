@@ -216,6 +216,11 @@ pub enum Report {
         /// Who.
         peer: PeerId,
     },
+    /// As [`Event::PeerSilent`].
+    Silent {
+        /// Who.
+        peer: PeerId,
+    },
     /// As [`Event::LayersWanted`].
     LayersWanted {
         /// The publisher.
@@ -452,6 +457,11 @@ impl Control {
             Report::Connected { peer } => {
                 if self.peers.contains_key(&peer) {
                     self.event(Event::PeerConnected { peer });
+                }
+            }
+            Report::Silent { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerSilent { peer });
                 }
             }
             Report::Gone { peer, reason } => {

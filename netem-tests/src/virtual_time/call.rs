@@ -471,7 +471,9 @@ impl Call {
             Event::LayersWanted {
                 track, encodings, ..
             } => participant.send_wanted(track, &encodings),
-            Event::PeerConnected { .. } | Event::SlotPaused { .. } | Event::Speakers { .. } => {}
+            Event::PeerConnected { .. }
+            | Event::PeerSilent { .. }
+            | Event::SlotPaused { .. } | Event::Speakers { .. } => {}
             Event::PeerGone { reason, .. } => participant.gone = Some((now, reason)),
             Event::TrackUnpublished { track, .. } => {
                 participant.tracks.retain(|t| t.track != track);

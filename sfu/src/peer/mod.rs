@@ -29,6 +29,7 @@ pub mod pacing;
 pub mod receive;
 pub mod report;
 pub mod sdp;
+mod silence;
 pub mod srtp;
 pub mod stun;
 
@@ -39,6 +40,7 @@ use flood::FloodGuard;
 use ice::{Checked, IceLite, StunDrop};
 use pacing::Pacing;
 use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
+use silence::Silence;
 use srtp::{SrtpReceiver, SrtpSender};
 
 /// To a client whose link loses this share of packets by itself, each check is answered so often: five
@@ -103,6 +105,7 @@ pub struct Peer {
     extensions: ExtensionMap,
     feedback: FeedbackRecorder,
     flood: FloodGuard,
+    silence: Silence,
     /// The publication that the last RTP datagram was for.
     repairing: Option<usize>,
     /// What leaves when.
@@ -141,6 +144,8 @@ pub struct LocalSide<'a> {
 pub enum Change {
     /// Media can flow.
     Connected,
+    /// Nothing is heard of the client any more.
+    Silent,
     /// It is over.
     Gone(GoneReason),
 }
@@ -180,6 +185,7 @@ impl Peer {
             flood: FloodGuard::default(),
             repairing: None,
             pacing: Pacing::default(),
+            silence: Silence::default(),
             allocator: Allocator::default(),
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,
@@ -367,6 +373,9 @@ impl Peer {
     ) -> Result<Checked, StunDrop> {
         let mut reply = Vec::with_capacity(packet.len());
         let checked = self.ice.handle_stun(cx.now, from, packet, &mut reply);
+        if checked.is_ok() {
+            self.silence.handle_packet(cx.now);
+        }
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {
             (true, _) => 0,
             (false, true) => LOSSY_ANSWERS,
@@ -475,6 +484,7 @@ impl Peer {
                 .chain(self.feedback.next_deadline())
                 .chain(self.pacing.next_deadline())
                 .chain(self.allocator.next_deadline())
+                .chain(self.silence.next_deadline())
                 .min()
         });
         [self.ice.next_deadline(), self.dtls.next_deadline(), media]
@@ -503,6 +513,9 @@ impl Peer {
             self.pacing.handle_timeout(cx.now);
             self.send_requests(cx);
             self.send_feedback(cx);
+            if self.silence.poll(cx.now) {
+                return Some(Change::Silent);
+            }
         }
         None
     }

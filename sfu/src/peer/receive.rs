@@ -40,6 +40,7 @@ impl Peer {
             .open_rtp(datagram)
             .map_err(crate::peer::srtp::SrtpError::reason)?;
         cx.stats.rtp_received += 1;
+        self.silence.handle_packet(cx.now);
         let packet = &mut datagram[..opened.plain_len];
         let header = RtpHeader::parse(packet).map_err(|_| "rtp_malformed")?;
         let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);

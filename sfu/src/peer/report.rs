@@ -85,6 +85,7 @@ impl Peer {
             .receiver
             .open_rtcp(datagram)
             .map_err(crate::peer::srtp::SrtpError::reason)?;
+        self.silence.handle_packet(cx.now);
         for packet in Packets::new(&datagram[..len]) {
             match packet.map_err(|_| "rtcp_malformed")? {
                 Packet::SenderReport(report) => {

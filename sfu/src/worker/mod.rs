@@ -283,6 +283,7 @@ impl Worker {
                 // Whatever its slots show may have been going on for long.
                 self.allocate(now, id);
             }
+            Some(Change::Silent) => self.report(Report::Silent { peer: id }),
             Some(Change::Gone(reason)) => {
                 self.remove_peer(id);
                 self.report(Report::Gone { peer: id, reason });

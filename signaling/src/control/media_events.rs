@@ -49,10 +49,8 @@ impl Control {
 
     fn tell(&mut self, participant: ParticipantId, event: api::Event) {
         match event {
-            api::Event::PeerConnected { .. } => {
-                let state = MediaState::Connected;
-                self.event(participant, &Event::Media(Media { state }));
-            }
+            api::Event::PeerConnected { .. } => self.media(participant, MediaState::Connected),
+            api::Event::PeerSilent { .. } => self.media(participant, MediaState::Silent),
             api::Event::SlotChanged { mid, track, .. } => {
                 let visible = self.visible(participant, mid, track);
                 // A track that cannot be named yet is told of with `tell_early_slots`.
@@ -77,6 +75,10 @@ impl Control {
             // It is everybody's, and has been told.
             api::Event::Speakers { .. } => {}
         }
+    }
+
+    fn media(&mut self, participant: ParticipantId, state: MediaState) {
+        self.event(participant, &Event::Media(Media { state }));
     }
 
     /// Tells of a pause, but for one that the client itself has asked for, and of its end.
@@ -171,6 +173,7 @@ fn is_outdated(before: &api::Event, now: &api::Event) -> bool {
 fn peer_of(event: &api::Event) -> Option<PeerId> {
     match *event {
         api::Event::PeerConnected { peer }
+        | api::Event::PeerSilent { peer }
         | api::Event::PeerGone { peer, .. }
         | api::Event::TrackUnpublished { peer, .. }
         | api::Event::LayersWanted { peer, .. }

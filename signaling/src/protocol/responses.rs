@@ -352,6 +352,10 @@ pub struct Media {
 pub enum MediaState {
     /// ICE and DTLS are up: media can flow.
     Connected,
+    /// Nothing is heard of it any more, though something was all the time: its way may be cut. Send an
+    /// `offer` that restarts ICE, which tries every way anew and lets the old one be until another
+    /// carries media.
+    Silent,
 }
 
 /// The client's own media connection is gone on the server, and its tracks with it: make a new

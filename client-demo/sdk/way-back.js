@@ -1,0 +1,89 @@
+/**
+ * The way back to UDP: a call that had to move to TCP, where one lost packet holds up all that follow,
+ * looks every few seconds whether UDP works again.
+ */
+
+/** Between two looks, milliseconds; twice as long after each that has brought nothing, up to the longest. */
+const LOOK_MS = 4_000;
+const LONGEST_MS = 60_000;
+/** UDP is taken for good again when so many looks in a row have found it so. */
+const GOOD_LOOKS = 2;
+/** Until then the relay has answered, or does not. */
+const PATIENCE_MS = 3_000;
+
+export class WayBack {
+  #isDetour;
+  #works;
+  #goBack;
+  #closed = false;
+  #good = 0;
+  #looksMs = LOOK_MS;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+
+  /**
+   * @param {object} rim
+   * @param {() => Promise<boolean>} rim.isDetour Whether media goes over TCP now.
+   * @param {() => Promise<boolean>} rim.works Whether UDP would work.
+   * @param {() => void} rim.goBack Looks for the best way anew.
+   */
+  constructor({ isDetour, works, goBack }) {
+    this.#isDetour = isDetour;
+    this.#works = works;
+    this.#goBack = goBack;
+    this.#next();
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #next() {
+    clearTimeout(this.#timer);
+    if (!this.#closed) this.#timer = setTimeout(() => void this.#look().finally(() => this.#next()), this.#looksMs);
+  }
+
+  async #look() {
+    if (!(await this.#isDetour())) {
+      this.#good = 0;
+      this.#looksMs = LOOK_MS;
+      return;
+    }
+    this.#good = (await this.#works()) ? this.#good + 1 : 0;
+    if (this.#good < GOOD_LOOKS || this.#closed) return;
+    this.#good = 0;
+    this.#looksMs = Math.min(2 * this.#looksMs, LONGEST_MS);
+    this.#goBack();
+  }
+}
+
+/**
+ * Whether one of these servers gives out a relayed address over UDP: then UDP gets through.
+ * @param {RTCIceServer[]} servers
+ * @returns {Promise<boolean>}
+ */
+export async function worksOverUdp(servers) {
+  const iceServers = servers.flatMap(({ urls, ...rest }) => {
+    const overUdp = [urls].flat().filter(isUdp);
+    return overUdp.length > 0 ? [{ ...rest, urls: overUdp }] : [];
+  });
+  if (iceServers.length === 0) return false;
+  const pc = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
+  try {
+    pc.createDataChannel("");
+    const found = new Promise((resolve) => {
+      pc.onicecandidate = ({ candidate }) => resolve(Boolean(candidate?.candidate));
+      setTimeout(() => resolve(false), PATIENCE_MS);
+    });
+    await pc.setLocalDescription();
+    return await found;
+  } finally {
+    pc.close();
+  }
+}
+
+/** @param {string} url */
+function isUdp(url) {
+  return url.startsWith("turn:") && !/[?&]transport=(?!udp)/.test(url);
+}
