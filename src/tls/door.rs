@@ -187,21 +187,9 @@ async fn serve(
             return tracing::debug!(%client, "a TLS client has not said what it wants in time");
         }
     };
-    match (wish, behind) {
-        (
-            Some(Wish::Http),
-            Behind {
-                http: Some(http), ..
-            },
-        ) => http.serve(stream).await,
-        (
-            Some(Wish::Turn),
-            Behind {
-                turn: Some(turn), ..
-            },
-        ) => {
-            turn.serve(stream, server, client).await;
-        }
+    match (wish, behind.http, behind.turn) {
+        (Some(Wish::Http), Some(http), _) => http.serve(stream).await,
+        (Some(Wish::Turn), _, Some(turn)) => turn.serve(stream, server, client).await,
         _ => tracing::debug!(%client, "a TLS client wants what is not served here"),
     }
 }

@@ -6,15 +6,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::SetOnce;
+use tokio::time::timeout;
+
+use super::problem::Problem;
+use crate::protocol::ErrorCode;
 
 /// How long a connection may take to send the head of a request, and so how long it may do nothing
 /// between two of them. A WebSocket has times of its own.
 const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// How long a request may take, of which nearly all is the way of its body: a long SDP over a bad
+/// network.
+const MAX_REQUEST: Duration = Duration::from_secs(30);
 
 /// Serves HTTP and WebSockets over connections that somebody else has accepted: with TLS, say.
 #[derive(Clone, Debug, Default)]
@@ -48,10 +60,23 @@ impl Entrance {
     }
 }
 
+/// Gives a request up whose body does not come.
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    let answered = timeout(MAX_REQUEST, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let text = format!(
+            "The request was not whole after {} s.",
+            MAX_REQUEST.as_secs()
+        );
+        Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, text).into_response()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use axum::middleware::from_fn;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::{Instant, sleep};
@@ -62,7 +87,9 @@ mod tests {
     fn connect() -> DuplexStream {
         let (ours, theirs) = duplex(10_000);
         let entrance = Entrance::default();
-        entrance.open(Router::new().route("/", get(|| async { "hello" })));
+        let methods = get(|| async { "hello" }).post(|body: String| async { body });
+        let router = Router::new().route("/", methods);
+        entrance.open(router.layer(from_fn(in_time)));
         tokio::spawn(async move { entrance.serve(theirs).await });
         ours
     }
@@ -92,5 +119,16 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
         }
         assert!(start.elapsed() <= MAX_IDLE + Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_not_as_long_as_it_says_is_not_waited_for() {
+        let (mut client, start) = (connect(), Instant::now());
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nv=0";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(start.elapsed() <= MAX_REQUEST + MAX_IDLE + Duration::from_secs(1));
     }
 }

@@ -67,6 +67,7 @@ fn public_routes(app: &App) -> Router<App> {
         .merge(sessions(Endpoint::Whep))
         .route(quality::PATH, get(quality::quality).options(whip::options))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
+        .layer(middleware::from_fn(entrance::in_time))
         .layer(middleware::from_fn_with_state(app.clone(), whip::cors));
     Router::new()
         .route("/v1/ws", get(ws::upgrade))
