@@ -154,6 +154,7 @@ export class Media extends Emitter {
   /** Looks for the best way anew; the one that media goes now is kept until another works. */
   seekWay() {
     if (!this.#connected) return;
+    console.info("confab: looking for another way");
     this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
   }
 
