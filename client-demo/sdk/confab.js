@@ -151,6 +151,7 @@ export class Call extends Emitter {
     this.#signal.on("event", (event) => this.#handleEvent(event));
     this.#media.on("negotiated", () => this.#showTracks());
     this.#media.on("connected", () => this.#updateState());
+    this.#media.on("silent", () => this.#signal.check());
     this.#media.on("error", (error) => this.emit("error", { error, fatal: false }));
   }
 
@@ -380,6 +381,9 @@ export class Call extends Emitter {
     if (!resumed && this.#joined) {
       this.#joined = false;
       this.#media.renew();
+    } else if (this.#media.isSilent) {
+      // The network is another now, or has been away: media needs another way as well.
+      this.#media.seekWay();
     }
     this.#updateState();
   }

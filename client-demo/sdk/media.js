@@ -6,6 +6,7 @@
  */
 
 import { asConfabError, ConfabError, Emitter } from "./events.js";
+import { Hearing } from "./hearing.js";
 import { SoundDelays } from "./sound-delay.js";
 import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
@@ -68,6 +69,7 @@ export const FRESH = 2;
  * @typedef {object} MediaEvents
  * @property {undefined} negotiated An answer has been applied; there may be new slots.
  * @property {boolean} connected Whether media can flow.
+ * @property {undefined} silent Nothing is received any more that was received all the time.
  * @property {ConfabError} error
  */
 
@@ -103,6 +105,10 @@ export class Media extends Emitter {
   #watchdog;
   #soundDelays = new SoundDelays(() => this.receivers().values());
   #thrift = new Thrift();
+  #hearing = new Hearing({
+    newest: () => this.#newestPacket(),
+    onSilence: () => this.emit("silent", undefined),
+  });
   #wayBack = new WayBack({
     isDetour: async () => this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map())),
     works: () => worksOverUdp(this.#fullConfiguration().iceServers),
@@ -151,9 +157,20 @@ export class Media extends Emitter {
     this.seekWay();
   }
 
+  /** Whether nothing is received any more that was received all the time. */
+  get isSilent() {
+    return this.#hearing.isSilent;
+  }
+
+  #newestPacket() {
+    const sources = [...this.receivers().values()].flatMap((receiver) => receiver.getSynchronizationSources());
+    return Math.max(0, ...sources.map(({ timestamp }) => timestamp));
+  }
+
   /** Looks for the best way anew; the one that media goes now is kept until another works. */
   seekWay() {
     if (!this.#connected) return;
+    console.info("confab: looking for another way");
     this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
   }
 
@@ -272,6 +289,7 @@ export class Media extends Emitter {
     clearTimeout(this.#watchdog);
     this.#soundDelays.close();
     this.#wayBack.close();
+    this.#hearing.close();
     this.#pc?.close();
     this.#setConnected(false);
   }

@@ -21,6 +21,8 @@ const MAX_RETRY_MS = 5_000;
 const FIRST_PATIENCE_MS = 3_000;
 const PATIENCE_GROWTH = 1.5;
 const MAX_PATIENCE_MS = 10_000;
+/** How long when there is reason to doubt that the server can be heard, milliseconds. */
+const CHECK_PATIENCE_MS = 400;
 /** How long a reply may take before another socket is tried, milliseconds; growing like the above. */
 const REPLY_PATIENCE_MS = 5_000;
 /** Messages of so many characters are compressed: shorter ones fit a packet as they are. */
@@ -145,6 +147,18 @@ export class Signal extends Emitter {
         this.#awaitReply();
       }
     });
+  }
+
+  /** Finds out whether the server can still be heard, and tries another socket soon if it cannot. */
+  check() {
+    if (!this.#welcomed) return;
+    const [socket, heardAt] = [this.#socket, this.#heardAt];
+    this.request("ping", {}).catch(() => {});
+    setTimeout(() => {
+      if (socket !== this.#socket || this.#heardAt !== heardAt) return;
+      this.#handleLoss();
+      this.#reconnectNow();
+    }, CHECK_PATIENCE_MS);
   }
 
   #awaitReply() {

@@ -81,6 +81,8 @@ pub struct Checked {
     /// The first check since an ICE restart: the former credentials are void, so
     /// [`IceLite::local_ufrags`] is shorter.
     pub restarted: bool,
+    /// The way is another after a silence, in which nothing has come to the client either.
+    pub resumes: bool,
 }
 
 /// The client must be sent nothing more: its last check, or the creation of the agent, is
@@ -120,6 +122,8 @@ pub struct IceLite {
     /// At most [`MAX_VALIDATED`].
     validated: Vec<Validated>,
     selected: Option<Way>,
+    /// Nothing comes the selected way.
+    is_silent: bool,
     consent_until: Option<Instant>,
 }
 
@@ -132,6 +136,7 @@ impl IceLite {
             previous: None,
             validated: Vec::new(),
             selected: None,
+            is_silent: false,
             consent_until: Some(now + CONSENT_TIMEOUT),
         }
     }
@@ -216,13 +221,22 @@ impl IceLite {
         let (is_new, forgotten) = self.validate(now, from);
         let selected = (select && self.selected != Some(from)).then_some(from);
         self.selected = selected.or(self.selected);
+        self.is_silent = false;
         self.consent_until = Some(now + CONSENT_TIMEOUT);
         Ok(Checked {
             is_new,
             forgotten,
             selected,
             restarted,
+            resumes: false,
         })
+    }
+
+    /// Notes that nothing comes the selected way: the next check of another may select that, also
+    /// without USE-CANDIDATE. A client that looks for another way nominates it only when it has given
+    /// up the old one, in libwebrtc after five seconds without an answer.
+    pub fn handle_silence(&mut self) {
+        self.is_silent = true;
     }
 
     /// Notes that a way is no more. The next check may select another, also without USE-CANDIDATE;
@@ -248,7 +262,7 @@ impl IceLite {
     /// Whether a check without USE-CANDIDATE may select its address: before any nomination, and
     /// when the selected address has gone silent.
     fn may_select_unnominated(&self, now: Instant) -> bool {
-        let Some(selected) = self.selected else {
+        let Some(selected) = self.selected.filter(|_| !self.is_silent) else {
             return true;
         };
         self.validated
@@ -430,6 +444,19 @@ mod tests {
         assert_eq!(story.ping(6666).selected, None, "1000 was heard 2 s ago");
         story.wait(2);
         assert_eq!(story.ping(6666).selected, Some(addr(6666)));
+    }
+
+    #[test]
+    fn after_a_silence_the_next_check_of_another_way_is_followed() {
+        let mut story = Story::new();
+        story.nominate(1000);
+        assert_eq!(story.ping(2000).selected, None);
+        story.ice.handle_silence();
+        assert_eq!(story.ping(1000).selected, None, "it was not the end of it");
+        assert_eq!(story.ping(2000).selected, None);
+        story.ice.handle_silence();
+        assert_eq!(story.ping(2000).selected, Some(addr(2000)));
+        assert_eq!(story.nominate(1000).selected, Some(addr(1000)));
     }
 
     #[test]

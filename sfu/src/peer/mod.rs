@@ -372,8 +372,13 @@ impl Peer {
         cx: &mut Context<'_>,
     ) -> Result<Checked, StunDrop> {
         let mut reply = Vec::with_capacity(packet.len());
-        let checked = self.ice.handle_stun(cx.now, from, packet, &mut reply);
-        if checked.is_ok() {
+        let is_silent = self.silence.is_on(cx.now);
+        if is_silent {
+            self.ice.handle_silence();
+        }
+        let mut checked = self.ice.handle_stun(cx.now, from, packet, &mut reply);
+        if let Ok(checked) = &mut checked {
+            checked.resumes = is_silent && checked.selected.is_some();
             self.silence.handle_packet(cx.now);
         }
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {

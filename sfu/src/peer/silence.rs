@@ -52,10 +52,20 @@ impl Silence {
 
     /// When [`Silence::poll`] may say yes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let last = self.last.filter(|last| self.told.is_none_or(|at| at < *last))?;
-        let remarkable = Duration::from_secs_f64(self.gap * GAPS).clamp(LEAST, MOST);
+        self.last.filter(|last| self.told.is_none_or(|at| at < *last))?;
+        let remarkable = self.remarkable_from()?;
         let pause_ends = self.told.map(|at| at + PAUSE);
-        Some(pause_ends.map_or(last + remarkable, |end| end.max(last + remarkable)))
+        Some(pause_ends.map_or(remarkable, |end| end.max(remarkable)))
+    }
+
+    /// Whether the client is silent now, told or not.
+    pub(super) fn is_on(&self, now: Instant) -> bool {
+        self.remarkable_from().is_some_and(|from| now >= from)
+    }
+
+    fn remarkable_from(&self) -> Option<Instant> {
+        let remarkable = Duration::from_secs_f64(self.gap * GAPS).clamp(LEAST, MOST);
+        Some(self.last? + remarkable)
     }
 
     /// Whether the client has fallen silent; said once for each silence.

@@ -112,10 +112,27 @@ impl Worker {
         if let Some(forgotten) = checked.forgotten {
             self.ways.remove(&forgotten);
         }
+        if let Some(way) = checked.selected {
+            tracing::info!(peer = id.0, %way, protocol = ?way.protocol(), "media goes this way");
+        }
         // Also when it is not new to this peer: a client that makes a second connection from the
         // same socket has to get its address back for the one that is alive.
         if self.ways.insert(from, id) != Some(id) || checked.selected.is_some() {
             tracing::debug!(peer = id.0, %from, "the way to the client is validated");
+        }
+        self.touched.push(id);
+        if checked.resumes {
+            self.begin_anew(now, id);
+        }
+    }
+
+    /// Gives up the pictures that are on their way to a peer, and has others begin with key frames.
+    fn begin_anew(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        for (track, encoding) in peer.give_up_pictures() {
+            self.wish_key_frame(now, track, encoding);
         }
         self.touched.push(id);
     }
@@ -142,16 +159,9 @@ impl Worker {
         stats.drop_many("tcp_slow_picture", given_up.pictures);
         stats.drop_many("tcp_slow_other", given_up.others);
         let owner = self.ways.get(&way).copied();
-        let Some(id) = owner.filter(|_| given_up.pictures > 0) else {
-            return;
-        };
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        for (track, encoding) in peer.give_up_pictures() {
-            self.wish_key_frame(now, track, encoding);
+        if let Some(id) = owner.filter(|_| given_up.pictures > 0) {
+            self.begin_anew(now, id);
         }
-        self.touched.push(id);
     }
 
     fn handle_dtls(&mut self, now: Instant, id: PeerId, packet: &[u8]) {

@@ -50,7 +50,10 @@ impl Control {
     fn tell(&mut self, participant: ParticipantId, event: api::Event) {
         match event {
             api::Event::PeerConnected { .. } => self.media(participant, MediaState::Connected),
-            api::Event::PeerSilent { .. } => self.media(participant, MediaState::Silent),
+            api::Event::PeerSilent { .. } => {
+                tracing::info!(%participant, "nothing is heard of the media connection");
+                self.media(participant, MediaState::Silent);
+            }
             api::Event::SlotChanged { mid, track, .. } => {
                 let visible = self.visible(participant, mid, track);
                 // A track that cannot be named yet is told of with `tell_early_slots`.

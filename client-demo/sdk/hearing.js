@@ -1,0 +1,56 @@
+/**
+ * Whether anything is still received: the first sign, on this side, of a network that is gone or has
+ * become another. Nothing may also mean that nobody sends any more; so it is a reason to ask the server,
+ * and no more.
+ */
+
+const LOOK_MS = 150;
+/** So long nothing, where something came all the time: what the server takes for silence, too. */
+const SILENCE_MS = 750;
+
+export class Hearing {
+  #newest;
+  #now;
+  #onSilence;
+  #last = 0;
+  #changedAt = -Infinity;
+  /** Something came between the last two looks. */
+  #flows = false;
+  /** @type {ReturnType<typeof setInterval>} */
+  #timer;
+  /** Whether nothing is received that was received all the time. */
+  isSilent = false;
+
+  /**
+   * @param {object} rim
+   * @param {() => number} rim.newest When the newest packet of all came, on any clock.
+   * @param {() => void} rim.onSilence Called once for each silence.
+   * @param {() => number} [rim.now] Milliseconds.
+   */
+  constructor({ newest, onSilence, now = () => performance.now() }) {
+    this.#newest = newest;
+    this.#onSilence = onSilence;
+    this.#now = now;
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  close() {
+    clearInterval(this.#timer);
+  }
+
+  #look() {
+    const now = this.#now();
+    const newest = this.#newest();
+    if (newest !== this.#last) {
+      // A single packet is no stream.
+      this.#flows = now - this.#changedAt < SILENCE_MS;
+      this.#last = newest;
+      this.#changedAt = now;
+      this.isSilent = false;
+    } else if (this.#flows && now - this.#changedAt >= SILENCE_MS) {
+      this.#flows = false;
+      this.isSilent = true;
+      this.#onSilence();
+    }
+  }
+}
