@@ -473,7 +473,8 @@ impl Call {
             } => participant.send_wanted(track, &encodings),
             Event::PeerConnected { .. }
             | Event::PeerSilent { .. }
-            | Event::SlotPaused { .. } | Event::Speakers { .. } => {}
+            | Event::SlotPaused { .. }
+            | Event::Speakers { .. } => {}
             Event::PeerGone { reason, .. } => participant.gone = Some((now, reason)),
             Event::TrackUnpublished { track, .. } => {
                 participant.tracks.retain(|t| t.track != track);

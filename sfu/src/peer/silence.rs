@@ -52,7 +52,8 @@ impl Silence {
 
     /// When [`Silence::poll`] may say yes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.last.filter(|last| self.told.is_none_or(|at| at < *last))?;
+        self.last
+            .filter(|last| self.told.is_none_or(|at| at < *last))?;
         let remarkable = self.remarkable_from()?;
         let pause_ends = self.told.map(|at| at + PAUSE);
         Some(pause_ends.map_or(remarkable, |end| end.max(remarkable)))
