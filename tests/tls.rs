@@ -68,6 +68,8 @@ fn command(directory: &Directory, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_confab"));
     command
         .current_dir(&directory.0)
+        // It is the tests', and no setting.
+        .env_remove("CONFAB_BIN")
         .args(["--http-listen", "127.0.0.1:0", "--media-port", "0"])
         .args(["--media-workers", "1", "--turn-listen", "off"])
         .args(flags)
