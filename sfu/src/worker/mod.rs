@@ -34,7 +34,6 @@ pub mod framing;
 mod levels;
 pub mod mailbox;
 pub mod outbox;
-mod ready;
 pub mod run;
 pub mod tcp;
 pub mod udp;

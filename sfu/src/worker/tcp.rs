@@ -22,8 +22,8 @@ use super::Worker;
 use super::backlog::{Backlog, GivenUp};
 use super::framing::Deframer;
 use super::outbox::Run;
-use super::ready::ReadySet;
 use crate::way::{ConnectionId, Way};
+use confab_ready::ReadySet;
 
 /// How long a connection has to prove whose it is: time for a handful of round trips on a bad network.
 pub const MAX_UNPROVEN_TIME: Duration = Duration::from_secs(10);

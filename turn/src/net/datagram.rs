@@ -209,7 +209,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::net::ready::ReadySet;
+    use confab_ready::ReadySet;
 
     #[tokio::test]
     async fn datagrams_longer_than_the_mtu_are_sent_one_by_one() {

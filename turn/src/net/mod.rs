@@ -12,7 +12,6 @@ mod listener;
 mod media;
 mod outbox;
 mod queue;
-mod ready;
 mod relay_socket;
 mod stream;
 mod worker;

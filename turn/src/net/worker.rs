@@ -14,11 +14,11 @@ use super::datagram::Batch;
 use super::listener::Listener;
 use super::media::{MediaLink, MediaPacket};
 use super::outbox::Outbox;
-use super::ready::ReadySet;
 use super::relay_socket::{Received, RelaySocket};
 use super::stream::{Outgoing, StreamEvent};
 use crate::client::{Client, Transport};
 use crate::machine::{Counters, Output, RelayId, Turn};
+use confab_ready::ReadySet;
 
 /// Sockets looked at, and stream messages taken, in one turn.
 const BUDGET: usize = 64;

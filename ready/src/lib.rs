@@ -1,16 +1,18 @@
 //! Many sockets, one task: which of them have something to do.
 //!
 //! In: wake-ups from the runtime, one waker a socket. Out: the tokens of the sockets that are ready,
-//! in order. So a wake-up costs what is ready, not what is open.
+//! in order. So a wake-up costs what is ready, not what is open, and a socket costs one small
+//! allocation, not a task.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// The sockets that one task looks after.
+/// The sockets that one task reads.
 #[derive(Debug)]
-pub(super) struct ReadySet<T> {
+pub struct ReadySet<T> {
     shared: Arc<Mutex<Shared<T>>>,
 }
 
@@ -28,8 +30,16 @@ struct Source<T> {
     shared: Arc<Mutex<Shared<T>>>,
 }
 
+impl<T: Copy + Send + Sync + 'static> Default for ReadySet<T> {
+    fn default() -> Self {
+        ReadySet::new()
+    }
+}
+
 impl<T: Copy + Send + Sync + 'static> ReadySet<T> {
-    pub(super) fn new() -> Self {
+    /// A set of none.
+    #[must_use]
+    pub fn new() -> Self {
         ReadySet {
             shared: Arc::new(Mutex::new(Shared {
                 ready: VecDeque::new(),
@@ -39,7 +49,8 @@ impl<T: Copy + Send + Sync + 'static> ReadySet<T> {
     }
 
     /// A waker that makes `token` ready. It is ready at first, so that its socket gets polled.
-    pub(super) fn add(&self, token: T) -> Waker {
+    #[must_use = "without it the socket is never ready again"]
+    pub fn add(&self, token: T) -> Waker {
         let waker = Waker::from(Arc::new(Source {
             token,
             is_queued: AtomicBool::new(false),
@@ -49,20 +60,27 @@ impl<T: Copy + Send + Sync + 'static> ReadySet<T> {
         waker
     }
 
-    /// How many are ready.
-    pub(super) fn len(&self) -> usize {
-        lock(&self.shared).ready.len()
-    }
-
     /// A socket that is ready, if there is one.
-    pub(super) fn take(&self) -> Option<T> {
+    pub fn take(&self) -> Option<T> {
         let source = lock(&self.shared).ready.pop_front()?;
         source.is_queued.store(false, Ordering::Release);
         Some(source.token)
     }
 
-    /// Whether a socket is ready.
-    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// How many are ready.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.shared).ready.len()
+    }
+
+    /// Whether none is ready.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a socket is ready; if not, the task is woken when one is.
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut shared = lock(&self.shared);
         if !shared.ready.is_empty() {
             return Poll::Ready(());
@@ -72,6 +90,16 @@ impl<T: Copy + Send + Sync + 'static> ReadySet<T> {
             shared.task = Some(task.clone());
         }
         Poll::Pending
+    }
+
+    /// Waits until a socket is ready, and takes it.
+    pub async fn next(&self) -> T {
+        loop {
+            if let Some(token) = self.take() {
+                return token;
+            }
+            poll_fn(|context| self.poll(context)).await;
+        }
     }
 }
 
@@ -102,6 +130,8 @@ fn lock<T>(shared: &Mutex<Shared<T>>) -> MutexGuard<'_, Shared<T>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -116,5 +146,20 @@ mod tests {
         wakers[2].wake_by_ref();
         assert_eq!(set.len(), 2);
         assert_eq!(drain(), [2, 0]);
+        wakers[2].wake_by_ref();
+        assert_eq!(drain(), [2]);
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_from_elsewhere_ends_the_wait() {
+        let set = ReadySet::new();
+        let waker = set.add(7);
+        assert_eq!(set.next().await, 7);
+        let waking = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            waker.wake_by_ref();
+        };
+        let (token, ()) = tokio::join!(set.next(), waking);
+        assert_eq!(token, 7);
     }
 }
