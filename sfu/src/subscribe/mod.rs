@@ -10,3 +10,6 @@ pub mod retransmit;
 pub mod rewrite;
 pub mod share;
 pub mod slot;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;

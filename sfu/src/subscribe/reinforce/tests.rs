@@ -2,24 +2,20 @@
 //! comes back.
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::*;
-use crate::api::{LayerInfo, WorkerStats};
-use crate::clock::Clock;
+use crate::api::LayerInfo;
 use crate::media::{Extension, ExtensionMap, PayloadMap, RepairFormats};
-use crate::peer::pacing::Pacing;
 use crate::peer::sdp::{ReceiveSection, Section, SendSection};
-use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::publish::feed::Origin;
 use crate::publish::history::tests::video;
 use crate::publish::publication::Publication;
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::ReportBlock;
-use crate::types::{Mid, PeerId, Ssrc, TrackId};
-use crate::way::Way;
-use crate::worker::outbox::Outbox;
+use crate::subscribe::testing::Exit;
+use crate::types::{Mid, Ssrc, TrackId};
 
 const VP8: u8 = 96;
 const OPUS: u8 = 111;
@@ -110,10 +106,7 @@ fn packet(kind: Kind, n: u64) -> (PacketMeta, Vec<u8>) {
 /// gives back the datagrams in the clear.
 fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
     let start = Instant::now();
-    let (key, salt) = ([1; 16], [2; 12]);
-    let mut sender = SrtpSender::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
-    let mut receiver = SrtpReceiver::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
-    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let mut exit = Exit::new(start);
     let mut slot = Slot::new(section, section.send.as_ref().unwrap(), 0x7ffe_0003);
     slot.show(start, TrackId(1));
     slot.share.layer = Some(LayerInfo::default());
@@ -133,39 +126,13 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
         slot.handle_report(Some(Duration::from_millis(200)), &report);
     }
     let mut feed = Feed::new(section.kind, Origin::Remote(0));
-    let mut outbox = Outbox::default();
-    let mut stats = WorkerStats::default();
-    let mut pacing = Pacing::default();
     for n in 0..count {
         let (meta, bytes) = packet(section.kind, n);
         assert!(feed.insert(start, meta, &bytes));
-        let mut egress = Egress {
-            now: start + Duration::from_millis(20) * n as u32,
-            peer: PeerId(1),
-            clock: &clock,
-            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
-            srtp: &mut sender,
-            pacing: &mut pacing,
-            filling: None,
-            outbox: &mut outbox,
-            stats: &mut stats,
-        };
-        for kept in feed.pending() {
-            assert!(slot.forward(kept, &feed, &mut egress));
-        }
-        feed.clear_pending();
+        let now = start + Duration::from_millis(20) * n as u32;
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), [true]);
     }
-    let mut datagrams = Vec::new();
-    for (run, bytes) in outbox.runs() {
-        for datagram in bytes.chunks(run.segment_size) {
-            let mut datagram = datagram.to_vec();
-            // A number that was used twice would be refused as a replay.
-            let len = receiver.open_rtp(&mut datagram).unwrap().plain_len;
-            datagram.truncate(len);
-            datagrams.push(datagram);
-        }
-    }
-    datagrams
+    exit.datagrams()
 }
 
 /// What a receiver makes of datagrams: payloads, in the order of their numbers.

@@ -1,22 +1,15 @@
 //! A subscriber that is to get less than it is being sent: numbers, pictures and times go on.
 #![allow(clippy::unwrap_used)]
 
-use std::time::SystemTime;
-
 use super::*;
-use crate::api::{LayerInfo, WorkerStats};
-use crate::clock::Clock;
-use crate::peer::pacing::Pacing;
-use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
+use crate::api::LayerInfo;
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Origin;
 use crate::publish::history::tests::video;
 use crate::rtp::codec;
 use crate::rtp::packet::RtpHeader;
 use crate::subscribe::reinforce::tests::section;
-use crate::types::PeerId;
-use crate::way::Way;
-use crate::worker::outbox::Outbox;
+use crate::subscribe::testing::Exit;
 
 const RTX: u8 = 97;
 const TRACK: TrackId = TrackId(1);
@@ -57,10 +50,7 @@ struct Seen {
 #[test]
 fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     let start = Instant::now();
-    let (key, salt) = ([1; 16], [2; 12]);
-    let mut sender = SrtpSender::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
-    let mut receiver = SrtpReceiver::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
-    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let mut exit = Exit::new(start);
     let mut section = section(Kind::Video, RepairFormats::default());
     let mut send = section.send.take().unwrap();
     section.payloads[0].rtx_payload_type = Some(RTX);
@@ -77,9 +67,6 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
         };
         feed.set_sender_report(encoding, report);
     }
-    let mut outbox = Outbox::default();
-    let mut stats = WorkerStats::default();
-    let mut pacing = Pacing::default();
     let story = [
         // (encoding, picture, is a key frame, wanted encoding, is sent)
         (1, 0, true, 1, true),
@@ -108,45 +95,28 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
         slot.aim();
         let now = meta.arrival;
         assert!(feed.insert(now, meta, &bytes));
-        let mut egress = Egress {
-            now,
-            peer: PeerId(1),
-            clock: &clock,
-            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
-            srtp: &mut sender,
-            pacing: &mut pacing,
-            filling: None,
-            outbox: &mut outbox,
-            stats: &mut stats,
-        };
-        for kept in feed.pending() {
-            assert_eq!(slot.forward(kept, &feed, &mut egress), is_sent, "{n}");
-        }
-        feed.clear_pending();
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), [is_sent], "{n}");
         if n == 5 {
+            let mut egress = exit.egress(now);
             assert!(slot.retransmit(4, &feed, &mut egress));
             assert!(slot.retransmit(5, &feed, &mut egress));
         }
     }
     let mut seen = Vec::new();
-    for (run, bytes) in outbox.runs() {
-        for datagram in bytes.chunks(run.segment_size) {
-            let mut datagram = datagram.to_vec();
-            let len = receiver.open_rtp(&mut datagram).unwrap().plain_len;
-            let header = RtpHeader::parse(&datagram[..len]).unwrap();
-            let mut payload = header.payload(&datagram[..len]);
-            let mut number = header.sequence;
-            if header.payload_type == RTX {
-                number = u16::from_be_bytes(*payload.first_chunk().unwrap());
-                payload = &payload[2..];
-            }
-            seen.push(Seen {
-                payload_type: header.payload_type,
-                number,
-                timestamp: header.timestamp,
-                picture: (!payload.is_empty()).then(|| (payload[3], payload[7])),
-            });
+    for datagram in exit.datagrams() {
+        let header = RtpHeader::parse(&datagram).unwrap();
+        let mut payload = header.payload(&datagram);
+        let mut number = header.sequence;
+        if header.payload_type == RTX {
+            number = u16::from_be_bytes(*payload.first_chunk().unwrap());
+            payload = &payload[2..];
         }
+        seen.push(Seen {
+            payload_type: header.payload_type,
+            number,
+            timestamp: header.timestamp,
+            picture: (!payload.is_empty()).then(|| (payload[3], payload[7])),
+        });
     }
     let media = |number, n, id| Seen {
         payload_type: 96,
@@ -184,9 +154,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
 #[test]
 fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
     let start = Instant::now();
-    let (key, salt) = ([1; 16], [2; 12]);
-    let mut sender = SrtpSender::new(SrtpProfile::Aes128Gcm, &key, &salt).unwrap();
-    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let mut exit = Exit::new(start);
     let mut section = section(Kind::Video, RepairFormats::default());
     let mut send = section.send.take().unwrap();
     section.payloads[0].rtx_payload_type = Some(RTX);
@@ -200,9 +168,6 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
     });
     slot.aim();
     let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
-    let mut outbox = Outbox::default();
-    let mut stats = WorkerStats::default();
-    let mut pacing = Pacing::default();
     let mut numbers = Vec::new();
     for (n, is_key, is_sent) in [
         (0, true, true),
@@ -217,21 +182,8 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
         let now = start + Duration::from_millis(33 * n);
         meta.arrival = now;
         assert!(feed.insert(now, meta, &bytes));
-        let mut egress = Egress {
-            now,
-            peer: PeerId(1),
-            clock: &clock,
-            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
-            srtp: &mut sender,
-            pacing: &mut pacing,
-            filling: None,
-            outbox: &mut outbox,
-            stats: &mut stats,
-        };
-        for kept in feed.pending() {
-            assert_eq!(slot.forward(kept, &feed, &mut egress), is_sent, "{n}");
-        }
-        feed.clear_pending();
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), [is_sent], "{n}");
+        let mut egress = exit.egress(now);
         numbers.extend(slot.rewriter.last_sequence().map(SequenceNumber::wire));
         match n {
             1 => {

@@ -1,0 +1,78 @@
+//! What tests of slots share: the way out of the server, and what is read at its end.
+
+use std::time::{Instant, SystemTime};
+
+use super::slot::Slot;
+use crate::api::WorkerStats;
+use crate::clock::Clock;
+use crate::peer::egress::Egress;
+use crate::peer::pacing::Pacing;
+use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
+use crate::publish::feed::Feed;
+use crate::types::PeerId;
+use crate::way::Way;
+use crate::worker::outbox::Outbox;
+
+/// The way to one subscriber.
+pub(super) struct Exit {
+    sender: SrtpSender,
+    receiver: SrtpReceiver,
+    clock: Clock,
+    pacing: Pacing,
+    outbox: Outbox,
+    stats: WorkerStats,
+}
+
+impl Exit {
+    pub(super) fn new(start: Instant) -> Self {
+        let (key, salt) = ([1; 16], [2; 12]);
+        let profile = SrtpProfile::Aes128Gcm;
+        Exit {
+            sender: SrtpSender::new(profile, &key, &salt).unwrap(),
+            receiver: SrtpReceiver::new(profile, &key, &salt).unwrap(),
+            clock: Clock::new(start, SystemTime::UNIX_EPOCH),
+            pacing: Pacing::default(),
+            outbox: Outbox::default(),
+            stats: WorkerStats::default(),
+        }
+    }
+
+    pub(super) fn egress(&mut self, now: Instant) -> Egress<'_> {
+        Egress {
+            now,
+            peer: PeerId(1),
+            clock: &self.clock,
+            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
+            srtp: &mut self.sender,
+            pacing: &mut self.pacing,
+            filling: None,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        }
+    }
+
+    /// Has a slot forward what has come into a feed; says of each packet whether it was sent.
+    pub(super) fn forward(&mut self, now: Instant, slot: &mut Slot, feed: &mut Feed) -> Vec<bool> {
+        let mut egress = self.egress(now);
+        let pending = feed.pending();
+        let sent = pending.map(|kept| slot.forward(kept, feed, &mut egress));
+        let sent = sent.collect();
+        feed.clear_pending();
+        sent
+    }
+
+    /// What has been sent, in the clear.
+    pub(super) fn datagrams(&mut self) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        for (run, bytes) in self.outbox.runs() {
+            for datagram in bytes.chunks(run.segment_size) {
+                let mut datagram = datagram.to_vec();
+                // A number that was used twice would be refused as a replay.
+                let len = self.receiver.open_rtp(&mut datagram).unwrap().plain_len;
+                datagram.truncate(len);
+                datagrams.push(datagram);
+            }
+        }
+        datagrams
+    }
+}
