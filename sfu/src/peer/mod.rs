@@ -44,8 +44,9 @@ use silence::Silence;
 use srtp::{SrtpReceiver, SrtpSender};
 
 /// To a client whose link loses this share of packets by itself, each check is answered so often: five
-/// without an answer make libwebrtc leave the way for one over TCP (`kMinUnwritableChecks`), which at
-/// 30 % loss in both directions happens every few minutes otherwise.
+/// without an answer make libwebrtc leave the way for one over TCP
+/// (`CONNECTION_WRITE_CONNECT_FAILURES`), as one of ten clients did within a minute of 30 % loss in both
+/// directions.
 const LOSSY: f64 = 0.1;
 const LOSSY_ANSWERS: usize = 3;
 
@@ -373,12 +374,10 @@ impl Peer {
     ) -> Result<Checked, StunDrop> {
         let mut reply = Vec::with_capacity(packet.len());
         let is_silent = self.silence.is_on(cx.now);
-        if is_silent {
-            self.ice.handle_silence();
-        }
-        let mut checked = self.ice.handle_stun(cx.now, from, packet, &mut reply);
-        if let Ok(checked) = &mut checked {
-            checked.resumes = is_silent && checked.selected.is_some();
+        let checked = self
+            .ice
+            .handle_stun(cx.now, from, packet, is_silent, &mut reply);
+        if checked.is_ok() {
             self.silence.handle_packet(cx.now);
         }
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {

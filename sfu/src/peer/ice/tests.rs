@@ -1,0 +1,509 @@
+//! An agent and the client it talks to: checks, nominations, restarts, silence, and what is forged.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::way::ConnectionId;
+
+const CLIENT: &str = "CLNT";
+
+fn addr(port: u16) -> Way {
+    Way::Udp(SocketAddr::from(([192, 0, 2, 1], port)))
+}
+
+fn connection(n: u64, port: u16) -> Way {
+    Way::Tcp {
+        connection: ConnectionId(n),
+        address: addr(port).address(),
+    }
+}
+
+/// An agent and the client it talks to.
+struct Story {
+    ice: IceLite,
+    now: Instant,
+    /// What the client believes the server's credentials to be.
+    server: Credentials,
+    reply: Vec<u8>,
+    transaction: u128,
+    /// Nothing has come from the client for a while.
+    is_silent: bool,
+}
+
+impl Story {
+    fn new() -> Self {
+        let now = Instant::now();
+        let server = Credentials::generate(&mut StdRng::seed_from_u64(1));
+        Story {
+            ice: IceLite::new(now, server.clone(), CLIENT),
+            now,
+            server,
+            reply: Vec::new(),
+            transaction: 0,
+            is_silent: false,
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) -> &mut Self {
+        self.now += Duration::from_secs(seconds);
+        self
+    }
+
+    fn request(&mut self, use_candidate: bool) -> Vec<u8> {
+        self.transaction += 1;
+        BindingRequest {
+            username: &format!("{}:{CLIENT}", self.server.ufrag),
+            password: &self.server.pwd,
+            transaction: self.transaction,
+            priority: 0x6e7f_00ff,
+            use_candidate,
+            tie_breaker: 7,
+        }
+        .to_bytes()
+        .unwrap()
+    }
+
+    fn handle(&mut self, port: u16, packet: &[u8]) -> Result<Checked, StunDrop> {
+        self.ice.handle_stun(
+            self.now,
+            addr(port),
+            packet,
+            self.is_silent,
+            &mut self.reply,
+        )
+    }
+
+    fn check(&mut self, port: u16, use_candidate: bool) -> Checked {
+        let packet = self.request(use_candidate);
+        let checked = self.handle(port, &packet).unwrap();
+        assert_eq!(
+            parse_binding_success(&self.reply, &self.server.pwd),
+            Some(addr(port).address()),
+            "a valid check is answered with the address it came from"
+        );
+        assert!(self.ice.is_validated(addr(port)));
+        checked
+    }
+
+    fn ping(&mut self, port: u16) -> Checked {
+        self.check(port, false)
+    }
+
+    fn nominate(&mut self, port: u16) -> Checked {
+        self.check(port, true)
+    }
+
+    fn restart(&mut self, seed: u64) {
+        self.server = Credentials::generate(&mut StdRng::seed_from_u64(seed));
+        self.ice.restart(self.now, self.server.clone(), CLIENT);
+    }
+
+    /// The error code of the answer, if there is an answer.
+    fn answered_error(&self) -> Option<u16> {
+        let message = stun_types::message::Message::from_bytes(&self.reply).ok()?;
+        let code = message
+            .attribute::<stun_types::attribute::ErrorCode>()
+            .ok()?;
+        Some(code.code())
+    }
+}
+
+#[test]
+fn the_first_check_connects_and_a_nomination_decides() {
+    let mut story = Story::new();
+    assert_eq!(story.ice.selected(), None);
+    let first = story.ping(1000);
+    assert_eq!((first.is_new, first.selected), (true, Some(addr(1000))));
+    assert_eq!(
+        story.ping(2000).selected,
+        None,
+        "not nominated, so the first stays"
+    );
+    assert_eq!(story.nominate(2000).selected, Some(addr(2000)));
+    assert_eq!(story.nominate(2000), Checked::default());
+    assert_eq!(
+        story.nominate(1000).selected,
+        Some(addr(1000)),
+        "the latest nomination counts"
+    );
+}
+
+#[test]
+fn a_rebound_client_is_followed_at_its_next_nominating_check() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    story.wait(2);
+    assert!(!story.ice.is_validated(addr(6666)));
+    let moved = story.nominate(6666);
+    assert_eq!((moved.is_new, moved.selected), (true, Some(addr(6666))));
+}
+
+#[test]
+fn a_client_that_nominates_once_is_followed_when_its_old_address_is_silent() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    story.wait(2);
+    story.ping(1000);
+    story.wait(2);
+    assert_eq!(story.ping(6666).selected, None, "1000 was heard 2 s ago");
+    story.wait(2);
+    assert_eq!(story.ping(6666).selected, Some(addr(6666)));
+}
+
+#[test]
+fn after_a_silence_the_next_check_of_another_way_is_followed() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    assert_eq!(story.ping(2000).selected, None);
+    story.is_silent = true;
+    let again = story.ping(1000);
+    assert_eq!(
+        (again.selected, again.resumes),
+        (None, false),
+        "it was not the end of it"
+    );
+    story.is_silent = false;
+    assert_eq!(story.ping(2000).selected, None);
+    story.is_silent = true;
+    let other = story.ping(2000);
+    assert_eq!((other.selected, other.resumes), (Some(addr(2000)), true));
+    story.is_silent = false;
+    let back = story.nominate(1000);
+    assert_eq!((back.selected, back.resumes), (Some(addr(1000)), false));
+}
+
+#[test]
+fn a_forged_check_moves_nothing() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    let mut forged = story.request(true);
+    let last = forged.len() - 9;
+    forged[last] ^= 1;
+    let fingerprint = forged.len() - 8;
+    let crc = stun_types::attribute::Fingerprint::compute(&[&forged[..fingerprint]]);
+    for (i, (byte, mask)) in crc.iter().zip(0x5354_554e_u32.to_be_bytes()).enumerate() {
+        forged[fingerprint + 4 + i] = byte ^ mask;
+    }
+    assert_eq!(story.handle(6666, &forged), Err(StunDrop::BadIntegrity));
+    assert_eq!(story.answered_error(), Some(401));
+    assert!(story.reply.len() < forged.len(), "no amplification");
+    assert!(!story.ice.is_validated(addr(6666)));
+    assert_eq!(story.ice.selected(), Some(addr(1000)));
+}
+
+/// A request by hand, so that it can be wrong in one way at a time.
+fn request_with(
+    story: &Story,
+    username: &str,
+    attribute: Option<(u16, &[u8])>,
+    integrity: bool,
+    fingerprint: bool,
+) -> Vec<u8> {
+    use stun_types::attribute::{RawAttribute, Username};
+    use stun_types::message::*;
+    let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+    message
+        .add_attribute(&Username::new(username).unwrap())
+        .unwrap();
+    if let Some((kind, value)) = attribute {
+        message
+            .add_attribute(&RawAttribute::new(kind.into(), value))
+            .unwrap();
+    }
+    if integrity {
+        let key = stun::integrity_key(&story.server.pwd);
+        message
+            .add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1)
+            .unwrap();
+    }
+    if fingerprint {
+        message.add_fingerprint().unwrap();
+    }
+    message.finish()
+}
+
+#[test]
+fn each_defect_has_its_reason_and_its_answer() {
+    let mut story = Story::new();
+    let username = format!("{}:{CLIENT}", story.server.ufrag);
+    let of_another = format!("{}:OTHR", story.server.ufrag);
+    let good = story.request(false);
+    let mut indication = good.clone();
+    indication[1] = 0x11;
+    let mut success = good.clone();
+    success[0] = 1;
+    let mut trailing = good.clone();
+    trailing.extend([0; 4]);
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut long = good.clone();
+    long.resize(2000, 0);
+    long[2..4].copy_from_slice(&1980u16.to_be_bytes());
+    let tie = 9u64.to_be_bytes();
+
+    use StunDrop::*;
+    let table = [
+        (vec![], Malformed, None),
+        (vec![0; 20], Malformed, None),
+        (good[..good.len() - 4].to_vec(), Malformed, None),
+        (trailing, Malformed, None),
+        (long, Malformed, None),
+        (indication, NotBindingRequest, None),
+        (success, NotBindingRequest, None),
+        (flipped, BadFingerprint, None),
+        (
+            request_with(&story, &username, None, true, false),
+            BadFingerprint,
+            None,
+        ),
+        (
+            request_with(&story, &of_another, None, true, true),
+            UnknownUsername,
+            None,
+        ),
+        (
+            request_with(&story, &username, None, false, true),
+            NoIntegrity,
+            Some(400),
+        ),
+        (
+            request_with(&story, &username, Some((0x7777, &[1])), true, true),
+            UnknownAttribute,
+            Some(420),
+        ),
+        (
+            request_with(&story, &username, Some((0x8029, &tie)), true, true),
+            RoleConflict,
+            Some(487),
+        ),
+    ];
+    for (packet, drop, answer) in table {
+        assert_eq!(story.handle(1000, &packet), Err(drop), "{packet:02x?}");
+        assert_eq!(story.answered_error(), answer, "{drop:?}");
+        assert_eq!(story.reply.is_empty(), answer.is_none(), "{drop:?}");
+        assert_eq!(story.ice.selected(), None, "{drop:?}");
+        assert!(!story.ice.is_validated(addr(1000)), "{drop:?}");
+    }
+    // An unknown attribute that is optional to comprehend is no defect.
+    let optional = request_with(&story, &username, Some((0xc057, &[0; 4])), true, true);
+    assert!(story.handle(1000, &optional).is_ok());
+}
+
+#[test]
+fn many_unknown_attributes_still_fit_the_answer() {
+    use stun_types::attribute::{RawAttribute, UnknownAttributes, Username};
+    use stun_types::message::*;
+    let mut story = Story::new();
+    for algorithm in [IntegrityAlgorithm::Sha1, IntegrityAlgorithm::Sha256] {
+        let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+        let username = format!("{}:{CLIENT}", story.server.ufrag);
+        message
+            .add_attribute(&Username::new(&username).unwrap())
+            .unwrap();
+        for kind in 0x7000..0x7020u16 {
+            message
+                .add_attribute(&RawAttribute::new(kind.into(), &[]))
+                .unwrap();
+        }
+        let key = stun::integrity_key(&story.server.pwd);
+        message
+            .add_message_integrity_with_key(&key, algorithm)
+            .unwrap();
+        message.add_fingerprint().unwrap();
+        let packet = message.finish();
+        assert_eq!(story.handle(1000, &packet), Err(StunDrop::UnknownAttribute));
+        let reply = Message::from_bytes(&story.reply).unwrap();
+        assert_eq!(reply.validate_integrity_with_key(&key).unwrap(), algorithm);
+        let unknown = reply.attribute::<UnknownAttributes>().unwrap();
+        assert!(unknown.has_attribute(0x7000.into()) && unknown.has_attribute(0x7007.into()));
+    }
+}
+
+#[test]
+fn an_ipv6_client_gets_its_address_back() {
+    let mut story = Story::new();
+    let from: SocketAddr = "[2001:db8::7]:4000".parse().unwrap();
+    let packet = story.request(true);
+    let checked = story
+        .ice
+        .handle_stun(story.now, from.into(), &packet, false, &mut story.reply)
+        .unwrap();
+    assert_eq!(checked.selected, Some(from.into()));
+    assert_eq!(
+        parse_binding_success(&story.reply, &story.server.pwd),
+        Some(from)
+    );
+}
+
+#[test]
+fn two_ways_of_one_address_are_two_and_a_closed_one_is_left_at_the_next_check() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    let packet = story.request(true);
+    let (first, second) = (connection(1, 1000), connection(2, 1000));
+    let check = |story: &mut Story, way| {
+        let Story {
+            ice, now, reply, ..
+        } = story;
+        ice.handle_stun(*now, way, &packet, false, reply).unwrap()
+    };
+    let moved = check(&mut story, first);
+    assert_eq!((moved.is_new, moved.selected), (true, Some(first)));
+    assert!(!story.ice.is_validated(second));
+    story.ice.handle_closed(second);
+    assert_eq!(story.ice.selected(), Some(first));
+    story.ice.handle_closed(first);
+    assert_eq!(story.ice.selected(), None);
+    assert!(!story.ice.is_validated(first) && story.ice.is_validated(addr(1000)));
+    assert_eq!(story.ping(1000).selected, Some(addr(1000)));
+    assert_eq!(check(&mut story, second).selected, Some(second));
+}
+
+#[test]
+fn consent_is_lost_after_thirty_silent_seconds_and_told_once() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    story.wait(29);
+    assert_eq!(story.ice.handle_timeout(story.now), None);
+    story.ping(1000);
+    let deadline = story.ice.next_deadline().unwrap();
+    assert_eq!(deadline, story.now + CONSENT_TIMEOUT);
+    assert_eq!(story.ice.handle_timeout(deadline), Some(ConsentLost));
+    assert_eq!(story.ice.selected(), None);
+    assert_eq!(story.ice.next_deadline(), None);
+    assert_eq!(story.ice.handle_timeout(deadline), None);
+}
+
+#[test]
+fn a_client_that_never_comes_is_lost_too() {
+    let mut story = Story::new();
+    story.wait(30);
+    assert_eq!(story.ice.handle_timeout(story.now), Some(ConsentLost));
+}
+
+#[test]
+fn an_unauthenticated_packet_does_not_prolong_consent() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    story.wait(29);
+    let username = format!("{}:{CLIENT}", story.server.ufrag);
+    let packet = request_with(&story, &username, None, false, true);
+    assert_eq!(story.handle(1000, &packet), Err(StunDrop::NoIntegrity));
+    story.wait(1);
+    assert_eq!(story.ice.handle_timeout(story.now), Some(ConsentLost));
+}
+
+#[test]
+fn after_a_restart_both_credentials_serve_until_the_new_ones_are_used() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    let old = story.server.clone();
+    story.wait(1);
+    story.restart(2);
+    let new = story.server.clone();
+    assert_eq!(
+        story.ice.local_ufrags().collect::<Vec<_>>(),
+        [&new.ufrag, &old.ufrag]
+    );
+
+    story.server = old;
+    assert!(!story.ping(1000).restarted, "the old pair is still served");
+    assert_eq!(story.ice.selected(), Some(addr(1000)));
+
+    story.server = new;
+    let first = story.nominate(3000);
+    assert!(first.restarted);
+    assert_eq!(first.selected, Some(addr(3000)));
+    assert_eq!(
+        story.ice.local_ufrags().collect::<Vec<_>>(),
+        [&story.server.ufrag]
+    );
+    assert!(!story.nominate(3000).restarted);
+
+    story.server = Credentials::generate(&mut StdRng::seed_from_u64(1));
+    let late = story.request(true);
+    assert_eq!(story.handle(1000, &late), Err(StunDrop::UnknownUsername));
+}
+
+#[test]
+fn two_restarts_in_a_row_keep_the_credentials_that_were_in_use() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    let used = story.server.clone();
+    story.restart(2);
+    story.restart(3);
+    story.server = used;
+    story.ping(1000);
+    assert_eq!(story.ice.local_ufrags().count(), 2);
+}
+
+#[test]
+fn validated_addresses_are_bounded_and_the_selected_one_stays() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    for i in 0..MAX_VALIDATED as u16 - 1 {
+        story.wait(1);
+        story.nominate(1000);
+        assert_eq!(story.ping(2000 + i).forgotten, None);
+    }
+    let next = story.ping(3000);
+    assert_eq!(next.forgotten, Some(addr(2000)), "the longest silent one");
+    assert!(!story.ice.is_validated(addr(2000)));
+    assert_eq!(story.ice.validated().count(), MAX_VALIDATED);
+
+    for port in 4000..4100 {
+        story.ping(port);
+    }
+    assert_eq!(story.ice.validated().count(), MAX_VALIDATED);
+    assert!(story.ice.is_validated(addr(1000)));
+    assert_eq!(story.ice.selected(), Some(addr(1000)));
+}
+
+#[test]
+fn generated_credentials_are_ice_chars_and_differ() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let a = Credentials::generate(&mut rng);
+    let b = Credentials::generate(&mut rng);
+    assert_ne!(a, b);
+    assert_eq!((a.ufrag.len(), a.pwd.len()), (UFRAG_LEN, PWD_LEN));
+    assert!(a.pwd.bytes().all(|c| ICE_CHARS.contains(&c)));
+    assert!(
+        !format!("{a:?}").contains(&a.pwd),
+        "passwords stay out of logs"
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_dropped(packet in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut story = Story::new();
+        prop_assert!(story.handle(1000, &packet).is_err());
+        let _ = local_ufrag_of(&packet);
+        let _ = parse_binding_success(&packet, "password");
+    }
+
+    #[test]
+    fn mutated_checks_never_pass(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut story = Story::new();
+        let original = story.request(true);
+        let mut packet = original.clone();
+        for (index, byte) in edits {
+            let index = index.index(packet.len());
+            packet[index] = byte;
+        }
+        if let Some(cut) = cut {
+            packet.truncate(cut.index(packet.len()));
+        }
+        prop_assume!(packet != original);
+        prop_assert!(story.handle(1000, &packet).is_err());
+        prop_assert_eq!(story.ice.selected(), None);
+    }
+}
