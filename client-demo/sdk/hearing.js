@@ -14,7 +14,7 @@ export class Hearing {
   #onSilence;
   #last = 0;
   #changedAt = -Infinity;
-  /** Something came between the last two looks. */
+  /** Several packets came, one soon after another. */
   #flows = false;
   /** @type {ReturnType<typeof setInterval>} */
   #timer;

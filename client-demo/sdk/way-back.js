@@ -41,7 +41,10 @@ export class WayBack {
 
   #next() {
     clearTimeout(this.#timer);
-    if (!this.#closed) this.#timer = setTimeout(() => void this.#look().finally(() => this.#next()), this.#looksMs);
+    if (this.#closed) return;
+    // A connection that has just been closed cannot be asked; the next one can.
+    const look = () => this.#look().catch(() => {}).finally(() => this.#next());
+    this.#timer = setTimeout(look, this.#looksMs);
   }
 
   async #look() {
