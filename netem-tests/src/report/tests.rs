@@ -233,10 +233,11 @@ fn the_suites_are_in_order() {
         ("bandwidth", 25),
         ("capacity", 5),
         ("loss", 108),
-        ("mobility", 3),
+        ("mobility", 4),
         ("quick", 6),
         ("repair", 6),
         ("room", 1),
+        ("turn", 6),
         ("wifi", 10),
     ];
     for (suite, count) in expected {
