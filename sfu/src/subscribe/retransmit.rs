@@ -24,9 +24,10 @@ const ROUND_TRIP_SHARE: f64 = 0.6;
 /// The least time at all: two requests within it are duplicates of one another.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Bytes that may be sent again for each byte of media sent. At 30 % loss in both directions on both
-/// ways it is 1.3, as what is lost is sent two or three times at once; beyond that it is a storm.
-const SHARE: f64 = 1.5;
+/// Bytes that may be sent again for each byte of media sent; beyond that it is a storm. More where
+/// each packet is sent several times at once: at 30 % loss in both directions on both ways it is 1.3.
+const SHARE: f64 = 1.0;
+const SHARE_IN_COPIES: f64 = 1.5;
 
 /// Bytes that may be sent again beyond the share, so that the first lost frame is not held up: a
 /// large key frame.
@@ -63,9 +64,10 @@ impl Default for Retransmitter {
 }
 
 impl Retransmitter {
-    /// Notes media sent, which pays for retransmissions.
-    pub fn sent(&mut self, bytes: usize) {
-        self.budget = (self.budget + bytes as f64 * SHARE).min(BURST);
+    /// Notes media sent, which pays for retransmissions, each of them `copies` at once.
+    pub fn sent(&mut self, bytes: usize, copies: u8) {
+        let share = if copies > 1 { SHARE_IN_COPIES } else { SHARE };
+        self.budget = (self.budget + bytes as f64 * share).min(BURST);
     }
 
     /// Says how fast may be sent again, whatever was sent before.
@@ -190,13 +192,15 @@ mod tests {
         };
         assert_eq!(storm(&mut retransmitter, 0), 131, "the burst");
         assert!(!retransmitter.spend_on_copy(100));
-        retransmitter.sent(20_000);
-        assert_eq!(storm(&mut retransmitter, 1000), 30);
+        retransmitter.sent(20_000, 1);
+        assert_eq!(storm(&mut retransmitter, 1000), 20);
+        retransmitter.sent(20_000, 2);
+        assert_eq!(storm(&mut retransmitter, 2000), 30);
         // And by what the way has room for.
-        retransmitter.sent(1_000_000);
+        retransmitter.sent(1_000_000, 1);
         retransmitter.set_limit(start, Bitrate::kbps(400));
-        assert_eq!(storm(&mut retransmitter, 2000), 50);
+        assert_eq!(storm(&mut retransmitter, 3000), 50);
         retransmitter.set_limit(start + 100 * MS, Bitrate::kbps(400));
-        assert_eq!(storm(&mut retransmitter, 3000), 5);
+        assert_eq!(storm(&mut retransmitter, 4000), 5);
     }
 }

@@ -362,7 +362,7 @@ impl Slot {
                 egress,
             );
         }
-        self.retransmitter.sent(sent);
+        self.retransmitter.sent(sent, self.protection.first_copies);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
         let lateness = egress.now.saturating_duration_since(meta.arrival);
