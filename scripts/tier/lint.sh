@@ -11,7 +11,8 @@ cargo fmt --all --check
 # a plain `cargo test` leaves out.
 cargo clippy --profile ci --locked --workspace --all-targets -- -D warnings
 cargo clippy --profile ci --locked --workspace --test bots --test fanout --test lab -- -D warnings
-# The crates are in cargo's cache by now.
+# It reads the manifests of all crates, those for other systems too, which no build has needed.
+cargo fetch --locked
 cargo deny --locked --offline check --hide-inclusion-graph --allow duplicate bans licenses sources
 
 readonly ADVISORIES=https://github.com/RustSec/advisory-db
