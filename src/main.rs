@@ -93,10 +93,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     })
     .await?;
     let doors = Doors::bind(config.tls_doors(true)?)?;
-    let (sfu, events) = Sfu::start(&config.sfu())?;
-    let relay = match config.has_turn() {
-        true => Some(relay::start(config, sfu.addresses(), &doors.turn())?),
-        false => None,
+    let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
+    let (sfu, events, media) = Sfu::start_beside(&config.sfu(), queues.as_ref())?;
+    let relay = match ends {
+        Some(ends) => Some(relay::start(config, (media, ends), &doors.turn())?),
+        None => None,
     };
     if let Some(relay) = &relay {
         server = server.with_relay(relay.door.clone());

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use confab_handover::{Receiver, queue};
+use confab_sfu::worker::relay::{MediaDoor, RelayQueues};
 use confab_signaling::protocol::IceServer;
 use confab_signaling::session::new_secret;
 use confab_turn::credentials::Secret;
@@ -60,26 +62,61 @@ fn unix_in(lifetime: Duration) -> u64 {
     (now.unwrap_or_default() + lifetime).as_secs()
 }
 
-/// Starts a relay that knows the SFU's addresses as its own, and serves what comes through these
-/// doors.
+/// What the media plane puts in for the relay.
+pub(crate) struct FromMedia {
+    media: Receiver,
+    clients: Receiver,
+}
+
+/// The queues that lead from the media plane to a relay.
+pub(crate) fn queues(config: &Config) -> (RelayQueues, FromMedia) {
+    let ((media, from_media), (clients, from_clients)) = (queue(), queue());
+    let queues = RelayQueues {
+        media,
+        clients,
+        shared: config.shared_udp(),
+    };
+    let from_media = FromMedia {
+        media: from_media,
+        clients: from_clients,
+    };
+    (queues, from_media)
+}
+
+/// Starts a relay that knows the SFU's addresses as its own and hands packets for them over in memory,
+/// and serves what comes through these TLS doors.
 ///
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
 pub(crate) fn start(
     config: &Config,
-    media: &[SocketAddr],
+    (doors, from_media): (Vec<MediaDoor>, FromMedia),
     tls: &[SocketAddr],
 ) -> Result<Relay, Failure> {
+    let media: Vec<SocketAddr> = doors.iter().map(|door| door.address).collect();
     let secret = config.turn.secret.clone().unwrap_or_else(new_secret);
     let secret = Secret::new(&secret);
     let settings = confab_turn::net::Config {
         secret: Some(secret.clone()),
-        ..config.turn(media, tls)
+        ..config.turn(&media, tls)
     };
-    let server = Server::bind(settings).map_err(explain)?;
+    let mut server = Server::bind(settings).map_err(explain)?;
+    let mut addresses = server.addresses().clone();
+    let (mut to_media, mut shared) = (Vec::new(), Vec::new());
+    for door in doors {
+        let known_as = config.media_addresses(&[door.address]).collect();
+        to_media.push((known_as, door.queue));
+        if let Some(socket) = door.socket {
+            tracing::info!(address = %door.address, "TURN over UDP has the port of media");
+            addresses.udp.push(door.address);
+            shared.push(socket);
+        }
+    }
+    server.connect_media(to_media, from_media.media);
+    server.share_udp(shared, from_media.clients)?;
     log(&server);
     let door = Door {
-        urls: config.relay_urls(server.addresses(), tls),
+        urls: config.relay_urls(&addresses, tls),
         secret,
         handle: server.handle(),
     };

@@ -20,6 +20,7 @@ use crate::peer::dtls::{Certificate, DtlsError};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
+use crate::worker::relay::{MediaDoor, RelayLink, RelayQueues};
 use crate::worker::run::{self, MAILBOX, Setup};
 use crate::worker::tcp;
 use crate::worker::udp::Socket;
@@ -107,6 +108,29 @@ fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
     }
 }
 
+/// Makes the way between a relay and the worker with this socket.
+fn open_door(
+    queues: &RelayQueues,
+    (address, socket): &(SocketAddr, std::net::UdpSocket),
+) -> Result<(RelayLink, MediaDoor), StartError> {
+    let (link, queue) = RelayLink::new(queues, *address);
+    let is_shared = queues.shared.contains(address);
+    let socket = is_shared.then(|| socket.try_clone()).transpose();
+    let socket = socket.map_err(|source| StartError::Bind {
+        address: *address,
+        source,
+    })?;
+    let door = MediaDoor {
+        address: *address,
+        queue,
+        socket,
+    };
+    Ok((link, door))
+}
+
+/// A media plane that has been started, what happens in it, and the doors of its workers.
+pub type Started = (Sfu, mpsc::Receiver<Event>, Vec<MediaDoor>);
+
 type Question = (Request, oneshot::Sender<Reply>);
 
 /// A handle to the media plane. Cheap to clone.
@@ -125,6 +149,19 @@ impl Sfu {
     /// # Errors
     /// When a socket cannot be bound or the system refuses a thread. Nothing is left running then.
     pub fn start(config: &Config) -> Result<(Sfu, mpsc::Receiver<Event>), StartError> {
+        let (sfu, events, _) = Self::start_beside(config, None)?;
+        Ok((sfu, events))
+    }
+
+    /// Like [`Sfu::start`], beside a relay that the workers can be reached from without the kernel, through
+    /// these doors.
+    ///
+    /// # Errors
+    /// As [`Sfu::start`], and when a socket cannot be shared.
+    pub fn start_beside(
+        config: &Config,
+        relay: Option<&RelayQueues>,
+    ) -> Result<Started, StartError> {
         if config.workers == 0 {
             return Err(StartError::NoWorkers);
         }
@@ -154,15 +191,24 @@ impl Sfu {
         let (workers, mailboxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
-        let mut threads = Vec::new();
+        let (mut threads, mut doors) = (Vec::new(), Vec::new());
         for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
             let Sockets { udp, tcp } = sockets;
             let (tcp, listener) = tcp.unzip();
+            let relay = match relay {
+                None => RelayLink::none(),
+                Some(queues) => {
+                    let (link, door) = open_door(queues, &udp)?;
+                    doors.push(door);
+                    link
+                }
+            };
             let setup = Setup {
                 index,
                 shared: shared.clone(),
                 socket: udp.1,
                 listener,
+                relay,
                 candidates: config.candidates(udp.0, tcp),
                 mailbox,
                 workers: workers.clone(),
@@ -192,7 +238,7 @@ impl Sfu {
             threads: Arc::new(Mutex::new(threads)),
             workers,
         };
-        Ok((sfu, events))
+        Ok((sfu, events, doors))
     }
 
     /// Where the workers receive media, in their order.
