@@ -12,7 +12,7 @@ use confab_sfu::worker::relay::{MediaDoor, RelayQueues};
 use confab_signaling::protocol::IceServer;
 use confab_signaling::session::new_secret;
 use confab_turn::credentials::Secret;
-use confab_turn::net::{Error, Handle, Server};
+use confab_turn::net::{self, Error, Handle, Server};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -30,6 +30,8 @@ pub(crate) struct Relay {
 #[derive(Debug)]
 pub(crate) struct Door {
     urls: Vec<String>,
+    /// Those that lead to a port of media, when there are no other ports of media.
+    media_urls: Vec<String>,
     secret: Secret,
     handle: Handle,
 }
@@ -44,11 +46,15 @@ impl Door {
 impl confab_signaling::relay::Relay for Door {
     fn mint(&self, user: &str, lifetime: Duration) -> Vec<IceServer> {
         let minted = self.secret.mint(unix_in(lifetime), user);
-        vec![IceServer {
-            urls: self.urls.clone(),
-            username: minted.username,
-            credential: minted.password,
-        }]
+        let ways = [(&self.urls, false), (&self.media_urls, true)];
+        let ways = ways.into_iter().filter(|(urls, _)| !urls.is_empty());
+        let servers = ways.map(|(urls, at_media_port)| IceServer {
+            urls: urls.clone(),
+            username: minted.username.clone(),
+            credential: minted.password.clone(),
+            at_media_port,
+        });
+        servers.collect()
     }
 
     fn revoke(&self, user: &str, lifetime: Duration) {
@@ -96,19 +102,24 @@ pub(crate) fn start(
     let media: Vec<SocketAddr> = doors.iter().map(|door| door.address).collect();
     let secret = config.turn.secret.clone().unwrap_or_else(new_secret);
     let secret = Secret::new(&secret);
-    let settings = confab_turn::net::Config {
+    let settings = net::Config {
         secret: Some(secret.clone()),
         ..config.turn(&media, tls)
     };
     let mut server = Server::bind(settings).map_err(explain)?;
     let mut addresses = server.addresses().clone();
+    let mut media_addresses = net::Addresses::default();
+    let is_all_shared = doors.iter().all(|door| door.socket.is_some());
     let (mut to_media, mut shared) = (Vec::new(), Vec::new());
     for door in doors {
         let known_as = config.media_addresses(&[door.address]).collect();
         to_media.push((known_as, door.queue));
         if let Some(socket) = door.socket {
             tracing::info!(address = %door.address, "TURN over UDP has the port of media");
-            addresses.udp.push(door.address);
+            match is_all_shared {
+                true => media_addresses.udp.push(door.address),
+                false => addresses.udp.push(door.address),
+            }
             shared.push(socket);
         }
     }
@@ -117,6 +128,7 @@ pub(crate) fn start(
     log(&server);
     let door = Door {
         urls: config.relay_urls(&addresses, tls),
+        media_urls: config.relay_urls(&media_addresses, &[]),
         secret,
         handle: server.handle(),
     };
