@@ -10,9 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use confab_handover::{Receiver, queue};
 use confab_sfu::worker::relay::{MediaDoor, RelayQueues};
 use confab_signaling::protocol::IceServer;
+use confab_signaling::relay::RelayStats;
 use confab_signaling::session::new_secret;
 use confab_turn::credentials::Secret;
-use confab_turn::net::{self, Error, Handle, Server};
+use confab_turn::net::{self, Error, Handle, Server, Snapshot};
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -59,6 +61,34 @@ impl confab_signaling::relay::Relay for Door {
 
     fn revoke(&self, user: &str, lifetime: Duration) {
         self.handle.revoke(user, unix_in(lifetime));
+    }
+
+    fn stats(&self) -> BoxFuture<'_, RelayStats> {
+        let snapshot = self.handle.snapshot();
+        async { stats(&snapshot.await.unwrap_or_default()) }.boxed()
+    }
+}
+
+/// The relay's counts as `/metrics` names them.
+fn stats(snapshot: &Snapshot) -> RelayStats {
+    let counters = &snapshot.counters;
+    let (out, back) = (counters.to_peers, counters.to_clients);
+    RelayStats {
+        allocations: snapshot.allocations.into(),
+        connections: snapshot.streams as u64,
+        allocated: counters.allocated,
+        packets: vec![("peers", out.packets), ("clients", back.packets)],
+        bytes: vec![("peers", out.bytes), ("clients", back.bytes)],
+        dropped: vec![
+            ("malformed", counters.malformed),
+            ("unauthenticated", counters.unauthenticated),
+            ("rate_limited", counters.rate_limited),
+            ("forbidden", counters.forbidden),
+            ("unpermitted", counters.unpermitted),
+            ("over_quota", counters.over_quota),
+            ("slow_stream", snapshot.stream_drops),
+            ("media_full", snapshot.media_drops),
+        ],
     }
 }
 
