@@ -10,7 +10,7 @@ import { Hearing } from "./hearing.js";
 import { SoundDelays } from "./sound-delay.js";
 import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
-import { WayBack, worksOverUdp } from "./way-back.js";
+import { isRelayOverTcp, reachedOver, WayBack, worksOverUdp } from "./way-back.js";
 
 /** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
 
@@ -24,6 +24,8 @@ const MAX_SLOTS = 28;
 const DISCONNECTED_PATIENCE_MS = 2_000;
 /** An attempt that has not connected by then has failed, milliseconds. */
 const CONNECT_PATIENCE_MS = 10_000;
+/** Media goes over TCP by then, if it can, milliseconds. */
+const MOVE_PATIENCE_MS = 5_000;
 /** Longest wait between two attempts, milliseconds. */
 const MAX_RETRY_MS = 8_000;
 /** Refusals that mean: the server no longer has this connection. */
@@ -97,6 +99,12 @@ export class Media extends Emitter {
   /** The negotiation that has not begun yet, if any. @type {{purpose: Purpose, done: Promise<void>} | null} */
   #next = null;
   /** Whether the server knows the present RTCPeerConnection. */
+  /**
+   * Which ways are not to be taken although they work, because they lose too much: `udp` is all candidates of
+   * the server's for UDP, `direct` is all but a relay that is reached over TCP.
+   * @type {"nothing" | "udp" | "direct"}
+   */
+  #shunned = "nothing";
   #answered = false;
   #connected = false;
   #attempts = 0;
@@ -110,7 +118,7 @@ export class Media extends Emitter {
     onSilence: () => this.emit("silent", undefined),
   });
   #wayBack = new WayBack({
-    isDetour: async () => this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map())),
+    isDetour: () => this.#isDetour(),
     works: () => worksOverUdp(this.#allIceServers()),
     goBack: () => this.seekWay(),
   });
@@ -171,14 +179,60 @@ export class Media extends Emitter {
   seekWay() {
     if (!this.#connected) return;
     console.info("confab: looking for another way");
+    this.#shun("nothing");
     this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+  }
+
+  /**
+   * Leaves UDP, which works but loses too much: for TCP to the server itself, else to its relay. Where
+   * neither works, all stays as it is.
+   */
+  async leaveUdp() {
+    if (!this.#connected || this.#shunned !== "nothing" || await this.#isDetour()) return;
+    console.info("confab: UDP loses too much, trying TCP");
+    for (const shunned of this.#worthShunning()) {
+      this.#shun(shunned);
+      const isStill = () => this.#shunned === shunned;
+      await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+      await new Promise((resolve) => setTimeout(resolve, MOVE_PATIENCE_MS));
+      // Something else has happened meanwhile.
+      if (!isStill() || await this.#isDetour()) return;
+    }
+    this.seekWay();
+  }
+
+  /** @returns {("udp" | "direct")[]} */
+  #worthShunning() {
+    const hasRelay = reachedOver(isRelayOverTcp, this.#allIceServers()).length > 0;
+    return [
+      // What is relayed goes on from the relay over UDP.
+      ...(this.#configuration.iceTransportPolicy === "relay" ? [] : [/** @type {const} */ ("udp")]),
+      ...(hasRelay ? [/** @type {const} */ ("direct")] : []),
+    ];
+  }
+
+  /** @param {"nothing" | "udp" | "direct"} shunned */
+  #shun(shunned) {
+    if (shunned === this.#shunned) return;
+    this.#shunned = shunned;
+    this.#pc?.setConfiguration(this.#fullConfiguration());
+  }
+
+  /** Whether media goes over TCP. */
+  async #isDetour() {
+    return this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map()));
   }
 
   #allIceServers() {
     return [...(this.#configuration.iceServers ?? []), ...this.#iceServers];
   }
 
+  /** @returns {RTCConfiguration} */
   #fullConfiguration() {
+    if (this.#shunned === "direct") {
+      const iceServers = reachedOver(isRelayOverTcp, this.#allIceServers());
+      return { ...this.#configuration, iceServers, iceTransportPolicy: "relay" };
+    }
     const isRelayedOnly = this.#configuration.iceTransportPolicy === "relay";
     // Chromium would go through those even where it can go directly.
     const iceServers = this.#allIceServers().filter((server) => isRelayedOnly || !("at_media_port" in server));
@@ -327,7 +381,8 @@ export class Media extends Emitter {
     try {
       const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection });
       if (this.#closed) return;
-      await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+      const remote = this.#shunned === "udp" ? withoutUdp(answer.sdp) : answer.sdp;
+      await pc.setRemoteDescription({ type: "answer", sdp: remote });
       this.#answered = true;
       this.#nameOwnTracks(answer.tracks);
       this.emit("negotiated", undefined);
@@ -346,6 +401,7 @@ export class Media extends Emitter {
 
   #open() {
     const old = this.#pc;
+    this.#shunned = "nothing";
     const pc = new RTCPeerConnection(this.#fullConfiguration());
     this.#pc = pc;
     this.#answered = false;
@@ -470,6 +526,14 @@ function withAudioNack(sdp) {
     return section.replace(new RegExp(`^a=rtpmap:${opus} .*\\r\\n`, "m"), `$&a=rtcp-fb:${opus} nack\r\n`);
   });
   return sections.join("");
+}
+
+/**
+ * Leaves only those of the server's addresses that are for TCP.
+ * @param {string} sdp
+ */
+function withoutUdp(sdp) {
+  return sdp.replace(/^a=candidate:\S+ \d+ udp .*\r\n/gim, "");
 }
 
 /**

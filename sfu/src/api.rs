@@ -96,6 +96,12 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
+    /// The way to or from a peer has lost a quarter of all packets, or more, for most of half a minute,
+    /// over UDP. Said again while it does.
+    PeerHopeless {
+        /// Whose.
+        peer: PeerId,
+    },
     /// The media plane has forgotten a peer.
     PeerGone {
         /// Who.

@@ -221,6 +221,11 @@ pub enum Report {
         /// Who.
         peer: PeerId,
     },
+    /// As [`Event::PeerHopeless`].
+    Hopeless {
+        /// Who.
+        peer: PeerId,
+    },
     /// As [`Event::LayersWanted`].
     LayersWanted {
         /// The publisher.
@@ -462,6 +467,11 @@ impl Control {
             Report::Silent { peer } => {
                 if self.peers.contains_key(&peer) {
                     self.event(Event::PeerSilent { peer });
+                }
+            }
+            Report::Hopeless { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerHopeless { peer });
                 }
             }
             Report::Gone { peer, reason } => {
