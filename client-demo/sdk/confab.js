@@ -316,10 +316,10 @@ export class Call extends Emitter {
    * @param {Offer} offer
    * @returns {Promise<Answered>}
    */
-  async #sendOffer({ sdp, tracks, newConnection }) {
+  async #sendOffer({ sdp, tracks, newConnection, avoidUdp }) {
     if (newConnection) this.#forgetSlots();
     const answer = this.#joined
-      ? await this.#signal.request("offer", { sdp, tracks, new_connection: newConnection })
+      ? await this.#signal.request("offer", { sdp, tracks, new_connection: newConnection, ...(avoidUdp && { avoid_udp: true }) })
       : await this.#sendJoin(sdp, tracks);
     // At once, so that a slot event right behind this answer is not overruled by it.
     for (const { mid, track } of answer.slots) this.#setSlot(mid, track);

@@ -25,7 +25,7 @@ const DISCONNECTED_PATIENCE_MS = 2_000;
 /** An attempt that has not connected by then has failed, milliseconds. */
 const CONNECT_PATIENCE_MS = 10_000;
 /** Media goes over TCP by then, if it can, milliseconds. */
-const MOVE_PATIENCE_MS = 5_000;
+const MOVE_PATIENCE_MS = 12_000;
 /** Longest wait between two attempts, milliseconds. */
 const MAX_RETRY_MS = 8_000;
 /** Refusals that mean: the server no longer has this connection. */
@@ -57,7 +57,7 @@ const SIMULCAST_ENCODINGS = [
  * @property {(line: PublishedLine) => Promise<{track: string}>} publish
  */
 
-/** @typedef {{sdp: string, tracks: PublishedLine[], newConnection: boolean}} Offer */
+/** @typedef {{sdp: string, tracks: PublishedLine[], newConnection: boolean, avoidUdp: boolean}} Offer */
 
 /**
  * What a negotiation is for, weakest first: new m-lines, an ICE restart, a new connection.
@@ -99,12 +99,8 @@ export class Media extends Emitter {
   /** The negotiation that has not begun yet, if any. @type {{purpose: Purpose, done: Promise<void>} | null} */
   #next = null;
   /** Whether the server knows the present RTCPeerConnection. */
-  /**
-   * Which ways are not to be taken although they work, because they lose too much: `udp` is all candidates of
-   * the server's for UDP, `direct` is all but a relay that is reached over TCP.
-   * @type {"nothing" | "udp" | "direct"}
-   */
-  #shunned = "nothing";
+  /** Whether UDP is not to be used although it works, because it loses too much. */
+  #avoidsUdp = false;
   #answered = false;
   #connected = false;
   #attempts = 0;
@@ -179,42 +175,29 @@ export class Media extends Emitter {
   seekWay() {
     if (!this.#connected) return;
     console.info("confab: looking for another way");
-    this.#shun("nothing");
+    this.#avoidUdp(false);
     this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
   }
 
-  /**
-   * Leaves UDP, which works but loses too much: for TCP to the server itself, else to its relay. Where
-   * neither works, all stays as it is.
-   */
+  /** Leaves UDP, which works but loses too much, for TCP; if that does not work, all stays as it is. */
   async leaveUdp() {
-    if (!this.#connected || this.#shunned !== "nothing" || await this.#isDetour()) return;
+    if (!this.#connected || this.#avoidsUdp || await this.#isDetour()) return;
     console.info("confab: UDP loses too much, trying TCP");
-    for (const shunned of this.#worthShunning()) {
-      this.#shun(shunned);
-      const isStill = () => this.#shunned === shunned;
-      await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
-      await new Promise((resolve) => setTimeout(resolve, MOVE_PATIENCE_MS));
-      // Something else has happened meanwhile.
-      if (!isStill() || await this.#isDetour()) return;
-    }
-    this.seekWay();
+    this.#avoidUdp(true);
+    await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+    await new Promise((resolve) => setTimeout(resolve, MOVE_PATIENCE_MS));
+    if (this.#isAvoidingInVain() && !(await this.#isDetour())) this.seekWay();
   }
 
-  /** @returns {("udp" | "direct")[]} */
-  #worthShunning() {
-    const hasRelay = reachedOver(isRelayOverTcp, this.#allIceServers()).length > 0;
-    return [
-      // What is relayed goes on from the relay over UDP.
-      ...(this.#configuration.iceTransportPolicy === "relay" ? [] : [/** @type {const} */ ("udp")]),
-      ...(hasRelay ? [/** @type {const} */ ("direct")] : []),
-    ];
+  /** What has been avoided for so long may have been given up meanwhile. */
+  #isAvoidingInVain() {
+    return this.#avoidsUdp && !this.#closed;
   }
 
-  /** @param {"nothing" | "udp" | "direct"} shunned */
-  #shun(shunned) {
-    if (shunned === this.#shunned) return;
-    this.#shunned = shunned;
+  /** @param {boolean} avoidsUdp */
+  #avoidUdp(avoidsUdp) {
+    if (avoidsUdp === this.#avoidsUdp) return;
+    this.#avoidsUdp = avoidsUdp;
     this.#pc?.setConfiguration(this.#fullConfiguration());
   }
 
@@ -229,9 +212,8 @@ export class Media extends Emitter {
 
   /** @returns {RTCConfiguration} */
   #fullConfiguration() {
-    if (this.#shunned === "direct") {
-      const iceServers = reachedOver(isRelayOverTcp, this.#allIceServers());
-      return { ...this.#configuration, iceServers, iceTransportPolicy: "relay" };
+    if (this.#avoidsUdp) {
+      return { ...this.#configuration, iceServers: reachedOver(isRelayOverTcp, this.#allIceServers()) };
     }
     const isRelayedOnly = this.#configuration.iceTransportPolicy === "relay";
     // Chromium would go through those even where it can go directly.
@@ -379,10 +361,9 @@ export class Media extends Emitter {
     }
     const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;
     try {
-      const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection });
+      const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection, avoidUdp: this.#avoidsUdp });
       if (this.#closed) return;
-      const remote = this.#shunned === "udp" ? withoutUdp(answer.sdp) : answer.sdp;
-      await pc.setRemoteDescription({ type: "answer", sdp: remote });
+      await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
       this.#answered = true;
       this.#nameOwnTracks(answer.tracks);
       this.emit("negotiated", undefined);
@@ -401,7 +382,7 @@ export class Media extends Emitter {
 
   #open() {
     const old = this.#pc;
-    this.#shunned = "nothing";
+    this.#avoidsUdp = false;
     const pc = new RTCPeerConnection(this.#fullConfiguration());
     this.#pc = pc;
     this.#answered = false;
@@ -526,14 +507,6 @@ function withAudioNack(sdp) {
     return section.replace(new RegExp(`^a=rtpmap:${opus} .*\\r\\n`, "m"), `$&a=rtcp-fb:${opus} nack\r\n`);
   });
   return sections.join("");
-}
-
-/**
- * Leaves only those of the server's addresses that are for TCP.
- * @param {string} sdp
- */
-function withoutUdp(sdp) {
-  return sdp.replace(/^a=candidate:\S+ \d+ udp .*\r\n/gim, "");
 }
 
 /**

@@ -48,6 +48,9 @@ pub struct Offer {
     pub may_publish: bool,
     /// Whether receiving m-lines are accepted.
     pub may_subscribe: bool,
+    /// Whether the client is to leave UDP: its checks over UDP are not answered, but for those that come
+    /// through our own relay, or it would prefer them.
+    pub avoid_udp: bool,
 }
 
 /// The answer to an [`Offer`].

@@ -85,6 +85,8 @@ pub enum Command {
         may_publish: bool,
         /// Receiving m-lines are accepted.
         may_subscribe: bool,
+        /// As in [`Offer`].
+        avoid_udp: bool,
     },
     /// Forward what arrives on an m-line as a track.
     Publish {
@@ -545,6 +547,7 @@ impl Control {
                 sdp: offer.sdp,
                 may_publish: offer.may_publish,
                 may_subscribe: offer.may_subscribe,
+                avoid_udp: offer.avoid_udp,
             },
         );
         Ok(())

@@ -46,6 +46,7 @@ impl Story {
             publish: Publish::All,
             may_publish: true,
             may_subscribe: true,
+            avoid_udp: false,
         };
         let answer = sfu.offer(RoomId(1), PEER, offer).await.unwrap();
         Story {

@@ -232,6 +232,11 @@ impl Peer {
         Ok(negotiated)
     }
 
+    /// Says whether the client is to leave UDP.
+    pub fn set_avoids_udp(&mut self, avoids_udp: bool) {
+        self.ice.set_avoids_udp(avoids_udp);
+    }
+
     /// Restarts ICE without an offer, and returns the fragment to answer with.
     ///
     /// # Errors

@@ -363,8 +363,8 @@ pub enum MediaState {
     Silent,
     /// For most of half a minute UDP has lost a quarter of all packets or more, in one direction at
     /// least; said again while it does. If the WebSocket does not lose as much (`ping` is answered in the
-    /// usual time, a dozen times in a row), TCP may be better: send an `offer` that restarts ICE, and
-    /// leave the UDP candidates of the `answer` out.
+    /// usual time, a dozen times in a row), TCP may be better: send an `offer` with `avoid_udp` that
+    /// restarts ICE, with the relay's addresses over TCP and TLS alone.
     Lossy,
 }
 
