@@ -36,13 +36,20 @@ function eventsToOrder() {
 }
 
 async function goesOver(page, wanted) {
-  const isThere = async (wanted) => {
+  const deadline = Date.now() + PATIENCE_MS;
+  while ((await protocol(page)) !== wanted) {
+    assert.ok(Date.now() < deadline, `media does not go over ${wanted}`);
+    await page.waitForTimeout(250);
+  }
+}
+
+function protocol(page) {
+  return page.evaluate(async () => {
     const report = await window.confab.call.peerConnection.getStats();
     const transport = [...report.values()].find(({ type }) => type === "transport");
     const pair = report.get(transport.selectedCandidatePairId);
-    return report.get(pair?.localCandidateId)?.protocol === wanted;
-  };
-  await page.waitForFunction(isThere, wanted, { timeout: PATIENCE_MS, polling: 250 });
+    return report.get(pair?.localCandidateId)?.protocol;
+  });
 }
 
 test("UDP that is lossy is left for TCP, and returned to, and the pictures go on", async () => {
