@@ -112,6 +112,12 @@ pub(crate) enum ConfigError {
          what is not to be served"
     )]
     SelfSignedToo,
+    /// Nothing to share.
+    #[error(
+        "http.tls_shared is true, but http.tls_listen is empty; set http.tls_listen to the address \
+         and port that everything is to come in at, such as 0.0.0.0:443"
+    )]
+    NothingToShare,
     /// Two certificates on one address.
     #[error(
         "http.tls_listen and turn.tls_listen are both {0}, where they share one certificate: unset \
@@ -166,8 +172,13 @@ impl Config {
         }
     }
 
-    /// The media plane's part.
-    pub(crate) fn sfu(&self) -> confab_sfu::config::Config {
+    /// Whether media comes in over TCP at the doors with TLS.
+    pub(crate) fn shares_media(&self) -> bool {
+        self.tls.shared && self.media_tcp_port != TcpPort::Off
+    }
+
+    /// The media plane's part; `doors` are those with TLS that pages are behind.
+    pub(crate) fn sfu(&self, doors: &[SocketAddr]) -> confab_sfu::config::Config {
         let defaults = confab_sfu::config::Config::default();
         confab_sfu::config::Config {
             workers: match self.media_workers {
@@ -176,7 +187,14 @@ impl Config {
             },
             listen: self.media_listen,
             port: self.media_port,
-            tcp_port: self.media_tcp_port,
+            tcp_port: match self.media_tcp_port {
+                TcpPort::AsUdp if self.tls.shared => TcpPort::Off,
+                port => port,
+            },
+            shared_tcp: match self.shares_media() {
+                true => doors.to_vec(),
+                false => Vec::new(),
+            },
             public_ips: self.public_ips.clone(),
             ..defaults
         }

@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Invocation, Task};
 use config::Config;
-use tls::Doors;
+use tls::{Behind, Doors};
 
 /// Whatever ends the program with a sentence.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -93,7 +93,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     })
     .await?;
     let doors = Doors::bind(config.tls_doors(true)?)?;
-    let (sfu, events) = Sfu::start(&config.sfu())?;
+    let (sfu, events) = Sfu::start(&config.sfu(&doors.http()))?;
     let relay = match config.has_turn() {
         true => Some(relay::start(config, sfu.addresses(), &doors.turn())?),
         false => None,
@@ -119,12 +119,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .into_iter()
         .map(|address| format!(" or https://{address}/"));
     let secure: String = secure.collect();
-    let handle = relay.as_ref().map(|relay| relay.door.handle());
-    doors.open(
-        Some(&server.entrance()),
-        handle,
-        config.control.max_sessions,
-    );
+    let behind = Behind {
+        http: Some(server.entrance()),
+        turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
+        media: config.shares_media().then(|| sfu.door().clone()),
+    };
+    doors.open(&behind, config.control.max_sessions);
     println!(
         "Confab is ready. Open http://{}/{secure} in two tabs.",
         server.address()

@@ -1,19 +1,19 @@
-//! The doors with TLS: one port for pages, WebSockets and TURN.
+//! The doors with TLS: one port for pages, WebSockets and TURN, and for media if it is shared.
 //!
 //! In: connections to the addresses that are set. Out: streams for signaling and for the relay,
 //! neither of which knows of certificates, or of the other. What a client wants is told by what it
-//! says in the handshake (ALPN), or else by the first byte after it.
+//! says in the handshake (ALPN), or else by the first byte after it. On a shared port the first bytes
+//! of a connection tell before that whether it is TLS at all: plain TURN and ICE-TCP go their ways.
 
 mod certificate;
 mod door;
+mod opening;
 
 use std::net::SocketAddr;
 
-use confab_signaling::Entrance;
-use confab_turn::net::Handle;
-
 pub(crate) use certificate::{CertificateError, Source};
-use door::{Behind, Door, DoorError, Limits};
+pub(crate) use door::Behind;
+use door::{Door, DoorError, Limits};
 
 /// What one door is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) http: bool,
     /// Whether the relay is.
     pub(crate) turn: bool,
+    /// Whether TURN and media come in without TLS too.
+    pub(crate) shared: bool,
     pub(crate) source: Source,
 }
 
@@ -59,15 +61,15 @@ impl Doors {
     }
 
     /// Lets clients through, in tasks of their own, for as long as the runtime lives.
-    pub(crate) fn open(self, http: Option<&Entrance>, turn: Option<&Handle>, max_sessions: usize) {
+    pub(crate) fn open(self, all: &Behind, max_sessions: usize) {
         let limits = Limits::new(max_sessions);
         for (plan, door) in self.0 {
             let address = door.address();
-            let behind = Behind {
-                http: http.filter(|_| plan.http).cloned(),
-                turn: turn.filter(|_| plan.turn).cloned(),
-            };
-            tracing::info!(%address, http = plan.http, turn = plan.turn, "TLS listens");
+            let behind = all.clone().only(&plan);
+            let Plan {
+                http, turn, shared, ..
+            } = plan;
+            tracing::info!(%address, http, turn, shared, "TLS listens");
             if matches!(plan.source, Source::SelfSigned(_)) {
                 tracing::warn!(
                     %address,

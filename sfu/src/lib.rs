@@ -29,13 +29,14 @@
 //!
 //! [`control`] is the head that sees no packet: it puts peers on workers and, with [`room`], tracks
 //! into slots. [`Sfu`] is the handle to all of it. Everything but [`worker::run`], [`worker::udp`],
-//! [`worker::tcp`] and [`sfu`] is sans-I/O: input and time go in, output and the next deadline come out.
+//! [`worker::tcp`], [`door`] and [`sfu`] is sans-I/O: input and time go in, output and the next deadline come out.
 
 pub mod api;
 pub mod bandwidth;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod door;
 pub mod media;
 pub mod peer;
 pub mod publish;

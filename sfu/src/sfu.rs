@@ -16,6 +16,7 @@ use crate::api::{
 use crate::clock::Clock;
 use crate::config::{Config, TcpPort};
 use crate::control::{Control, Output, Reply, Report, Request, RequestId};
+use crate::door::Door;
 use crate::peer::dtls::{Certificate, DtlsError};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::worker::Shared;
@@ -116,6 +117,7 @@ pub struct Sfu {
     addresses: Arc<[SocketAddr]>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     workers: Arc<[mpsc::Sender<Message>]>,
+    door: Door,
 }
 
 impl Sfu {
@@ -154,8 +156,10 @@ impl Sfu {
         let (workers, mailboxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
+        let (door, handed_over) = Door::new(config.workers);
         let mut threads = Vec::new();
-        for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+        let shares = sockets.into_iter().zip(mailboxes).zip(handed_over);
+        for (index, ((sockets, mailbox), handed_over)) in shares.enumerate() {
             let Sockets { udp, tcp } = sockets;
             let (tcp, listener) = tcp.unzip();
             let setup = Setup {
@@ -170,7 +174,7 @@ impl Sfu {
                 seed: rand::random,
             };
             // On an error the senders are dropped, and with them the threads that run already.
-            threads.push(run::spawn(setup).map_err(StartError::Thread)?);
+            threads.push(run::spawn(setup, handed_over).map_err(StartError::Thread)?);
         }
         let (requests, questions) = mpsc::channel(REQUESTS);
         let (event_sender, events) = mpsc::channel(EVENTS);
@@ -191,6 +195,7 @@ impl Sfu {
             addresses,
             threads: Arc::new(Mutex::new(threads)),
             workers,
+            door,
         };
         Ok((sfu, events))
     }
@@ -199,6 +204,13 @@ impl Sfu {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The way in for TCP connections with media that somebody else has accepted, at
+    /// [`Config::shared_tcp`].
+    #[must_use]
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 
     async fn ask(&self, request: Request) -> Option<Reply> {

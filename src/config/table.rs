@@ -121,6 +121,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |c, v| one(v).map(|v| c.tls.self_signed = v),
     },
     Setting {
+        key: "http.tls_shared",
+        default: "false",
+        expected: "true or false",
+        help: "Whether media over TCP and TURN, over TLS and plain, come in at http.tls_listen too, so that one TCP port is all it takes",
+        secret: false,
+        apply: |c, v| one(v).map(|v| c.tls.shared = v),
+    },
+    Setting {
         key: "http.allowed_origins",
         default: "",
         expected: "a list of origins, such as https://app.example.org",
@@ -160,7 +168,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "media.tcp_port",
         default: "",
         expected: "a port, 1 to 65535, or 0 for any that is free, or off, or nothing",
-        help: "The first worker's TCP port, media.port if empty; off for no media over TCP",
+        help: "The first worker's TCP port; if empty media.port, or none where http.tls_shared has media come in; off for no media over TCP",
         secret: false,
         apply: |c, v| {
             c.media_tcp_port = match v {
@@ -268,7 +276,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.listen",
         default: "auto",
         expected: "auto, off, or a list of addresses and ports, such as 0.0.0.0:3478",
-        help: "Where TURN and STUN are served on UDP and TCP; auto is port 3478 of media.listen, for calls with this server alone",
+        help: "Where TURN and STUN are served on UDP and TCP; auto is port 3478 of media.listen, for calls with this server alone, without TCP if that is behind http.tls_shared",
         secret: false,
         apply: |c, v| {
             c.turn.listen = match v {

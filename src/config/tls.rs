@@ -16,6 +16,8 @@ pub(crate) struct Tls {
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) self_signed: bool,
+    /// Whether media over TCP and TURN come in there too.
+    pub(crate) shared: bool,
 }
 
 impl Config {
@@ -24,6 +26,10 @@ impl Config {
     /// # Errors
     /// When one has no certificate, or two.
     pub(crate) fn tls_doors(&self, http: bool) -> Result<Vec<Plan>, ConfigError> {
+        let shared = self.tls.shared;
+        if shared && http && self.tls.listen.is_empty() {
+            return Err(ConfigError::NothingToShare);
+        }
         let mut doors: Vec<Plan> = Vec::new();
         for &address in self.tls.listen.iter().filter(|_| http) {
             let source = self.https_certificate("http.tls_listen")?;
@@ -31,7 +37,8 @@ impl Config {
                 doors.push(Plan {
                     address,
                     http: true,
-                    turn: false,
+                    turn: shared && self.has_turn(),
+                    shared,
                     source,
                 });
             }
@@ -47,6 +54,7 @@ impl Config {
                     address,
                     http: false,
                     turn: true,
+                    shared,
                     source,
                 }),
             }
@@ -114,7 +122,10 @@ fn files(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use confab_sfu::config::TcpPort;
+
     use super::*;
+    use crate::config::turn::Listen;
 
     fn config() -> Config {
         let mut config = Config::default();
@@ -171,6 +182,48 @@ mod tests {
             let error = config.tls_doors(true).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn one_setting_makes_one_port_of_all() {
+        let mut config = config();
+        config.tls.shared = true;
+        let one = |config: &Config| -> Plan {
+            let mut doors = config.tls_doors(true).unwrap();
+            assert_eq!(doors.len(), 1);
+            doors.remove(0)
+        };
+        let door = one(&config);
+        assert!(door.http && door.turn && door.shared);
+        let address = [door.address];
+        let sfu = config.sfu(&address);
+        assert_eq!(
+            (sfu.tcp_port, sfu.shared_tcp),
+            (TcpPort::Off, address.into())
+        );
+        let relay = config.turn(&["127.0.0.1:7000".parse().unwrap()], &address);
+        assert_eq!(
+            (relay.udp.len(), relay.tcp.len()),
+            (1, 0),
+            "TCP 3478 is not needed"
+        );
+
+        config.media_tcp_port = TcpPort::From(7000);
+        let sfu = config.sfu(&address);
+        assert_eq!(
+            (sfu.tcp_port, sfu.shared_tcp),
+            (TcpPort::From(7000), address.into())
+        );
+        config.media_tcp_port = TcpPort::Off;
+        let sfu = config.sfu(&address);
+        assert_eq!((sfu.tcp_port, sfu.shared_tcp), (TcpPort::Off, Vec::new()));
+        config.turn.listen = Listen::At(Vec::new());
+        assert!(!one(&config).turn, "there is no relay");
+
+        config.tls.listen.clear();
+        let error = config.tls_doors(true).unwrap_err().to_string();
+        assert!(error.contains("http.tls_listen is empty"), "{error}");
+        assert_eq!(config.tls_doors(false), Ok(Vec::new()));
     }
 
     #[test]

@@ -99,9 +99,14 @@ impl Config {
             Listen::Auto if media.is_empty() => (Vec::new(), turn.deny.clone()),
             Listen::Auto => (vec![(self.media_listen, PORT).into()], everything()),
         };
+        let tcp = match self.turn.listen {
+            // A door with TLS takes plain TURN too.
+            Listen::Auto if self.tls.shared => Vec::new(),
+            _ => listen.clone(),
+        };
         net::Config {
-            udp: listen.clone(),
-            tcp: listen,
+            udp: listen,
+            tcp,
             handed_in: tls.to_vec(),
             relays: self.relay_addresses(),
             ports: turn.relay_ports.clone(),
@@ -144,11 +149,13 @@ impl Config {
             .collect()
     }
 
-    /// How clients are told to reach a relay that listens there, and there over TLS.
+    /// How clients are told to reach a relay that listens there, and there over TLS, where it does so
+    /// without TLS too if the port is shared.
     pub(crate) fn relay_urls(&self, addresses: &net::Addresses, tls: &[SocketAddr]) -> Vec<String> {
         let ways = [
             ("turn", "udp", &addresses.udp[..]),
             ("turn", "tcp", &addresses.tcp),
+            ("turn", "tcp", if self.tls.shared { tls } else { &[] }),
             ("turns", "tcp", tls),
         ];
         let urls = ways.into_iter().flat_map(|(scheme, transport, addresses)| {
@@ -283,6 +290,10 @@ mod tests {
         config.turn.host = Some("turn.example.org".into());
         let named = config.relay_urls(&addresses, &tls);
         assert_eq!(named[3], "turns:turn.example.org:443?transport=tcp");
+        config.tls.shared = true;
+        let shared = config.relay_urls(&addresses, &tls);
+        assert_eq!(shared[3], "turn:turn.example.org:443?transport=tcp");
+        assert_eq!(shared[4], named[3]);
     }
 
     #[test]

@@ -1,31 +1,35 @@
 //! One address with TLS.
 //!
-//! In: TCP connections. Out: streams for whoever is behind the door. Until the handshake is over and
-//! it is known what the client wants, a connection has little time, and only so many may be there.
+//! In: TCP connections. Out: streams for whoever is behind the door. Until it is known what a client
+//! wants, which with TLS takes a handshake, a connection has little time, and only so many may be
+//! there.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use confab_sfu::door::Door as MediaDoor;
 use confab_signaling::Entrance;
 use confab_turn::net::{Handle, door};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, join};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::Certificate;
+use super::opening::{MAX_LEN, Opening};
 use super::{CertificateError, Plan};
 
-/// How long a client may take for the handshake and, where that does not tell what it wants, for
-/// its first byte: several round trips with loss.
+/// How long a client may take until it is known what it wants, be it for the handshake and the first
+/// byte after it: several round trips with loss.
 const MAX_OPENING: Duration = Duration::from_secs(10);
 
-/// Handshakes at once, of all doors, and a tenth of that from one address. Each costs some 50 kB.
+/// Connections at once of which that is not known, of all doors, and a tenth of that from one address.
+/// A handshake costs some 50 kB.
 const MAX_HANDSHAKES: u32 = 1000;
 
 /// Connections at once, of all doors, and a tenth of that from one address, unless more sessions are
@@ -43,6 +47,19 @@ const TURN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
 pub(crate) struct Behind {
     pub(crate) http: Option<Entrance>,
     pub(crate) turn: Option<Handle>,
+    /// Behind shared doors alone.
+    pub(crate) media: Option<MediaDoor>,
+}
+
+impl Behind {
+    /// Those of them that are planned.
+    pub(super) fn only(self, plan: &Plan) -> Behind {
+        Behind {
+            http: self.http.filter(|_| plan.http),
+            turn: self.turn.filter(|_| plan.turn),
+            media: self.media.filter(|_| plan.http && plan.shared),
+        }
+    }
 }
 
 /// How many connections all doors may have.
@@ -70,6 +87,7 @@ pub(crate) struct Door {
     listener: std::net::TcpListener,
     address: SocketAddr,
     certificate: Arc<Certificate>,
+    is_shared: bool,
 }
 
 /// Why a door cannot be opened.
@@ -120,6 +138,7 @@ impl Door {
             listener,
             address,
             certificate,
+            is_shared: plan.shared,
         })
     }
 
@@ -134,14 +153,20 @@ impl Door {
     /// When the runtime does not take the socket.
     pub(crate) async fn open(self, behind: Behind, limits: Limits) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
+        let is_shared = self.is_shared;
         let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
         let serve = |stream, client: SocketAddr| {
             // Here and not in the task, so that who comes first is admitted first.
             let handshake = limits.handshakes.admit(client.ip());
             let (acceptor, behind) = (acceptor.clone(), behind.clone());
             async move {
-                if let Some(handshake) = handshake {
-                    serve(stream, client, acceptor, behind, handshake).await;
+                let Some(place) = handshake else {
+                    return;
+                };
+                let handshake = (place, Instant::now() + MAX_OPENING);
+                match is_shared {
+                    true => serve(stream, client, acceptor, behind, handshake).await,
+                    false => serve_tls(stream, client, acceptor, behind, handshake).await,
                 }
             }
         };
@@ -165,12 +190,71 @@ fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAccepto
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// A place among those of whom it is not known what they want, and how long it may be kept.
+type Handshake = (door::Place, Instant);
+
+/// Serves a connection that may be TLS or not.
 async fn serve(
+    mut stream: TcpStream,
+    client: SocketAddr,
+    acceptor: TlsAcceptor,
+    behind: Behind,
+    handshake: Handshake,
+) {
+    let (opening, bytes) = match timeout_at(handshake.1, opening(&mut stream)).await {
+        Ok(Ok(opening)) => opening,
+        Ok(Err(error)) => return tracing::debug!(%client, %error, "a connection has ended early"),
+        Err(_) => return tracing::debug!(%client, "a client has not said what it wants in time"),
+    };
+    match opening {
+        Opening::Tls => serve_tls(stream, client, acceptor, behind, handshake).await,
+        Opening::Turn if let Some(turn) = &behind.turn => {
+            drop(handshake);
+            serve_plain_turn(stream, client, bytes, turn).await;
+        }
+        Opening::Media if let Some(media) = &behind.media => {
+            match timeout_at(handshake.1, media.serve(stream, bytes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%client, %error, "media over TCP is refused"),
+                Err(_) => tracing::debug!(%client, "a media connection has sent no check in time"),
+            }
+        }
+        _ => tracing::debug!(%client, "a client wants what is not served here"),
+    }
+}
+
+/// What the client's first bytes say, and those that were read: none of TLS, which reads for itself.
+async fn opening(stream: &mut TcpStream) -> io::Result<(Opening, Vec<u8>)> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if Opening::of(&first) == Some(Opening::Tls) {
+        return Ok((Opening::Tls, Vec::new()));
+    }
+    let mut bytes = Vec::with_capacity(MAX_LEN);
+    loop {
+        if let Some(opening) = Opening::of(&bytes) {
+            return Ok((opening, bytes));
+        }
+        bytes.push(stream.read_u8().await?);
+    }
+}
+
+async fn serve_plain_turn(stream: TcpStream, client: SocketAddr, read: Vec<u8>, turn: &Handle) {
+    let server = match stream.local_addr() {
+        Ok(server) => server,
+        Err(error) => return tracing::debug!(%client, %error, "a TURN connection has ended"),
+    };
+    let (reader, writer) = stream.into_split();
+    let stream = join(Cursor::new(read).chain(reader), writer);
+    turn.serve(stream, server, client).await;
+}
+
+async fn serve_tls(
     stream: TcpStream,
     client: SocketAddr,
     acceptor: TlsAcceptor,
     behind: Behind,
-    handshake: door::Place,
+    handshake: Handshake,
 ) {
     let opening = async {
         let server = stream.local_addr()?;
@@ -178,7 +262,7 @@ async fn serve(
         let wish = wish(&mut stream, &behind).await?;
         Ok::<_, io::Error>((stream, server, wish))
     };
-    let opened = timeout(MAX_OPENING, opening).await;
+    let opened = timeout_at(handshake.1, opening).await;
     drop(handshake);
     let (stream, server, wish) = match opened {
         Ok(Ok(opened)) => opened,

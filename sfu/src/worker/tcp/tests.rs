@@ -31,7 +31,7 @@ impl Story {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         Story {
-            streams: Streams::new(Some(listener)).unwrap(),
+            streams: Streams::new(Some(listener), mpsc::channel(1).1).unwrap(),
             worker: Worker::new(0, shared, Vec::new(), 1),
             address,
             now,
