@@ -102,7 +102,8 @@ pub(crate) enum ConfigError {
     },
     /// TLS without a certificate.
     #[error(
-        "{0} needs a certificate: set http.tls_certificate and http.tls_key to PEM files, or \
+        "{0} needs a certificate: set http.acme_domains to this server's host name to get one \
+         automatically, or http.tls_certificate and http.tls_key to PEM files, or \
          http.tls_self_signed to true to try things out"
     )]
     NoCertificate(&'static str),
@@ -118,6 +119,21 @@ pub(crate) enum ConfigError {
          and port that everything is to come in at, such as 0.0.0.0:443"
     )]
     NothingToShare,
+    /// An automatic certificate, and another one.
+    #[error("http.acme_domains is set, but {0} too; unset what is not to be served")]
+    AutomaticToo(&'static str),
+    /// How to get an automatic certificate, but not what for.
+    #[error(
+        "{0} is set, but http.acme_domains is empty; set that to the host names that the \
+         certificate is to be for, or unset both"
+    )]
+    NoDomain(&'static str),
+    /// No way in for the certificate authority.
+    #[error(
+        "http.acme_domains is set, but there is no port with TLS for the certificate authority to \
+         look at; set http.tls_listen to 0.0.0.0:443"
+    )]
+    NoDoor,
     /// Two certificates on one address.
     #[error(
         "http.tls_listen and turn.tls_listen are both {0}, where they share one certificate: unset \

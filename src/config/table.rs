@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use confab_sfu::config::TcpPort;
 use tracing_subscriber::EnvFilter;
 
 use super::Config;
+use super::tls::LETS_ENCRYPT;
 use super::turn::Listen;
 
 /// One setting.
@@ -78,6 +80,22 @@ fn origin(text: &str) -> Option<()> {
     (["http", "https"].contains(&scheme) && plain).then_some(())
 }
 
+/// A name that a certificate authority can look up and connect to: no address and no wildcard.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let plain = label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    // RFC 1035 section 2.3.4. What ends in digits is no name (RFC 1123 section 2.1).
+    let is_address = text
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    text.len() <= 253 && text.split('.').all(is_label) && !is_address
+}
+
 /// Every setting.
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
@@ -119,6 +137,77 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "Whether a certificate that browsers warn of is made at the start, to try things out",
         secret: false,
         apply: |c, v| one(v).map(|v| c.tls.self_signed = v),
+    },
+    Setting {
+        key: "http.acme_domains",
+        default: "",
+        expected: "a list of host names, such as call.example.org, without wildcards, addresses or ports",
+        help: "Host names for which a certificate is got and renewed automatically (ACME), under the authority's terms of service",
+        secret: false,
+        apply: |c, v| {
+            let domains: Vec<String> = v.iter().map(|name| name.to_ascii_lowercase()).collect();
+            domains
+                .iter()
+                .all(|name| is_host_name(name))
+                .then_some(())?;
+            c.tls.acme.domains = domains;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.acme_contact",
+        default: "",
+        expected: "a mail address, such as ops@example.org, or nothing",
+        help: "The mail address that the authority is told when the account is made",
+        secret: false,
+        apply: |c, v| {
+            let contact: Option<String> = optional(v)?;
+            let is_mail = |mail: &String| {
+                let plain = |c: char| c.is_ascii_graphic() && !",?%".contains(c);
+                mail.chars().all(plain)
+                    && mail
+                        .split_once('@')
+                        .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+            };
+            contact.as_ref().is_none_or(is_mail).then_some(())?;
+            c.tls.acme.contact = contact;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.acme_directory",
+        default: LETS_ENCRYPT,
+        expected: "an https:// address, such as https://acme-staging-v02.api.letsencrypt.org/directory",
+        help: "The directory of the certificate authority, that of Let's Encrypt unless set",
+        secret: false,
+        apply: |c, v| {
+            let directory: String = one(v)?;
+            let place = directory.strip_prefix("https://")?;
+            let is_good = !place.is_empty() && place.chars().all(|c| c.is_ascii_graphic());
+            (is_good && place.len() <= 200).then_some(())?;
+            c.tls.acme.directory = directory;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.acme_directory_ca",
+        default: "",
+        expected: "the path of a PEM file, or nothing",
+        help: "The root certificate to trust for the directory, a PEM file, if not those of the system: for an authority of your own",
+        secret: false,
+        apply: |c, v| optional(v).map(|v| c.tls.acme.directory_ca = v),
+    },
+    Setting {
+        key: "http.acme_folder",
+        default: "acme",
+        expected: "the path of a folder",
+        help: "Where the account and the automatic certificate are kept; made if it is not there, for this user alone",
+        secret: false,
+        apply: |c, v| {
+            let folder: PathBuf = one(v).filter(|v: &PathBuf| !v.as_os_str().is_empty())?;
+            c.tls.acme.folder = folder;
+            Some(())
+        },
     },
     Setting {
         key: "http.tls_shared",

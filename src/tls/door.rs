@@ -20,9 +20,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::certificate::Certificate;
+use super::certificate::{CHALLENGE, Certificate};
 use super::opening::{MAX_LEN, Opening};
-use super::{CertificateError, Plan};
+use super::source::CertificateError;
+use super::{Plan, Source};
 
 /// How long a client may take until it is known what it wants, be it for the handshake and the first
 /// byte after it: several round trips with loss.
@@ -119,9 +120,8 @@ impl Door {
     /// Takes the address.
     ///
     /// # Errors
-    /// When that is not possible, or the certificate cannot be used.
-    pub(crate) fn bind(plan: &Plan) -> Result<Door, DoorError> {
-        let certificate = Arc::new(Certificate::new(plan.source.clone())?);
+    /// When that is not possible.
+    pub(crate) fn bind(plan: &Plan, certificate: Arc<Certificate>) -> Result<Door, DoorError> {
         let bound = door::bind(plan.address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
@@ -170,23 +170,23 @@ impl Door {
                 }
             }
         };
-        tokio::select! {
-            () = door::accept(listener, limits.connections, serve) => {}
-            () = self.certificate.follow_files() => {}
-        }
+        door::accept(listener, limits.connections, serve).await;
         Ok(())
     }
 }
 
 /// Who is behind the door is all it speaks of, so that others are refused in the handshake.
 fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAcceptor, rustls::Error> {
+    let is_automatic = matches!(certificate.source(), Source::Automatic(_));
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     let http = behind.http.iter().map(|_| HTTP);
     let turn = behind.turn.iter().flat_map(|_| TURN);
-    config.alpn_protocols = http.chain(turn).map(Into::into).collect();
+    let challenge = is_automatic.then_some(CHALLENGE);
+    let protocols = http.chain(turn).chain(challenge);
+    config.alpn_protocols = protocols.map(Into::into).collect();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
