@@ -98,17 +98,19 @@ pub(super) async fn obtain(
 ) -> Result<String, AcmeError> {
     // The client takes the process's. With features of other crates there may be two to choose from.
     let _ = aws_lc_rs::default_provider().install_default();
-    let account = account(automatic).await?;
     let domains = automatic.domains.iter();
     let identifiers: Vec<_> = domains.map(|name| Identifier::Dns(name.clone())).collect();
-    let order = account.new_order(&NewOrder::new(&identifiers)).await;
-    if let Err(instant_acme::Error::Api(problem)) = &order
-        && problem.r#type.as_deref() == Some(NO_ACCOUNT)
-    {
-        // So that there is another one next time.
-        let _ = std::fs::remove_file(automatic.path("account.json"));
-    }
-    let mut order = order?;
+    let new_order = NewOrder::new(&identifiers);
+    let order = account(automatic).await?.new_order(&new_order).await;
+    let mut order = match order {
+        Err(instant_acme::Error::Api(problem)) if problem.r#type.as_deref() == Some(NO_ACCOUNT) => {
+            // An authority of one's own may have been set up anew.
+            let path = automatic.path("account.json");
+            std::fs::remove_file(&path).map_err(|source| AcmeError::Folder { path, source })?;
+            account(automatic).await?.new_order(&new_order).await?
+        }
+        order => order?,
+    };
     prove(&mut order, certificate).await?;
     let key = order.finalize().await?;
     let chain = order.poll_certificate(&RETRIES).await?;
