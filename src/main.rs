@@ -98,6 +98,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         true => Some(relay::start(config, sfu.addresses(), &doors.turn())?),
         false => None,
     };
+    server = server.with_certificates(doors.expiries());
     if let Some(relay) = &relay {
         server = server.with_relay(relay.door.clone());
     }

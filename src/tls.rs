@@ -16,6 +16,7 @@ mod testing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub(crate) use automatic::Automatic;
 use certificate::Certificate;
@@ -86,6 +87,14 @@ impl Doors {
         doors.map(|(_, door)| door.address()).collect()
     }
 
+    /// Tells metrics when the certificates run out.
+    pub(crate) fn expiries(&self) -> Arc<Expiries> {
+        let doors = self.doors.iter();
+        Arc::new(Expiries(
+            doors.map(|(_, d)| (d.address(), d.certificate())).collect(),
+        ))
+    }
+
     /// Lets clients through, in tasks of their own, for as long as the runtime lives.
     pub(crate) fn open(self, all: &Behind, max_sessions: usize) {
         let limits = Limits::new(max_sessions);
@@ -115,5 +124,18 @@ impl Doors {
                 }
             });
         }
+    }
+}
+
+/// Each door's certificate.
+#[derive(Debug)]
+pub(crate) struct Expiries(Vec<(SocketAddr, Arc<Certificate>)>);
+
+impl confab_signaling::Certificates for Expiries {
+    fn expiries(&self) -> Vec<(SocketAddr, SystemTime)> {
+        let doors = self.0.iter();
+        doors
+            .map(|(at, certificate)| (*at, certificate.expiry()))
+            .collect()
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
-use crate::http::{App, Entrance, Origins, public_router, router};
+use crate::http::{App, Certificates, Entrance, Origins, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::Service;
@@ -61,6 +61,7 @@ pub struct Server {
     settings: Settings,
     entrance: Entrance,
     relay: Option<Arc<dyn Relay>>,
+    certificates: Option<Arc<dyn Certificates>>,
 }
 
 impl Server {
@@ -82,6 +83,7 @@ impl Server {
             settings,
             entrance: Entrance::default(),
             relay: None,
+            certificates: None,
         })
     }
 
@@ -89,6 +91,13 @@ impl Server {
     #[must_use]
     pub fn with_relay(mut self, relay: Arc<dyn Relay>) -> Server {
         self.relay = Some(relay);
+        self
+    }
+
+    /// Has metrics say when certificates run out.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: Arc<dyn Certificates>) -> Server {
+        self.certificates = Some(certificates);
         self
     }
 
@@ -130,6 +139,7 @@ impl Server {
             origins: Arc::new(Origins::new(allowed_origins)),
             sockets: Arc::new(Semaphore::new(max_sockets)),
             ready: Arc::new(AtomicBool::new(true)),
+            certificates: self.certificates,
         };
         self.entrance.open(public_router(app.clone()));
         let own_entrance = Entrance::default();

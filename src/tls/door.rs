@@ -147,6 +147,11 @@ impl Door {
         self.address
     }
 
+    /// What it shows.
+    pub(crate) fn certificate(&self) -> Arc<Certificate> {
+        self.certificate.clone()
+    }
+
     /// Lets clients through. Does not end; within a tokio runtime.
     ///
     /// # Errors

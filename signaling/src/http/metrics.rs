@@ -1,6 +1,8 @@
 //! `/metrics`: counters in the Prometheus text format, version 0.0.4.
 
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::header;
@@ -9,6 +11,12 @@ use confab_sfu::api::{RepairCounts, Stats, WorkerStats};
 
 use super::App;
 use crate::control::Counters;
+
+/// The TLS certificates that whoever accepts connections shows.
+pub trait Certificates: Debug + Send + Sync {
+    /// When each runs out, by the address where it is shown.
+    fn expiries(&self) -> Vec<(SocketAddr, SystemTime)>;
+}
 
 /// A metric as the page and the operations guide describe it.
 struct Metric {
@@ -243,11 +251,24 @@ static METRICS: &[Metric] = &[
         "DTLS handshakes completed.",
         |_, s| named(s.total().srtp_profiles),
     ),
+    Metric {
+        label: Some("address"),
+        ..gauge(
+            "confab_tls_certificate_expiry_seconds",
+            "When the certificate that is shown there runs out, in seconds since 1970.",
+            |c, _| named(c.certificate_expiries.iter().map(|(k, v)| (*k, *v))),
+        )
+    },
 ];
 
 /// Serves the page.
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let (counters, stats) = app.service.counters().await;
+    let (mut counters, stats) = app.service.counters().await;
+    if let Some(certificates) = &app.certificates {
+        let expiries = certificates.expiries().into_iter();
+        let unix = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        counters.certificate_expiries = expiries.map(|(door, at)| (door, unix(at))).collect();
+    }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (content_type, exposition(&counters, &stats))
 }
@@ -281,6 +302,8 @@ mod tests {
             ..Counters::default()
         };
         counters.requests.insert("join", 7);
+        let door = SocketAddr::from(([192, 0, 2, 1], 443));
+        counters.certificate_expiries.insert(door, 1_800_000_000);
         let worker = WorkerStats {
             packets_forwarded: 9,
             ..WorkerStats::default()
@@ -295,6 +318,7 @@ mod tests {
             "confab_rooms 3",
             "confab_requests_total{type=\"join\"} 7",
             "confab_packets_forwarded_total{worker=\"1\"} 9",
+            "confab_tls_certificate_expiry_seconds{address=\"192.0.2.1:443\"} 1800000000",
         ] {
             assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}");
         }

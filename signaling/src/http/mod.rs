@@ -29,6 +29,7 @@ use crate::control::Endpoint;
 use crate::service::Service;
 use crate::ws;
 pub use entrance::Entrance;
+pub use metrics::Certificates;
 pub(crate) use origin::Origins;
 
 /// What every handler may need.
@@ -40,6 +41,7 @@ pub(crate) struct App {
     /// One permit for each socket that may be open.
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) certificates: Option<Arc<dyn Certificates>>,
 }
 
 impl App {
