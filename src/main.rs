@@ -93,10 +93,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     })
     .await?;
     let doors = Doors::bind(config.tls_doors(true)?)?;
-    let (sfu, events) = Sfu::start(&config.sfu(&doors.http()))?;
-    let relay = match config.has_turn() {
-        true => Some(relay::start(config, sfu.addresses(), &doors.turn())?),
-        false => None,
+    let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
+    let (sfu, events, media) = Sfu::start_beside(&config.sfu(&doors.http()), queues.as_ref())?;
+    let relay = match ends {
+        Some(ends) => Some(relay::start(config, (media, ends), &doors.turn())?),
+        None => None,
     };
     server = server.with_certificates(doors.expiries());
     if let Some(relay) = &relay {
@@ -123,7 +124,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let behind = Behind {
         http: Some(server.entrance()),
         turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
-        media: config.shares_media().then(|| sfu.door().clone()),
+        media: config.shares_media().then(|| sfu.tcp_door().clone()),
     };
     doors.open(&behind, config.control.max_sessions);
     println!(

@@ -7,10 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use confab_handover::{Receiver, queue};
+use confab_sfu::worker::relay::{MediaDoor, RelayQueues};
 use confab_signaling::protocol::IceServer;
+use confab_signaling::relay::RelayStats;
 use confab_signaling::session::new_secret;
 use confab_turn::credentials::Secret;
-use confab_turn::net::{Error, Handle, Server};
+use confab_turn::net::{self, Error, Handle, Server, Snapshot};
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -28,6 +32,8 @@ pub(crate) struct Relay {
 #[derive(Debug)]
 pub(crate) struct Door {
     urls: Vec<String>,
+    /// Those that lead to a port of media, when there are no other ports of media.
+    media_urls: Vec<String>,
     secret: Secret,
     handle: Handle,
 }
@@ -42,15 +48,47 @@ impl Door {
 impl confab_signaling::relay::Relay for Door {
     fn mint(&self, user: &str, lifetime: Duration) -> Vec<IceServer> {
         let minted = self.secret.mint(unix_in(lifetime), user);
-        vec![IceServer {
-            urls: self.urls.clone(),
-            username: minted.username,
-            credential: minted.password,
-        }]
+        let ways = [(&self.urls, false), (&self.media_urls, true)];
+        let ways = ways.into_iter().filter(|(urls, _)| !urls.is_empty());
+        let servers = ways.map(|(urls, at_media_port)| IceServer {
+            urls: urls.clone(),
+            username: minted.username.clone(),
+            credential: minted.password.clone(),
+            at_media_port,
+        });
+        servers.collect()
     }
 
     fn revoke(&self, user: &str, lifetime: Duration) {
         self.handle.revoke(user, unix_in(lifetime));
+    }
+
+    fn stats(&self) -> BoxFuture<'_, RelayStats> {
+        let snapshot = self.handle.snapshot();
+        async { stats(&snapshot.await.unwrap_or_default()) }.boxed()
+    }
+}
+
+/// The relay's counts as `/metrics` names them.
+fn stats(snapshot: &Snapshot) -> RelayStats {
+    let counters = &snapshot.counters;
+    let (out, back) = (counters.to_peers, counters.to_clients);
+    RelayStats {
+        allocations: snapshot.allocations.into(),
+        connections: snapshot.streams as u64,
+        allocated: counters.allocated,
+        packets: vec![("peers", out.packets), ("clients", back.packets)],
+        bytes: vec![("peers", out.bytes), ("clients", back.bytes)],
+        dropped: vec![
+            ("malformed", counters.malformed),
+            ("unauthenticated", counters.unauthenticated),
+            ("rate_limited", counters.rate_limited),
+            ("forbidden", counters.forbidden),
+            ("unpermitted", counters.unpermitted),
+            ("over_quota", counters.over_quota),
+            ("slow_stream", snapshot.stream_drops),
+            ("media_full", snapshot.media_drops),
+        ],
     }
 }
 
@@ -60,26 +98,67 @@ fn unix_in(lifetime: Duration) -> u64 {
     (now.unwrap_or_default() + lifetime).as_secs()
 }
 
-/// Starts a relay that knows the SFU's addresses as its own, and serves what comes through these
-/// doors.
+/// What the media plane puts in for the relay.
+pub(crate) struct FromMedia {
+    media: Receiver,
+    clients: Receiver,
+}
+
+/// The queues that lead from the media plane to a relay.
+pub(crate) fn queues(config: &Config) -> (RelayQueues, FromMedia) {
+    let ((media, from_media), (clients, from_clients)) = (queue(), queue());
+    let queues = RelayQueues {
+        media,
+        clients,
+        shared: config.shared_udp(),
+    };
+    let from_media = FromMedia {
+        media: from_media,
+        clients: from_clients,
+    };
+    (queues, from_media)
+}
+
+/// Starts a relay that knows the SFU's addresses as its own and hands packets for them over in memory,
+/// and serves what comes through these TLS doors.
 ///
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
 pub(crate) fn start(
     config: &Config,
-    media: &[SocketAddr],
+    (doors, from_media): (Vec<MediaDoor>, FromMedia),
     tls: &[SocketAddr],
 ) -> Result<Relay, Failure> {
+    let media: Vec<SocketAddr> = doors.iter().map(|door| door.address).collect();
     let secret = config.turn.secret.clone().unwrap_or_else(new_secret);
     let secret = Secret::new(&secret);
-    let settings = confab_turn::net::Config {
+    let settings = net::Config {
         secret: Some(secret.clone()),
-        ..config.turn(media, tls)
+        ..config.turn(&media, tls)
     };
-    let server = Server::bind(settings).map_err(explain)?;
+    let mut server = Server::bind(settings).map_err(explain)?;
+    let mut addresses = server.addresses().clone();
+    let mut media_addresses = net::Addresses::default();
+    let is_all_shared = doors.iter().all(|door| door.socket.is_some());
+    let (mut to_media, mut shared) = (Vec::new(), Vec::new());
+    for door in doors {
+        let known_as = config.media_addresses(&[door.address]).collect();
+        to_media.push((known_as, door.queue));
+        if let Some(socket) = door.socket {
+            tracing::info!(address = %door.address, "TURN over UDP has the port of media");
+            match is_all_shared {
+                true => media_addresses.udp.push(door.address),
+                false => addresses.udp.push(door.address),
+            }
+            shared.push(socket);
+        }
+    }
+    server.connect_media(to_media, from_media.media);
+    server.share_udp(shared, from_media.clients)?;
     log(&server);
     let door = Door {
-        urls: config.relay_urls(server.addresses(), tls),
+        urls: config.relay_urls(&addresses, tls),
+        media_urls: config.relay_urls(&media_addresses, &[]),
         secret,
         handle: server.handle(),
     };

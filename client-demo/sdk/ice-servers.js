@@ -20,7 +20,7 @@ export class IceServers {
   /**
    * @param {object} rim
    * @param {() => Promise<IceServersInfo>} rim.ask
-   * @param {(servers: RTCIceServer[]) => void} rim.take Is given them, each time that there are others.
+   * @param {(servers: IceServersInfo["ice_servers"]) => void} rim.take Is given them, each time that there are others.
    */
   constructor({ ask, take }) {
     this.#ask = ask;

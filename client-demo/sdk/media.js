@@ -12,7 +12,7 @@ import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
 import { WayBack, worksOverUdp } from "./way-back.js";
 
-/** @import { Answered, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
+/** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
 
 /** Slots of each kind in the first offer, so that joining a small call takes one round trip. */
 const FIRST_SLOTS = 4;
@@ -77,7 +77,7 @@ export const FRESH = 2;
 export class Media extends Emitter {
   #control;
   #configuration;
-  /** The server's, beside those of the configuration. @type {RTCIceServer[]} */
+  /** The server's, beside those of the configuration. @type {IceServersInfo["ice_servers"]} */
   #iceServers = [];
   /** Fulfilled when they are known: the first connection tries every way from the start. @type {Promise<void>} */
   #told;
@@ -111,7 +111,7 @@ export class Media extends Emitter {
   });
   #wayBack = new WayBack({
     isDetour: async () => this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map())),
-    works: () => worksOverUdp(this.#fullConfiguration().iceServers),
+    works: () => worksOverUdp(this.#allIceServers()),
     goBack: () => this.seekWay(),
   });
 
@@ -136,7 +136,7 @@ export class Media extends Emitter {
   /**
    * Takes over what takes media past firewalls. Connections use it when they look for a way, and one
    * that goes through a relay now looks at once: the relay ends with the credentials of before.
-   * @param {RTCIceServer[]} servers
+   * @param {IceServersInfo["ice_servers"]} servers
    */
   setIceServers(servers) {
     this.#iceServers = servers;
@@ -174,8 +174,14 @@ export class Media extends Emitter {
     this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
   }
 
+  #allIceServers() {
+    return [...(this.#configuration.iceServers ?? []), ...this.#iceServers];
+  }
+
   #fullConfiguration() {
-    const iceServers = [...(this.#configuration.iceServers ?? []), ...this.#iceServers];
+    const isRelayedOnly = this.#configuration.iceTransportPolicy === "relay";
+    // Chromium would go through those even where it can go directly.
+    const iceServers = this.#allIceServers().filter((server) => isRelayedOnly || !("at_media_port" in server));
     return { ...this.#configuration, iceServers };
   }
 

@@ -123,7 +123,7 @@
 
 /**
  * Servers that take media past firewalls, and how long their credentials are good, in seconds.
- * @typedef {{ice_servers: RTCIceServer[], expires_in: number}} IceServersInfo
+ * @typedef {{ice_servers: (RTCIceServer & {at_media_port?: true})[], expires_in: number}} IceServersInfo
  */
 
 /**

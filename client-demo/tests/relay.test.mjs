@@ -16,7 +16,7 @@ let server;
 
 withBrowser();
 before(async () => {
-  server = await Server.start("127.0.0.1", { relay: true });
+  server = await Server.start("127.0.0.1", { relay: "own" });
 });
 after(() => server?.kill());
 
@@ -54,6 +54,11 @@ async function way(page) {
   });
 }
 
+/** Fails unless a worker has said that it got packets from the relay in its own process without the kernel. */
+function inMemory({ log }) {
+  assert.match(log, /media goes this way.*way=our relay/);
+}
+
 for (const protocol of ["udp", "tcp"]) {
   test(`a call through the relay alone, over ${protocol.toUpperCase()}`, async (context) => {
     const room = newRoom();
@@ -66,9 +71,27 @@ for (const protocol of ["udp", "tcp"]) {
     await seesAndHears(grace, 1, "Grace");
     assert.deepEqual(await way(ada), { candidateType: "relay", relayProtocol: protocol });
     assert.notEqual((await way(grace)).candidateType, "relay", "what goes directly is not relayed");
+    inMemory(server);
     context.diagnostic(`first frame after join: ${await firstFrame(ada)} ms`);
   });
 }
+
+test("one UDP port for media and the relay: who can goes directly", async () => {
+  const shared = await Server.start("127.0.0.1", { relay: "media" });
+  try {
+    const room = newRoom();
+    const grace = await join(browser, shared.url, { name: "Grace", room });
+    const ada = await join(browser, shared.url, { name: "Ada", room, relay: "1" });
+    await moving(ada, "Grace");
+    await moving(grace, "Ada");
+    await seesAndHears(ada, 1, "Ada");
+    assert.deepEqual(await way(ada), { candidateType: "relay", relayProtocol: "udp" });
+    assert.notEqual((await way(grace)).candidateType, "relay");
+    inMemory(shared);
+  } finally {
+    await shared.kill();
+  }
+});
 
 test("credentials are good for a call only: renewed while it lasts, and refused after it", async () => {
   const room = newRoom();

@@ -30,19 +30,22 @@ function binary() {
   return found;
 }
 
+/** @typedef {"own" | "media"} RelayPort */
+
 export class Server {
   #child = null;
   #httpPort = 0;
   #mediaPort = 0;
   #mediaAddress = "127.0.0.1";
-  #relay = false;
+  /** @type {RelayPort | undefined} */
+  #relay;
   log = "";
 
   /**
    * @param {string} [mediaAddress] Where media is received. Beyond loopback, joining needs a token.
-   * @param {{relay?: boolean}} [options] Whether there is a TURN relay.
+   * @param {{relay?: RelayPort}} [options] Whether there is a TURN relay, on a port of its own or on that of media.
    */
-  static async start(mediaAddress = "127.0.0.1", { relay = false } = {}) {
+  static async start(mediaAddress = "127.0.0.1", { relay } = {}) {
     const server = new Server();
     server.#mediaAddress = mediaAddress;
     server.#relay = relay;
@@ -62,8 +65,10 @@ export class Server {
       `--http-listen=127.0.0.1:${this.#httpPort}`,
       `--media-listen=${this.#mediaAddress}`,
       `--media-port=${this.#mediaPort}`,
-      `--turn-listen=${this.#relay ? `${this.#mediaAddress}:0` : "off"}`,
+      `--turn-listen=${this.#turn()}`,
     ];
+    // Where there is one port of media, nothing else is needed.
+    if (this.#relay === "media") flags.push("--media-workers=1");
     const child = spawn(binary(), flags, { stdio: ["ignore", "pipe", "pipe"], env: this.#environment() });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (this.log += data));
@@ -72,6 +77,11 @@ export class Server {
       if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the server did not start:\n${this.log}`);
       await new Promise((done) => setTimeout(done, 50));
     }
+  }
+
+  #turn() {
+    if (!this.#relay) return "off";
+    return `${this.#mediaAddress}:${this.#relay === "own" ? 0 : this.#mediaPort}`;
   }
 
   /** What lets one into a room of a server that asks for tokens. */

@@ -6,8 +6,8 @@
 //!
 //! How a packet travels, and where to read of it:
 //!
-//! 1. [`worker::udp`] receives a batch of datagrams, [`worker::tcp`] cuts connections into packets;
-//!    `worker/demux.rs` finds the peer each is from, by the [`way`] it came.
+//! 1. [`worker::udp`] receives a batch of datagrams, [`worker::tcp`] cuts connections into packets,
+//!    [`worker::relay`] takes what this process's own relay hands over; `worker/demux.rs` finds the peer each is from, by the [`way`] it came.
 //! 2. [`peer`] is one client's connection: [`peer::ice`] proves where it is, [`peer::dtls`] agrees on
 //!    keys, [`peer::srtp`] opens the packet, [`peer::receive`] finds out which stream it belongs to.
 //! 3. [`publish`] is a track as it is published: [`publish::receive`] makes plain media of its
@@ -29,14 +29,14 @@
 //!
 //! [`control`] is the head that sees no packet: it puts peers on workers and, with [`room`], tracks
 //! into slots. [`Sfu`] is the handle to all of it. Everything but [`worker::run`], [`worker::udp`],
-//! [`worker::tcp`], [`door`] and [`sfu`] is sans-I/O: input and time go in, output and the next deadline come out.
+//! [`worker::tcp`], [`worker::relay`], [`tcp_door`] and [`sfu`] is sans-I/O: input and time go in, output and the next
+//! deadline come out.
 
 pub mod api;
 pub mod bandwidth;
 pub mod clock;
 pub mod config;
 pub mod control;
-pub mod door;
 pub mod media;
 pub mod peer;
 pub mod publish;
@@ -45,6 +45,7 @@ pub mod rtp;
 pub mod sfu;
 pub mod speaker;
 pub mod subscribe;
+pub mod tcp_door;
 pub mod types;
 pub mod units;
 pub mod way;

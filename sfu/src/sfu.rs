@@ -16,11 +16,12 @@ use crate::api::{
 use crate::clock::Clock;
 use crate::config::{Config, TcpPort};
 use crate::control::{Control, Output, Reply, Report, Request, RequestId};
-use crate::door::Door;
 use crate::peer::dtls::{Certificate, DtlsError};
+use crate::tcp_door::TcpDoor;
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
+use crate::worker::relay::{MediaDoor, RelayLink, RelayQueues};
 use crate::worker::run::{self, MAILBOX, Setup};
 use crate::worker::tcp;
 use crate::worker::udp::Socket;
@@ -108,6 +109,29 @@ fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
     }
 }
 
+/// Makes the way between a relay and the worker with this socket.
+fn open_door(
+    queues: &RelayQueues,
+    (address, socket): &(SocketAddr, std::net::UdpSocket),
+) -> Result<(RelayLink, MediaDoor), StartError> {
+    let (link, queue) = RelayLink::new(queues, *address);
+    let is_shared = queues.shared.contains(address);
+    let socket = is_shared.then(|| socket.try_clone()).transpose();
+    let socket = socket.map_err(|source| StartError::Bind {
+        address: *address,
+        source,
+    })?;
+    let door = MediaDoor {
+        address: *address,
+        queue,
+        socket,
+    };
+    Ok((link, door))
+}
+
+/// A media plane that has been started, what happens in it, and the doors of its workers.
+pub type Started = (Sfu, mpsc::Receiver<Event>, Vec<MediaDoor>);
+
 type Question = (Request, oneshot::Sender<Reply>);
 
 /// A handle to the media plane. Cheap to clone.
@@ -117,7 +141,7 @@ pub struct Sfu {
     addresses: Arc<[SocketAddr]>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     workers: Arc<[mpsc::Sender<Message>]>,
-    door: Door,
+    tcp_door: TcpDoor,
 }
 
 impl Sfu {
@@ -127,6 +151,19 @@ impl Sfu {
     /// # Errors
     /// When a socket cannot be bound or the system refuses a thread. Nothing is left running then.
     pub fn start(config: &Config) -> Result<(Sfu, mpsc::Receiver<Event>), StartError> {
+        let (sfu, events, _) = Self::start_beside(config, None)?;
+        Ok((sfu, events))
+    }
+
+    /// Like [`Sfu::start`], beside a relay that the workers can be reached from without the kernel, through
+    /// these doors.
+    ///
+    /// # Errors
+    /// As [`Sfu::start`], and when a socket cannot be shared.
+    pub fn start_beside(
+        config: &Config,
+        relay: Option<&RelayQueues>,
+    ) -> Result<Started, StartError> {
         if config.workers == 0 {
             return Err(StartError::NoWorkers);
         }
@@ -156,17 +193,26 @@ impl Sfu {
         let (workers, mailboxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
-        let (door, handed_over) = Door::new(config.workers);
-        let mut threads = Vec::new();
+        let (tcp_door, handed_over) = TcpDoor::new(config.workers);
+        let (mut threads, mut doors) = (Vec::new(), Vec::new());
         let shares = sockets.into_iter().zip(mailboxes).zip(handed_over);
         for (index, ((sockets, mailbox), handed_over)) in shares.enumerate() {
             let Sockets { udp, tcp } = sockets;
             let (tcp, listener) = tcp.unzip();
+            let relay = match relay {
+                None => RelayLink::none(),
+                Some(queues) => {
+                    let (link, door) = open_door(queues, &udp)?;
+                    doors.push(door);
+                    link
+                }
+            };
             let setup = Setup {
                 index,
                 shared: shared.clone(),
                 socket: udp.1,
                 listener,
+                relay,
                 candidates: config.candidates(udp.0, tcp),
                 mailbox,
                 workers: workers.clone(),
@@ -195,9 +241,9 @@ impl Sfu {
             addresses,
             threads: Arc::new(Mutex::new(threads)),
             workers,
-            door,
+            tcp_door,
         };
-        Ok((sfu, events))
+        Ok((sfu, events, doors))
     }
 
     /// Where the workers receive media, in their order.
@@ -209,8 +255,8 @@ impl Sfu {
     /// The way in for TCP connections with media that somebody else has accepted, at
     /// [`Config::shared_tcp`].
     #[must_use]
-    pub fn door(&self) -> &Door {
-        &self.door
+    pub fn tcp_door(&self) -> &TcpDoor {
+        &self.tcp_door
     }
 
     async fn ask(&self, request: Request) -> Option<Reply> {

@@ -32,14 +32,23 @@ pub enum Way {
         /// Where it is from.
         address: SocketAddr,
     },
+    /// Datagrams to and from a relay address of this process's own TURN server.
+    Relayed {
+        /// The relay address, behind which the client is.
+        relay: SocketAddr,
+        /// Which of our addresses the relay sends to.
+        media: SocketAddr,
+    },
 }
 
 impl Way {
-    /// The client's address.
+    /// The client's address, or its relay's.
     #[must_use]
     pub fn address(self) -> SocketAddr {
         match self {
-            Way::Udp(address) | Way::Tcp { address, .. } => address,
+            Way::Udp(address) | Way::Tcp { address, .. } | Way::Relayed { relay: address, .. } => {
+                address
+            }
         }
     }
 
@@ -47,7 +56,7 @@ impl Way {
     #[must_use]
     pub fn protocol(self) -> Protocol {
         match self {
-            Way::Udp(_) => Protocol::Udp,
+            Way::Udp(_) | Way::Relayed { .. } => Protocol::Udp,
             Way::Tcp { .. } => Protocol::Tcp,
         }
     }
@@ -64,6 +73,7 @@ impl fmt::Display for Way {
         match self {
             Way::Udp(address) => write!(f, "UDP {address}"),
             Way::Tcp { address, .. } => write!(f, "TCP {address}"),
+            Way::Relayed { relay, .. } => write!(f, "our relay {relay}"),
         }
     }
 }

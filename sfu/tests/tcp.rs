@@ -291,7 +291,7 @@ async fn a_port_that_others_share_leads_to_the_clients_worker() {
     };
     let mut story = Story::with(&config).await;
     assert_eq!(story.candidates("tcp"), config.shared_tcp);
-    let door = story.sfu.door().clone();
+    let door = story.sfu.tcp_door().clone();
     let (outcomes, mut outcome) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {

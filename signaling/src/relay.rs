@@ -8,6 +8,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt, ready};
+
 use crate::protocol::{IceServer, IceServers};
 
 /// How long credentials are good. A revoked user is remembered as long, and a relay ends the
@@ -21,6 +23,28 @@ pub trait Relay: Debug + Send + Sync {
 
     /// Ends at once what `user` relays, and takes no credentials of it for `lifetime` from now.
     fn revoke(&self, user: &str, lifetime: Duration);
+
+    /// What it counts; nothing, if it does not count.
+    fn stats(&self) -> BoxFuture<'_, RelayStats> {
+        ready(RelayStats::default()).boxed()
+    }
+}
+
+/// What a relay has done since its start, and what it holds now.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct RelayStats {
+    /// Allocations now.
+    pub allocations: u64,
+    /// TCP and TLS connections now.
+    pub connections: u64,
+    /// Allocations made.
+    pub allocated: u64,
+    /// Packets relayed, by where to.
+    pub packets: Vec<(&'static str, u64)>,
+    /// Bytes of their payload.
+    pub bytes: Vec<(&'static str, u64)>,
+    /// Packets and requests that came to nothing, by the reason.
+    pub dropped: Vec<(&'static str, u64)>,
 }
 
 /// The relay, if there is one.

@@ -130,12 +130,13 @@ impl Server {
         } = self.settings;
         let max_sockets = control.max_sessions;
         let mut control = Control::new(control);
-        if let Some(relay) = self.relay {
-            control = control.with_relay(relay);
+        if let Some(relay) = &self.relay {
+            control = control.with_relay(relay.clone());
         }
         let app = App {
             service: Service::start(control, media, events),
             auth,
+            relay: self.relay,
             origins: Arc::new(Origins::new(allowed_origins)),
             sockets: Arc::new(Semaphore::new(max_sockets)),
             ready: Arc::new(AtomicBool::new(true)),

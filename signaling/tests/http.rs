@@ -71,6 +71,7 @@ impl Relay for TwoWays {
             urls: ways.map(str::to_owned).into(),
             username: format!("1700000000:{user}"),
             credential: "a+b/c=".into(),
+            at_media_port: false,
         }]
     }
 

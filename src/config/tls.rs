@@ -322,6 +322,11 @@ mod tests {
         config.turn.listen = Listen::At(Vec::new());
         assert!(!one(&config).turn, "there is no relay");
 
+        // One UDP port beside it, of the same number.
+        config.turn.listen = Listen::At(config.tls.listen.clone());
+        let relay = config.turn(&[], &address);
+        assert_eq!((relay.udp, relay.tcp), (address.into(), Vec::new()));
+
         config.tls.listen.clear();
         let error = config.tls_doors(true).unwrap_err().to_string();
         assert!(error.contains("http.tls_listen is empty"), "{error}");

@@ -2,7 +2,6 @@
 //!
 //! In: what people have set. Out: what `confab-turn` starts with, and how clients are told to reach it.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -85,37 +84,57 @@ impl Config {
         self.turn.listen != Listen::At(Vec::new()) || !self.turn.tls_listen.is_empty()
     }
 
+    /// The addresses at which the relay's clients come to media workers: where both are told to listen.
+    pub(crate) fn shared_udp(&self) -> Vec<SocketAddr> {
+        let sfu = self.sfu(&[]);
+        let workers = (0..sfu.workers).map(|n| sfu.bind_address(n));
+        let listen = self.turn_listen();
+        workers.filter(|address| listen.contains(address)).collect()
+    }
+
+    fn turn_listen(&self) -> Vec<SocketAddr> {
+        match &self.turn.listen {
+            Listen::At(listen) => listen.clone(),
+            Listen::Auto => vec![(self.media_listen, PORT).into()],
+        }
+    }
+
     /// The relay's part, with this process's own media addresses, none of them if it runs alone, and
     /// where TLS is listened on for it.
     pub(crate) fn turn(&self, media: &[SocketAddr], tls: &[SocketAddr]) -> net::Config {
         let turn = &self.turn;
-        let own = |secret: &String| Secret::new(secret);
         let users = turn.users.iter().map(|(username, password)| Credentials {
             username: username.clone(),
             password: password.clone(),
         });
         let (listen, deny) = match &turn.listen {
-            Listen::At(listen) => (listen.clone(), turn.deny.clone()),
+            Listen::At(_) => (self.turn_listen(), turn.deny.clone()),
             Listen::Auto if media.is_empty() => (Vec::new(), turn.deny.clone()),
-            Listen::Auto => (vec![(self.media_listen, PORT).into()], everything()),
+            Listen::Auto => (self.turn_listen(), everything()),
         };
-        let tcp = match self.turn.listen {
-            // A door with TLS takes plain TURN too.
-            Listen::Auto if self.tls.shared => Vec::new(),
-            _ => listen.clone(),
+        let (shared, shared_tcp) = match media.is_empty() {
+            true => (Vec::new(), Vec::new()),
+            false => (self.shared_udp(), self.media_tcp()),
         };
+        let own_udp = listen.iter().filter(|address| !shared.contains(address));
+        // A shared door with TLS takes plain TURN too.
+        let is_at_door = |address: &SocketAddr| {
+            self.tls.shared && (turn.listen == Listen::Auto || self.tls.listen.contains(address))
+        };
+        let own_tcp = listen.iter();
+        let own_tcp = own_tcp.filter(|at| !shared_tcp.contains(at) && !is_at_door(at));
         net::Config {
-            udp: listen,
-            tcp,
-            handed_in: tls.to_vec(),
+            udp: own_udp.copied().collect(),
+            tcp: own_tcp.copied().collect(),
+            handed_in: [tls, &shared].concat(),
             relays: self.relay_addresses(),
             ports: turn.relay_ports.clone(),
             realm: turn.realm.clone(),
-            secret: turn.secret.as_ref().map(own),
+            secret: turn.secret.as_deref().map(Secret::new),
             users: users.collect(),
             allow: turn.allow.clone(),
             deny,
-            own_media: self.media_addresses(media),
+            own_media: self.media_addresses(media).collect(),
             limits: Limits {
                 allocations: turn.max_allocations,
                 allocations_per_user: turn.max_user_allocations,
@@ -187,13 +206,21 @@ impl Config {
     }
 
     /// The addresses that media goes to, as clients and as this machine know them.
-    fn media_addresses(&self, media: &[SocketAddr]) -> HashSet<SocketAddr> {
+    pub(crate) fn media_addresses(&self, media: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
         let named = media.iter().flat_map(|address| {
             let ips = self.public_ips.iter();
             ips.map(|&ip| SocketAddr::new(ip, address.port()))
         });
         let bound = media.iter().copied().filter(|a| !a.ip().is_unspecified());
-        named.chain(bound).collect()
+        named.chain(bound)
+    }
+
+    /// Where workers accept connections.
+    fn media_tcp(&self) -> Vec<SocketAddr> {
+        let sfu = self.sfu(&[]);
+        let workers = 0..sfu.workers;
+        let listen = workers.filter_map(|n| sfu.tcp_bind_address(n, sfu.bind_address(n)));
+        listen.collect()
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_sfu::door::Door as MediaDoor;
+use confab_sfu::tcp_door::TcpDoor;
 use confab_signaling::Entrance;
 use confab_turn::net::{Handle, door};
 use rustls::ServerConfig;
@@ -49,7 +49,7 @@ pub(crate) struct Behind {
     pub(crate) http: Option<Entrance>,
     pub(crate) turn: Option<Handle>,
     /// Behind shared doors alone.
-    pub(crate) media: Option<MediaDoor>,
+    pub(crate) media: Option<TcpDoor>,
 }
 
 impl Behind {

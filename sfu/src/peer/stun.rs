@@ -111,6 +111,15 @@ pub fn local_ufrag_of(packet: &[u8]) -> Option<&str> {
     Some(local)
 }
 
+/// Whether a STUN message is of the method Binding, and if so whether it is a request.
+#[must_use]
+pub fn is_binding(packet: &[u8]) -> Option<bool> {
+    /// The bits of a message type that are its class (RFC 8489 section 5).
+    const CLASS: u16 = 0x0110;
+    let kind = u16::from_be_bytes([*packet.first()?, *packet.get(1)?]);
+    (kind & !CLASS == 0x0001).then_some(kind & CLASS == 0)
+}
+
 /// The first USERNAME of a Binding request, found without parsing the rest.
 fn username_of(packet: &[u8]) -> Option<&str> {
     let (header, mut rest) = packet.split_at_checked(MessageHeader::LENGTH)?;

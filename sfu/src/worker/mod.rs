@@ -34,6 +34,7 @@ pub mod framing;
 mod levels;
 pub mod mailbox;
 pub mod outbox;
+pub mod relay;
 pub mod run;
 pub mod tcp;
 pub mod udp;

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 
 use super::mailbox::{Mail, Message};
 use super::outbox::Run;
+use super::relay::{RelayLink, way_of};
 use super::tcp::Streams;
 use super::udp::{Sent, Socket};
 use super::{Shared, Worker};
 use crate::control::Report;
-use crate::door::HandedOver;
+use crate::tcp_door::HandedOver;
 use crate::way::{Candidate, Way};
 
 /// Messages that can wait for one worker: what 64 other workers' batches and a full room's joins
@@ -28,6 +29,9 @@ const BATCHES_PER_FLUSH: usize = 4;
 /// Messages handled before the socket is looked at again.
 const MESSAGES_PER_FLUSH: usize = 256;
 
+/// Packets from the relay handled before the socket is looked at again.
+const RELAYED_PER_FLUSH: usize = 256;
+
 /// What a thread is started with.
 #[derive(Debug)]
 pub struct Setup {
@@ -39,6 +43,8 @@ pub struct Setup {
     pub socket: std::net::UdpSocket,
     /// Where it accepts connections, if it does.
     pub listener: Option<std::net::TcpListener>,
+    /// The relay in this process.
+    pub relay: RelayLink,
     /// Where clients are told to come.
     pub candidates: Vec<Candidate>,
     /// Its mail.
@@ -85,6 +91,7 @@ fn supervise(
         mailbox: setup.mailbox,
         workers: setup.workers,
         reports: setup.reports,
+        relay: setup.relay,
         unsent: VecDeque::new(),
         left: Vec::new(),
     };
@@ -112,6 +119,7 @@ struct Rim {
     mailbox: mpsc::Receiver<Message>,
     workers: Vec<mpsc::Sender<Message>>,
     reports: mpsc::Sender<(usize, Report)>,
+    relay: RelayLink,
     /// Mail that found a full mailbox and must not be lost.
     unsent: VecDeque<Mail>,
     /// When each run of the outbox left. Reused.
@@ -136,8 +144,13 @@ impl Rim {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 }
             };
+            let mut relayed = None;
             let message = tokio::select! {
                 message = self.mailbox.recv() => Some(message),
+                packet = self.relay.next() => {
+                    relayed = Some(packet);
+                    None
+                }
                 ready = socket.readable() => {
                     if ready.is_err() {
                         return;
@@ -167,11 +180,20 @@ impl Rim {
                 }
             }
             for _ in 0..BATCHES_PER_FLUSH {
-                if !socket.receive(|from, datagram| {
-                    worker.handle_datagram(now, Way::Udp(from), datagram);
+                if !socket.receive(|from, to, datagram| {
+                    if !self.relay.take_over(now, from, to, datagram) {
+                        worker.handle_datagram(now, Way::Udp(from), datagram);
+                    }
                 }) {
                     break;
                 }
+            }
+            for _ in 0..RELAYED_PER_FLUSH {
+                let Some(mut packet) = relayed.take().or_else(|| self.relay.take(now)) else {
+                    break;
+                };
+                let way = way_of(&packet);
+                worker.handle_datagram(now, way, &mut packet.payload);
             }
             streams.handle_ready(now, &mut worker);
             streams.handle_timeout(now, &mut worker);
@@ -233,6 +255,10 @@ impl Rim {
                         true => Sent::Done,
                         false => Sent::Failed,
                     }
+                }
+                Way::Relayed { relay, media } => {
+                    self.relay.send(Instant::now(), relay, media, run, contents);
+                    Sent::Done
                 }
             };
             let count = contents.len().div_ceil(run.segment_size) as u64;

@@ -23,7 +23,7 @@ use super::Worker;
 use super::backlog::{Backlog, GivenUp};
 use super::framing::Deframer;
 use super::outbox::Run;
-use crate::door::HandedOver;
+use crate::tcp_door::HandedOver;
 use crate::way::{ConnectionId, Way};
 use confab_ready::ReadySet;
 

@@ -24,6 +24,7 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Socket {
     io: UdpSocket,
+    address: SocketAddr,
     state: UdpSocketState,
     buffers: Vec<Vec<u8>>,
     metas: Vec<RecvMeta>,
@@ -67,6 +68,7 @@ impl Socket {
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         Ok(Socket {
+            address: socket.local_addr()?,
             io: UdpSocket::from_std(socket)?,
             state,
             buffers: (0..BATCH_SIZE).map(|_| vec![0; RECEIVE_BUFFER]).collect(),
@@ -90,9 +92,9 @@ impl Socket {
         self.io.writable().await
     }
 
-    /// Receives what is there, up to one batch, and gives each datagram to `handle`. Returns
-    /// whether there may be more.
-    pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &mut [u8])) -> bool {
+    /// Receives what is there, up to one batch, and gives each datagram to `handle`, with the address it
+    /// is from and ours that it was sent to. Returns whether there may be more.
+    pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, SocketAddr, &mut [u8])) -> bool {
         let mut slices: Vec<IoSliceMut<'_>> = self
             .buffers
             .iter_mut()
@@ -111,8 +113,12 @@ impl Socket {
             let Some(bytes) = buffer.get_mut(..meta.len) else {
                 continue;
             };
+            let mut to = self.address;
+            if let Some(ip) = meta.dst_ip.filter(|_| to.ip().is_unspecified()) {
+                to.set_ip(ip);
+            }
             for datagram in bytes.chunks_mut(meta.stride.max(1)) {
-                handle(meta.addr, datagram);
+                handle(meta.addr, to, datagram);
             }
         }
         count == self.metas.len()

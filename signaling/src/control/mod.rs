@@ -14,7 +14,6 @@ mod media_events;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,8 +123,6 @@ pub struct Counters {
     pub resumed: u64,
     /// Events told.
     pub events: u64,
-    /// When TLS certificates run out, in seconds since 1970; who answers for metrics knows.
-    pub certificate_expiries: BTreeMap<SocketAddr, u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

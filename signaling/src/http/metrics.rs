@@ -11,6 +11,7 @@ use confab_sfu::api::{RepairCounts, Stats, WorkerStats};
 
 use super::App;
 use crate::control::Counters;
+use crate::relay::RelayStats;
 
 /// The TLS certificates that whoever accepts connections shows.
 pub trait Certificates: Debug + Send + Sync {
@@ -28,16 +29,20 @@ struct Metric {
     label: Option<&'static str>,
     /// What it counts.
     help: &'static str,
-    samples: fn(&Counters, &Stats) -> Samples,
+    samples: fn(&Seen) -> Samples,
+}
+
+/// What is counted, everywhere.
+struct Seen {
+    control: Counters,
+    media: Stats,
+    relay: RelayStats,
+    certificates: Vec<(SocketAddr, SystemTime)>,
 }
 
 type Samples = Vec<(String, u64)>;
 
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    samples: fn(&Counters, &Stats) -> Samples,
-) -> Metric {
+const fn gauge(name: &'static str, help: &'static str, samples: fn(&Seen) -> Samples) -> Metric {
     Metric {
         name,
         kind: "gauge",
@@ -51,7 +56,7 @@ const fn counter(
     name: &'static str,
     label: &'static str,
     help: &'static str,
-    samples: fn(&Counters, &Stats) -> Samples,
+    samples: fn(&Seen) -> Samples,
 ) -> Metric {
     Metric {
         name,
@@ -85,31 +90,36 @@ fn named<K: ToString>(values: impl IntoIterator<Item = (K, u64)>) -> Samples {
         .collect()
 }
 
+/// Whole seconds since 1970.
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// Every metric.
 static METRICS: &[Metric] = &[
     gauge(
         "confab_sessions",
         "Signaling sessions, with and without a socket.",
-        |c, _| one(c.sessions),
+        |s| one(s.control.sessions),
     ),
-    gauge("confab_rooms", "Rooms.", |c, _| one(c.rooms)),
-    gauge(
-        "confab_participants",
-        "Participants in all rooms.",
-        |c, _| one(c.participants),
-    ),
-    gauge("confab_tracks", "Published tracks.", |_, s| one(s.tracks)),
+    gauge("confab_rooms", "Rooms.", |s| one(s.control.rooms)),
+    gauge("confab_participants", "Participants in all rooms.", |s| {
+        one(s.control.participants)
+    }),
+    gauge("confab_tracks", "Published tracks.", |s| {
+        one(s.media.tracks)
+    }),
     counter(
         "confab_requests_total",
         "type",
         "Signaling requests.",
-        |c, _| named(c.requests.iter().map(|(k, v)| (*k, *v))),
+        |s| named(s.control.requests.iter().map(|(k, v)| (*k, *v))),
     ),
     counter(
         "confab_refusals_total",
         "code",
         "Refused requests, by the code of the refusal.",
-        |c, _| named(c.refusals.iter().map(|(k, v)| (k, *v))),
+        |s| named(s.control.refusals.iter().map(|(k, v)| (k, *v))),
     ),
     Metric {
         label: None,
@@ -117,22 +127,19 @@ static METRICS: &[Metric] = &[
             "confab_sessions_resumed_total",
             "",
             "Sessions resumed on another socket.",
-            |c, _| vec![(String::new(), c.resumed)],
+            |s| vec![(String::new(), s.control.resumed)],
         )
     },
     Metric {
         label: None,
-        ..counter(
-            "confab_events_total",
-            "",
-            "Events told to clients.",
-            |c, _| vec![(String::new(), c.events)],
-        )
+        ..counter("confab_events_total", "", "Events told to clients.", |s| {
+            vec![(String::new(), s.control.events)]
+        })
     },
     Metric {
         label: Some("worker"),
-        ..gauge("confab_peers", "Media connections.", |_, s| {
-            workers(s, |w| w.peers)
+        ..gauge("confab_peers", "Media connections.", |s| {
+            workers(&s.media, |w| w.peers)
         })
     },
     Metric {
@@ -140,140 +147,181 @@ static METRICS: &[Metric] = &[
         ..gauge(
             "confab_tcp_connections",
             "TCP connections that media may come over.",
-            |_, s| workers(s, |w| w.tcp_connections),
+            |s| workers(&s.media, |w| w.tcp_connections),
         )
     },
     counter(
         "confab_datagrams_received_total",
         "worker",
         "Datagrams received.",
-        |_, s| workers(s, |w| w.datagrams_received),
+        |s| workers(&s.media, |w| w.datagrams_received),
     ),
     counter(
         "confab_received_bytes_total",
         "worker",
         "Bytes of datagrams received.",
-        |_, s| workers(s, |w| w.bytes_received),
+        |s| workers(&s.media, |w| w.bytes_received),
     ),
     counter(
         "confab_datagrams_sent_total",
         "worker",
         "Datagrams sent.",
-        |_, s| workers(s, |w| w.datagrams_sent),
+        |s| workers(&s.media, |w| w.datagrams_sent),
     ),
     counter(
         "confab_sent_bytes_total",
         "worker",
         "Bytes of datagrams sent.",
-        |_, s| workers(s, |w| w.bytes_sent),
+        |s| workers(&s.media, |w| w.bytes_sent),
     ),
     counter(
         "confab_rtp_received_total",
         "worker",
         "RTP packets received that authenticated.",
-        |_, s| workers(s, |w| w.rtp_received),
+        |s| workers(&s.media, |w| w.rtp_received),
     ),
     counter(
         "confab_packets_forwarded_total",
         "worker",
         "Media packets sent to subscribers.",
-        |_, s| workers(s, |w| w.packets_forwarded),
+        |s| workers(&s.media, |w| w.packets_forwarded),
     ),
     counter(
         "confab_packets_retransmitted_total",
         "worker",
         "Packets sent again for a NACK.",
-        |_, s| workers(s, |w| w.packets_retransmitted),
+        |s| workers(&s.media, |w| w.packets_retransmitted),
     ),
     counter(
         "confab_repair_sent_total",
         "kind",
         "Packets of RTX and FEC sent to subscribers, and packets of sound that repeat others in RED.",
-        |_, s| repairs(s.total().repair_sent),
+        |s| repairs(s.media.total().repair_sent),
     ),
     counter(
         "confab_packets_repaired_total",
         "by",
         "Packets lost on the way from publishers that came after all, by what brought them.",
-        |_, s| repairs(s.total().packets_repaired),
+        |s| repairs(s.media.total().packets_repaired),
     ),
     counter(
         "confab_packets_given_up_total",
         "worker",
         "Packets lost on the way from publishers that never came.",
-        |_, s| workers(s, |w| w.packets_given_up),
+        |s| workers(&s.media, |w| w.packets_given_up),
     ),
     counter(
         "confab_nacks_sent_total",
         "worker",
         "Packets asked for again from publishers.",
-        |_, s| workers(s, |w| w.nacks_sent),
+        |s| workers(&s.media, |w| w.nacks_sent),
     ),
     counter(
         "confab_key_frame_requests_sent_total",
         "worker",
         "Key frames asked for from publishers.",
-        |_, s| workers(s, |w| w.key_frame_requests_sent),
+        |s| workers(&s.media, |w| w.key_frame_requests_sent),
     ),
     counter(
         "confab_groups_sent_total",
         "worker",
         "Slots that began with the pictures since a key frame instead of another key frame.",
-        |_, s| workers(s, |w| w.groups_sent),
+        |s| workers(&s.media, |w| w.groups_sent),
     ),
     counter(
         "confab_layer_switches_total",
         "worker",
         "Changes of the layer that a slot is sent.",
-        |_, s| workers(s, |w| w.layer_switches),
+        |s| workers(&s.media, |w| w.layer_switches),
     ),
     counter(
         "confab_pictures_paused_total",
         "worker",
         "Pictures paused, for whatever reason.",
-        |_, s| workers(s, |w| w.pictures_paused),
+        |s| workers(&s.media, |w| w.pictures_paused),
     ),
     counter(
         "confab_probe_fillers_sent_total",
         "worker",
         "Packets sent to find out what a way carries: media once more, or padding.",
-        |_, s| workers(s, |w| w.probe_fillers_sent),
+        |s| workers(&s.media, |w| w.probe_fillers_sent),
     ),
     counter(
         "confab_dropped_total",
         "reason",
         "Datagrams and packets dropped.",
-        |_, s| named(s.total().dropped),
+        |s| named(s.media.total().dropped),
     ),
     counter(
         "confab_dtls_handshakes_total",
         "srtp_profile",
         "DTLS handshakes completed.",
-        |_, s| named(s.total().srtp_profiles),
+        |s| named(s.media.total().srtp_profiles),
+    ),
+    Metric {
+        label: None,
+        ..counter(
+            "confab_relay_allocations_made_total",
+            "",
+            "TURN allocations made.",
+            |s| vec![(String::new(), s.relay.allocated)],
+        )
+    },
+    gauge("confab_relay_allocations", "TURN allocations.", |s| {
+        vec![(String::new(), s.relay.allocations)]
+    }),
+    gauge(
+        "confab_relay_connections",
+        "TCP and TLS connections of TURN clients.",
+        |s| vec![(String::new(), s.relay.connections)],
+    ),
+    counter(
+        "confab_relayed_packets_total",
+        "to",
+        "Packets relayed.",
+        |s| named(s.relay.packets.iter().copied()),
+    ),
+    counter(
+        "confab_relayed_bytes_total",
+        "to",
+        "Bytes of payload relayed.",
+        |s| named(s.relay.bytes.iter().copied()),
+    ),
+    counter(
+        "confab_relay_dropped_total",
+        "reason",
+        "Packets and requests that the relay has refused or lost.",
+        |s| named(s.relay.dropped.iter().copied()),
     ),
     Metric {
         label: Some("address"),
         ..gauge(
             "confab_tls_certificate_expiry_seconds",
             "When the certificate that is shown there runs out, in seconds since 1970.",
-            |c, _| named(c.certificate_expiries.iter().map(|(k, v)| (*k, *v))),
+            |s| named(s.certificates.iter().map(|(at, until)| (at, unix(*until)))),
         )
     },
 ];
 
 /// Serves the page.
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let (mut counters, stats) = app.service.counters().await;
-    if let Some(certificates) = &app.certificates {
-        let expiries = certificates.expiries().into_iter();
-        let unix = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        counters.certificate_expiries = expiries.map(|(door, at)| (door, unix(at))).collect();
-    }
+    let (control, media) = app.service.counters().await;
+    let relay = match &app.relay {
+        Some(relay) => relay.stats().await,
+        None => RelayStats::default(),
+    };
+    let certificates = app.certificates.as_ref().map(|c| c.expiries());
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (content_type, exposition(&counters, &stats))
+    let seen = Seen {
+        control,
+        media,
+        relay,
+        certificates: certificates.unwrap_or_default(),
+    };
+    (content_type, exposition(&seen))
 }
 
-fn exposition(counters: &Counters, stats: &Stats) -> String {
+fn exposition(seen: &Seen) -> String {
     let mut text = String::new();
     for metric in METRICS {
         let Metric {
@@ -281,7 +329,7 @@ fn exposition(counters: &Counters, stats: &Stats) -> String {
         } = metric;
         // Writing to a string cannot fail.
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        for (label, value) in (metric.samples)(counters, stats) {
+        for (label, value) in (metric.samples)(seen) {
             let _ = match metric.label {
                 Some(label_name) => writeln!(text, "{name}{{{label_name}=\"{label}\"}} {value}"),
                 None => writeln!(text, "{name} {value}"),
@@ -302,8 +350,6 @@ mod tests {
             ..Counters::default()
         };
         counters.requests.insert("join", 7);
-        let door = SocketAddr::from(([192, 0, 2, 1], 443));
-        counters.certificate_expiries.insert(door, 1_800_000_000);
         let worker = WorkerStats {
             packets_forwarded: 9,
             ..WorkerStats::default()
@@ -312,13 +358,26 @@ mod tests {
             workers: vec![(1, worker)],
             ..Stats::default()
         };
-        let text = exposition(&counters, &stats);
+        let relay = RelayStats {
+            allocations: 4,
+            packets: vec![("peers", 5), ("clients", 6)],
+            ..RelayStats::default()
+        };
+        let expiry = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        let text = exposition(&Seen {
+            control: counters,
+            media: stats,
+            relay,
+            certificates: vec![(([192, 0, 2, 1], 443).into(), expiry)],
+        });
         for line in [
             "# TYPE confab_rooms gauge",
             "confab_rooms 3",
             "confab_requests_total{type=\"join\"} 7",
             "confab_packets_forwarded_total{worker=\"1\"} 9",
             "confab_tls_certificate_expiry_seconds{address=\"192.0.2.1:443\"} 1800000000",
+            "confab_relay_allocations 4",
+            "confab_relayed_packets_total{to=\"clients\"} 6",
         ] {
             assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}");
         }

@@ -26,6 +26,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::auth::Auth;
 use crate::connection::MAX_MESSAGE_BYTES;
 use crate::control::Endpoint;
+use crate::relay::Relay;
 use crate::service::Service;
 use crate::ws;
 pub use entrance::Entrance;
@@ -37,6 +38,7 @@ pub(crate) use origin::Origins;
 pub(crate) struct App {
     pub(crate) service: Service,
     pub(crate) auth: Auth,
+    pub(crate) relay: Option<Arc<dyn Relay>>,
     pub(crate) origins: Arc<Origins>,
     /// One permit for each socket that may be open.
     pub(crate) sockets: Arc<Semaphore>,

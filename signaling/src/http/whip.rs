@@ -204,10 +204,12 @@ fn address(endpoint: Endpoint, admitted: &Admitted<(String, String)>) -> Result<
     })
 }
 
-/// Every way to reach each server, as a client without a socket is told of it (RFC 9725 section 4.6).
+/// Every way to reach each server, as a client without a socket is told of it (RFC 9725 section 4.6), but
+/// for those that go where media goes anyhow.
 fn links(servers: &[IceServer]) -> Vec<(header::HeaderName, String)> {
     let ways = servers
         .iter()
+        .filter(|server| !server.at_media_port)
         .flat_map(|server| server.urls.iter().map(move |url| (server, url)));
     let link = |(server, url): (&IceServer, &String)| {
         let IceServer {

@@ -129,6 +129,11 @@ pub struct IceServer {
     pub username: String,
     /// The password to it.
     pub credential: String,
+    /// Whether it is at the UDP port that media comes to directly, so that only who wants to be relayed
+    /// has a use for it. Chromium takes everything from the address of a TURN server for TURN, and
+    /// relays what could go directly.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_media_port: bool,
 }
 
 /// To `mute`.

@@ -150,10 +150,7 @@ impl DatagramSocket {
         segment_size: usize,
         bytes: &'a [u8],
     ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let most = segment_size.max(1) * self.state.max_gso_segments().max(1);
-        // `chunks` would leave out an empty datagram.
-        let empty = bytes.is_empty().then_some(bytes);
-        empty.into_iter().chain(bytes.chunks(most))
+        pieces(&self.state, segment_size, bytes)
     }
 
     /// Sends datagrams of `segment_size` bytes, but for the last which may be shorter. What the
@@ -168,40 +165,62 @@ impl DatagramSocket {
         segment_size: usize,
         bytes: &[u8],
     ) -> io::Result<()> {
-        let sent = self.send_at_once(from, to, segment_size, bytes);
-        let refused = sent.as_ref().err().and_then(io::Error::raw_os_error);
-        if bytes.len() > segment_size && matches!(refused, Some(libc::EMSGSIZE | libc::EINVAL)) {
-            // The kernel does not segment what is longer than the path's MTU.
-            for datagram in bytes.chunks(segment_size) {
-                let _ = self.send_at_once(from, to, segment_size, datagram);
-            }
-            return Ok(());
-        }
-        sent
+        let transmit = |transmit: &Transmit<'_>| {
+            self.io.try_io(Interest::WRITABLE, || {
+                self.state.try_send(UdpSockRef::from(&self.io), transmit)
+            })
+        };
+        send_run(transmit, from, to, segment_size, bytes)
     }
+}
 
-    fn send_at_once(
-        &self,
-        from: Option<IpAddr>,
-        to: SocketAddr,
-        segment_size: usize,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        let transmit = Transmit {
+/// Cuts a run of such segments into what [`send_run`] takes at once.
+pub(super) fn pieces<'a>(
+    state: &UdpSocketState,
+    segment_size: usize,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let most = segment_size.max(1) * state.max_gso_segments().max(1);
+    // `chunks` would leave out an empty datagram.
+    let empty = bytes.is_empty().then_some(bytes);
+    empty.into_iter().chain(bytes.chunks(most))
+}
+
+/// Has `transmit` send datagrams of `segment_size` bytes, but for the last which may be shorter. What
+/// the kernel has no room for is lost.
+///
+/// # Errors
+/// When an earlier datagram could not be delivered, which is told in place of sending these.
+pub(super) fn send_run(
+    transmit: impl Fn(&Transmit<'_>) -> io::Result<()>,
+    from: Option<IpAddr>,
+    to: SocketAddr,
+    segment_size: usize,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let send = |contents: &[u8]| {
+        let sent = transmit(&Transmit {
             destination: to,
             ecn: None,
-            contents: bytes,
-            segment_size: (bytes.len() > segment_size).then_some(segment_size),
+            contents,
+            segment_size: (contents.len() > segment_size).then_some(segment_size),
             src_ip: from,
-        };
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.io), &transmit)
         });
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             other => other,
         }
+    };
+    let sent = send(bytes);
+    let refused = sent.as_ref().err().and_then(io::Error::raw_os_error);
+    if bytes.len() > segment_size && matches!(refused, Some(libc::EMSGSIZE | libc::EINVAL)) {
+        // The kernel does not segment what is longer than the path's MTU.
+        for datagram in bytes.chunks(segment_size) {
+            let _ = send(datagram);
+        }
+        return Ok(());
     }
+    sent
 }
 
 #[cfg(test)]

@@ -45,9 +45,7 @@ impl Listener {
 
     /// Whether a client has come to this one.
     pub(super) fn is_of(&self, client: &Client) -> bool {
-        let (own, server) = (self.address, client.server);
-        let is_same = own.ip() == server.ip() || own.ip().is_unspecified();
-        is_same && own.port() == server.port() && own.is_ipv4() == server.is_ipv4()
+        serves(self.address, client.server)
     }
 
     /// Receives what is there, up to one batch.
@@ -73,4 +71,10 @@ impl Listener {
             let _ = self.socket.send(from, client.address, segment_size, bytes);
         }
     }
+}
+
+/// Whether what is sent to an address comes to a socket that is bound like this.
+pub(super) fn serves(bound: SocketAddr, address: SocketAddr) -> bool {
+    let is_same = bound.ip() == address.ip() || bound.ip().is_unspecified();
+    is_same && bound.port() == address.port() && bound.is_ipv4() == address.is_ipv4()
 }

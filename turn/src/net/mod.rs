@@ -13,14 +13,16 @@ mod media;
 mod outbox;
 mod queue;
 mod relay_socket;
+mod shared;
 mod stream;
 mod worker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use confab_handover::{Receiver, Sender, queue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -33,11 +35,11 @@ use crate::policy::PeerPolicy;
 
 use door::Doorkeeper;
 use media::MediaLink;
+use shared::SharedSocket;
 use stream::StreamEvent;
 use worker::{Command, Inboxes, Worker};
 
 pub use config::{Config, Error};
-pub use media::MediaPacket;
 pub use worker::Snapshot;
 
 /// Messages of streams that wait for the worker; whoever sends more waits.
@@ -53,9 +55,10 @@ pub struct Server {
     handle: Handle,
     commands: mpsc::UnboundedReceiver<Command>,
     streams: mpsc::Receiver<StreamEvent>,
-    media: MediaLink,
-    media_sender: mpsc::Sender<MediaPacket>,
-    media_receiver: mpsc::Receiver<MediaPacket>,
+    to_media: MediaLink,
+    from_media: Receiver,
+    shared: Vec<SharedSocket>,
+    datagrams: Receiver,
 }
 
 /// Where a server listens.
@@ -168,7 +171,6 @@ impl Server {
         let all = [&addresses.udp[..], &addresses.tcp, &config.handed_in].concat();
         let (commands, receiver) = mpsc::unbounded_channel();
         let (inbox, streams) = mpsc::channel(INBOX_LEN);
-        let (media_sender, media_receiver) = mpsc::channel(media::QUEUE_LEN);
         Ok(Server {
             turn: protocol(&config, &all),
             udp,
@@ -178,22 +180,40 @@ impl Server {
             handle: Handle { commands, inbox },
             commands: receiver,
             streams,
-            media: MediaLink::default(),
-            media_sender,
-            media_receiver,
+            to_media: MediaLink::default(),
+            from_media: queue().1,
+            shared: Vec::new(),
+            datagrams: queue().1,
         })
     }
 
     /// Hands what is relayed to this process's own media plane over in memory: into the queue of the
-    /// address it is for, which must be in [`Config::own_media`] too. A full queue loses packets. The
-    /// media plane sends back through the queue that is returned; for relay addresses that are not
-    /// there any more that does nothing.
+    /// address it is for, which must be in [`Config::own_media`] too. The media plane's packets for
+    /// relay addresses come out of `from_media`; those for one that is not there any more are lost.
     pub fn connect_media(
         &mut self,
-        queues: HashMap<SocketAddr, mpsc::Sender<MediaPacket>>,
-    ) -> mpsc::Sender<MediaPacket> {
-        self.media = MediaLink::new(queues);
-        self.media_sender.clone()
+        to_media: Vec<(Vec<SocketAddr>, Sender)>,
+        from_media: Receiver,
+    ) {
+        self.to_media = MediaLink::new(to_media);
+        self.from_media = from_media;
+    }
+
+    /// Serves clients that come to sockets which somebody else reads, and whose addresses are to be in
+    /// [`Config::handed_in`]: their datagrams come out of `datagrams`, from the client's address to the
+    /// one it was sent to. The sockets must not block.
+    ///
+    /// # Errors
+    /// When the kernel refuses what sending needs.
+    pub fn share_udp(
+        &mut self,
+        sockets: Vec<std::net::UdpSocket>,
+        datagrams: Receiver,
+    ) -> Result<(), Error> {
+        let shared = sockets.into_iter().map(SharedSocket::new);
+        self.shared = shared.collect::<Result<_, _>>()?;
+        self.datagrams = datagrams;
+        Ok(())
     }
 
     /// Where it listens.
@@ -215,10 +235,11 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let inboxes = Inboxes {
             streams: self.streams,
-            media: self.media_receiver,
+            media: self.from_media,
+            datagrams: self.datagrams,
             commands: self.commands,
         };
-        let worker = Worker::new(self.turn, self.udp, self.media, inboxes)?;
+        let worker = Worker::new(self.turn, self.udp, self.shared, self.to_media, inboxes)?;
         let keeper = Arc::new(Doorkeeper::new(self.max_connections));
         let mut doors = JoinSet::new();
         for listener in self.tcp {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use confab_handover::Packet;
 use stun_types::attribute::{AttributeStaticType, ErrorCode, Nonce};
 use stun_types::message::{BINDING, MessageClass, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -210,42 +211,81 @@ async fn our_own_media_gets_packets_in_memory_and_nobody_else_does() {
     let media: SocketAddr = "127.0.0.1:7000".parse().unwrap();
     settings.own_media = [media].into();
     let mut server = Server::bind(settings).unwrap();
-    let (queue, mut packets) = mpsc::channel(8);
-    let back = server.connect_media([(media, queue)].into());
+    let (to_media, mut packets) = queue();
+    let (back, from_media) = queue();
+    server.connect_media(vec![(vec![media], to_media)], from_media);
     let (addresses, handle) = (server.addresses().clone(), server.handle());
     tokio::spawn(server.run(std::future::pending()));
     let mut alice = over_udp(&addresses).await;
     let relay = alice.allocate().await;
     alice.bind(0x4000, media).await;
     alice.send(0x4000, b"check").await;
-    let packet = within(packets.recv()).await.unwrap();
-    let expected = MediaPacket {
-        relay,
-        media,
+    let expected = Packet {
+        from: relay,
+        to: media,
         payload: b"check".to_vec(),
     };
-    assert_eq!(packet, expected);
+    assert_eq!(within(packets.next()).await, expected);
     let stranger = "127.0.0.1:7001".parse().unwrap();
     for (from, to) in [(stranger, relay), (media, stranger), (media, relay)] {
-        let answer = MediaPacket {
-            relay: to,
-            media: from,
-            payload: b"answer".to_vec(),
-        };
-        back.send(answer).await.unwrap();
+        back.send(Instant::now(), from, to, b"answer");
     }
     let answer = alice.way.receive().await;
     assert_eq!(ChannelData::parse(&answer).unwrap().payload, b"answer");
-    for _ in 0..20 {
-        alice.send(0x4000, b"flood").await;
-    }
+    let snapshot = handle.snapshot().await.unwrap();
+    assert_eq!((snapshot.counters.forbidden, snapshot.media_drops), (1, 0));
+    // Nobody reads it any more.
+    drop(packets);
     within(async {
-        while handle.snapshot().await.unwrap().media_drops < 12 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        while handle.snapshot().await.unwrap().media_drops < 3 {
+            alice.send(0x4000, b"flood").await;
         }
     })
     .await;
-    assert_eq!(handle.snapshot().await.unwrap().counters.forbidden, 1);
+}
+
+#[tokio::test]
+async fn clients_come_to_a_socket_that_somebody_else_reads() {
+    for bound in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let shared = std::net::UdpSocket::bind(bound).unwrap();
+        shared.set_nonblocking(true).unwrap();
+        let port = shared.local_addr().unwrap().port();
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let mut server = Server::bind(Config {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            handed_in: vec![shared.local_addr().unwrap()],
+            ..config()
+        })
+        .unwrap();
+        let (clients, datagrams) = queue();
+        let reader = UdpSocket::from_std(shared.try_clone().unwrap()).unwrap();
+        server.share_udp(vec![shared], datagrams).unwrap();
+        tokio::spawn(server.run(std::future::pending()));
+        tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            while let Ok((len, from)) = reader.recv_from(&mut buffer).await {
+                clients.send(Instant::now(), from, address, &buffer[..len]);
+            }
+        });
+        let mut alice = over_udp(&Addresses {
+            udp: vec![address],
+            tcp: Vec::new(),
+        })
+        .await;
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let relay = alice.allocate().await;
+        alice.bind(0x4000, peer.local_addr().unwrap()).await;
+        for n in 0..5 {
+            alice.send(0x4000, &[n; 100]).await;
+            let mut buffer = [0; 2048];
+            let (len, from) = within(peer.recv_from(&mut buffer)).await.unwrap();
+            assert_eq!((&buffer[..len], from), (&[n; 100][..], relay));
+            peer.send_to(&[n; 50], relay).await.unwrap();
+            let answer = alice.way.receive().await;
+            assert_eq!(ChannelData::parse(&answer).unwrap().payload, [n; 50]);
+        }
+    }
 }
 
 #[tokio::test]

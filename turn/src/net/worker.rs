@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::datagram::Batch;
 use super::listener::Listener;
-use super::media::{MediaLink, MediaPacket};
+use super::media::MediaLink;
 use super::outbox::Outbox;
 use super::relay_socket::{Received, RelaySocket};
+use super::shared::SharedSocket;
 use super::stream::{Outgoing, StreamEvent};
 use crate::client::{Client, Transport};
 use crate::machine::{Counters, Output, RelayId, Turn};
+use confab_handover::{Packet, Receiver};
 use confab_ready::ReadySet;
 
 /// Sockets looked at, and stream messages taken, in one turn.
@@ -64,6 +66,7 @@ pub(super) struct Worker {
     turn: Turn,
     ready: ReadySet<Token>,
     listeners: Vec<Listener>,
+    shared: Vec<SharedSocket>,
     relays: HashMap<RelayId, RelaySocket>,
     streams: HashMap<Client, Arc<Outgoing>>,
     /// Drops of streams that are gone.
@@ -79,7 +82,10 @@ pub(super) struct Worker {
 #[derive(Debug)]
 pub(super) struct Inboxes {
     pub(super) streams: mpsc::Receiver<StreamEvent>,
-    pub(super) media: mpsc::Receiver<MediaPacket>,
+    /// From the media plane, for relay addresses.
+    pub(super) media: Receiver,
+    /// From clients that have come to a socket which somebody else reads.
+    pub(super) datagrams: Receiver,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -87,6 +93,7 @@ impl Worker {
     pub(super) fn new(
         turn: Turn,
         sockets: Vec<std::net::UdpSocket>,
+        shared: Vec<SharedSocket>,
         media: MediaLink,
         inboxes: Inboxes,
     ) -> std::io::Result<Self> {
@@ -99,6 +106,7 @@ impl Worker {
             turn,
             ready,
             listeners,
+            shared,
             relays: HashMap::new(),
             streams: HashMap::new(),
             stream_drops: 0,
@@ -125,7 +133,8 @@ impl Worker {
             tokio::select! {
                 token = self.ready.next() => self.handle_ready(token),
                 Some(event) = self.inboxes.streams.recv() => self.handle_streams(event),
-                Some(packet) = self.inboxes.media.recv() => self.handle_media(packet),
+                packet = self.inboxes.media.next() => self.handle_media(packet),
+                packet = self.inboxes.datagrams.next() => self.handle_datagrams(packet),
                 Some(command) = self.inboxes.commands.recv() => self.handle_command(command),
                 () = &mut timer, if armed.is_some() => self.turn.handle_timeout(Instant::now()),
             }
@@ -154,7 +163,7 @@ impl Worker {
     }
 
     fn receive_from_clients(&mut self, now: Instant, n: usize) {
-        let (turn, media, to_peers) = (&mut self.turn, &mut self.media, &mut self.to_peers);
+        let (turn, media, to_peers) = (&mut self.turn, &self.media, &mut self.to_peers);
         let Some(listener) = self.listeners.get(n) else {
             return;
         };
@@ -178,19 +187,45 @@ impl Worker {
         });
     }
 
-    fn handle_media(&mut self, first: MediaPacket) {
+    fn handle_media(&mut self, first: Packet) {
         let now = self.now();
         let mut next = Some(first);
         for _ in 0..BUDGET {
             let Some(packet) = next else {
                 break;
             };
-            if let Some(relay) = self.turn.relay_at(packet.relay) {
+            if let Some(relay) = self.turn.relay_at(packet.to) {
                 let (turn, outbox) = (&mut self.turn, &mut self.to_clients);
-                let from = (relay, packet.media);
+                let from = (relay, packet.from);
                 back(now, turn, outbox, &self.streams, from, &packet.payload);
             }
-            next = self.inboxes.media.try_recv().ok();
+            next = self.inboxes.media.take(now);
+        }
+    }
+
+    fn handle_datagrams(&mut self, first: Packet) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..BUDGET {
+            let Some(packet) = next else {
+                break;
+            };
+            let client = Client {
+                transport: Transport::Udp,
+                server: packet.to,
+                address: packet.from,
+            };
+            let (turn, media) = (&mut self.turn, &self.media);
+            forward(
+                now,
+                turn,
+                media,
+                &mut self.to_peers,
+                &client,
+                &packet.payload,
+            );
+            self.do_outputs(now);
+            next = self.inboxes.datagrams.take(now);
         }
     }
 
@@ -203,7 +238,7 @@ impl Worker {
                     self.streams.insert(client, outgoing);
                 }
                 Some(StreamEvent::Message(client, message)) => {
-                    let (turn, media) = (&mut self.turn, &mut self.media);
+                    let (turn, media) = (&mut self.turn, &self.media);
                     forward(now, turn, media, &mut self.to_peers, &client, &message);
                 }
                 Some(StreamEvent::Closed(client)) => {
@@ -317,6 +352,8 @@ impl Worker {
             let client = &run.destination;
             if let Some(listener) = self.listeners.iter().find(|l| l.is_of(client)) {
                 listener.send(client, run.segment_size, bytes);
+            } else if let Some(shared) = self.shared.iter().find(|s| s.is_of(client)) {
+                shared.send(client, run.segment_size, bytes);
             }
         }
         self.to_clients.clear();
@@ -337,7 +374,7 @@ impl Worker {
 fn forward(
     now: Instant,
     turn: &mut Turn,
-    media: &mut MediaLink,
+    media: &MediaLink,
     to_peers: &mut Outbox<(RelayId, SocketAddr)>,
     client: &Client,
     packet: &[u8],
@@ -347,7 +384,7 @@ fn forward(
     };
     if forward.is_own_media
         && let Some(relay) = turn.public_address(forward.relay)
-        && media.hand_over(relay, forward.peer, forward.payload)
+        && media.hand_over(now, relay, forward.peer, forward.payload)
     {
         return;
     }

@@ -29,6 +29,7 @@ impl Relay for Ledger {
             urls: vec!["turn:192.0.2.1:3478?transport=udp".into()],
             username: user.into(),
             credential: "secret".into(),
+            at_media_port: false,
         }]
     }
 

@@ -50,16 +50,16 @@ pub enum Refused {
 
 /// The way in; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct TcpDoor {
     workers: Arc<[mpsc::Sender<HandedOver>]>,
 }
 
-impl Door {
+impl TcpDoor {
     /// A door to so many workers, and what comes through it for each.
-    pub(crate) fn new(workers: usize) -> (Door, Vec<mpsc::Receiver<HandedOver>>) {
+    pub(crate) fn new(workers: usize) -> (TcpDoor, Vec<mpsc::Receiver<HandedOver>>) {
         let (workers, waiting): (Vec<_>, _) = (0..workers).map(|_| mpsc::channel(WAITING)).unzip();
         let workers = workers.into();
-        (Door { workers }, waiting)
+        (TcpDoor { workers }, waiting)
     }
 
     /// Takes a connection of which `opening` has been read. It waits for the whole first packet: how
