@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod descriptors;
 mod relay;
 mod tls;
 
@@ -43,10 +44,12 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
         Task::Token(request) => print_token(&config, &request),
         Task::Turn => {
             start_log(&config)?;
+            descriptors::raise();
             relay::serve_alone(&config)
         }
         Task::Serve => {
             start_log(&config)?;
+            descriptors::raise();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;

@@ -14,14 +14,14 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use support::{Directory, allocate_over, command, get, https};
+use support::{Directory, allocate_over, command, get, https, rest};
 
 /// Longer than anything takes here: an attempt that failed is repeated after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -222,16 +222,13 @@ async fn a_certificate_comes_once_the_authority_is_there_and_is_renewed_and_kept
 
     // Who is connected is not troubled by what is served to others.
     let mut before = connect(server.address, roots.clone()).await.unwrap();
+    before.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     server.says("the authority has made a certificate").await;
     let second = server.serial(&roots).await.unwrap();
     assert_ne!(first, second);
-    tokio::io::AsyncWriteExt::write_all(
-        &mut before,
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-    )
-    .await
-    .unwrap();
-    let page = support::rest(&mut before).await;
+    let rest_of_request = b"Host: a\r\nConnection: close\r\n\r\n";
+    before.write_all(rest_of_request).await.unwrap();
+    let page = rest(&mut before).await;
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
 
     pebble.kill().await.unwrap();

@@ -17,7 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use support::{
-    Confab, Directory, FILES, SHARED, allocate, allocate_over, command, get, https, rest, within,
+    Confab, Directory, FILES, SHARED, allocate, allocate_over, command, get, get_plain, https,
+    rest, within,
 };
 
 #[tokio::test]
@@ -154,6 +155,37 @@ async fn a_self_signed_certificate_serves_and_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_expired_is_served_but_warned_of_and_told_in_metrics() {
+    let directory = Directory::new("expired");
+    directory.certify_until(rcgen::date_time_ymd(2020, 2, 1));
+    let flags = [&FILES[..], &["--http-tls-listen", "127.0.0.1:0"]].concat();
+    let mut process = command(&directory, &flags).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ready = within(lines.next_line()).await.unwrap().unwrap();
+    let address = |scheme: &str| {
+        let (_, rest) = ready.split_once(scheme).expect(&ready);
+        rest.split_once('/').unwrap().0.to_owned()
+    };
+    let metrics = get_plain(address("http://").parse().unwrap(), "/metrics").await;
+    // `date -d 2020-02-01Z +%s`
+    let line = format!(
+        "confab_tls_certificate_expiry_seconds{{address=\"{}\"}} 1580515200",
+        address("https://")
+    );
+    assert!(metrics.contains(&line), "{metrics}");
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    within(async {
+        loop {
+            let line = log.next_line().await.unwrap().unwrap();
+            if line.contains("the certificate in chain.pem has expired") {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_keeps_it_from_starting_is_said_in_a_sentence() {
     let (directory, other) = (Directory::new("errors"), Directory::new("other"));
     directory.certify();
@@ -168,7 +200,7 @@ async fn what_keeps_it_from_starting_is_said_in_a_sentence() {
     for (flags, words) in [
         (
             &listen[..],
-            "http.tls_listen needs a certificate: set http.tls_certificate and",
+            "http.tls_listen needs a certificate: set http.acme_domains to",
         ),
         (
             &[&listen[..], &["--http-tls-certificate", "chain.pem"]].concat(),

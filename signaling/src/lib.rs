@@ -20,4 +20,4 @@ pub mod session;
 mod ws;
 
 pub use http::{Certificates, Entrance};
-pub use server::{BindError, Server, Settings};
+pub use server::{BindError, Server, Settings, max_connections};

@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use confab_door::{Doorkeeper, Place};
 use confab_sfu::tcp_door::TcpDoor;
-use confab_signaling::Entrance;
-use confab_turn::net::{Handle, door};
+use confab_signaling::{Entrance, max_connections};
+use confab_turn::net::Handle;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, join};
@@ -32,10 +33,6 @@ const MAX_OPENING: Duration = Duration::from_secs(10);
 /// Connections at once of which that is not known, of all doors, and a tenth of that from one address.
 /// A handshake costs some 50 kB.
 const MAX_HANDSHAKES: u32 = 1000;
-
-/// Connections at once, of all doors, and a tenth of that from one address, unless more sessions are
-/// allowed for: a page loads over some, keeps one, and has another to the relay.
-const MAX_CONNECTIONS: u32 = 10_000;
 
 /// HTTP, by its name in the handshake (RFC 7301).
 const HTTP: &[u8] = b"http/1.1";
@@ -66,18 +63,17 @@ impl Behind {
 /// How many connections all doors may have.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    connections: Arc<door::Doorkeeper>,
-    handshakes: Arc<door::Doorkeeper>,
+    connections: Arc<Doorkeeper>,
+    handshakes: Arc<Doorkeeper>,
 }
 
 impl Limits {
     /// Enough for that many sessions.
     pub(crate) fn new(max_sessions: usize) -> Limits {
-        let sessions = u32::try_from(max_sessions).unwrap_or(u32::MAX);
-        let connections = sessions.saturating_mul(2).max(MAX_CONNECTIONS);
+        let connections = max_connections(max_sessions);
         Limits {
-            connections: Arc::new(door::Doorkeeper::new(connections)),
-            handshakes: Arc::new(door::Doorkeeper::new(MAX_HANDSHAKES)),
+            connections: Arc::new(Doorkeeper::new(connections)),
+            handshakes: Arc::new(Doorkeeper::new(MAX_HANDSHAKES)),
         }
     }
 }
@@ -122,7 +118,7 @@ impl Door {
     /// # Errors
     /// When that is not possible.
     pub(crate) fn bind(plan: &Plan, certificate: Arc<Certificate>) -> Result<Door, DoorError> {
-        let bound = door::bind(plan.address).and_then(|listener| {
+        let bound = confab_door::bind(plan.address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
@@ -160,22 +156,27 @@ impl Door {
         let listener = TcpListener::from_std(self.listener)?;
         let is_shared = self.is_shared;
         let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
-        let serve = |stream, client: SocketAddr| {
+        let serve = |stream, client: SocketAddr, place| {
             // Here and not in the task, so that who comes first is admitted first.
             let handshake = limits.handshakes.admit(client.ip());
             let (acceptor, behind) = (acceptor.clone(), behind.clone());
             async move {
-                let Some(place) = handshake else {
+                let Some(handshake) = handshake else {
                     return;
                 };
-                let handshake = (place, Instant::now() + MAX_OPENING);
+                let visit = Visit {
+                    client,
+                    place,
+                    handshake,
+                    deadline: Instant::now() + MAX_OPENING,
+                };
                 match is_shared {
-                    true => serve(stream, client, acceptor, behind, handshake).await,
-                    false => serve_tls(stream, client, acceptor, behind, handshake).await,
+                    true => serve(stream, visit, acceptor, behind).await,
+                    false => serve_tls(stream, visit, acceptor, behind).await,
                 }
             }
         };
-        door::accept(listener, limits.connections, serve).await;
+        confab_door::accept(listener, limits.connections, serve).await;
         Ok(())
     }
 }
@@ -195,30 +196,33 @@ fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAccepto
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A place among those of whom it is not known what they want, and how long it may be kept.
-type Handshake = (door::Place, Instant);
+/// Who has come.
+struct Visit {
+    client: SocketAddr,
+    /// Among all connections.
+    place: Place,
+    /// Among those of whom it is not known what they want.
+    handshake: Place,
+    /// Until when they may have that place.
+    deadline: Instant,
+}
 
 /// Serves a connection that may be TLS or not.
-async fn serve(
-    mut stream: TcpStream,
-    client: SocketAddr,
-    acceptor: TlsAcceptor,
-    behind: Behind,
-    handshake: Handshake,
-) {
-    let (opening, bytes) = match timeout_at(handshake.1, opening(&mut stream)).await {
+async fn serve(mut stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
+    let client = visit.client;
+    let (opening, bytes) = match timeout_at(visit.deadline, opening(&mut stream)).await {
         Ok(Ok(opening)) => opening,
         Ok(Err(error)) => return tracing::debug!(%client, %error, "a connection has ended early"),
         Err(_) => return tracing::debug!(%client, "a client has not said what it wants in time"),
     };
     match opening {
-        Opening::Tls => serve_tls(stream, client, acceptor, behind, handshake).await,
+        Opening::Tls => serve_tls(stream, visit, acceptor, behind).await,
         Opening::Turn if let Some(turn) = &behind.turn => {
-            drop(handshake);
+            drop(visit.handshake);
             serve_plain_turn(stream, client, bytes, turn).await;
         }
         Opening::Media if let Some(media) = &behind.media => {
-            match timeout_at(handshake.1, media.serve(stream, bytes)).await {
+            match timeout_at(visit.deadline, media.serve(stream, bytes)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%client, %error, "media over TCP is refused"),
                 Err(_) => tracing::debug!(%client, "a media connection has sent no check in time"),
@@ -254,21 +258,16 @@ async fn serve_plain_turn(stream: TcpStream, client: SocketAddr, read: Vec<u8>, 
     turn.serve(stream, server, client).await;
 }
 
-async fn serve_tls(
-    stream: TcpStream,
-    client: SocketAddr,
-    acceptor: TlsAcceptor,
-    behind: Behind,
-    handshake: Handshake,
-) {
+async fn serve_tls(stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
+    let client = visit.client;
     let opening = async {
         let server = stream.local_addr()?;
         let mut stream = acceptor.accept(stream).await?;
         let wish = wish(&mut stream, &behind).await?;
         Ok::<_, io::Error>((stream, server, wish))
     };
-    let opened = timeout_at(handshake.1, opening).await;
-    drop(handshake);
+    let opened = timeout_at(visit.deadline, opening).await;
+    drop(visit.handshake);
     let (stream, server, wish) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return tracing::debug!(%client, %error, "a TLS handshake has failed"),
@@ -277,7 +276,7 @@ async fn serve_tls(
         }
     };
     match (wish, behind.http, behind.turn) {
-        (Some(Wish::Http), Some(http), _) => http.serve(stream).await,
+        (Some(Wish::Http), Some(http), _) => http.serve(stream, visit.place).await,
         (Some(Wish::Turn), _, Some(turn)) => turn.serve(stream, server, client).await,
         _ => tracing::debug!(%client, "a TLS client wants what is not served here"),
     }

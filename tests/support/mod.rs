@@ -57,9 +57,17 @@ impl Directory {
 
     /// Writes a new certificate and its key.
     pub fn certify(&self) {
-        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-        std::fs::write(self.0.join("chain.pem"), made.cert.pem()).unwrap();
-        std::fs::write(self.0.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        self.certify_until(rcgen::date_time_ymd(4096, 1, 1));
+    }
+
+    /// The same, for one that is valid until then.
+    pub fn certify_until(&self, end: impl Into<std::time::SystemTime>) {
+        let mut params = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+        params.not_after = end.into().into();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(self.0.join("chain.pem"), certificate.pem()).unwrap();
+        std::fs::write(self.0.join("key.pem"), key.serialize_pem()).unwrap();
     }
 }
 
@@ -223,4 +231,12 @@ pub async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let answer = Message::from_bytes(&answer).unwrap();
     assert_eq!(answer.class(), MessageClass::Success);
     assert!(answer.raw_attribute(MessageIntegrity::TYPE).is_some());
+}
+
+/// The same without TLS.
+pub async fn get_plain(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    rest(&mut stream).await
 }

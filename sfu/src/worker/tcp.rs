@@ -10,10 +10,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use confab_door::subscriber;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
@@ -369,7 +370,7 @@ impl Streams {
     ) -> ConnectionId {
         // A socket for both families has IPv4 addresses in disguise.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let source = source(address.ip());
+        let source = subscriber(address.ip());
         let of_source =
             |(id, unproven): (&ConnectionId, &Unproven)| (unproven.source == source).then_some(*id);
         let mut same = self.unproven.iter().filter_map(of_source);
@@ -489,14 +490,6 @@ impl Stream {
             }
         }
         Ok(())
-    }
-}
-
-/// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
-        v4 => v4,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod entrance;
 mod health;
+mod held;
 mod metrics;
 mod origin;
 mod page;
