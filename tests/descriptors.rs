@@ -59,7 +59,7 @@ fn ticks(process: &Child) -> u64 {
 #[tokio::test]
 async fn as_many_descriptors_are_taken_as_the_system_allows() {
     let directory = Directory::new("raised");
-    let (process, _) = start(&directory, "ulimit -Hn 512 && ulimit -Sn 100").await;
+    let (process, _) = start(&directory, "ulimit -Sn 100 && ulimit -Hn 512").await;
     let limits = format!("/proc/{}/limits", process.id().unwrap());
     let limits = std::fs::read_to_string(limits).unwrap();
     let files = limits
