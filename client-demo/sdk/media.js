@@ -10,7 +10,7 @@ import { Hearing } from "./hearing.js";
 import { SoundDelays } from "./sound-delay.js";
 import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
-import { WayBack, worksOverUdp } from "./way-back.js";
+import { isRelayOverTcp, reachedOver, WayBack, worksOverUdp } from "./way-back.js";
 
 /** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
 
@@ -24,6 +24,8 @@ const MAX_SLOTS = 28;
 const DISCONNECTED_PATIENCE_MS = 2_000;
 /** An attempt that has not connected by then has failed, milliseconds. */
 const CONNECT_PATIENCE_MS = 10_000;
+/** Media goes over TCP by then, if it can, milliseconds. */
+const MOVE_PATIENCE_MS = 12_000;
 /** Longest wait between two attempts, milliseconds. */
 const MAX_RETRY_MS = 8_000;
 /** Refusals that mean: the server no longer has this connection. */
@@ -55,7 +57,7 @@ const SIMULCAST_ENCODINGS = [
  * @property {(line: PublishedLine) => Promise<{track: string}>} publish
  */
 
-/** @typedef {{sdp: string, tracks: PublishedLine[], newConnection: boolean}} Offer */
+/** @typedef {{sdp: string, tracks: PublishedLine[], newConnection: boolean, avoidUdp: boolean}} Offer */
 
 /**
  * What a negotiation is for, weakest first: new m-lines, an ICE restart, a new connection.
@@ -97,6 +99,8 @@ export class Media extends Emitter {
   /** The negotiation that has not begun yet, if any. @type {{purpose: Purpose, done: Promise<void>} | null} */
   #next = null;
   /** Whether the server knows the present RTCPeerConnection. */
+  /** Whether UDP is not to be used although it works, because it loses too much. */
+  #avoidsUdp = false;
   #answered = false;
   #connected = false;
   #attempts = 0;
@@ -110,7 +114,7 @@ export class Media extends Emitter {
     onSilence: () => this.emit("silent", undefined),
   });
   #wayBack = new WayBack({
-    isDetour: async () => this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map())),
+    isDetour: () => this.#isDetour(),
     works: () => worksOverUdp(this.#allIceServers()),
     goBack: () => this.seekWay(),
   });
@@ -171,14 +175,46 @@ export class Media extends Emitter {
   seekWay() {
     if (!this.#connected) return;
     console.info("confab: looking for another way");
+    this.#avoidUdp(false);
     this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+  }
+
+  /** Leaves UDP, which works but loses too much, for TCP; if that does not work, all stays as it is. */
+  async leaveUdp() {
+    if (!this.#connected || this.#avoidsUdp || await this.#isDetour()) return;
+    console.info("confab: UDP loses too much, trying TCP");
+    this.#avoidUdp(true);
+    await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+    await new Promise((resolve) => setTimeout(resolve, MOVE_PATIENCE_MS));
+    if (this.#isAvoidingInVain() && !(await this.#isDetour())) this.seekWay();
+  }
+
+  /** What has been avoided for so long may have been given up meanwhile. */
+  #isAvoidingInVain() {
+    return this.#avoidsUdp && !this.#closed;
+  }
+
+  /** @param {boolean} avoidsUdp */
+  #avoidUdp(avoidsUdp) {
+    if (avoidsUdp === this.#avoidsUdp) return;
+    this.#avoidsUdp = avoidsUdp;
+    this.#pc?.setConfiguration(this.#fullConfiguration());
+  }
+
+  /** Whether media goes over TCP. */
+  async #isDetour() {
+    return this.#connected && isOverTcp(connectionStats(await this.#pc?.getStats() ?? new Map()));
   }
 
   #allIceServers() {
     return [...(this.#configuration.iceServers ?? []), ...this.#iceServers];
   }
 
+  /** @returns {RTCConfiguration} */
   #fullConfiguration() {
+    if (this.#avoidsUdp) {
+      return { ...this.#configuration, iceServers: reachedOver(isRelayOverTcp, this.#allIceServers()) };
+    }
     const isRelayedOnly = this.#configuration.iceTransportPolicy === "relay";
     // Chromium would go through those even where it can go directly.
     const iceServers = this.#allIceServers().filter((server) => isRelayedOnly || !("at_media_port" in server));
@@ -325,7 +361,7 @@ export class Media extends Emitter {
     }
     const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;
     try {
-      const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection });
+      const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection, avoidUdp: this.#avoidsUdp });
       if (this.#closed) return;
       await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
       this.#answered = true;
@@ -346,6 +382,7 @@ export class Media extends Emitter {
 
   #open() {
     const old = this.#pc;
+    this.#avoidsUdp = false;
     const pc = new RTCPeerConnection(this.#fullConfiguration());
     this.#pc = pc;
     this.#answered = false;

@@ -109,7 +109,7 @@
  * @typedef {object} Requests
  * @property {{version: 1, token?: string, resume?: {session: string, seq: number}}} hello
  * @property {{room: string, name: string, offer?: string, tracks?: PublishedLine[]}} join
- * @property {{sdp: string, tracks?: PublishedLine[], new_connection?: boolean}} offer
+ * @property {{sdp: string, tracks?: PublishedLine[], new_connection?: boolean, avoid_udp?: true}} offer
  * @property {PublishedLine} publish
  * @property {{track: string}} unpublish
  * @property {{mid: string, track?: string | null, auto?: true}} subscribe

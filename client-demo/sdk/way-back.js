@@ -3,11 +3,18 @@
  * looks every few seconds whether UDP works again.
  */
 
+import { isSteady } from "./steady.js";
+
 /** Between two looks, milliseconds; twice as long after each that has brought nothing, up to the longest. */
 const LOOK_MS = 4_000;
 const LONGEST_MS = 60_000;
 /** UDP is taken for good again when so many looks in a row have found it so. */
 const GOOD_LOOKS = 2;
+/**
+ * So often in a row the relay has to answer over UDP, without a packet lost, to find it good: with a
+ * quarter of them lost in each direction that happens at one look of a hundred.
+ */
+const ANSWERS = 4;
 /** Until then the relay has answered, or does not. */
 const PATIENCE_MS = 3_000;
 
@@ -62,16 +69,34 @@ export class WayBack {
 }
 
 /**
- * Whether one of these servers gives out a relayed address over UDP: then UDP gets through.
+ * Whether one of these servers gives out relayed addresses over UDP as if nothing were lost: then UDP
+ * gets through, and is good.
  * @param {RTCIceServer[]} servers
  * @returns {Promise<boolean>}
  */
 export async function worksOverUdp(servers) {
-  const iceServers = servers.flatMap(({ urls, ...rest }) => {
-    const overUdp = [urls].flat().filter(isUdp);
-    return overUdp.length > 0 ? [{ ...rest, urls: overUdp }] : [];
+  const iceServers = reachedOver(isUdp, servers);
+  return iceServers.length > 0 && isSteady(ANSWERS, () => isRelayed(iceServers));
+}
+
+/**
+ * Servers, but only those of their addresses that are like this.
+ * @param {(url: string) => boolean} isLike
+ * @param {RTCIceServer[]} servers
+ */
+export function reachedOver(isLike, servers) {
+  return servers.flatMap(({ urls, ...rest }) => {
+    const those = [urls].flat().filter(isLike);
+    return those.length > 0 ? [{ ...rest, urls: those }] : [];
   });
-  if (iceServers.length === 0) return false;
+}
+
+/**
+ * Whether one of these servers gives out a relayed address.
+ * @param {RTCIceServer[]} iceServers
+ * @returns {Promise<boolean>}
+ */
+async function isRelayed(iceServers) {
   const pc = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
   try {
     pc.createDataChannel("");
@@ -84,6 +109,11 @@ export async function worksOverUdp(servers) {
   } finally {
     pc.close();
   }
+}
+
+/** @param {string} url */
+export function isRelayOverTcp(url) {
+  return url.startsWith("turns:") || (url.startsWith("turn:") && !isUdp(url));
 }
 
 /** @param {string} url */

@@ -48,6 +48,9 @@ pub struct Offer {
     pub may_publish: bool,
     /// Whether receiving m-lines are accepted.
     pub may_subscribe: bool,
+    /// Whether the client is to leave UDP: its checks over UDP are not answered, but for those that come
+    /// through our own relay, or it would prefer them.
+    pub avoid_udp: bool,
 }
 
 /// The answer to an [`Offer`].
@@ -93,6 +96,12 @@ pub enum Event {
     },
     /// Nothing is heard of a peer any more that was heard of all the time: the way to it may be cut.
     PeerSilent {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// The way to or from a peer has lost a quarter of all packets, or more, for most of half a minute,
+    /// over UDP. Said again while it does.
+    PeerHopeless {
         /// Whose.
         peer: PeerId,
     },

@@ -85,6 +85,8 @@ pub enum Command {
         may_publish: bool,
         /// Receiving m-lines are accepted.
         may_subscribe: bool,
+        /// As in [`Offer`].
+        avoid_udp: bool,
     },
     /// Forward what arrives on an m-line as a track.
     Publish {
@@ -218,6 +220,11 @@ pub enum Report {
     },
     /// As [`Event::PeerSilent`].
     Silent {
+        /// Who.
+        peer: PeerId,
+    },
+    /// As [`Event::PeerHopeless`].
+    Hopeless {
         /// Who.
         peer: PeerId,
     },
@@ -464,6 +471,11 @@ impl Control {
                     self.event(Event::PeerSilent { peer });
                 }
             }
+            Report::Hopeless { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerHopeless { peer });
+                }
+            }
             Report::Gone { peer, reason } => {
                 if self.peers.contains_key(&peer) {
                     self.forget(peer);
@@ -535,6 +547,7 @@ impl Control {
                 sdp: offer.sdp,
                 may_publish: offer.may_publish,
                 may_subscribe: offer.may_subscribe,
+                avoid_udp: offer.avoid_udp,
             },
         );
         Ok(())

@@ -404,7 +404,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.host",
         default: "",
         expected: "a host name or an IP address, such as turn.example.org",
-        help: "What clients are told this server is called for TURN, if not its public address; TLS needs the name in the certificate",
+        help: "What clients are told this server is called for TURN, if not its public address or, over TLS, the first of http.acme_domains; TLS needs the name in the certificate",
         secret: false,
         apply: |c, v| {
             let host: Option<String> = optional(v)?;

@@ -178,16 +178,27 @@ impl Config {
             ("turns", "tcp", tls),
         ];
         let urls = ways.into_iter().flat_map(|(scheme, transport, addresses)| {
-            let places = addresses.iter().filter_map(|&address| self.told(address));
+            let host = match scheme {
+                "turns" => self.turn.host.as_ref().or(self.certified_name()),
+                _ => self.turn.host.as_ref(),
+            };
+            let places = addresses.iter();
+            let places = places.filter_map(move |&address| self.told(host, address));
             places.map(move |place| format!("{scheme}:{place}?transport={transport}"))
         });
         urls.collect()
     }
 
-    /// An address as clients know it: by the set name, or with the public address.
-    fn told(&self, listening: SocketAddr) -> Option<String> {
+    /// A name that is in the relay's certificate, if that is an automatic one.
+    fn certified_name(&self) -> Option<&String> {
+        let names = self.tls.acme.domains.first();
+        names.filter(|_| self.turn.tls_certificate.is_none())
+    }
+
+    /// An address as clients know it: by this name, or with the public address.
+    fn told(&self, host: Option<&String>, listening: SocketAddr) -> Option<String> {
         let (ip, port) = (listening.ip(), listening.port());
-        match &self.turn.host {
+        match host {
             Some(host) => match host.parse() {
                 Ok(ip) => Some(SocketAddr::new(ip, port).to_string()),
                 Err(_) => Some(format!("{host}:{port}")),
@@ -317,6 +328,13 @@ mod tests {
         config.turn.host = Some("turn.example.org".into());
         let named = config.relay_urls(&addresses, &tls);
         assert_eq!(named[3], "turns:turn.example.org:443?transport=tcp");
+        config.tls.acme.domains = vec!["call.example.org".into(), "other.example.org".into()];
+        assert_eq!(config.relay_urls(&addresses, &tls)[3], named[3]);
+        let host = config.turn.host.take();
+        let certified = config.relay_urls(&addresses, &tls);
+        assert_eq!(certified[2], "turn:203.0.113.7:3479?transport=tcp");
+        assert_eq!(certified[3], "turns:call.example.org:443?transport=tcp");
+        config.turn.host = host;
         config.tls.shared = true;
         let shared = config.relay_urls(&addresses, &tls);
         assert_eq!(shared[3], "turn:turn.example.org:443?transport=tcp");

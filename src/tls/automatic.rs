@@ -106,13 +106,16 @@ impl Automatic {
                  is served, which browsers warn of"
             );
         }
-        let mut failures = 0;
+        let (mut failures, mut earliest) = (0, SystemTime::UNIX_EPOCH);
         loop {
-            wait_until(due(certificate)).await;
+            wait_until(due(certificate).max(earliest)).await;
             let attempt = timeout(MAX_ATTEMPT, self.renew(certificate)).await;
             certificate.answers().clear();
             match attempt.unwrap_or(Err(AcmeError::TooSlow(MAX_ATTEMPT))) {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    failures = 0;
+                    earliest = earliest_again(SystemTime::now(), certificate.expiry());
+                }
                 Err(error) => {
                     let pause = pause(failures, error.is_refusal());
                     failures += 1;
@@ -130,15 +133,18 @@ impl Automatic {
 
     async fn renew(&self, certificate: &Certificate) -> Result<(), AcmeError> {
         let pem = acme::obtain(self, certificate).await?;
-        let path = self.path("certificate.pem");
-        write(&path, pem.as_bytes()).map_err(|source| AcmeError::Folder {
+        let path = self.path("unproven.pem");
+        let folder = |source| AcmeError::Folder {
             path: path.clone(),
             source,
-        })?;
+        };
+        write(&path, pem.as_bytes()).map_err(folder)?;
         let made = from_files(&path, &path)?;
         if !self.is_good(&made) {
             return Err(AcmeError::NotGood);
         }
+        // What was kept before is not lost to what is worse.
+        std::fs::rename(&path, self.path("certificate.pem")).map_err(folder)?;
         let days = made.validity.until.duration_since(SystemTime::now());
         let days = days.unwrap_or_default().as_secs() / 86_400;
         certificate.replace(made);
@@ -173,6 +179,12 @@ fn due(certificate: &Certificate) -> SystemTime {
         true => SystemTime::UNIX_EPOCH,
         false => current.validity.renewal(),
     }
+}
+
+/// When the one after a new certificate may be asked for, whatever its dates say: by a clock that is
+/// wrong it may be due at once, again and again.
+fn earliest_again(now: SystemTime, expiry: SystemTime) -> SystemTime {
+    now + expiry.duration_since(now).unwrap_or_default() / 2
 }
 
 async fn wait_until(due: SystemTime) {

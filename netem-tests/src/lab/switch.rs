@@ -9,6 +9,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::link::{Carried, Impairment, Link, Reading};
 
 /// Protocol numbers (IANA): the only ones a firewall tells apart.
@@ -29,7 +32,13 @@ pub enum Firewall {
     NoUdp,
     /// Everything but TCP connections to port 443.
     Tcp443Only,
+    /// Three of ten packets over UDP, at random: a network that has little room for it.
+    PoorUdp,
 }
+
+/// What [`Firewall::PoorUdp`] refuses of UDP: a share at which TCP would not be worth going to, if it
+/// lost as much.
+const POOR: f64 = 0.3;
 
 impl fmt::Display for Firewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,6 +46,7 @@ impl fmt::Display for Firewall {
             Firewall::None => "none",
             Firewall::NoUdp => "no-udp",
             Firewall::Tcp443Only => "tcp-443-only",
+            Firewall::PoorUdp => "poor-udp",
         })
     }
 }
@@ -97,6 +107,17 @@ pub(super) struct Switch {
     /// Where everything goes that is for nobody in particular.
     default_route: Option<usize>,
     ready: VecDeque<(usize, Vec<u8>)>,
+    dice: Dice,
+}
+
+/// What decides by chance, in the same way each time.
+#[derive(Debug)]
+struct Dice(ChaCha8Rng);
+
+impl Default for Dice {
+    fn default() -> Self {
+        Dice(ChaCha8Rng::seed_from_u64(0))
+    }
 }
 
 impl Switch {
@@ -157,8 +178,9 @@ impl Switch {
             return;
         };
         for end in [from, to] {
+            let luck = self.dice.0.random();
             if let Some(port) = self.ports.get_mut(end)
-                && !header.passes(port.firewall)
+                && !header.passes(port.firewall, luck)
             {
                 port.refused += 1;
                 return;
@@ -259,9 +281,11 @@ impl Header {
         })
     }
 
-    fn passes(&self, firewall: Firewall) -> bool {
+    /// `luck` is from 0 to 1, evenly.
+    fn passes(&self, firewall: Firewall, luck: f64) -> bool {
         match firewall {
             Firewall::None => true,
+            Firewall::PoorUdp => self.protocol != UDP || luck >= POOR,
             Firewall::NoUdp => self.protocol != UDP,
             Firewall::Tcp443Only => {
                 let is_https = |(from, to)| from == HTTPS || to == HTTPS;
@@ -391,6 +415,19 @@ mod tests {
             let refused = expected.iter().filter(|passes| !**passes).count();
             assert_eq!(switch.refused(1), refused as u64);
         }
+    }
+
+    #[test]
+    fn poor_udp_loses_packets_and_tcp_does_not() {
+        let mut switch = switch();
+        switch.set_firewall(1, Firewall::PoorUdp);
+        let mut came = |protocol| {
+            let ways = (0..1000).map(|_| way(&mut switch, 1, packet(SERVER, protocol, (1, 2))));
+            ways.flatten().count()
+        };
+        assert_eq!(came(TCP), 1000);
+        let udp = came(UDP);
+        assert!((650..750).contains(&udp), "{udp}");
     }
 
     #[test]

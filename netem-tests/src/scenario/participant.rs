@@ -218,7 +218,12 @@ impl Word for Nat {
 }
 
 impl Word for Firewall {
-    const ALL: &'static [Self] = &[Firewall::None, Firewall::NoUdp, Firewall::Tcp443Only];
+    const ALL: &'static [Self] = &[
+        Firewall::None,
+        Firewall::NoUdp,
+        Firewall::Tcp443Only,
+        Firewall::PoorUdp,
+    ];
 }
 
 /// The names in a scenario, entry by entry.

@@ -23,6 +23,7 @@ impl Call {
             publish,
             may_publish: true,
             may_subscribe: true,
+            avoid_udp: false,
         };
         let (room, peer) = (participant.room, participant.client.peer);
         let answer = match self.request(Request::Offer(room, peer, offer)) {

@@ -473,6 +473,7 @@ impl Call {
             } => participant.send_wanted(track, &encodings),
             Event::PeerConnected { .. }
             | Event::PeerSilent { .. }
+            | Event::PeerHopeless { .. }
             | Event::SlotPaused { .. }
             | Event::Speakers { .. } => {}
             Event::PeerGone { reason, .. } => participant.gone = Some((now, reason)),

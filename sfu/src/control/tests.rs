@@ -103,6 +103,7 @@ impl Call {
             publish: Publish::Mids(people.to_vec()),
             may_publish: true,
             may_subscribe: true,
+            avoid_udp: false,
         };
         let request = self.ask(Request::Offer(ROOM, peer, offer));
         let result = Ok((String::new(), sections));

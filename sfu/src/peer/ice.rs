@@ -147,6 +147,7 @@ pub struct IceLite {
     validated: Vec<Validated>,
     selected: Option<Way>,
     consent_until: Option<Instant>,
+    avoids_udp: bool,
 }
 
 impl IceLite {
@@ -159,6 +160,7 @@ impl IceLite {
             validated: Vec::new(),
             selected: None,
             consent_until: Some(now + CONSENT_TIMEOUT),
+            avoids_udp: false,
         }
     }
 
@@ -170,6 +172,13 @@ impl IceLite {
         // Of two restarts in a row, the first one's credentials have never been in use.
         self.previous.get_or_insert(former);
         self.consent_until = Some(now + CONSENT_TIMEOUT);
+    }
+
+    /// Says whether checks over UDP are left without an answer, but for those through our own relay. A
+    /// client that prefers UDP leaves it in no other way; of one that is not heard of any more
+    /// every check is welcome.
+    pub fn set_avoids_udp(&mut self, avoids_udp: bool) {
+        self.avoids_udp = avoids_udp;
     }
 
     /// Our credentials, as the last answer told them.
@@ -222,6 +231,9 @@ impl IceLite {
         reply: &mut Vec<u8>,
     ) -> Result<Checked, StunDrop> {
         reply.clear();
+        if self.avoids_udp && !is_silent && matches!(from, Way::Udp(_)) {
+            return Err(StunDrop::AvoidedWay);
+        }
         let request = CheckRequest::parse(packet)?;
         let is_current = request.username() == self.current.username;
         let generation = if is_current {

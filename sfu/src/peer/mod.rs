@@ -17,13 +17,14 @@ use crate::media::{ExtensionMap, Kind};
 use crate::publish::publication::Publication;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
-use crate::way::{Candidate, Way};
+use crate::way::{Candidate, Protocol, Way};
 use crate::worker::outbox::Outbox;
 
 pub mod allocate;
 pub mod dtls;
 pub mod egress;
 pub mod flood;
+mod hopeless;
 pub mod ice;
 pub mod pacing;
 pub mod receive;
@@ -37,6 +38,7 @@ use allocate::Allocator;
 use dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN};
 use egress::Egress;
 use flood::FloodGuard;
+use hopeless::Hopeless;
 use ice::{Checked, IceLite, StunDrop};
 use pacing::Pacing;
 use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
@@ -108,6 +110,7 @@ pub struct Peer {
     feedback: FeedbackRecorder,
     flood: FloodGuard,
     silence: Silence,
+    hopeless: Hopeless,
     /// The publication that the last RTP datagram was for.
     repairing: Option<usize>,
     /// What leaves when.
@@ -150,6 +153,8 @@ pub enum Change {
     Connected,
     /// Nothing is heard of the client any more.
     Silent,
+    /// The way to the client loses so much that another may be better.
+    Hopeless,
     /// It is over.
     Gone(GoneReason),
 }
@@ -191,6 +196,7 @@ impl Peer {
             repairing: None,
             pacing: Pacing::default(),
             silence: Silence::default(),
+            hopeless: Hopeless::default(),
             allocator: Allocator::default(),
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,
@@ -229,6 +235,11 @@ impl Peer {
         }
         self.apply_sections(now);
         Ok(negotiated)
+    }
+
+    /// Says whether the client is to leave UDP.
+    pub fn set_avoids_udp(&mut self, avoids_udp: bool) {
+        self.ice.set_avoids_udp(avoids_udp);
     }
 
     /// Restarts ICE without an offer, and returns the fragment to answer with.
@@ -384,8 +395,11 @@ impl Peer {
         let checked = self
             .ice
             .handle_stun(cx.now, from, packet, is_silent, &mut reply);
-        if checked.is_ok() {
+        if let Ok(checked) = &checked {
             self.silence.handle_packet(cx.now);
+            if checked.selected.is_some() {
+                self.hopeless.reset();
+            }
         }
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {
             (true, _) => 0,
@@ -403,8 +417,13 @@ impl Peer {
 
     /// Whether the link to the client loses many packets by itself.
     fn is_lossy(&self) -> bool {
+        self.link_loss() >= LOSSY
+    }
+
+    /// What the link loses whatever is sent, in the worse direction: 0 to 1.
+    fn link_loss(&self) -> f64 {
         let loss = self.feedback.loss();
-        loss.max(self.pacing.estimator().link_loss()) >= LOSSY
+        loss.max(self.pacing.estimator().link_loss())
     }
 
     /// Takes a DTLS datagram from a validated address.
@@ -496,6 +515,7 @@ impl Peer {
                 .chain(self.pacing.next_deadline())
                 .chain(self.allocator.next_deadline())
                 .chain(self.silence.next_deadline())
+                .chain(self.hopeless.next_deadline())
                 .min()
         });
         [self.ice.next_deadline(), self.dtls.next_deadline(), media]
@@ -526,6 +546,11 @@ impl Peer {
             self.send_feedback(cx);
             if self.silence.poll(cx.now) {
                 return Some(Change::Silent);
+            }
+            let is_udp = self.ice.selected().map(Way::protocol) == Some(Protocol::Udp);
+            let loss = if is_udp { self.link_loss() } else { 0.0 };
+            if self.hopeless.poll(cx.now, loss) {
+                return Some(Change::Hopeless);
             }
         }
         None

@@ -68,6 +68,8 @@ pub enum StunDrop {
     BadIntegrity,
     /// A comprehension-required attribute is unknown. Answered with 420.
     UnknownAttribute,
+    /// It came over UDP, which the client is to leave.
+    AvoidedWay,
     /// The client claims the controlled role, which is ours. Answered with 487.
     RoleConflict,
 }
@@ -85,6 +87,7 @@ impl StunDrop {
             StunDrop::BadIntegrity => "stun_bad_integrity",
             StunDrop::UnknownAttribute => "stun_unknown_attribute",
             StunDrop::RoleConflict => "stun_role_conflict",
+            StunDrop::AvoidedWay => "stun_avoided_way",
         }
     }
 
@@ -98,6 +101,7 @@ impl StunDrop {
             StunDrop::Malformed
             | StunDrop::NotBindingRequest
             | StunDrop::BadFingerprint
+            | StunDrop::AvoidedWay
             | StunDrop::UnknownUsername => None,
         }
     }

@@ -24,12 +24,16 @@ impl Worker {
                 sdp,
                 may_publish,
                 may_subscribe,
+                avoid_udp,
             } => {
                 let policy = Policy {
                     may_publish,
                     may_subscribe,
                 };
                 let result = self.answer(now, peer, create, &sdp, policy);
+                if let Some(peer) = self.peers.get_mut(&peer).filter(|_| result.is_ok()) {
+                    peer.set_avoids_udp(avoid_udp);
+                }
                 self.report(Report::Answered { request, result });
             }
             Command::RestartIce {

@@ -54,6 +54,10 @@ impl Control {
                 tracing::info!(%participant, "nothing is heard of the media connection");
                 self.media(participant, MediaState::Silent);
             }
+            api::Event::PeerHopeless { .. } => {
+                tracing::info!(%participant, "UDP loses a quarter of the media, or more");
+                self.media(participant, MediaState::Lossy);
+            }
             api::Event::SlotChanged { mid, track, .. } => {
                 let visible = self.visible(participant, mid, track);
                 // A track that cannot be named yet is told of with `tell_early_slots`.
@@ -177,6 +181,7 @@ fn peer_of(event: &api::Event) -> Option<PeerId> {
     match *event {
         api::Event::PeerConnected { peer }
         | api::Event::PeerSilent { peer }
+        | api::Event::PeerHopeless { peer }
         | api::Event::PeerGone { peer, .. }
         | api::Event::TrackUnpublished { peer, .. }
         | api::Event::LayersWanted { peer, .. }

@@ -278,6 +278,7 @@ impl Control {
                 publish: Publish::Mids(mids),
                 may_publish: member.grants.publish,
                 may_subscribe: member.grants.subscribe,
+                avoid_udp: offer.avoid_udp,
             },
         };
         self.command(participant, command, Purpose::Offer(key, id, descriptions));
@@ -307,6 +308,7 @@ impl Control {
                 publish,
                 may_publish: member.grants.publish,
                 may_subscribe: member.grants.subscribe,
+                avoid_udp: false,
             },
         };
         self.peers.insert(peer, participant);

@@ -106,6 +106,10 @@ pub struct Offer {
     /// it, even if the offer is then refused.
     #[serde(default)]
     pub new_connection: bool,
+    /// Media is to leave UDP, which loses too much, for TCP to the server or to its relay: connectivity
+    /// checks straight over UDP get no answer, until an offer without this. With an ICE restart.
+    #[serde(default)]
+    pub avoid_udp: bool,
 }
 
 /// A sending m-line and what it carries.

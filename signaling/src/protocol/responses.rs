@@ -361,6 +361,11 @@ pub enum MediaState {
     /// `offer` that restarts ICE, which tries every way anew and lets the old one be until another
     /// carries media.
     Silent,
+    /// For most of half a minute UDP has lost a quarter of all packets or more, in one direction at
+    /// least; said again while it does. If the WebSocket does not lose as much (`ping` is answered in the
+    /// usual time, a dozen times in a row), TCP may be better: send an `offer` with `avoid_udp` that
+    /// restarts ICE, with the relay's addresses over TCP and TLS alone.
+    Lossy,
 }
 
 /// The client's own media connection is gone on the server, and its tracks with it: make a new

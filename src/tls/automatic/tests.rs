@@ -99,3 +99,18 @@ fn it_is_tried_again_ever_less_often_and_more_patiently_after_a_refusal() {
         [600, 1200, 2400, 21_600, 21_600]
     );
 }
+
+#[test]
+fn a_clock_that_is_wrong_does_not_make_it_ask_again_and_again() {
+    let day = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(86_400) * n;
+    assert_eq!(
+        earliest_again(day(10), day(100)),
+        day(55),
+        "long before it is due"
+    );
+    assert_eq!(
+        earliest_again(day(80), day(100)),
+        day(90),
+        "it is due already"
+    );
+}

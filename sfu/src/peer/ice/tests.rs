@@ -178,6 +178,37 @@ fn after_a_silence_the_next_check_of_another_way_is_followed() {
 }
 
 #[test]
+fn udp_that_is_avoided_gets_no_answer_unless_there_is_nothing_else() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    story.ice.set_avoids_udp(true);
+    let check = story.request(true);
+    assert_eq!(story.handle(1000, &check), Err(StunDrop::AvoidedWay));
+    assert_eq!(story.reply, []);
+    assert_eq!(
+        story.ice.selected(),
+        Some(addr(1000)),
+        "until there is another"
+    );
+    let relayed = Way::Relayed {
+        relay: addr(3000).address(),
+        media: addr(7000).address(),
+    };
+    for (n, way) in (1..).zip([connection(1, 1000), relayed]) {
+        story.server = story.ice.local().clone();
+        let check = story.request(true);
+        let (now, reply) = (story.now, &mut story.reply);
+        let checked = story.ice.handle_stun(now, way, &check, false, reply);
+        assert_eq!(checked.unwrap().selected, Some(way), "{n}");
+    }
+    story.is_silent = true;
+    assert_eq!(story.ping(1000).selected, Some(addr(1000)));
+    story.is_silent = false;
+    story.ice.set_avoids_udp(false);
+    story.ping(1000);
+}
+
+#[test]
 fn a_forged_check_moves_nothing() {
     let mut story = Story::new();
     story.nominate(1000);
