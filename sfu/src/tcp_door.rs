@@ -12,13 +12,16 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::peer::ice::{local_ufrag_of, worker_of};
-use crate::worker::framing::{FramingError, first_packet};
+use crate::worker::framing::{FramingError, HEADER_LEN, MAX_PACKET, first_packet};
 
 /// Connections that may wait for one worker: as many as it accepts before it looks at UDP again.
 pub(crate) const WAITING: usize = 64;
 
 /// Bytes read at once: more than a check has.
 const READ_LEN: usize = 512;
+
+/// Bytes before the end of the first packet: the longest there is, and half as much of empty ones.
+const MAX_OPENING: usize = HEADER_LEN + MAX_PACKET * 3 / 2;
 
 /// A connection for a worker.
 #[derive(Debug)]
@@ -74,6 +77,9 @@ impl TcpDoor {
             if let Some(packet) = first_packet(&opening)? {
                 let worker = local_ufrag_of(packet).and_then(worker_of);
                 break worker.ok_or(Refused::Nobody)?;
+            }
+            if opening.len() >= MAX_OPENING {
+                return Err(Refused::Nobody);
             }
             let mut bytes = [0; READ_LEN];
             let len = stream.read(&mut bytes).await?;

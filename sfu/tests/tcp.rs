@@ -334,6 +334,7 @@ async fn a_port_that_others_share_leads_to_the_clients_worker() {
         ),
         (&[0, 20, 22], "does not begin with STUN"),
         (&no_worker, "no check for a client of this server"),
+        (&[0; 10_000], "no check for a client of this server"),
     ] {
         let mut bad = story.connect().await;
         bad.stream.write_all(bytes).await.unwrap();
