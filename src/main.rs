@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod descriptors;
 mod relay;
 mod tls;
 
@@ -21,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Invocation, Task};
 use config::Config;
-use tls::Doors;
+use tls::{Behind, Doors};
 
 /// Whatever ends the program with a sentence.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -43,10 +44,12 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
         Task::Token(request) => print_token(&config, &request),
         Task::Turn => {
             start_log(&config)?;
+            descriptors::raise();
             relay::serve_alone(&config)
         }
         Task::Serve => {
             start_log(&config)?;
+            descriptors::raise();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
@@ -94,11 +97,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     .await?;
     let doors = Doors::bind(config.tls_doors(true)?)?;
     let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
-    let (sfu, events, media) = Sfu::start_beside(&config.sfu(), queues.as_ref())?;
+    let (sfu, events, media) = Sfu::start_beside(&config.sfu(&doors.http()), queues.as_ref())?;
     let relay = match ends {
         Some(ends) => Some(relay::start(config, (media, ends), &doors.turn())?),
         None => None,
     };
+    server = server.with_certificates(doors.expiries());
     if let Some(relay) = &relay {
         server = server.with_relay(relay.door.clone());
     }
@@ -120,12 +124,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .into_iter()
         .map(|address| format!(" or https://{address}/"));
     let secure: String = secure.collect();
-    let handle = relay.as_ref().map(|relay| relay.door.handle());
-    doors.open(
-        Some(&server.entrance()),
-        handle,
-        config.control.max_sessions,
-    );
+    let behind = Behind {
+        http: Some(server.entrance()),
+        turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
+        media: config.shares_media().then(|| sfu.tcp_door().clone()),
+    };
+    doors.open(&behind, config.control.max_sessions);
     println!(
         "Confab is ready. Open http://{}/{secure} in two tabs.",
         server.address()
