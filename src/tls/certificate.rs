@@ -119,7 +119,11 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Source {
-    fn load(&self) -> Result<CertifiedKey, CertificateError> {
+    /// Reads or makes it.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub(crate) fn load(&self) -> Result<CertifiedKey, CertificateError> {
         match self {
             Source::Files { certificate, key } => from_files(certificate, key),
             Source::SelfSigned(names) => self_signed(names),
