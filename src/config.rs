@@ -20,6 +20,8 @@ use confab_signaling::control;
 
 pub(crate) use sources::{Sources, load};
 pub(crate) use table::{SETTINGS, Setting};
+#[cfg(test)]
+pub(crate) use turn::Listen;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! Confab in one process: reads the settings, starts the parts, stops them in order.
 //!
 //! In: `confab.toml`, `CONFAB_*` variables, flags, signals. Out: a server that says where to open
-//! it; with `confab turn` a TURN server alone; or, with `confab token`, an access token.
+//! it; with `confab turn` a TURN server alone; with `confab token`
+//! an access token; or with `confab doctor` what would stop calls.
 
 mod cli;
 mod config;
 mod descriptors;
+mod doctor;
 mod relay;
 mod tls;
 
@@ -30,7 +32,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let invocation = cli::parse();
     match run(invocation) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("confab: {failure}");
             ExitCode::FAILURE
@@ -38,14 +40,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(invocation: Invocation) -> Result<(), Failure> {
+fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
     let config = config::load(&invocation.sources)?;
     match invocation.task {
-        Task::Token(request) => print_token(&config, &request),
+        Task::Doctor { stun } => return doctor::run(&config, stun.as_deref()),
+        Task::Token(request) => print_token(&config, &request)?,
         Task::Turn => {
             start_log(&config)?;
             descriptors::raise();
-            relay::serve_alone(&config)
+            relay::serve_alone(&config)?;
         }
         Task::Serve => {
             start_log(&config)?;
@@ -56,9 +59,10 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             // Dropping the runtime would wait for what still runs; a second signal must not.
             let served = runtime.block_on(serve(&config));
             runtime.shutdown_background();
-            served
+            served?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_token(config: &Config, request: &TokenRequest) -> Result<(), Failure> {

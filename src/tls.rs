@@ -22,7 +22,7 @@ pub(crate) use automatic::Automatic;
 use certificate::Certificate;
 pub(crate) use door::Behind;
 use door::{Door, DoorError, Limits};
-pub(crate) use source::Source;
+pub(crate) use source::{Served, Source};
 
 /// What one door is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

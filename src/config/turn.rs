@@ -216,6 +216,17 @@ impl Config {
         }
     }
 
+    /// The name or address that clients are told for TURN over TLS at a listener, without its port.
+    pub(crate) fn told_host(&self, listening: SocketAddr) -> Option<String> {
+        match self.turn.host.as_ref().or(self.certified_name()) {
+            Some(host) => Some(host.clone()),
+            None => {
+                let place: SocketAddr = self.told(None, listening)?.parse().ok()?;
+                Some(place.ip().to_string())
+            }
+        }
+    }
+
     /// The addresses that media goes to, as clients and as this machine know them.
     pub(crate) fn media_addresses(&self, media: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
         let named = media.iter().flat_map(|address| {

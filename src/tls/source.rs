@@ -100,18 +100,18 @@ pub(crate) enum MakeError {
 
 /// A certificate and its key, as they are served.
 #[derive(Clone, Debug)]
-pub(super) struct Served {
-    pub(super) key: Arc<CertifiedKey>,
-    pub(super) validity: Validity,
+pub(crate) struct Served {
+    pub(crate) key: Arc<CertifiedKey>,
+    pub(crate) validity: Validity,
     /// Whether it only stands in for one that an authority has not made yet.
-    pub(super) is_provisional: bool,
+    pub(crate) is_provisional: bool,
 }
 
 /// From when to when a certificate is valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Validity {
-    pub(super) from: SystemTime,
-    pub(super) until: SystemTime,
+pub(crate) struct Validity {
+    pub(crate) from: SystemTime,
+    pub(crate) until: SystemTime,
 }
 
 impl Validity {
@@ -136,7 +136,11 @@ impl Validity {
 }
 
 impl Source {
-    pub(super) fn load(&self) -> Result<Served, CertificateError> {
+    /// Reads or makes it.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub(crate) fn load(&self) -> Result<Served, CertificateError> {
         match self {
             Source::Files { certificate, key } => from_files(certificate, key),
             Source::SelfSigned(names) => self_signed(names),
