@@ -11,8 +11,10 @@ mod certificate;
 mod clock;
 mod finding;
 mod limits;
+mod name;
 mod ports;
 mod reach;
+mod relay;
 mod running;
 mod stun;
 
@@ -64,6 +66,8 @@ async fn examine(config: &Config, stun: Option<&str>) -> Report {
     report.add(access::judge(config));
     report.add(addresses::judge(&addresses));
     report.add(ports::judge(&ports, running));
+    report.add(relay::check(config));
+    report.add(name::check(config, &addresses).await);
     report.add(reach::ways(&addresses, &ports, running).await);
     if let Some(server) = stun {
         report.add([reach::outside(&addresses, server).await]);

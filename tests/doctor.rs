@@ -184,13 +184,13 @@ fn an_expired_certificate_is_a_problem() {
         "127.0.0.1:0",
     ];
     let (said, code) =
-        place.doctor(&[&files[..], &doors, &["--turn-host", "call.example.org"]].concat());
+        place.doctor(&[&files[..], &doors, &["--turn-host", "203.0.113.7"]].concat());
     assert_eq!(code, 1, "{said}");
     let problems = lines(&said, "problem");
     assert_eq!(problems.len(), 2, "{said}");
     assert!(problems[0].contains("chain.pem expired"), "{said}");
     assert!(
-        problems[1].contains("call.example.org, which the certificate"),
+        problems[1].contains("203.0.113.7, which the certificate"),
         "{said}"
     );
     let warnings = lines(&said, "warning");

@@ -160,7 +160,10 @@ pub(crate) fn judge(ports: &[(Port, Bound)], running: Running) -> Vec<Finding> {
             other.setting == port.setting && other.transport == port.transport && came == bound
         };
         let run = rest.iter().take_while(alike).count();
+        let is_missing =
+            running != Running::No && *bound == Bound::Free && port.address.port() != 0;
         findings.push(match good(bound) {
+            true if is_missing => missing(port, run - 1),
             true => well(port, run - 1, bound),
             false => Finding::problem(wrong(port, bound)),
         });
@@ -174,14 +177,29 @@ fn well(port: &Port, more: usize, bound: &Bound) -> Finding {
     if setting == "turn.relay_ips" {
         return Finding::ok(format!("{setting}: relayed from {}", port.address.ip()));
     }
-    let more = match more {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let more = and_more(more);
     Finding::ok(match bound {
         Bound::Free => format!("{setting}: {name}{more} can be had"),
         _ => format!("{setting}: {name}{more}, as the running server has it"),
     })
+}
+
+/// The running server has other settings.
+fn missing(port: &Port, more: usize) -> Finding {
+    Finding::warning(format!(
+        "{}: {}{} is free, although a server runs here: it was started with other settings; \
+         restart it, or give the doctor the same",
+        port.setting,
+        port.name(),
+        and_more(more)
+    ))
+}
+
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    }
 }
 
 fn wrong(port: &Port, bound: &Bound) -> String {
@@ -295,6 +313,7 @@ mod tests {
         for (bound, running, level, words) in [
             (Bound::Free, Running::No, Level::Ok, "can be had"),
             (Bound::Taken, Running::Ready, Level::Ok, "running server"),
+            (Bound::Free, Running::Ready, Level::Warning, "restart it"),
             (
                 Bound::Taken,
                 Running::No,

@@ -30,8 +30,10 @@ struct Way {
     asked: SocketAddr,
     /// Whether the address is of this machine.
     is_local: bool,
-    /// Whether any answer came.
-    is_answered: bool,
+    /// From where its STUN saw us come, if any answer came.
+    seen: Option<IpAddr>,
+    /// Whether that is an address of this machine.
+    saw_us: bool,
 }
 
 /// Asks the first UDP port of each kind at each address that clients are told: those that are free
@@ -67,12 +69,13 @@ pub(crate) async fn ways(
             if ip.is_unspecified() || !takes(address.ip(), ip) {
                 continue;
             }
-            let is_answered = ask_from_here(asked).await.is_some();
+            let seen = ask_from_here(asked).await.map(|seen| seen.ip());
             findings.push(judge_way(&Way {
                 setting,
                 asked,
                 is_local: addresses.is_local(ip),
-                is_answered,
+                seen,
+                saw_us: seen.is_some_and(|ip| addresses.is_local(ip)),
             }));
         }
         if let Some(responder) = responder {
@@ -102,20 +105,24 @@ fn any(server: SocketAddr) -> IpAddr {
 
 fn judge_way(way: &Way) -> Finding {
     let Way { setting, asked, .. } = way;
-    match (way.is_answered, way.is_local) {
-        (true, true) => Finding::ok(format!("{setting}: STUN at UDP {asked} answers")),
-        (true, false) => Finding::ok(format!(
+    match (way.seen, way.is_local) {
+        (Some(seen), true) if !way.saw_us => Finding::warning(format!(
+            "{setting}: STUN at UDP {asked} answers, but sees this machine as {seen}: something in \
+             between changes addresses, such as a proxy of Docker; run without it (--network host)"
+        )),
+        (Some(_), true) => Finding::ok(format!("{setting}: STUN at UDP {asked} answers")),
+        (Some(_), false) => Finding::ok(format!(
             "{setting}: STUN at UDP {asked} answers, through whatever has that address"
         )),
-        (false, true) => Finding::problem(format!(
+        (None, true) => Finding::problem(format!(
             "{setting}: no answer from STUN at UDP {asked}, an address of this machine: its \
              firewall drops the packets; let UDP port {} in (`nft list ruleset` shows the rules)",
             asked.port()
         )),
-        (false, false) => Finding::warning(format!(
+        (None, false) => Finding::warning(format!(
             "{setting}: no answer from STUN at UDP {asked}, asked from here: nothing forwards the \
              port to this machine, or what does lets no packets of its own side back in, as many \
-             routers do; try from another network"
+             routers do; open /check.html in a browser in another network to see"
         )),
     }
 }
@@ -180,17 +187,26 @@ mod tests {
 
     #[test]
     fn silence_is_a_problem_where_no_router_explains_it() {
-        for (is_local, is_answered, level, words) in [
-            (true, true, Level::Ok, "answers"),
-            (false, true, Level::Ok, "through whatever"),
-            (true, false, Level::Problem, "let UDP port 7000 in"),
-            (false, false, Level::Warning, "from another network"),
+        let other = "172.17.0.1";
+        for (is_local, seen, saw_us, level, words) in [
+            (true, Some("10.0.0.5"), true, Level::Ok, "answers"),
+            (
+                true,
+                Some(other),
+                false,
+                Level::Warning,
+                "sees this machine as 172.17.0.1",
+            ),
+            (false, Some(other), false, Level::Ok, "through whatever"),
+            (true, None, false, Level::Problem, "let UDP port 7000 in"),
+            (false, None, false, Level::Warning, "in another network"),
         ] {
             let finding = judge_way(&Way {
                 setting: "media.port",
                 asked: "203.0.113.7:7000".parse().unwrap(),
                 is_local,
-                is_answered,
+                seen: seen.map(|ip| ip.parse().unwrap()),
+                saw_us,
             });
             assert_eq!(finding.level, level);
             assert!(finding.text.contains(words), "{finding:?}");
