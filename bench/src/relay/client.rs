@@ -31,6 +31,9 @@ const CHANNEL: [u8; 2] = [0x40, 0];
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// When a datagram is sent again (RFC 8489 section 6.2.1).
+const RETRANSMIT_AFTER: Duration = Duration::from_millis(500);
+
 /// A client, and the peer that it talks to.
 #[derive(Debug)]
 pub(super) struct Pair {
@@ -126,8 +129,9 @@ fn sign(mut message: MessageWriteVec, nonce: &str) -> anyhow::Result<Vec<u8>> {
 /// The answer to a request.
 fn exchange(client: &mut Wire, request: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let transaction = request.get(4..20).map(<[u8]>::to_vec);
-    client.send(&[request])?;
-    let deadline = Instant::now() + PATIENCE;
+    let request = [request];
+    client.send(&request)?;
+    let (start, mut sent) = (Instant::now(), Instant::now());
     loop {
         let mut answer = None;
         client.receive(|message| {
@@ -138,8 +142,12 @@ fn exchange(client: &mut Wire, request: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         if let Some(answer) = answer {
             return Ok(answer);
         }
-        if Instant::now() > deadline {
+        if start.elapsed() > PATIENCE {
             bail!("the relay has not answered within {PATIENCE:?}");
+        }
+        if matches!(client, Wire::Udp(_)) && sent.elapsed() > RETRANSMIT_AFTER {
+            client.send(&request)?;
+            sent = Instant::now();
         }
         std::thread::yield_now();
     }

@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use client::Pair;
 use load::{AUDIO_LEN, Pace, VIDEO_LEN};
 use outcome::Row;
@@ -102,7 +103,8 @@ fn compare(
 ) -> anyhow::Result<Row> {
     let mut rounds = Vec::with_capacity(comparison.rounds);
     for _ in 0..comparison.rounds {
-        rounds.push((measure(Kind::Confab)?, measure(Kind::Coturn)?));
+        let of_kind = |kind| measure(kind).with_context(|| format!("{name}: {kind:?}"));
+        rounds.push((of_kind(Kind::Confab)?, of_kind(Kind::Coturn)?));
     }
     Ok(Row { name, rounds })
 }
