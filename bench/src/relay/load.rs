@@ -113,7 +113,9 @@ fn flat(
             }
         }
         settle(pairs, &mut window)?;
-        if window.sent!=window.received {eprintln!("{:?} {window:?} so far {count:?}", start.elapsed());}
+        if window.sent != window.received {
+            eprintln!("{:?} {window:?} so far {count:?}", start.elapsed());
+        }
         count.sent += window.sent;
         count.received += window.received;
     }

@@ -146,9 +146,9 @@ impl Worker {
 
     fn handle_ready(&mut self, first: Token) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            match next {
+            match first.take().or_else(|| self.ready.take()) {
                 Some(Token::Listener(n)) => self.receive_from_clients(now, n),
                 Some(Token::Relay(relay)) => self.receive_from_peers(now, relay),
                 None => break,
@@ -158,7 +158,6 @@ impl Worker {
             if self.to_clients.len() + self.to_peers.len() > MAX_GATHERED {
                 self.flush();
             }
-            next = self.ready.take();
         }
     }
 
@@ -189,9 +188,10 @@ impl Worker {
 
     fn handle_media(&mut self, first: Packet) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            let Some(packet) = next else {
+            let packet = first.take().or_else(|| self.inboxes.media.take(now));
+            let Some(packet) = packet else {
                 break;
             };
             if let Some(relay) = self.turn.relay_at(packet.to) {
@@ -199,15 +199,15 @@ impl Worker {
                 let from = (relay, packet.from);
                 back(now, turn, outbox, &self.streams, from, &packet.payload);
             }
-            next = self.inboxes.media.take(now);
         }
     }
 
     fn handle_datagrams(&mut self, first: Packet) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            let Some(packet) = next else {
+            let packet = first.take().or_else(|| self.inboxes.datagrams.take(now));
+            let Some(packet) = packet else {
                 break;
             };
             let client = Client {
@@ -225,15 +225,17 @@ impl Worker {
                 &packet.payload,
             );
             self.do_outputs(now);
-            next = self.inboxes.datagrams.take(now);
         }
     }
 
     fn handle_streams(&mut self, first: StreamEvent) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            match next {
+            match first
+                .take()
+                .or_else(|| self.inboxes.streams.try_recv().ok())
+            {
                 Some(StreamEvent::Opened(client, outgoing)) => {
                     self.streams.insert(client, outgoing);
                 }
@@ -249,7 +251,6 @@ impl Worker {
                 None => break,
             }
             self.do_outputs(now);
-            next = self.inboxes.streams.try_recv().ok();
         }
     }
 
