@@ -231,7 +231,9 @@ impl Worker {
     fn handle_streams(&mut self, first: StreamEvent) {
         let now = self.now();
         let mut first = Some(first);
-        for _ in 0..BUDGET {
+        let mut taken = 0;
+        while taken < BUDGET {
+            taken += 1;
             match first
                 .take()
                 .or_else(|| self.inboxes.streams.try_recv().ok())
@@ -239,9 +241,17 @@ impl Worker {
                 Some(StreamEvent::Opened(client, outgoing)) => {
                     self.streams.insert(client, outgoing);
                 }
-                Some(StreamEvent::Message(client, message)) => {
-                    let (turn, media) = (&mut self.turn, &self.media);
-                    forward(now, turn, media, &mut self.to_peers, &client, &message);
+                Some(StreamEvent::Messages(client, messages)) => {
+                    taken += messages.len();
+                    for message in messages.iter() {
+                        let (turn, media) = (&mut self.turn, &self.media);
+                        forward(now, turn, media, &mut self.to_peers, &client, message);
+                        // What a message has asked for comes before the next one.
+                        self.do_outputs(now);
+                    }
+                    if self.to_peers.len() > MAX_GATHERED {
+                        self.flush();
+                    }
                 }
                 Some(StreamEvent::Closed(client)) => {
                     let outgoing = self.streams.remove(&client);
