@@ -113,9 +113,6 @@ fn flat(
             }
         }
         settle(pairs, &mut window)?;
-        if window.sent != window.received {
-            eprintln!("{:?} {window:?} so far {count:?}", start.elapsed());
-        }
         count.sent += window.sent;
         count.received += window.received;
     }
