@@ -28,14 +28,6 @@ const BUDGET: usize = 64;
 /// Bytes gathered before they are sent, so that memory is bounded.
 const MAX_GATHERED: usize = 512 * 1024;
 
-/// How long packets gather while more come than one at a time, so that they are received and sent
-/// together, as network cards do (`rx-usecs`): a wake-up costs as much CPU time as two packets. The
-/// kernel makes it about 50 µs longer; nobody in a call can tell.
-const GATHERING: Duration = Duration::from_micros(50);
-
-/// A turn so soon after the last is one of many.
-const SOON: Duration = Duration::from_micros(200);
-
 /// How long the timer sleeps at most; longer would do as well.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -131,7 +123,6 @@ impl Worker {
         let timer = tokio::time::sleep(MAX_SLEEP);
         tokio::pin!(timer);
         let mut armed = None;
-        let mut rested = Instant::now();
         loop {
             let deadline = self.turn.next_deadline();
             if armed != deadline {
@@ -148,10 +139,6 @@ impl Worker {
                 () = &mut timer, if armed.is_some() => self.turn.handle_timeout(Instant::now()),
             }
             self.flush();
-            if self.ready.is_empty() && rested.elapsed() < SOON {
-                std::thread::sleep(GATHERING);
-            }
-            rested = Instant::now();
             // The runtime has other tasks, and sockets to look at.
             tokio::task::consume_budget().await;
         }
