@@ -98,9 +98,11 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The middle of sorted values.
+/// The middle of sorted values, or of its two if their number is even.
 fn median(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle = sorted.len().saturating_sub(1) / 2..sorted.len() / 2 + 1;
+    let middle = sorted.get(middle).unwrap_or_default();
+    middle.iter().sum::<f64>() / middle.len() as f64
 }
 
 impl fmt::Display for Pace {
@@ -109,5 +111,17 @@ impl fmt::Display for Pace {
             Pace::Media => write!(f, "paced as media"),
             Pace::Flat(len) => write!(f, "{len} bytes flat out"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), 3.0);
+        assert!(median(&[]).is_nan());
     }
 }
