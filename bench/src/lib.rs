@@ -3,6 +3,7 @@
 //! - `fanout`: one publisher, many subscribers: is anything lost, what does a packet cost
 //! - `baseline`: the same packets through the simplest forwarder there can be
 //! - `lossy`: a bad link between one bot and the server
+//! - `relay`: what a relayed packet, and an allocation, costs `confab turn`, and coturn
 //! - `server`: the `confab` binary as a child process, on ports of its own
 //! - `cpu`, `metrics`: what the kernel and the server count
 
@@ -11,4 +12,5 @@ pub mod cpu;
 pub mod fanout;
 pub mod lossy;
 pub mod metrics;
+pub mod relay;
 pub mod server;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use confab_bench::fanout::{self, Fanout};
+use confab_bench::relay::{self, Comparison, Transport};
 use confab_bench::server::find_binary;
 use confab_bot::MadeUpVideo;
 
@@ -40,30 +41,77 @@ enum Load {
         #[arg(long)]
         server: Option<PathBuf>,
     },
+    /// `confab turn` and coturn's `turnserver`, one after the other: how much CPU time does a relayed
+    /// packet take, over UDP, TCP and TLS and in memory, and how much an allocation?
+    Relay {
+        /// How often each is measured.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// How many clients send and receive.
+        #[arg(long, default_value_t = 20)]
+        clients: u8,
+        /// For how long each load is measured, in each round.
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+        /// How clients reach the relay; all ways, if not given.
+        #[arg(long)]
+        transport: Vec<Transport>,
+        /// The server binary; CONFAB_BIN or what was built last, if not given.
+        #[arg(long)]
+        server: Option<PathBuf>,
+        /// coturn's server.
+        #[arg(long, default_value = "turnserver")]
+        coturn: PathBuf,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Load::Fanout {
-        subscribers,
-        seconds,
-        workers,
-        bitrate,
-        frame_rate,
-        server,
-    } = Cli::parse().load;
-    let fanout = Fanout {
-        server: server.map_or_else(find_binary, Ok)?,
-        workers,
-        subscribers,
-        duration: Duration::from_secs(seconds),
-        video: MadeUpVideo {
+    match Cli::parse().load {
+        Load::Fanout {
+            subscribers,
+            seconds,
+            workers,
             bitrate,
             frame_rate,
-        },
-    };
-    let outcome = fanout::run(&fanout).await?;
-    println!("{outcome}");
-    anyhow::ensure!(outcome.server.missed.is_empty(), "packets were lost");
+            server,
+        } => {
+            let outcome = fanout::run(&Fanout {
+                server: server.map_or_else(find_binary, Ok)?,
+                workers,
+                subscribers,
+                duration: Duration::from_secs(seconds),
+                video: MadeUpVideo {
+                    bitrate,
+                    frame_rate,
+                },
+            })
+            .await?;
+            println!("{outcome}");
+            anyhow::ensure!(outcome.server.missed.is_empty(), "packets were lost");
+        }
+        Load::Relay {
+            rounds,
+            clients,
+            seconds,
+            transport,
+            server,
+            coturn,
+        } => {
+            let comparison = Comparison {
+                confab: server.map_or_else(find_binary, Ok)?,
+                coturn,
+                rounds,
+                clients,
+                duration: Duration::from_secs(seconds),
+                transports: match transport.is_empty() {
+                    true => vec![Transport::Udp, Transport::Tcp, Transport::Tls],
+                    false => transport,
+                },
+            };
+            let outcome = tokio::task::spawn_blocking(move || relay::run(&comparison)).await??;
+            println!("{outcome}");
+        }
+    }
     Ok(())
 }

@@ -152,7 +152,8 @@ pub fn find_binary() -> anyhow::Result<PathBuf> {
         })
 }
 
-fn free_tcp_port() -> anyhow::Result<u16> {
+/// A free TCP port that nobody is given by chance.
+pub(crate) fn free_tcp_port() -> anyhow::Result<u16> {
     for _ in 0..PORT_ATTEMPTS {
         let port = rand::random_range(PORTS);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

@@ -19,7 +19,7 @@ pub(crate) fn check(config: &Config) -> Vec<Finding> {
     if !config.has_turn() {
         return Vec::new();
     }
-    let sfu = config.sfu();
+    let sfu = config.sfu(&[]);
     let media: Vec<SocketAddr> = (0..sfu.workers).map(|n| sfu.bind_address(n)).collect();
     let settings = net::Config {
         // One is made at the start if none is set.

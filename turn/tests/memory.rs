@@ -30,6 +30,13 @@ fn memory() -> usize {
     resident * 4096
 }
 
+/// CPU time of this thread so far.
+fn cpu() -> Duration {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanos = schedstat.split(' ').next().unwrap();
+    Duration::from_nanos(nanos.parse().unwrap())
+}
+
 /// The answer to a packet.
 fn exchange(turn: &mut Turn, now: Instant, client: &Client, packet: &[u8]) -> Vec<u8> {
     assert_eq!(turn.handle_client(now, client, packet), None);
@@ -112,12 +119,14 @@ fn ten_thousand_allocations_are_small_and_all_go() {
     let mut turn = Turn::new(start, NOW, settings, users, [7; 32]);
     // What is loaded and grown on first use is not theirs.
     call(&mut turn, start, 0);
-    let before = memory();
+    let (before, cpu_before) = (memory(), cpu());
     for n in 1..COUNT {
         call(&mut turn, start + Duration::from_micros(n.into()), n);
     }
     let each = (memory() - before) / COUNT as usize;
+    let each_cpu = (cpu() - cpu_before) / COUNT;
     println!("{COUNT} allocations cost {each} bytes each beside their sockets");
+    println!("each took {each_cpu:?} of CPU time, with a channel and its client's own work");
     assert!(each < MAX_BYTES, "{each} bytes each");
     assert_eq!(turn.allocations(), COUNT);
     turn.handle_timeout(start + Duration::from_secs(1) + MAX_LIFETIME);

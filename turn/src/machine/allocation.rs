@@ -88,6 +88,8 @@ pub(super) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_client: HashMap<Client, Id>,
+    /// Who was looked up last: packets come in bursts of one sender.
+    last: Option<(Client, Id)>,
     /// Bound relay ports.
     by_port: HashMap<(Family, u16), Id>,
 }
@@ -99,8 +101,15 @@ struct Slot {
 }
 
 impl Table {
-    pub(super) fn id_of(&self, client: &Client) -> Option<Id> {
-        self.by_client.get(client).copied()
+    pub(super) fn id_of(&mut self, client: &Client) -> Option<Id> {
+        if let Some((last, id)) = &self.last
+            && last == client
+        {
+            return Some(*id);
+        }
+        let id = self.by_client.get(client).copied()?;
+        self.last = Some((*client, id));
+        Some(id)
     }
 
     pub(super) fn get(&self, id: Id) -> Option<&Allocation> {
@@ -139,6 +148,7 @@ impl Table {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
         self.by_client.remove(&allocation.client);
+        self.last = None;
         Some(*allocation)
     }
 

@@ -28,7 +28,7 @@ use crate::credentials::Users;
 use crate::limit::RateLimit;
 use crate::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, Code, Family, Incoming};
 use crate::message::{REFRESH, Reply, SEND};
-use crate::policy::PeerPolicy;
+use crate::policy::{PeerPolicy, Verdict};
 use crate::ports::{DEFAULT_PORTS, Ports, Wish};
 use crate::quota::{Limits, Quotas};
 
@@ -162,6 +162,8 @@ pub struct Turn {
     /// The time of day at an instant, in seconds since 1970.
     wall_clock: (Instant, u64),
     counters: Counters,
+    /// What the policy said last: packets come in bursts to and from one peer.
+    last_verdict: Option<(SocketAddr, Verdict)>,
 }
 
 impl Turn {
@@ -194,6 +196,7 @@ impl Turn {
             outputs: VecDeque::new(),
             wall_clock: (now, unix_now),
             counters: Counters::default(),
+            last_verdict: None,
             settings,
         }
     }
@@ -271,6 +274,7 @@ impl Turn {
     /// Which addresses are this server's own media plane.
     pub fn set_own_media(&mut self, addresses: HashSet<SocketAddr>) {
         self.settings.policy.own_media = addresses;
+        self.last_verdict = None;
     }
 
     /// The relay address of this name outside: where what is sent to it, in this process, belongs.

@@ -101,7 +101,7 @@ impl Turn {
         peer: SocketAddr,
         payload: &'p [u8],
     ) -> Option<Forward<'p>> {
-        let verdict = self.settings.policy.verdict(peer);
+        let verdict = self.verdict(peer);
         if verdict == Verdict::Deny {
             self.counters.forbidden += 1;
             return None;
@@ -141,7 +141,7 @@ impl Turn {
         };
         let (client, grant) = (allocation.client, allocation.grant);
         let channel = allocation.channels.number(now, peer);
-        if self.settings.policy.verdict(peer) == Verdict::Deny {
+        if self.verdict(peer) == Verdict::Deny {
             self.counters.forbidden += 1;
             return None;
         }
@@ -183,6 +183,18 @@ impl Turn {
 
     fn send_message(&mut self, client: Client, message: Vec<u8>) {
         self.outputs.push_back(Output::Send { client, message });
+    }
+
+    /// What is to be done with packets to and from a peer.
+    fn verdict(&mut self, peer: SocketAddr) -> Verdict {
+        if let Some((last, verdict)) = self.last_verdict
+            && last == peer
+        {
+            return verdict;
+        }
+        let verdict = self.settings.policy.verdict(peer);
+        self.last_verdict = Some((peer, verdict));
+        verdict
     }
 
     /// The allocation of a relay address, if it has a permission for the peer.

@@ -5,14 +5,16 @@
 //! datagram came to, so that the answer comes from there.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::task::{Context, Poll, Waker};
 
 use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 /// Room for one receive, in bytes: what GRO can coalesce.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -43,7 +45,9 @@ pub(super) struct Arrival {
 /// A bound socket.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
-    pub(super) io: UdpSocket,
+    /// Watched for what comes alone: a socket of tokio's would wake us for room after each datagram
+    /// that has gone too.
+    pub(super) io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
     waker: Waker,
 }
@@ -62,11 +66,7 @@ pub(super) fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
 impl DatagramSocket {
     /// Takes a bound socket over; within a tokio runtime. `waker` is woken when there is something
     /// to receive.
-    pub(super) fn new(
-        socket: std::net::UdpSocket,
-        dont_fragment: bool,
-        waker: Waker,
-    ) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, dont_fragment: bool, waker: Waker) -> io::Result<Self> {
         // This forbids fragmentation.
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         if !dont_fragment {
@@ -79,11 +79,13 @@ impl DatagramSocket {
                 }
             }
         }
-        Ok(DatagramSocket {
-            io: UdpSocket::from_std(socket)?,
-            state,
-            waker,
-        })
+        leave_out_details(&socket)?;
+        #[expect(
+            deprecated,
+            reason = "what follows it is unsafe, for types that do not own what they refer to"
+        )]
+        let io = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(DatagramSocket { io, state, waker })
     }
 
     /// Receives what is there, up to one batch, and gives each datagram to `handle`. Wakes its waker
@@ -102,8 +104,8 @@ impl DatagramSocket {
             *slice = IoSliceMut::new(buffer);
         }
         let mut count = 0;
-        let received = self.io.try_io(Interest::READABLE, || {
-            let socket = UdpSockRef::from(&self.io);
+        let received = self.io.try_io(Interest::READABLE, |socket| {
+            let socket = UdpSockRef::from(socket);
             count = self.state.recv(socket, &mut slices, &mut batch.metas)?;
             // Fewer than there is room for is all there is: no need to ask once more. What comes
             // from now on makes the socket ready again.
@@ -141,7 +143,7 @@ impl DatagramSocket {
     /// Whether there is something to receive; the waker is woken when there is.
     fn is_ready(&self) -> bool {
         let mut context = Context::from_waker(&self.waker);
-        matches!(self.io.poll_recv_ready(&mut context), Poll::Ready(Ok(())))
+        matches!(self.io.poll_read_ready(&mut context), Poll::Ready(Ok(_)))
     }
 
     /// Cuts a run of such segments into what [`send`](Self::send) takes at once.
@@ -166,12 +168,28 @@ impl DatagramSocket {
         bytes: &[u8],
     ) -> io::Result<()> {
         let transmit = |transmit: &Transmit<'_>| {
-            self.io.try_io(Interest::WRITABLE, || {
-                self.state.try_send(UdpSockRef::from(&self.io), transmit)
-            })
+            let socket = UdpSockRef::from(self.io.get_ref());
+            self.state.try_send(socket, transmit)
         };
         send_run(transmit, from, to, segment_size, bytes)
     }
+}
+
+/// Has the kernel tell with each datagram only what is asked for: not its traffic class, and not which
+/// of our addresses it has come to where there is but one.
+fn leave_out_details(socket: &UdpSocket) -> io::Result<()> {
+    let address = socket.local_addr()?;
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_recvtos(socket, false)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_recvtclass(socket, false)?,
+    }
+    if !address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &false)?,
+            SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &false)?,
+        }
+    }
+    Ok(())
 }
 
 /// Cuts a run of such segments into what [`send_run`] takes at once.
@@ -238,15 +256,14 @@ mod tests {
             .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
             .unwrap();
         let socket = DatagramSocket::new(bound.into(), false, ready.add(1)).unwrap();
-        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = peer.local_addr().unwrap();
-        socket.io.writable().await.unwrap();
         // Together they are more than an IP packet holds.
         let bytes = [vec![1; 40_000], vec![2; 40_000]].concat();
         socket.send(None, to, 40_000, &bytes).unwrap();
         let mut buffer = vec![0; 65_536];
         for n in 1..=2 {
-            let len = peer.recv(&mut buffer).await.unwrap();
+            let len = peer.recv(&mut buffer).unwrap();
             assert!(len == 40_000 && buffer[..len].iter().all(|&b| b == n));
         }
     }

@@ -240,7 +240,7 @@ impl Server {
         };
         let worker = Worker::new(self.turn, self.udp, self.shared, self.to_media, inboxes)?;
         let keeper = Arc::new(Doorkeeper::new(self.max_connections));
-        let mut doors = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for listener in self.tcp {
             let listener = TcpListener::from_std(listener)?;
             let handle = self.handle.clone();
@@ -251,12 +251,11 @@ impl Server {
                     drop(place);
                 }
             };
-            doors.spawn(confab_door::accept(listener, keeper.clone(), serve));
+            tasks.spawn(confab_door::accept(listener, keeper.clone(), serve));
         }
-        tokio::select! {
-            () = worker.run() => {}
-            () = stop => {}
-        }
+        // A task, since each wake-up of what a runtime blocks on costs two system calls more.
+        tasks.spawn(worker.run());
+        stop.await;
         Ok(())
     }
 }

@@ -42,10 +42,37 @@ thread_local! {
 pub(super) enum StreamEvent {
     /// There is a new one.
     Opened(Client, Arc<Outgoing>),
-    /// A message came.
-    Message(Client, Vec<u8>),
+    /// Messages came.
+    Messages(Client, Messages),
     /// It is gone.
     Closed(Client),
+}
+
+/// The messages of one read, so that a burst costs one hand-over.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    bytes: Vec<u8>,
+    /// Where each message ends.
+    ends: Vec<usize>,
+}
+
+impl Messages {
+    fn push(&mut self, message: &[u8]) {
+        self.bytes.extend_from_slice(message);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The messages, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let extents = starts.zip(&self.ends);
+        extents.map(|(start, &end)| &self.bytes[start..end])
+    }
 }
 
 /// The way to a stream's client.
@@ -159,10 +186,19 @@ async fn read<R: AsyncRead + Unpin>(
             Err(_) if outgoing.is_allocated() => {}
             Err(_) => return Err(Ended::Idle),
         }
-        while let Some(message) = deframer.next(outgoing.max_message_len())? {
-            let message = StreamEvent::Message(client, message.to_vec());
-            inbox.send(message).await.map_err(|_| Ended::Closed)?;
+        let mut messages = Messages::default();
+        let framing = loop {
+            match deframer.next(outgoing.max_message_len()) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if messages.len() > 0 {
+            let messages = StreamEvent::Messages(client, messages);
+            inbox.send(messages).await.map_err(|_| Ended::Closed)?;
         }
+        framing?;
         if outgoing.is_allocated() {
             idle_since = tokio::time::Instant::now();
         }
@@ -317,7 +353,7 @@ mod tests {
             // The server may hang up before it has read it all.
             let _ = client.write_all(&long).await;
             let event = events.recv().await.unwrap();
-            assert_eq!(matches!(event, StreamEvent::Message(..)), allocated);
+            assert_eq!(matches!(event, StreamEvent::Messages(..)), allocated);
         }
     }
 }

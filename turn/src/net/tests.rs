@@ -323,6 +323,42 @@ async fn several_messages_in_one_read() {
     }
 }
 
+/// More than one turn of the worker takes, and no more than waits for it.
+const MANY: u16 = 300;
+
+#[tokio::test]
+async fn nothing_is_lost_between_two_turns_of_the_worker() {
+    let mut settings = config();
+    let media: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+    settings.own_media = [media].into();
+    let mut server = Server::bind(settings).unwrap();
+    let (to_media, mut packets) = queue();
+    let (back, from_media) = queue();
+    server.connect_media(vec![(vec![media], to_media)], from_media);
+    let addresses = server.addresses().clone();
+    tokio::spawn(server.run(std::future::pending()));
+    let mut alice = over_tcp(addresses.tcp[0], 1_000_000).await;
+    let relay = alice.allocate().await;
+    alice.bind(0x4000, media).await;
+    let mut messages = Vec::new();
+    for n in 0..MANY {
+        let payload = &n.to_be_bytes()[..];
+        let packet = ChannelData {
+            number: 0x4000,
+            payload,
+        };
+        packet.write(true, &mut messages);
+        back.send(Instant::now(), media, relay, payload);
+    }
+    alice.way.send(&messages).await;
+    for n in 0..MANY {
+        assert_eq!(within(packets.next()).await.payload, n.to_be_bytes());
+        let answer = alice.way.receive().await;
+        let answer = ChannelData::parse(&answer).unwrap();
+        assert_eq!(answer.payload, n.to_be_bytes());
+    }
+}
+
 #[tokio::test]
 async fn a_closed_port_is_told_to_the_client() {
     let (addresses, _) = start(config());

@@ -146,9 +146,9 @@ impl Worker {
 
     fn handle_ready(&mut self, first: Token) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            match next {
+            match first.take().or_else(|| self.ready.take()) {
                 Some(Token::Listener(n)) => self.receive_from_clients(now, n),
                 Some(Token::Relay(relay)) => self.receive_from_peers(now, relay),
                 None => break,
@@ -158,7 +158,6 @@ impl Worker {
             if self.to_clients.len() + self.to_peers.len() > MAX_GATHERED {
                 self.flush();
             }
-            next = self.ready.take();
         }
     }
 
@@ -189,9 +188,10 @@ impl Worker {
 
     fn handle_media(&mut self, first: Packet) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            let Some(packet) = next else {
+            let packet = first.take().or_else(|| self.inboxes.media.take(now));
+            let Some(packet) = packet else {
                 break;
             };
             if let Some(relay) = self.turn.relay_at(packet.to) {
@@ -199,15 +199,15 @@ impl Worker {
                 let from = (relay, packet.from);
                 back(now, turn, outbox, &self.streams, from, &packet.payload);
             }
-            next = self.inboxes.media.take(now);
         }
     }
 
     fn handle_datagrams(&mut self, first: Packet) {
         let now = self.now();
-        let mut next = Some(first);
+        let mut first = Some(first);
         for _ in 0..BUDGET {
-            let Some(packet) = next else {
+            let packet = first.take().or_else(|| self.inboxes.datagrams.take(now));
+            let Some(packet) = packet else {
                 break;
             };
             let client = Client {
@@ -225,21 +225,33 @@ impl Worker {
                 &packet.payload,
             );
             self.do_outputs(now);
-            next = self.inboxes.datagrams.take(now);
         }
     }
 
     fn handle_streams(&mut self, first: StreamEvent) {
         let now = self.now();
-        let mut next = Some(first);
-        for _ in 0..BUDGET {
-            match next {
+        let mut first = Some(first);
+        let mut taken = 0;
+        while taken < BUDGET {
+            taken += 1;
+            match first
+                .take()
+                .or_else(|| self.inboxes.streams.try_recv().ok())
+            {
                 Some(StreamEvent::Opened(client, outgoing)) => {
                     self.streams.insert(client, outgoing);
                 }
-                Some(StreamEvent::Message(client, message)) => {
-                    let (turn, media) = (&mut self.turn, &self.media);
-                    forward(now, turn, media, &mut self.to_peers, &client, &message);
+                Some(StreamEvent::Messages(client, messages)) => {
+                    taken += messages.len();
+                    for message in messages.iter() {
+                        let (turn, media) = (&mut self.turn, &self.media);
+                        forward(now, turn, media, &mut self.to_peers, &client, message);
+                        // What a message has asked for comes before the next one.
+                        self.do_outputs(now);
+                    }
+                    if self.to_peers.len() > MAX_GATHERED {
+                        self.flush();
+                    }
                 }
                 Some(StreamEvent::Closed(client)) => {
                     let outgoing = self.streams.remove(&client);
@@ -249,7 +261,6 @@ impl Worker {
                 None => break,
             }
             self.do_outputs(now);
-            next = self.inboxes.streams.try_recv().ok();
         }
     }
 
