@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::task::{Context, Poll, Waker};
 
 use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::io::Interest;
@@ -77,11 +79,13 @@ impl DatagramSocket {
                 }
             }
         }
-        Ok(DatagramSocket {
-            io: AsyncFd::with_interest(socket, Interest::READABLE)?,
-            state,
-            waker,
-        })
+        leave_out_details(&socket)?;
+        #[expect(
+            deprecated,
+            reason = "what follows it is unsafe, for types that do not own what they refer to"
+        )]
+        let io = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(DatagramSocket { io, state, waker })
     }
 
     /// Receives what is there, up to one batch, and gives each datagram to `handle`. Wakes its waker
@@ -169,6 +173,23 @@ impl DatagramSocket {
         };
         send_run(transmit, from, to, segment_size, bytes)
     }
+}
+
+/// Has the kernel tell with each datagram only what is asked for: not its traffic class, and not which
+/// of our addresses it has come to where there is but one.
+fn leave_out_details(socket: &UdpSocket) -> io::Result<()> {
+    let address = socket.local_addr()?;
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_recvtos(socket, false)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_recvtclass(socket, false)?,
+    }
+    if !address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &false)?,
+            SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &false)?,
+        }
+    }
+    Ok(())
 }
 
 /// Cuts a run of such segments into what [`send_run`] takes at once.
