@@ -28,8 +28,9 @@ const BUDGET: usize = 64;
 /// Bytes gathered before they are sent, so that memory is bounded.
 const MAX_GATHERED: usize = 512 * 1024;
 
-/// A turn so soon after the last is one of many: a thousand a second.
-const SOON: Duration = Duration::from_millis(1);
+/// A turn so soon after the last belongs to a burst, or to a flood. To wait costs a wake-up itself, so
+/// that it must be likely to bring something.
+const SOON: Duration = Duration::from_micros(150);
 
 /// How long datagrams gather before such a turn, so that they are received and sent together, as
 /// network cards do (`rx-usecs`): to wake up costs as much CPU time as some packets. The kernel makes it
