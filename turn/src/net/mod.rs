@@ -240,7 +240,7 @@ impl Server {
         };
         let worker = Worker::new(self.turn, self.udp, self.shared, self.to_media, inboxes)?;
         let keeper = Arc::new(Doorkeeper::new(self.max_connections));
-        let mut tasks = JoinSet::new();
+        let mut doors = JoinSet::new();
         for listener in self.tcp {
             let listener = TcpListener::from_std(listener)?;
             let handle = self.handle.clone();
@@ -251,11 +251,12 @@ impl Server {
                     drop(place);
                 }
             };
-            tasks.spawn(confab_door::accept(listener, keeper.clone(), serve));
+            doors.spawn(confab_door::accept(listener, keeper.clone(), serve));
         }
-        // A task, since each wake-up of what a runtime blocks on costs two system calls more.
-        tasks.spawn(worker.run());
-        stop.await;
+        tokio::select! {
+            () = worker.run() => {}
+            () = stop => {}
+        }
         Ok(())
     }
 }

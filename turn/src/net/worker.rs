@@ -28,6 +28,16 @@ const BUDGET: usize = 64;
 /// Bytes gathered before they are sent, so that memory is bounded.
 const MAX_GATHERED: usize = 512 * 1024;
 
+/// A turn so soon after the last belongs to a burst, or to a flood. To wait costs a wake-up itself, so
+/// that it must be likely to bring something.
+const SOON: Duration = Duration::from_micros(150);
+
+/// How long datagrams gather before such a turn, so that they are received and sent together, as
+/// network cards do (`rx-usecs`): to wake up costs as much CPU time as some packets. The kernel makes it
+/// 50 µs longer (its timer slack); nobody in a call can tell. What comes on streams has gathered in the
+/// kernel's buffers and is read at once.
+const GATHERING: Duration = Duration::from_micros(50);
+
 /// How long the timer sleeps at most; longer would do as well.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -123,6 +133,7 @@ impl Worker {
         let timer = tokio::time::sleep(MAX_SLEEP);
         tokio::pin!(timer);
         let mut armed = None;
+        let mut last = None;
         loop {
             let deadline = self.turn.next_deadline();
             if armed != deadline {
@@ -131,14 +142,24 @@ impl Worker {
                 armed = deadline;
             }
             tokio::select! {
-                token = self.ready.next() => self.handle_ready(token),
+                token = self.ready.next() => {
+                    gather(last).await;
+                    self.handle_ready(token);
+                }
                 Some(event) = self.inboxes.streams.recv() => self.handle_streams(event),
-                packet = self.inboxes.media.next() => self.handle_media(packet),
-                packet = self.inboxes.datagrams.next() => self.handle_datagrams(packet),
+                packet = self.inboxes.media.next() => {
+                    gather(last).await;
+                    self.handle_media(packet);
+                }
+                packet = self.inboxes.datagrams.next() => {
+                    gather(last).await;
+                    self.handle_datagrams(packet);
+                }
                 Some(command) = self.inboxes.commands.recv() => self.handle_command(command),
                 () = &mut timer, if armed.is_some() => self.turn.handle_timeout(Instant::now()),
             }
             self.flush();
+            last = self.ready.is_empty().then(Instant::now);
             // The runtime has other tasks, and sockets to look at.
             tokio::task::consume_budget().await;
         }
@@ -378,6 +399,16 @@ impl Worker {
         let unix_now = unix_now.unwrap_or_default().as_secs();
         self.turn.handle_wall_clock(now, unix_now);
         now
+    }
+}
+
+/// Lets datagrams gather if the last turn was just now, and left nothing to do.
+async fn gather(last: Option<Instant>) {
+    if last.is_some_and(|last| last.elapsed() < SOON) {
+        // The runtime's own timers are too coarse, and would wake up for each packet.
+        std::thread::sleep(GATHERING);
+        // It has to look at the sockets.
+        tokio::task::yield_now().await;
     }
 }
 
