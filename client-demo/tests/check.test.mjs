@@ -91,7 +91,7 @@ test("each line says what is so, and what to do about it", () => {
     [deviceFinding("microphone", { ...device, secure: false }), "bad", /https:/],
     [signalingFinding({ roundTrip: 12.4 }), "good", /in 12 ms/],
     [signalingFinding({ error: { code: "server_full", message: "The server is full." } }), "bad", /: The server is full\./],
-    [wayFinding({ ...WORKS, loss: 0.034 }), "fair", /^Works: round trip 20 ms, 3\.4 % of sent packets lost\.$/],
+    [wayFinding({ ...WORKS, loss: 0.034 }), "fair", /^Works: round trip 20 ms, about 3\.4 % of sent packets lost\.$/],
     [wayFinding(BLOCKED), "bad", /^Blocked/],
     [wayFinding(ABSENT), "none", /does not offer/],
   ]) {
@@ -105,7 +105,7 @@ test("all ways that the server offers work, and each is measured", async (contex
   const said = await checked(`${server.url}/check.html`, { name: "check" });
   assert.match(said.verdict, /^UDP works/);
   for (const way of ["udp", "turn-udp", "tcp", "turn-tcp"]) {
-    assert.match(said[way].words, /^Works: round trip (under 1|\d+) ms, [\d.]+ % of sent packets lost\.$/, way);
+    assert.match(said[way].words, /^Works: round trip (under 1|\d+) ms, about [\d.]+ % of sent packets lost\.$/, way);
     const { loss, roundTrip } = said.outcomes[way];
     assert.ok(loss < MOST_LOST, `${way}: ${loss}`);
     context.diagnostic(`${way}: ${roundTrip} ms, ${loss}`);

@@ -17,8 +17,8 @@ import { isRelayOverTcp, reachedOver } from "./sdk/way-back.js";
 
 /** @typedef {(offer: {sdp: string, tracks: PublishedLine[]}) => Promise<Answered>} Exchange */
 
-/** Whoever has not connected by then is blocked, milliseconds: TCP has sent its third SYN by then. */
-const CONNECT_MS = 4_000;
+/** Whoever has not connected by then is blocked, milliseconds: with a third of all packets lost most have. */
+const CONNECT_MS = 10_000;
 /** So long packets are sent and counted, milliseconds: the server reports every second or so. */
 const MEASURE_MS = 2_500;
 /** Where that brings no report, as reports are lost too, so much longer at most, milliseconds. */
@@ -26,7 +26,7 @@ const LATE_REPORT_MS = 1_500;
 /** Between two looks for one, milliseconds. */
 const LOOK_MS = 250;
 /** A picture that costs little and is never twice the same, so that packets flow all the time. */
-const PICTURE = { width: 160, height: 120, frameRate: 30 };
+const PICTURE = { width: 96, height: 72, frameRate: 30 };
 
 /** In the order in which calls prefer them. @type {Way[]} */
 export const WAYS = ["udp", "turn-udp", "tcp", "turn-tcp", "turn-tls"];
@@ -126,19 +126,30 @@ async function measure(pc) {
 function measured(report) {
   const entries = [.../** @type {Map<string, any>} */ (/** @type {unknown} */ (report)).values()];
   const remote = entries.find(({ type }) => type === "remote-inbound-rtp");
-  const sent = entries.find(({ type }) => type === "outbound-rtp")?.packetsSent ?? 0;
+  const outbound = entries.find(({ type }) => type === "outbound-rtp");
+  const sent = outbound?.packetsSent ?? 0;
   if (!remote || sent === 0) return undefined;
   const { rttMs } = connectionStats(report);
   return {
     state: "works",
     roundTrip: rttMs ?? (remote.roundTripTime === undefined ? undefined : remote.roundTripTime * 1_000),
-    // It may be negative where packets came twice (RFC 3550 section 6.4.1).
-    loss: Math.min(1, Math.max(0, remote.packetsLost ?? 0) / sent),
+    loss: Math.min(1, lost(outbound, remote) / sent),
   };
 }
 
+/**
+ * Packets lost on the way to the server: those it has asked for again, each time, and those it misses still.
+ * Its reports alone count what was repaired as received; they go below zero where packets came twice (RFC
+ * 3550 section 6.4.1).
+ * @param {any} outbound
+ * @param {any} remote
+ */
+function lost(outbound, remote) {
+  return (outbound.retransmittedPacketsSent ?? 0) + Math.max(0, remote.packetsLost ?? 0);
+}
+
 /** @param {number} ms */
-function pause(ms) {
+export function pause(ms) {
   return new Promise((done) => setTimeout(done, ms));
 }
 

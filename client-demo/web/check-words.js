@@ -71,7 +71,7 @@ export function wayFinding(outcome) {
       return { grade: "bad", words: "Blocked: nothing comes through." };
     case "works": {
       const { roundTrip, loss } = outcome;
-      return { grade: isPoor(outcome) ? "fair" : "good", words: `Works: round trip ${ms(roundTrip)}, ${percent(loss)} of sent packets lost.` };
+      return { grade: isPoor(outcome) ? "fair" : "good", words: `Works: round trip ${ms(roundTrip)}, about ${percent(loss)} of sent packets lost.` };
     }
   }
 }
