@@ -25,6 +25,8 @@ pub struct Packet {
     pub from: SocketAddr,
     /// Whom it is for.
     pub to: SocketAddr,
+    /// Whether its client is on a TCP connection, on which nothing is lost and all waits for what is late.
+    pub is_of_stream: bool,
     /// What it carries.
     pub payload: Vec<u8>,
 }
@@ -62,10 +64,30 @@ pub fn queue() -> (Sender, Receiver) {
 impl Sender {
     /// Sends a packet, whose payload is copied; it is lost when there is no room, or nobody reads.
     pub fn send(&self, now: Instant, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        self.push(now, (from, to), false, payload);
+    }
+
+    /// Sends a packet like [`Sender::send`], of a client that is on a TCP connection.
+    pub fn send_of_stream(&self, now: Instant, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        self.push(now, (from, to), true, payload);
+    }
+
+    fn push(
+        &self,
+        now: Instant,
+        (from, to): (SocketAddr, SocketAddr),
+        is_of_stream: bool,
+        payload: &[u8],
+    ) {
         match self.queue.try_reserve() {
             Ok(place) => {
-                let payload = payload.to_vec();
-                place.send((now, Packet { from, to, payload }));
+                let packet = Packet {
+                    from,
+                    to,
+                    is_of_stream,
+                    payload: payload.to_vec(),
+                };
+                place.send((now, packet));
             }
             Err(_) => count(&self.drops),
         }
@@ -126,12 +148,14 @@ mod tests {
     async fn packets_come_out_as_they_went_in() {
         let (sender, mut receiver) = queue();
         let now = Instant::now();
-        for n in 0..3_u8 {
+        for n in 0..2_u8 {
             sender.send(now, address(1), address(2), &[n; 5]);
         }
+        sender.send_of_stream(now, address(1), address(2), &[2; 5]);
         let expected = |n| Packet {
             from: address(1),
             to: address(2),
+            is_of_stream: n == 2,
             payload: vec![n; 5],
         };
         assert_eq!(receiver.next().await, expected(0));

@@ -38,6 +38,8 @@ pub enum Way {
         relay: SocketAddr,
         /// Which of our addresses the relay sends to.
         media: SocketAddr,
+        /// Whether the client's own way to the relay is a TCP connection.
+        is_of_stream: bool,
     },
 }
 
@@ -49,6 +51,17 @@ impl Way {
             Way::Udp(address) | Way::Tcp { address, .. } | Way::Relayed { relay: address, .. } => {
                 address
             }
+        }
+    }
+
+    /// Whether the client is on a TCP connection, as far as is known here: nothing is lost then, but for what
+    /// is given up, and all waits for what is late.
+    #[must_use]
+    pub fn is_of_stream(self) -> bool {
+        match self {
+            Way::Udp(_) => false,
+            Way::Tcp { .. } => true,
+            Way::Relayed { is_of_stream, .. } => is_of_stream,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, TrackId};
 use crate::units::Bitrate;
-use crate::way::{Protocol, Way};
+use crate::way::Way;
 
 /// How often the estimate is divided at least: the layers change as well.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -162,8 +162,8 @@ impl Peer {
             Limit::Loss | Limit::Draining | Limit::Receiver => left,
         };
         let mut allocations = allocate(now, left, carried, &demands);
-        let is_tcp = self.ice.selected().map(Way::protocol) == Some(Protocol::Tcp);
-        let (limit, patience) = patience(now, left, estimator, is_tcp);
+        let is_stream = self.ice.selected().is_some_and(Way::is_of_stream);
+        let (limit, patience) = patience(now, left, estimator, is_stream);
         be_patient(now, limit, patience, &mut pictures, &mut allocations);
 
         let both = || pictures.iter().zip(&allocations);
@@ -173,7 +173,7 @@ impl Peer {
         let granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
         let each = RETRANSMITTED / pictures.len().max(1) as f64;
         // What is sent though the estimate is low for want of evidence is of no use without its repair.
-        let (again, regardless) = match is_tcp || self.pacing.estimator().is_calm(now) {
+        let (again, regardless) = match is_stream || self.pacing.estimator().is_calm(now) {
             true => (MAX, granted + audio),
             false => (estimate.scale(each), Bitrate::ZERO),
         };
@@ -413,7 +413,7 @@ fn patience(
     now: Instant,
     left: Bitrate,
     estimator: &BandwidthEstimator,
-    is_tcp: bool,
+    is_stream: bool,
 ) -> (Bitrate, Duration) {
     // For the moment that draining a queue takes, no picture is taken away.
     let left = left + (estimator.lasting() - estimator.estimate());
@@ -422,7 +422,7 @@ fn patience(
         // any case is what every connection begins with.
         _ if estimator.is_competing() => (left.scale(OVERDRAFT).max(START), Duration::MAX),
         _ if estimator.is_calm(now) => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
-        _ if is_tcp => (MAX, TCP_PATIENCE),
+        _ if is_stream => (MAX, TCP_PATIENCE),
         Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),
         _ => (left.scale(OVERDRAFT), PATIENCE),
     }

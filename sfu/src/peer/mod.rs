@@ -17,7 +17,7 @@ use crate::media::{ExtensionMap, Kind};
 use crate::publish::publication::Publication;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
-use crate::way::{Candidate, Protocol, Way};
+use crate::way::{Candidate, Way};
 use crate::worker::outbox::Outbox;
 
 pub mod allocate;
@@ -547,8 +547,8 @@ impl Peer {
             if self.silence.poll(cx.now) {
                 return Some(Change::Silent);
             }
-            let is_udp = self.ice.selected().map(Way::protocol) == Some(Protocol::Udp);
-            let loss = if is_udp { self.link_loss() } else { 0.0 };
+            let may_leave = self.ice.selected().is_some_and(|way| !way.is_of_stream());
+            let loss = if may_leave { self.link_loss() } else { 0.0 };
             if self.hopeless.poll(cx.now, loss) {
                 return Some(Change::Hopeless);
             }

@@ -117,6 +117,7 @@ pub fn way_of(packet: &Packet) -> Way {
     Way::Relayed {
         relay: packet.from,
         media: packet.to,
+        is_of_stream: packet.is_of_stream,
     }
 }
 

@@ -256,7 +256,7 @@ impl Rim {
                         false => Sent::Failed,
                     }
                 }
-                Way::Relayed { relay, media } => {
+                Way::Relayed { relay, media, .. } => {
                     self.relay.send(Instant::now(), relay, media, run, contents);
                     Sent::Done
                 }

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use confab_handover::Sender;
 
+use crate::client::Client;
+
 /// The media plane's queues, by its addresses.
 #[derive(Debug, Default)]
 pub(super) struct MediaLink {
@@ -33,6 +35,7 @@ impl MediaLink {
     pub(super) fn hand_over(
         &self,
         now: Instant,
+        client: &Client,
         relay: SocketAddr,
         media: SocketAddr,
         payload: &[u8],
@@ -41,7 +44,10 @@ impl MediaLink {
         let Some(queue) = queue.and_then(|&index| self.queues.get(index)) else {
             return false;
         };
-        queue.send(now, relay, media, payload);
+        match client.is_stream() {
+            true => queue.send_of_stream(now, relay, media, payload),
+            false => queue.send(now, relay, media, payload),
+        }
         true
     }
 

@@ -223,6 +223,7 @@ async fn our_own_media_gets_packets_in_memory_and_nobody_else_does() {
     let expected = Packet {
         from: relay,
         to: media,
+        is_of_stream: false,
         payload: b"check".to_vec(),
     };
     assert_eq!(within(packets.next()).await, expected);

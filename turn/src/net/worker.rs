@@ -426,7 +426,7 @@ fn forward(
     };
     if forward.is_own_media
         && let Some(relay) = turn.public_address(forward.relay)
-        && media.hand_over(now, relay, forward.peer, forward.payload)
+        && media.hand_over(now, client, relay, forward.peer, forward.payload)
     {
         return;
     }

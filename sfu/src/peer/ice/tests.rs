@@ -193,6 +193,7 @@ fn udp_that_is_avoided_gets_no_answer_unless_there_is_nothing_else() {
     let relayed = Way::Relayed {
         relay: addr(3000).address(),
         media: addr(7000).address(),
+        is_of_stream: true,
     };
     for (n, way) in (1..).zip([connection(1, 1000), relayed]) {
         story.server = story.ice.local().clone();
