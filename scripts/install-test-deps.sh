@@ -17,6 +17,7 @@ readonly PROGRAMS=(
   node:nodejs
   npm:npm
   turnutils_uclient:coturn # another implementation's TURN clients
+  pebble:pebble # another implementation's certificate authority
   ip:iproute2 # network namespaces
   nft:nftables # NAT and firewalls between them
   iperf3:iperf3 # a flow of TCP beside a call: for the suite bandwidth, not for `make test`

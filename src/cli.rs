@@ -1,4 +1,4 @@
-//! The command line: a flag for each setting, `confab turn`, and `confab token`.
+//! The command line: a flag for each setting, `confab turn`, `confab token` and `confab doctor`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +25,11 @@ pub(crate) enum Task {
     Turn,
     /// Print an access token.
     Token(TokenRequest),
+    /// Look for what would stop calls.
+    Doctor {
+        /// A STUN server elsewhere that may be asked, as `host:port`.
+        stun: Option<String>,
+    },
 }
 
 /// Reads the command line and the environment; ends the process on `--help` and on mistakes.
@@ -39,6 +44,9 @@ pub(crate) fn parse() -> Invocation {
     let task = match matches.subcommand() {
         Some(("token", matches)) => Task::Token(token_request(matches)),
         Some(("turn", _)) => Task::Turn,
+        Some(("doctor", matches)) => Task::Doctor {
+            stun: matches.get_one::<String>("stun").cloned(),
+        },
         _ => Task::Serve,
     };
     Invocation {
@@ -73,6 +81,18 @@ fn command() -> Command {
         .subcommand(token_command())
         .subcommand(
             Command::new("turn").about("Runs the TURN server alone, with the settings in [turn]"),
+        )
+        .subcommand(doctor_command())
+}
+
+fn doctor_command() -> Command {
+    Command::new("doctor")
+        .about("Says what would stop calls with these settings; ends with 1 if anything does")
+        .arg(
+            Arg::new("stun")
+                .long("stun")
+                .value_name("HOST:PORT")
+                .help("A STUN server elsewhere to ask which address it sees [default: none]"),
         )
 }
 

@@ -20,6 +20,8 @@ use confab_signaling::control;
 
 pub(crate) use sources::{Sources, load};
 pub(crate) use table::{SETTINGS, Setting};
+#[cfg(test)]
+pub(crate) use turn::Listen;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +104,8 @@ pub(crate) enum ConfigError {
     },
     /// TLS without a certificate.
     #[error(
-        "{0} needs a certificate: set http.tls_certificate and http.tls_key to PEM files, or \
+        "{0} needs a certificate: set http.acme_domains to this server's host name to get one \
+         automatically, or http.tls_certificate and http.tls_key to PEM files, or \
          http.tls_self_signed to true to try things out"
     )]
     NoCertificate(&'static str),
@@ -112,6 +115,27 @@ pub(crate) enum ConfigError {
          what is not to be served"
     )]
     SelfSignedToo,
+    /// Nothing to share.
+    #[error(
+        "http.tls_shared is true, but http.tls_listen is empty; set http.tls_listen to the address \
+         and port that everything is to come in at, such as 0.0.0.0:443"
+    )]
+    NothingToShare,
+    /// An automatic certificate, and another one.
+    #[error("http.acme_domains is set, but {0} too; unset what is not to be served")]
+    AutomaticToo(&'static str),
+    /// How to get an automatic certificate, but not what for.
+    #[error(
+        "{0} is set, but http.acme_domains is empty; set that to the host names that the \
+         certificate is to be for, or unset both"
+    )]
+    NoDomain(&'static str),
+    /// No way in for the certificate authority.
+    #[error(
+        "http.acme_domains is set, but there is no port with TLS for the certificate authority to \
+         look at; set http.tls_listen to 0.0.0.0:443"
+    )]
+    NoDoor,
     /// Two certificates on one address.
     #[error(
         "http.tls_listen and turn.tls_listen are both {0}, where they share one certificate: unset \
@@ -166,8 +190,13 @@ impl Config {
         }
     }
 
-    /// The media plane's part.
-    pub(crate) fn sfu(&self) -> confab_sfu::config::Config {
+    /// Whether media comes in over TCP at the doors with TLS.
+    pub(crate) fn shares_media(&self) -> bool {
+        self.tls.shared && self.media_tcp_port != TcpPort::Off
+    }
+
+    /// The media plane's part; `doors` are those with TLS that pages are behind.
+    pub(crate) fn sfu(&self, doors: &[SocketAddr]) -> confab_sfu::config::Config {
         let defaults = confab_sfu::config::Config::default();
         confab_sfu::config::Config {
             workers: match self.media_workers {
@@ -176,7 +205,14 @@ impl Config {
             },
             listen: self.media_listen,
             port: self.media_port,
-            tcp_port: self.media_tcp_port,
+            tcp_port: match self.media_tcp_port {
+                TcpPort::AsUdp if self.tls.shared => TcpPort::Off,
+                port => port,
+            },
+            shared_tcp: match self.shares_media() {
+                true => doors.to_vec(),
+                false => Vec::new(),
+            },
             public_ips: self.public_ips.clone(),
             ..defaults
         }

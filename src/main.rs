@@ -1,10 +1,13 @@
 //! Confab in one process: reads the settings, starts the parts, stops them in order.
 //!
 //! In: `confab.toml`, `CONFAB_*` variables, flags, signals. Out: a server that says where to open
-//! it; with `confab turn` a TURN server alone; or, with `confab token`, an access token.
+//! it; with `confab turn` a TURN server alone; with `confab token`
+//! an access token; or with `confab doctor` what would stop calls.
 
 mod cli;
 mod config;
+mod descriptors;
+mod doctor;
 mod relay;
 mod tls;
 
@@ -21,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Invocation, Task};
 use config::Config;
-use tls::Doors;
+use tls::{Behind, Doors};
 
 /// Whatever ends the program with a sentence.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -29,7 +32,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let invocation = cli::parse();
     match run(invocation) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("confab: {failure}");
             ExitCode::FAILURE
@@ -37,25 +40,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(invocation: Invocation) -> Result<(), Failure> {
+fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
     let config = config::load(&invocation.sources)?;
     match invocation.task {
-        Task::Token(request) => print_token(&config, &request),
+        Task::Doctor { stun } => return doctor::run(&config, stun.as_deref()),
+        Task::Token(request) => print_token(&config, &request)?,
         Task::Turn => {
             start_log(&config)?;
-            relay::serve_alone(&config)
+            descriptors::raise();
+            relay::serve_alone(&config)?;
         }
         Task::Serve => {
             start_log(&config)?;
+            descriptors::raise();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
             // Dropping the runtime would wait for what still runs; a second signal must not.
             let served = runtime.block_on(serve(&config));
             runtime.shutdown_background();
-            served
+            served?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_token(config: &Config, request: &TokenRequest) -> Result<(), Failure> {
@@ -94,11 +101,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     .await?;
     let doors = Doors::bind(config.tls_doors(true)?)?;
     let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
-    let (sfu, events, media) = Sfu::start_beside(&config.sfu(), queues.as_ref())?;
+    let (sfu, events, media) = Sfu::start_beside(&config.sfu(&doors.http()), queues.as_ref())?;
     let relay = match ends {
         Some(ends) => Some(relay::start(config, (media, ends), &doors.turn())?),
         None => None,
     };
+    server = server.with_certificates(doors.expiries());
     if let Some(relay) = &relay {
         server = server.with_relay(relay.door.clone());
     }
@@ -120,12 +128,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .into_iter()
         .map(|address| format!(" or https://{address}/"));
     let secure: String = secure.collect();
-    let handle = relay.as_ref().map(|relay| relay.door.handle());
-    doors.open(
-        Some(&server.entrance()),
-        handle,
-        config.control.max_sessions,
-    );
+    let behind = Behind {
+        http: Some(server.entrance()),
+        turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
+        media: config.shares_media().then(|| sfu.tcp_door().clone()),
+    };
+    doors.open(&behind, config.control.max_sessions);
     println!(
         "Confab is ready. Open http://{}/{secure} in two tabs.",
         server.address()

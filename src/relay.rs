@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::tls::Doors;
+use crate::tls::{Behind, Doors};
 use crate::{Failure, Signals};
 
 /// A relay that runs in a thread of its own; dropping it stops it.
@@ -199,7 +199,11 @@ pub(crate) fn serve_alone(config: &Config) -> Result<(), Failure> {
     let server = Server::bind(config.turn(&[], &doors.turn()))?;
     log(&server);
     runtime()?.block_on(async {
-        doors.open(None, Some(&server.handle()), config.control.max_sessions);
+        let behind = Behind {
+            turn: Some(server.handle()),
+            ..Behind::default()
+        };
+        doors.open(&behind, config.control.max_sessions);
         println!("Confab's TURN server is ready.");
         let mut signals = Signals::new()?;
         server.run(signals.next()).await?;

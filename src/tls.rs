@@ -1,19 +1,28 @@
-//! The doors with TLS: one port for pages, WebSockets and TURN.
+//! The doors with TLS: one port for pages, WebSockets and TURN, and for media if it is shared.
 //!
 //! In: connections to the addresses that are set. Out: streams for signaling and for the relay,
 //! neither of which knows of certificates, or of the other. What a client wants is told by what it
-//! says in the handshake (ALPN), or else by the first byte after it.
+//! says in the handshake (ALPN), or else by the first byte after it. On a shared port the first bytes
+//! of a connection tell before that whether it is TLS at all: plain TURN and ICE-TCP go their ways.
 
+mod acme;
+mod automatic;
 mod certificate;
 mod door;
+mod opening;
+mod source;
+#[cfg(test)]
+mod testing;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use confab_signaling::Entrance;
-use confab_turn::net::Handle;
-
-pub(crate) use certificate::{CertificateError, Source};
-use door::{Behind, Door, DoorError, Limits};
+pub(crate) use automatic::Automatic;
+use certificate::Certificate;
+pub(crate) use door::Behind;
+use door::{Door, DoorError, Limits};
+pub(crate) use source::{Served, Source};
 
 /// What one door is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +32,18 @@ pub(crate) struct Plan {
     pub(crate) http: bool,
     /// Whether the relay is.
     pub(crate) turn: bool,
+    /// Whether TURN and media come in without TLS too.
+    pub(crate) shared: bool,
     pub(crate) source: Source,
 }
 
 /// All doors, which have their addresses.
 #[derive(Debug)]
-pub(crate) struct Doors(Vec<(Plan, Door)>);
+pub(crate) struct Doors {
+    doors: Vec<(Plan, Door)>,
+    /// Each is there once, however many doors show it.
+    certificates: Vec<Arc<Certificate>>,
+}
 
 impl Doors {
     /// Takes the addresses.
@@ -36,11 +51,25 @@ impl Doors {
     /// # Errors
     /// When one cannot be had, or a certificate cannot be used.
     pub(crate) fn bind(plans: Vec<Plan>) -> Result<Doors, DoorError> {
-        let doors = plans.into_iter().map(|plan| {
-            let door = Door::bind(&plan)?;
-            Ok((plan, door))
-        });
-        Ok(Doors(doors.collect::<Result<_, DoorError>>()?))
+        let mut doors = Vec::new();
+        let mut certificates: Vec<Arc<Certificate>> = Vec::new();
+        for plan in plans {
+            let known = certificates.iter().find(|c| *c.source() == plan.source);
+            let certificate = match known {
+                Some(known) => known.clone(),
+                None => {
+                    let new = Arc::new(Certificate::new(plan.source.clone())?);
+                    certificates.push(new.clone());
+                    new
+                }
+            };
+            let door = Door::bind(&plan, certificate)?;
+            doors.push((plan, door));
+        }
+        Ok(Doors {
+            doors,
+            certificates,
+        })
     }
 
     /// Where pages are served.
@@ -54,27 +83,38 @@ impl Doors {
     }
 
     fn addresses(&self, is_one: fn(&Plan) -> bool) -> Vec<SocketAddr> {
-        let doors = self.0.iter().filter(|(plan, _)| is_one(plan));
+        let doors = self.doors.iter().filter(|(plan, _)| is_one(plan));
         doors.map(|(_, door)| door.address()).collect()
     }
 
+    /// Tells metrics when the certificates run out.
+    pub(crate) fn expiries(&self) -> Arc<Expiries> {
+        let doors = self.doors.iter();
+        Arc::new(Expiries(
+            doors.map(|(_, d)| (d.address(), d.certificate())).collect(),
+        ))
+    }
+
     /// Lets clients through, in tasks of their own, for as long as the runtime lives.
-    pub(crate) fn open(self, http: Option<&Entrance>, turn: Option<&Handle>, max_sessions: usize) {
+    pub(crate) fn open(self, all: &Behind, max_sessions: usize) {
         let limits = Limits::new(max_sessions);
-        for (plan, door) in self.0 {
+        for certificate in self.certificates {
+            tokio::spawn(async move { certificate.keep().await });
+        }
+        for (plan, door) in self.doors {
             let address = door.address();
-            let behind = Behind {
-                http: http.filter(|_| plan.http).cloned(),
-                turn: turn.filter(|_| plan.turn).cloned(),
-            };
-            tracing::info!(%address, http = plan.http, turn = plan.turn, "TLS listens");
+            let behind = all.clone().only(&plan);
+            let Plan {
+                http, turn, shared, ..
+            } = plan;
+            tracing::info!(%address, http, turn, shared, "TLS listens");
             if matches!(plan.source, Source::SelfSigned(_)) {
                 tracing::warn!(
                     %address,
                     "the certificate is self-signed, so browsers warn of it and take it for pages \
                      once you tell them to, and never for TURN; for real use, set \
-                     http.tls_certificate and http.tls_key to a certificate for your host name, \
-                     such as certbot makes"
+                     http.acme_domains to your host name, or http.tls_certificate and http.tls_key \
+                     to a certificate for it"
                 );
             }
             let limits = limits.clone();
@@ -84,5 +124,18 @@ impl Doors {
                 }
             });
         }
+    }
+}
+
+/// Each door's certificate.
+#[derive(Debug)]
+pub(crate) struct Expiries(Vec<(SocketAddr, Arc<Certificate>)>);
+
+impl confab_signaling::Certificates for Expiries {
+    fn expiries(&self) -> Vec<(SocketAddr, SystemTime)> {
+        let doors = self.0.iter();
+        doors
+            .map(|(at, certificate)| (*at, certificate.expiry()))
+            .collect()
     }
 }

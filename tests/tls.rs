@@ -1,212 +1,25 @@
 //! The real binary over TLS: one port for the page, the WebSocket and TURN.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Stdio;
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use stun_types::attribute::{
-    AttributeStaticType, AttributeType, ErrorCode, MessageIntegrity, Nonce, RawAttribute, Realm,
-    Username,
-};
-use stun_types::message::{
-    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageIntegrityCredentials,
-    MessageType, MessageWrite, MessageWriteExt, MessageWriteVec, Method, TransactionId,
-};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-/// Long enough for anything on loopback, whatever else the machine does.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A process of ours, in a directory of its own; both end with it.
-struct Confab {
-    _process: Child,
-    _directory: Directory,
-    https: SocketAddr,
-    roots: rustls::RootCertStore,
-}
-
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let name = format!("confab-tls-test-{name}-{}", std::process::id());
-        let directory = Directory(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&directory.0).unwrap();
-        directory
-    }
-
-    /// Writes a new certificate and its key.
-    fn certify(&self) {
-        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-        std::fs::write(self.0.join("chain.pem"), made.cert.pem()).unwrap();
-        std::fs::write(self.0.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    }
-}
-
-/// The binary with these flags, beside those that keep it to free ports.
-fn command(directory: &Directory, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_confab"));
-    command
-        .current_dir(&directory.0)
-        // It is the tests', and no setting.
-        .env_remove("CONFAB_BIN")
-        .args(["--http-listen", "127.0.0.1:0", "--media-port", "0"])
-        .args(["--media-workers", "1", "--turn-listen", "off"])
-        .args(flags)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-const FILES: [&str; 4] = [
-    "--http-tls-certificate",
-    "chain.pem",
-    "--http-tls-key",
-    "key.pem",
-];
-
-/// HTTPS and TURN on one port.
-const SHARED: [&str; 6] = [
-    "--http-tls-listen",
-    "127.0.0.1:0",
-    "--turn-tls-listen",
-    "127.0.0.1:0",
-    "--turn-users",
-    "alice:wonderland",
-];
-
-impl Confab {
-    async fn start(name: &str, flags: &[&str]) -> Confab {
-        let directory = Directory::new(name);
-        directory.certify();
-        let mut process = command(&directory, &[&FILES, flags].concat())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let https = https(&mut lines).await;
-        let mut roots = rustls::RootCertStore::empty();
-        let chain = CertificateDer::from_pem_file(directory.0.join("chain.pem")).unwrap();
-        roots.add(chain).unwrap();
-        Confab {
-            _process: process,
-            _directory: directory,
-            https,
-            roots,
-        }
-    }
-
-    async fn connect(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|&name| name.into()).collect();
-        let tcp = TcpStream::connect(self.https).await?;
-        let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        within(connector.connect(name, tcp)).await
-    }
-}
-
-/// The address of the page over TLS, as the server says it.
-async fn https(lines: &mut Lines<BufReader<ChildStdout>>) -> SocketAddr {
-    let ready = within(lines.next_line()).await.unwrap();
-    let ready = ready.expect("the server is ready");
-    let (_, rest) = ready.split_once("https://").expect(&ready);
-    rest.split_once('/').unwrap().0.parse().unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("in time")
-}
-
-/// Everything until the server closes.
-async fn rest(stream: &mut TlsStream<TcpStream>) -> String {
-    let mut bytes = Vec::new();
-    // A server that hangs up on a stranger may do so rudely.
-    let _ = within(stream.read_to_end(&mut bytes)).await;
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-async fn get(mut stream: TlsStream<TcpStream>, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    rest(&mut stream).await
-}
-
-/// An allocation's request, signed once the server has said how.
-fn allocate(signed_for: Option<(&str, &str)>) -> Vec<u8> {
-    let method = Method::new(3);
-    let kind = MessageType::from_class_method(MessageClass::Request, method);
-    let transaction = TransactionId::generate();
-    let mut message = Message::builder(kind, transaction, MessageWriteVec::new());
-    let udp = RawAttribute::new(AttributeType::new(0x19), &[17, 0, 0, 0]).into_owned();
-    message.add_attribute(&udp).unwrap();
-    if let Some((realm, nonce)) = signed_for {
-        message
-            .add_attribute(&Username::new("alice").unwrap())
-            .unwrap();
-        message.add_attribute(&Realm::new(realm).unwrap()).unwrap();
-        message.add_attribute(&Nonce::new(nonce).unwrap()).unwrap();
-        let key = LongTermKeyCredentials::new("alice".into(), "wonderland".into(), realm.into());
-        let credentials = MessageIntegrityCredentials::LongTerm(key);
-        let algorithm = IntegrityAlgorithm::Sha1;
-        message
-            .add_message_integrity(&credentials, algorithm)
-            .unwrap();
-    }
-    message.finish()
-}
-
-async fn message(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
-    let mut bytes = vec![0; 20];
-    within(stream.read_exact(&mut bytes)).await.unwrap();
-    let len = u16::from_be_bytes([bytes[2], bytes[3]]);
-    bytes.resize(20 + usize::from(len), 0);
-    within(stream.read_exact(&mut bytes[20..])).await.unwrap();
-    bytes
-}
-
-async fn allocate_over(mut stream: TlsStream<TcpStream>) {
-    stream.write_all(&allocate(None)).await.unwrap();
-    let refusal = message(&mut stream).await;
-    let refusal = Message::from_bytes(&refusal).unwrap();
-    assert_eq!(refusal.attribute::<ErrorCode>().unwrap().code(), 401);
-    let text = |kind| {
-        let value = refusal.raw_attribute(kind).unwrap().value.to_vec();
-        String::from_utf8(value).unwrap()
-    };
-    let (realm, nonce) = (text(Realm::TYPE), text(Nonce::TYPE));
-    let request = allocate(Some((&realm, &nonce)));
-    stream.write_all(&request).await.unwrap();
-    let answer = message(&mut stream).await;
-    let answer = Message::from_bytes(&answer).unwrap();
-    assert_eq!(answer.class(), MessageClass::Success);
-    assert!(answer.raw_attribute(MessageIntegrity::TYPE).is_some());
-}
+use support::{
+    Confab, Directory, FILES, SHARED, allocate, allocate_over, command, get, get_plain, https,
+    rest, within,
+};
 
 #[tokio::test]
 async fn the_page_and_the_relay_are_behind_one_port() {
@@ -342,6 +155,37 @@ async fn a_self_signed_certificate_serves_and_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_expired_is_served_but_warned_of_and_told_in_metrics() {
+    let directory = Directory::new("expired");
+    directory.certify_until(rcgen::date_time_ymd(2020, 2, 1));
+    let flags = [&FILES[..], &["--http-tls-listen", "127.0.0.1:0"]].concat();
+    let mut process = command(&directory, &flags).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ready = within(lines.next_line()).await.unwrap().unwrap();
+    let address = |scheme: &str| {
+        let (_, rest) = ready.split_once(scheme).expect(&ready);
+        rest.split_once('/').unwrap().0.to_owned()
+    };
+    let metrics = get_plain(address("http://").parse().unwrap(), "/metrics").await;
+    // `date -d 2020-02-01Z +%s`
+    let line = format!(
+        "confab_tls_certificate_expiry_seconds{{address=\"{}\"}} 1580515200",
+        address("https://")
+    );
+    assert!(metrics.contains(&line), "{metrics}");
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    within(async {
+        loop {
+            let line = log.next_line().await.unwrap().unwrap();
+            if line.contains("the certificate in chain.pem has expired") {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_keeps_it_from_starting_is_said_in_a_sentence() {
     let (directory, other) = (Directory::new("errors"), Directory::new("other"));
     directory.certify();
@@ -356,7 +200,7 @@ async fn what_keeps_it_from_starting_is_said_in_a_sentence() {
     for (flags, words) in [
         (
             &listen[..],
-            "http.tls_listen needs a certificate: set http.tls_certificate and",
+            "http.tls_listen needs a certificate: set http.acme_domains to",
         ),
         (
             &[&listen[..], &["--http-tls-certificate", "chain.pem"]].concat(),

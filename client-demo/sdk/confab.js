@@ -728,7 +728,8 @@ function newRemoteTrack(participant, info) {
   return { ...info, participant, mediaStreamTrack: null, paused: null };
 }
 
-function defaultUrl() {
+/** The signaling address of the page's server. */
+export function defaultUrl() {
   const url = new URL("/v1/ws", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;

@@ -39,17 +39,21 @@ export class Server {
   #mediaAddress = "127.0.0.1";
   /** @type {RelayPort | undefined} */
   #relay;
+  /** The one port for everything over TCP, if there is one. */
+  onePort = 0;
   log = "";
 
   /**
    * @param {string} [mediaAddress] Where media is received. Beyond loopback, joining needs a token.
-   * @param {{relay?: RelayPort}} [options] Whether there is a TURN relay, on a port of its own or on that of media.
+   * @param {{relay?: RelayPort, onePort?: boolean}} [options] Whether there is a TURN relay, on a port of its own or on that of media;
+   *   and whether everything over TCP is on the port of HTTPS.
    */
-  static async start(mediaAddress = "127.0.0.1", { relay } = {}) {
+  static async start(mediaAddress = "127.0.0.1", { relay, onePort } = {}) {
     const server = new Server();
     server.#mediaAddress = mediaAddress;
     server.#relay = relay;
     server.#httpPort = await freeTcpPort();
+    if (onePort) server.onePort = await freeTcpPort();
     server.#mediaPort = await freeUdpPorts(mediaAddress);
     await server.restart();
     return server;
@@ -67,6 +71,9 @@ export class Server {
       `--media-port=${this.#mediaPort}`,
       `--turn-listen=${this.#turn()}`,
     ];
+    if (this.onePort) {
+      flags.push(`--http-tls-listen=${this.#mediaAddress}:${this.onePort}`, "--http-tls-self-signed=true", "--http-tls-shared=true");
+    }
     // Where there is one port of media, nothing else is needed.
     if (this.#relay === "media") flags.push("--media-workers=1");
     const child = spawn(binary(), flags, { stdio: ["ignore", "pipe", "pipe"], env: this.#environment() });

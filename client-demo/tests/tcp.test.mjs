@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { browser, server, withBrowser, withServer } from "./fixture.mjs";
 import { address, connected, join, moving, newRoom, readStats, seesAndHears } from "./participant.mjs";
+import { Server } from "./server.mjs";
 
 /** So long the estimate has before a call is judged, milliseconds. */
 const SETTLE_MS = 8_000;
@@ -20,23 +21,29 @@ function withoutUdp() {
   };
 }
 
-async function joinOverTcp(options) {
+async function joinOverTcp(options, url = server.url) {
   const context = await browser.newContext({ viewport: { width: 960, height: 640 } });
   const page = await context.newPage();
   await page.addInitScript(withoutUdp);
   page.on("pageerror", (error) => console.error(`${options.name}: ${error.stack}`));
-  await page.goto(address(server.url, options));
+  await page.goto(address(url, options));
   await connected(page);
   return page;
 }
 
 async function protocol(page) {
+  return (await reached(page)).protocol;
+}
+
+/** Where media goes. */
+async function reached(page) {
   return page.evaluate(async () => {
     const report = await window.confab.call.peerConnection.getStats();
     const all = [...report.values()];
     const transport = all.find(({ type }) => type === "transport");
     const pair = report.get(transport.selectedCandidatePairId);
-    return report.get(pair.remoteCandidateId).protocol;
+    const { protocol, port } = report.get(pair.remoteCandidateId);
+    return { protocol, port };
   });
 }
 
@@ -69,4 +76,21 @@ test("a tab over TCP and one over UDP are in one call", async () => {
   await ada.waitForTimeout(SETTLE_MS);
   await seesAndHears(ada, 1, "Ada");
   await seesAndHears(grace, 1, "Grace");
+});
+
+test("one TCP port for everything: media goes to that of HTTPS, whichever worker it is for", async () => {
+  const shared = await Server.start("127.0.0.1", { onePort: true });
+  try {
+    const room = newRoom();
+    const ada = await joinOverTcp({ name: "Ada", room }, shared.url);
+    const grace = await joinOverTcp({ name: "Grace", room }, shared.url);
+    await moving(grace, "Ada");
+    await moving(ada, "Grace");
+    for (const page of [ada, grace]) assert.deepEqual(await reached(page), { protocol: "tcp", port: shared.onePort });
+    await ada.waitForTimeout(SETTLE_MS);
+    await seesAndHears(ada, 1, "Ada");
+    await seesAndHears(grace, 1, "Grace");
+  } finally {
+    await shared.kill();
+  }
 });

@@ -94,6 +94,11 @@ byId("to-lobby").addEventListener("click", () => {
   void lobby.open();
 });
 
+for (const id of ["check-link", "call-check-link"]) {
+  const link = /** @type {HTMLAnchorElement} */ (byId(id));
+  // The address as it is then: joining writes the room into it.
+  link.addEventListener("click", () => (link.href = `check.html${location.search}${location.hash}`));
+}
 show("lobby");
 await lobby.open();
 if (query.has("autojoin")) void join(lobby.choice());

@@ -102,7 +102,7 @@ export class CallView {
       call.on("pause", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("dominantspeaker", () => this.#showDominant()),
       call.on("state", () => this.#showState()),
-      call.on("error", ({ error }) => this.#showProblem(callProblem(error))),
+      call.on("error", ({ error }) => this.#showProblem(callProblem(error), error.code === "media_failed")),
     );
   }
 
@@ -338,11 +338,14 @@ export class CallView {
     return trackId;
   }
 
-  /** @param {string | null} words */
-  #showProblem(words) {
-    const banner = byId("call-problem");
-    banner.hidden = words === null;
-    banner.textContent = words;
+  /**
+   * @param {string | null} words
+   * @param {boolean} [checkable] Whether checking the connection may tell more.
+   */
+  #showProblem(words, checkable = false) {
+    byId("call-problem").hidden = words === null;
+    byId("call-problem-words").textContent = words;
+    byId("call-check-link").hidden = !checkable;
   }
 
   /**

@@ -119,7 +119,8 @@ export function duration(ms) {
   return ms < 90_000 ? `${Math.round(ms / 1_000)} s` : `${Math.round(ms / 60_000)} min`;
 }
 
-function firefoxOnLoopback() {
+/** Where Firefox makes no media connection, whatever the network is like. */
+export function firefoxOnLoopback() {
   const loopback = /^(localhost|127\.|\[::1\])/.test(location.hostname);
   return loopback && navigator.userAgent.includes("Firefox/");
 }

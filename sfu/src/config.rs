@@ -34,6 +34,9 @@ pub struct Config {
     pub port: u16,
     /// The first worker's TCP port; the others follow upward.
     pub tcp_port: TcpPort,
+    /// Where somebody else accepts connections, and hands those with media over
+    /// ([`crate::tcp_door::TcpDoor`]). Clients are told of these addresses too.
+    pub shared_tcp: Vec<SocketAddr>,
     /// The addresses told to clients. When empty, the address listened on.
     pub public_ips: Vec<IpAddr>,
     /// Most peers on one worker; an offer over it is refused as `overloaded`.
@@ -47,6 +50,7 @@ impl Default for Config {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: DEFAULT_PORT,
             tcp_port: TcpPort::AsUdp,
+            shared_tcp: Vec::new(),
             public_ips: Vec::new(),
             max_peers: DEFAULT_MAX_PEERS,
         }
@@ -77,7 +81,24 @@ impl Config {
     pub fn candidates(&self, udp: SocketAddr, tcp: Option<SocketAddr>) -> Vec<Candidate> {
         let udp = self.public(udp).into_iter().map(Candidate::udp);
         let tcp = tcp.map(|bound| self.public(bound)).unwrap_or_default();
-        udp.chain(tcp.into_iter().map(Candidate::tcp)).collect()
+        let shared = self
+            .shared_tcp
+            .iter()
+            .flat_map(|&at| self.public_shared(at));
+        let tcp = tcp.into_iter().chain(shared).map(Candidate::tcp);
+        udp.chain(tcp).collect()
+    }
+
+    /// How clients reach a door that is not ours, and takes connections of its own family alone.
+    fn public_shared(&self, bound: SocketAddr) -> Vec<SocketAddr> {
+        let is_reached = |ip: &SocketAddr| ip.is_ipv4() == bound.is_ipv4();
+        match self.public_ips.is_empty() && bound.ip().is_unspecified() {
+            true => vec![SocketAddr::new(self.listen, bound.port())],
+            false => self.public(bound),
+        }
+        .into_iter()
+        .filter(is_reached)
+        .collect()
     }
 
     fn public(&self, bound: SocketAddr) -> Vec<SocketAddr> {
@@ -102,6 +123,7 @@ fn nth_port(first: u16, worker: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::way::Protocol;
 
     #[test]
     fn every_worker_has_its_own_port_and_clients_hear_of_the_public_addresses() {
@@ -126,5 +148,39 @@ mod tests {
                 Candidate::tcp("192.0.2.1:4432".parse().expect("an address")),
             ]
         );
+    }
+
+    #[test]
+    fn clients_hear_of_a_shared_door_as_it_is_reached_from_outside() {
+        let bound: SocketAddr = "10.0.0.5:7000".parse().expect("an address");
+        for (public_ips, shared, expected) in [
+            (&[][..], "10.0.0.6:443", &["10.0.0.6:443"][..]),
+            (&[], "0.0.0.0:443", &["10.0.0.5:443"]),
+            (&[], "[::]:443", &[]),
+            (
+                &["192.0.2.1", "2001:db8::1"],
+                "0.0.0.0:443",
+                &["192.0.2.1:443"],
+            ),
+            (
+                &["192.0.2.1", "2001:db8::1"],
+                "[::]:443",
+                &["[2001:db8::1]:443"],
+            ),
+        ] {
+            let config = Config {
+                listen: bound.ip(),
+                shared_tcp: vec![shared.parse().expect("an address")],
+                public_ips: public_ips
+                    .iter()
+                    .map(|ip| ip.parse().expect("an address"))
+                    .collect(),
+                ..Config::default()
+            };
+            let told = config.candidates(bound, None).into_iter();
+            let told = told.filter(|c| c.protocol == Protocol::Tcp);
+            let told: Vec<String> = told.map(|c| c.address.to_string()).collect();
+            assert_eq!(told, expected, "{shared}");
+        }
     }
 }

@@ -29,7 +29,8 @@
 //!
 //! [`control`] is the head that sees no packet: it puts peers on workers and, with [`room`], tracks
 //! into slots. [`Sfu`] is the handle to all of it. Everything but [`worker::run`], [`worker::udp`],
-//! [`worker::tcp`], [`worker::relay`] and [`sfu`] is sans-I/O: input and time go in, output and the next deadline come out.
+//! [`worker::tcp`], [`worker::relay`], [`tcp_door`] and [`sfu`] is sans-I/O: input and time go in, output and the next
+//! deadline come out.
 
 pub mod api;
 pub mod bandwidth;
@@ -44,6 +45,7 @@ pub mod rtp;
 pub mod sfu;
 pub mod speaker;
 pub mod subscribe;
+pub mod tcp_door;
 pub mod types;
 pub mod units;
 pub mod way;

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, TcpPort};
 use crate::control::{Control, Output, Reply, Report, Request, RequestId};
 use crate::peer::dtls::{Certificate, DtlsError};
+use crate::tcp_door::TcpDoor;
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
@@ -140,6 +141,7 @@ pub struct Sfu {
     addresses: Arc<[SocketAddr]>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     workers: Arc<[mpsc::Sender<Message>]>,
+    tcp_door: TcpDoor,
 }
 
 impl Sfu {
@@ -191,8 +193,10 @@ impl Sfu {
         let (workers, mailboxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
+        let (tcp_door, handed_over) = TcpDoor::new(config.workers);
         let (mut threads, mut doors) = (Vec::new(), Vec::new());
-        for (index, (sockets, mailbox)) in sockets.into_iter().zip(mailboxes).enumerate() {
+        let shares = sockets.into_iter().zip(mailboxes).zip(handed_over);
+        for (index, ((sockets, mailbox), handed_over)) in shares.enumerate() {
             let Sockets { udp, tcp } = sockets;
             let (tcp, listener) = tcp.unzip();
             let relay = match relay {
@@ -216,7 +220,7 @@ impl Sfu {
                 seed: rand::random,
             };
             // On an error the senders are dropped, and with them the threads that run already.
-            threads.push(run::spawn(setup).map_err(StartError::Thread)?);
+            threads.push(run::spawn(setup, handed_over).map_err(StartError::Thread)?);
         }
         let (requests, questions) = mpsc::channel(REQUESTS);
         let (event_sender, events) = mpsc::channel(EVENTS);
@@ -237,6 +241,7 @@ impl Sfu {
             addresses,
             threads: Arc::new(Mutex::new(threads)),
             workers,
+            tcp_door,
         };
         Ok((sfu, events, doors))
     }
@@ -245,6 +250,13 @@ impl Sfu {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The way in for TCP connections with media that somebody else has accepted, at
+    /// [`Config::shared_tcp`].
+    #[must_use]
+    pub fn tcp_door(&self) -> &TcpDoor {
+        &self.tcp_door
     }
 
     async fn ask(&self, request: Request) -> Option<Reply> {

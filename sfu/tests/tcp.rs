@@ -12,7 +12,7 @@ use confab_sfu::way::Protocol;
 use confab_sfu::worker::framing::Deframer;
 use confab_sfu::{Config, Offer, Publish, Sfu};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -23,6 +23,16 @@ const PEER: PeerId = PeerId(1);
 const LONG: Duration = Duration::from_secs(5);
 /// Shorter than anything takes that could happen by itself.
 const SHORT: Duration = Duration::from_millis(300);
+
+fn offer() -> Offer {
+    Offer {
+        sdp: OFFER.to_owned(),
+        publish: Publish::All,
+        may_publish: true,
+        may_subscribe: true,
+        avoid_udp: false,
+    }
+}
 
 /// A server with one peer that has got its answer.
 struct Story {
@@ -40,15 +50,17 @@ impl Story {
             tcp_port,
             ..Config::default()
         };
-        let (sfu, events) = Sfu::start(&config).unwrap();
-        let offer = Offer {
-            sdp: OFFER.to_owned(),
-            publish: Publish::All,
-            may_publish: true,
-            may_subscribe: true,
-            avoid_udp: false,
-        };
-        let answer = sfu.offer(RoomId(1), PEER, offer).await.unwrap();
+        Story::with(&config).await
+    }
+
+    /// The peer is on the last worker.
+    async fn with(config: &Config) -> Story {
+        let (sfu, events) = Sfu::start(config).unwrap();
+        for other in 1..config.workers {
+            let other = PeerId(PEER.0 + other as u64);
+            sfu.offer(RoomId(1), other, offer()).await.unwrap();
+        }
+        let answer = sfu.offer(RoomId(1), PEER, offer()).await.unwrap();
         Story {
             sfu,
             events,
@@ -266,6 +278,77 @@ async fn a_client_that_connects_again_is_followed_and_its_way_may_be_another() {
         .is_reached(Protocol::Udp, udp.local_addr().unwrap())
         .await;
     assert!(first.is_silent().await);
+}
+
+#[tokio::test]
+async fn a_port_that_others_share_leads_to_the_clients_worker() {
+    let shared = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = Config {
+        workers: 3,
+        port: 0,
+        tcp_port: TcpPort::Off,
+        shared_tcp: vec![shared.local_addr().unwrap()],
+        ..Config::default()
+    };
+    let mut story = Story::with(&config).await;
+    assert_eq!(story.candidates("tcp"), config.shared_tcp);
+    let door = story.sfu.tcp_door().clone();
+    let (outcomes, mut outcome) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = shared.accept().await.unwrap();
+            let (door, outcomes) = (door.clone(), outcomes.clone());
+            tokio::spawn(async move {
+                let served = door.serve(stream, Vec::new()).await;
+                outcomes.send(served.map_err(|e| e.to_string())).await
+            });
+        }
+    });
+    let mut connection = story.connect().await;
+    connection.stream.set_nodelay(true).unwrap();
+    // The second packet comes before the first is handed over, and is not lost.
+    let checks = [frame(&story.check()), frame(&story.check())].concat();
+    let (slowly, at_once) = checks.split_at(90);
+    for byte in slowly {
+        connection.stream.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    connection.stream.write_all(at_once).await.unwrap();
+    let mut answers = connection.receive_all().await;
+    if answers.len() == 1 {
+        answers.extend(connection.receive_all().await);
+    }
+    assert_eq!(answers.len(), 2);
+    story.is_answer(&answers[0], connection.address());
+    assert_eq!(outcome.recv().await, Some(Ok(())));
+    story.is_reached(Protocol::Tcp, connection.address()).await;
+    story.prove(&mut connection).await;
+    assert_eq!(story.connections().await, 1);
+
+    let nobodys = frame(&story.check_as("AAA/none"));
+    let no_worker = frame(&story.check_as("//////"));
+    for (bytes, words) in [
+        (
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            "announces a packet of 18245 bytes",
+        ),
+        (&[0, 20, 22], "does not begin with STUN"),
+        (&no_worker, "no check for a client of this server"),
+        (&[0; 10_000], "no check for a client of this server"),
+    ] {
+        let mut bad = story.connect().await;
+        bad.stream.write_all(bytes).await.unwrap();
+        assert_eq!(bad.receive().await, None);
+        let error = outcome.recv().await.unwrap().unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    let mut stranger = story.connect().await;
+    stranger.stream.write_all(&nobodys).await.unwrap();
+    assert_eq!(outcome.recv().await, Some(Ok(())));
+    assert!(stranger.is_silent().await, "the worker bounds it");
+    drop(story.connect().await);
+    let error = outcome.recv().await.unwrap().unwrap_err();
+    assert!(error.contains("has ended"), "{error}");
 }
 
 #[tokio::test]

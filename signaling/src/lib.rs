@@ -19,5 +19,5 @@ mod service;
 pub mod session;
 mod ws;
 
-pub use http::Entrance;
-pub use server::{BindError, Server, Settings};
+pub use http::{Certificates, Entrance};
+pub use server::{BindError, Server, Settings, max_connections};

@@ -10,20 +10,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use axum::serve::Listener;
+use confab_door::Doorkeeper;
 use confab_sfu::api::Event;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
-use crate::http::{App, Entrance, Origins, public_router, router};
+use crate::http::{App, Certificates, Entrance, Origins, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::Service;
 
 /// How long sockets may take to close once the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections at once, unless more sessions are allowed for.
+const MIN_CONNECTIONS: u32 = 10_000;
+
+/// How many connections there may be at once for so many sessions: each may have a WebSocket, one to the
+/// relay, and one that loads the page. At least 10000.
+#[must_use]
+pub fn max_connections(max_sessions: usize) -> u32 {
+    let sessions = u32::try_from(max_sessions).unwrap_or(u32::MAX);
+    sessions.saturating_mul(3).max(MIN_CONNECTIONS)
+}
 
 /// How the server is set up.
 #[derive(Clone, Debug)]
@@ -61,6 +72,7 @@ pub struct Server {
     settings: Settings,
     entrance: Entrance,
     relay: Option<Arc<dyn Relay>>,
+    certificates: Option<Arc<dyn Certificates>>,
 }
 
 impl Server {
@@ -82,6 +94,7 @@ impl Server {
             settings,
             entrance: Entrance::default(),
             relay: None,
+            certificates: None,
         })
     }
 
@@ -89,6 +102,13 @@ impl Server {
     #[must_use]
     pub fn with_relay(mut self, relay: Arc<dyn Relay>) -> Server {
         self.relay = Some(relay);
+        self
+    }
+
+    /// Has metrics say when certificates run out.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: Arc<dyn Certificates>) -> Server {
+        self.certificates = Some(certificates);
         self
     }
 
@@ -131,10 +151,16 @@ impl Server {
             origins: Arc::new(Origins::new(allowed_origins)),
             sockets: Arc::new(Semaphore::new(max_sockets)),
             ready: Arc::new(AtomicBool::new(true)),
+            certificates: self.certificates,
         };
         self.entrance.open(public_router(app.clone()));
         let own_entrance = Entrance::default();
         own_entrance.open(router(app.clone()));
+        let keeper = Arc::new(Doorkeeper::behind_proxies(max_connections(max_sockets)));
+        let serve = move |stream, _, place| {
+            let entrance = own_entrance.clone();
+            async move { entrance.serve(stream, place).await }
+        };
         let stopping = async {
             stop.await;
             app.set_ready(false);
@@ -149,21 +175,8 @@ impl Server {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         };
         tokio::select! {
-            () = accept(self.listener, &own_entrance) => {}
+            () = confab_door::accept(self.listener, keeper, serve) => {}
             () = stopping => {}
         }
-    }
-}
-
-/// Lets all connections in; does not end.
-async fn accept(mut listener: TcpListener, entrance: &Entrance) {
-    loop {
-        // Waits a while where the system has no descriptors left.
-        let (stream, _) = Listener::accept(&mut listener).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot send small frames at once");
-        }
-        let entrance = entrance.clone();
-        tokio::spawn(async move { entrance.serve(stream).await });
     }
 }

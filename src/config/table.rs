@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use confab_sfu::config::TcpPort;
 use tracing_subscriber::EnvFilter;
 
 use super::Config;
+use super::tls::LETS_ENCRYPT;
 use super::turn::Listen;
 
 /// One setting.
@@ -78,6 +80,22 @@ fn origin(text: &str) -> Option<()> {
     (["http", "https"].contains(&scheme) && plain).then_some(())
 }
 
+/// A name that a certificate authority can look up and connect to: no address and no wildcard.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let plain = label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    // RFC 1035 section 2.3.4. What ends in digits is no name (RFC 1123 section 2.1).
+    let is_address = text
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    text.len() <= 253 && text.split('.').all(is_label) && !is_address
+}
+
 /// Every setting.
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
@@ -121,6 +139,85 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |c, v| one(v).map(|v| c.tls.self_signed = v),
     },
     Setting {
+        key: "http.acme_domains",
+        default: "",
+        expected: "a list of host names, such as call.example.org, without wildcards, addresses or ports",
+        help: "Host names for which a certificate is got and renewed automatically (ACME), under the authority's terms of service",
+        secret: false,
+        apply: |c, v| {
+            let domains: Vec<String> = v.iter().map(|name| name.to_ascii_lowercase()).collect();
+            domains
+                .iter()
+                .all(|name| is_host_name(name))
+                .then_some(())?;
+            c.tls.acme.domains = domains;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.acme_contact",
+        default: "",
+        expected: "a mail address, such as ops@example.org, or nothing",
+        help: "The mail address that the authority is told when the account is made",
+        secret: false,
+        apply: |c, v| {
+            let contact: Option<String> = optional(v)?;
+            let is_mail = |mail: &String| {
+                let plain = |c: char| c.is_ascii_graphic() && !",?%".contains(c);
+                mail.chars().all(plain)
+                    && mail
+                        .split_once('@')
+                        .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+            };
+            contact.as_ref().is_none_or(is_mail).then_some(())?;
+            c.tls.acme.contact = contact;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.acme_directory",
+        default: LETS_ENCRYPT,
+        expected: "an https:// address, such as https://acme-staging-v02.api.letsencrypt.org/directory",
+        help: "The directory of the certificate authority, that of Let's Encrypt unless set",
+        secret: false,
+        apply: |c, v| {
+            let directory: String = one(v)?;
+            let place = directory.strip_prefix("https://")?;
+            let is_good = !place.is_empty() && place.chars().all(|c| c.is_ascii_graphic());
+            (is_good && place.len() <= 200).then_some(())?;
+            c.tls.acme.directory = directory;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.acme_directory_ca",
+        default: "",
+        expected: "the path of a PEM file, or nothing",
+        help: "The root certificate to trust for the directory, a PEM file, if not those of the system: for an authority of your own",
+        secret: false,
+        apply: |c, v| optional(v).map(|v| c.tls.acme.directory_ca = v),
+    },
+    Setting {
+        key: "http.acme_folder",
+        default: "acme",
+        expected: "the path of a folder",
+        help: "Where the account and the automatic certificate are kept; made if it is not there, for this user alone",
+        secret: false,
+        apply: |c, v| {
+            let folder: PathBuf = one(v).filter(|v: &PathBuf| !v.as_os_str().is_empty())?;
+            c.tls.acme.folder = folder;
+            Some(())
+        },
+    },
+    Setting {
+        key: "http.tls_shared",
+        default: "false",
+        expected: "true or false",
+        help: "Whether media over TCP and TURN, over TLS and plain, come in at http.tls_listen too, so that one TCP port is all it takes",
+        secret: false,
+        apply: |c, v| one(v).map(|v| c.tls.shared = v),
+    },
+    Setting {
         key: "http.allowed_origins",
         default: "",
         expected: "a list of origins, such as https://app.example.org",
@@ -160,7 +257,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "media.tcp_port",
         default: "",
         expected: "a port, 1 to 65535, or 0 for any that is free, or off, or nothing",
-        help: "The first worker's TCP port, media.port if empty; off for no media over TCP",
+        help: "The first worker's TCP port; if empty media.port, or none where http.tls_shared has media come in; off for no media over TCP",
         secret: false,
         apply: |c, v| {
             c.media_tcp_port = match v {
@@ -268,7 +365,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.listen",
         default: "auto",
         expected: "auto, off, or a list of addresses and ports, such as 0.0.0.0:3478",
-        help: "Where TURN and STUN are served on UDP and TCP; auto is port 3478 of media.listen, for calls with this server alone",
+        help: "Where TURN and STUN are served on UDP and TCP; auto is port 3478 of media.listen, for calls with this server alone, without TCP if that is behind http.tls_shared",
         secret: false,
         apply: |c, v| {
             c.turn.listen = match v {
@@ -307,7 +404,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.host",
         default: "",
         expected: "a host name or an IP address, such as turn.example.org",
-        help: "What clients are told this server is called for TURN, if not its public address; TLS needs the name in the certificate",
+        help: "What clients are told this server is called for TURN, if not its public address or, over TLS, the first of http.acme_domains; TLS needs the name in the certificate",
         secret: false,
         apply: |c, v| {
             let host: Option<String> = optional(v)?;

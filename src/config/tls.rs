@@ -7,23 +7,53 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Config, ConfigError};
-use crate::tls::{Plan, Source};
+use crate::tls::{Automatic, Plan, Source};
+
+/// The directory of Let's Encrypt.
+pub(super) const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 /// What can be set of HTTPS; a relay without a certificate of its own uses this one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tls {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) self_signed: bool,
+    pub(crate) acme: Automatic,
+    /// Whether media over TCP and TURN come in there too.
+    pub(crate) shared: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            listen: Vec::new(),
+            certificate: None,
+            key: None,
+            self_signed: false,
+            acme: Automatic {
+                domains: Vec::new(),
+                contact: None,
+                directory: LETS_ENCRYPT.into(),
+                directory_ca: None,
+                folder: "acme".into(),
+            },
+            shared: false,
+        }
+    }
 }
 
 impl Config {
     /// The doors with TLS: of pages and signaling, if `http` is wanted, and of the relay.
     ///
     /// # Errors
-    /// When one has no certificate, or two.
+    /// When one has no certificate, or two, or there is none for what is set.
     pub(crate) fn tls_doors(&self, http: bool) -> Result<Vec<Plan>, ConfigError> {
+        self.check_acme(http)?;
+        let shared = self.tls.shared;
+        if shared && http && self.tls.listen.is_empty() {
+            return Err(ConfigError::NothingToShare);
+        }
         let mut doors: Vec<Plan> = Vec::new();
         for &address in self.tls.listen.iter().filter(|_| http) {
             let source = self.https_certificate("http.tls_listen")?;
@@ -31,7 +61,8 @@ impl Config {
                 doors.push(Plan {
                     address,
                     http: true,
-                    turn: false,
+                    turn: shared && self.has_turn(),
+                    shared,
                     source,
                 });
             }
@@ -47,6 +78,7 @@ impl Config {
                     address,
                     http: false,
                     turn: true,
+                    shared,
                     source,
                 }),
             }
@@ -63,10 +95,40 @@ impl Config {
         }
     }
 
+    /// An automatic certificate takes names, and a door for the authority to look at.
+    fn check_acme(&self, http: bool) -> Result<(), ConfigError> {
+        let acme = &self.tls.acme;
+        let has_listener =
+            (http && !self.tls.listen.is_empty()) || !self.turn.tls_listen.is_empty();
+        if !acme.domains.is_empty() {
+            return match has_listener {
+                true => Ok(()),
+                false => Err(ConfigError::NoDoor),
+            };
+        }
+        let useless = [
+            (acme.contact.is_some(), "http.acme_contact"),
+            (acme.directory != LETS_ENCRYPT, "http.acme_directory"),
+            (acme.directory_ca.is_some(), "http.acme_directory_ca"),
+        ];
+        match useless.iter().find(|(is_set, _)| *is_set) {
+            Some((_, key)) => Err(ConfigError::NoDomain(key)),
+            None => Ok(()),
+        }
+    }
+
     fn https_certificate(&self, listener: &'static str) -> Result<Source, ConfigError> {
         let tls = &self.tls;
         let keys = ("http.tls_certificate", "http.tls_key");
+        let is_automatic = !tls.acme.domains.is_empty();
         match files(&tls.certificate, &tls.key, keys)? {
+            Some(_) if is_automatic => Err(ConfigError::AutomaticToo(
+                "http.tls_certificate and http.tls_key are",
+            )),
+            None if is_automatic && tls.self_signed => {
+                Err(ConfigError::AutomaticToo("http.tls_self_signed is"))
+            }
+            None if is_automatic => Ok(Source::Automatic(tls.acme.clone())),
             Some(_) if tls.self_signed => Err(ConfigError::SelfSignedToo),
             Some(files) => Ok(files),
             None if tls.self_signed => Ok(Source::SelfSigned(self.names())),
@@ -114,7 +176,10 @@ fn files(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use confab_sfu::config::TcpPort;
+
     use super::*;
+    use crate::config::turn::Listen;
 
     fn config() -> Config {
         let mut config = Config::default();
@@ -158,6 +223,37 @@ mod tests {
             ),
             (|c| c.tls.self_signed = true, "http.tls_self_signed is true"),
             (
+                |c| c.tls.acme.domains = vec!["call.example.org".into()],
+                "http.acme_domains is set, but http.tls_certificate and http.tls_key are too",
+            ),
+            (
+                |c| {
+                    (c.tls.certificate, c.tls.key) = (None, None);
+                    c.tls.self_signed = true;
+                    c.tls.acme.domains = vec!["call.example.org".into()];
+                },
+                "http.acme_domains is set, but http.tls_self_signed is too",
+            ),
+            (
+                |c| {
+                    c.tls.acme.domains = vec!["call.example.org".into()];
+                    (c.tls.listen, c.turn.tls_listen) = (Vec::new(), Vec::new());
+                },
+                "no port with TLS for the certificate authority to look at",
+            ),
+            (
+                |c| c.tls.acme.contact = Some("ops@example.org".into()),
+                "http.acme_contact is set, but http.acme_domains is empty",
+            ),
+            (
+                |c| c.tls.acme.directory = "https://ca.example.org/".into(),
+                "http.acme_directory is set, but",
+            ),
+            (
+                |c| c.tls.acme.directory_ca = Some("ca.pem".into()),
+                "http.acme_directory_ca is set, but",
+            ),
+            (
                 |c| {
                     c.turn.tls_certificate = Some("other.pem".into());
                     c.turn.tls_key = Some("other.pem".into());
@@ -171,6 +267,70 @@ mod tests {
             let error = config.tls_doors(true).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn an_automatic_certificate_is_for_every_door_without_its_own() {
+        let mut config = config();
+        (config.tls.certificate, config.tls.key) = (None, None);
+        config.tls.acme.domains = vec!["call.example.org".into()];
+        config.turn.tls_listen = vec!["0.0.0.0:5349".parse().unwrap()];
+        let automatic = Source::Automatic(config.tls.acme.clone());
+        for http in [true, false] {
+            let doors = config.tls_doors(http).unwrap();
+            assert!(doors.iter().all(|door| door.source == automatic));
+        }
+        config.turn.tls_certificate = Some("turn.pem".into());
+        config.turn.tls_key = Some("turn.pem".into());
+        let doors = config.tls_doors(true).unwrap();
+        assert!(doors[0].source == automatic && doors[1].source != automatic);
+    }
+
+    #[test]
+    fn one_setting_makes_one_port_of_all() {
+        let mut config = config();
+        config.tls.shared = true;
+        let one = |config: &Config| -> Plan {
+            let mut doors = config.tls_doors(true).unwrap();
+            assert_eq!(doors.len(), 1);
+            doors.remove(0)
+        };
+        let door = one(&config);
+        assert!(door.http && door.turn && door.shared);
+        let address = [door.address];
+        let sfu = config.sfu(&address);
+        assert_eq!(
+            (sfu.tcp_port, sfu.shared_tcp),
+            (TcpPort::Off, address.into())
+        );
+        let relay = config.turn(&["127.0.0.1:7000".parse().unwrap()], &address);
+        assert_eq!(
+            (relay.udp.len(), relay.tcp.len()),
+            (1, 0),
+            "TCP 3478 is not needed"
+        );
+
+        config.media_tcp_port = TcpPort::From(7000);
+        let sfu = config.sfu(&address);
+        assert_eq!(
+            (sfu.tcp_port, sfu.shared_tcp),
+            (TcpPort::From(7000), address.into())
+        );
+        config.media_tcp_port = TcpPort::Off;
+        let sfu = config.sfu(&address);
+        assert_eq!((sfu.tcp_port, sfu.shared_tcp), (TcpPort::Off, Vec::new()));
+        config.turn.listen = Listen::At(Vec::new());
+        assert!(!one(&config).turn, "there is no relay");
+
+        // One UDP port beside it, of the same number.
+        config.turn.listen = Listen::At(config.tls.listen.clone());
+        let relay = config.turn(&[], &address);
+        assert_eq!((relay.udp, relay.tcp), (address.into(), Vec::new()));
+
+        config.tls.listen.clear();
+        let error = config.tls_doors(true).unwrap_err().to_string();
+        assert!(error.contains("http.tls_listen is empty"), "{error}");
+        assert_eq!(config.tls_doors(false), Ok(Vec::new()));
     }
 
     #[test]

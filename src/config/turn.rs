@@ -86,7 +86,7 @@ impl Config {
 
     /// The addresses at which the relay's clients come to media workers: where both are told to listen.
     pub(crate) fn shared_udp(&self) -> Vec<SocketAddr> {
-        let sfu = self.sfu();
+        let sfu = self.sfu(&[]);
         let workers = (0..sfu.workers).map(|n| sfu.bind_address(n));
         let listen = self.turn_listen();
         workers.filter(|address| listen.contains(address)).collect()
@@ -116,13 +116,16 @@ impl Config {
             true => (Vec::new(), Vec::new()),
             false => (self.shared_udp(), self.media_tcp()),
         };
-        let own = |shared: &[SocketAddr]| {
-            let own = listen.iter().filter(|address| !shared.contains(address));
-            own.copied().collect()
+        let own_udp = listen.iter().filter(|address| !shared.contains(address));
+        // A shared door with TLS takes plain TURN too.
+        let is_at_door = |address: &SocketAddr| {
+            self.tls.shared && (turn.listen == Listen::Auto || self.tls.listen.contains(address))
         };
+        let own_tcp = listen.iter();
+        let own_tcp = own_tcp.filter(|at| !shared_tcp.contains(at) && !is_at_door(at));
         net::Config {
-            udp: own(&shared),
-            tcp: own(&shared_tcp),
+            udp: own_udp.copied().collect(),
+            tcp: own_tcp.copied().collect(),
             handed_in: [tls, &shared].concat(),
             relays: self.relay_addresses(),
             ports: turn.relay_ports.clone(),
@@ -165,24 +168,37 @@ impl Config {
             .collect()
     }
 
-    /// How clients are told to reach a relay that listens there, and there over TLS.
+    /// How clients are told to reach a relay that listens there, and there over TLS, where it does so
+    /// without TLS too if the port is shared.
     pub(crate) fn relay_urls(&self, addresses: &net::Addresses, tls: &[SocketAddr]) -> Vec<String> {
         let ways = [
             ("turn", "udp", &addresses.udp[..]),
             ("turn", "tcp", &addresses.tcp),
+            ("turn", "tcp", if self.tls.shared { tls } else { &[] }),
             ("turns", "tcp", tls),
         ];
         let urls = ways.into_iter().flat_map(|(scheme, transport, addresses)| {
-            let places = addresses.iter().filter_map(|&address| self.told(address));
+            let host = match scheme {
+                "turns" => self.turn.host.as_ref().or(self.certified_name()),
+                _ => self.turn.host.as_ref(),
+            };
+            let places = addresses.iter();
+            let places = places.filter_map(move |&address| self.told(host, address));
             places.map(move |place| format!("{scheme}:{place}?transport={transport}"))
         });
         urls.collect()
     }
 
-    /// An address as clients know it: by the set name, or with the public address.
-    fn told(&self, listening: SocketAddr) -> Option<String> {
+    /// A name that is in the relay's certificate, if that is an automatic one.
+    fn certified_name(&self) -> Option<&String> {
+        let names = self.tls.acme.domains.first();
+        names.filter(|_| self.turn.tls_certificate.is_none())
+    }
+
+    /// An address as clients know it: by this name, or with the public address.
+    fn told(&self, host: Option<&String>, listening: SocketAddr) -> Option<String> {
         let (ip, port) = (listening.ip(), listening.port());
-        match &self.turn.host {
+        match host {
             Some(host) => match host.parse() {
                 Ok(ip) => Some(SocketAddr::new(ip, port).to_string()),
                 Err(_) => Some(format!("{host}:{port}")),
@@ -200,6 +216,17 @@ impl Config {
         }
     }
 
+    /// The name or address that clients are told for TURN over TLS at a listener, without its port.
+    pub(crate) fn told_host(&self, listening: SocketAddr) -> Option<String> {
+        match self.turn.host.as_ref().or(self.certified_name()) {
+            Some(host) => Some(host.clone()),
+            None => {
+                let place: SocketAddr = self.told(None, listening)?.parse().ok()?;
+                Some(place.ip().to_string())
+            }
+        }
+    }
+
     /// The addresses that media goes to, as clients and as this machine know them.
     pub(crate) fn media_addresses(&self, media: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
         let named = media.iter().flat_map(|address| {
@@ -212,7 +239,7 @@ impl Config {
 
     /// Where workers accept connections.
     fn media_tcp(&self) -> Vec<SocketAddr> {
-        let sfu = self.sfu();
+        let sfu = self.sfu(&[]);
         let workers = 0..sfu.workers;
         let listen = workers.filter_map(|n| sfu.tcp_bind_address(n, sfu.bind_address(n)));
         listen.collect()
@@ -312,6 +339,17 @@ mod tests {
         config.turn.host = Some("turn.example.org".into());
         let named = config.relay_urls(&addresses, &tls);
         assert_eq!(named[3], "turns:turn.example.org:443?transport=tcp");
+        config.tls.acme.domains = vec!["call.example.org".into(), "other.example.org".into()];
+        assert_eq!(config.relay_urls(&addresses, &tls)[3], named[3]);
+        let host = config.turn.host.take();
+        let certified = config.relay_urls(&addresses, &tls);
+        assert_eq!(certified[2], "turn:203.0.113.7:3479?transport=tcp");
+        assert_eq!(certified[3], "turns:call.example.org:443?transport=tcp");
+        config.turn.host = host;
+        config.tls.shared = true;
+        let shared = config.relay_urls(&addresses, &tls);
+        assert_eq!(shared[3], "turn:turn.example.org:443?transport=tcp");
+        assert_eq!(shared[4], named[3]);
     }
 
     #[test]

@@ -1,36 +1,38 @@
 //! One address with TLS.
 //!
-//! In: TCP connections. Out: streams for whoever is behind the door. Until the handshake is over and
-//! it is known what the client wants, a connection has little time, and only so many may be there.
+//! In: TCP connections. Out: streams for whoever is behind the door. Until it is known what a client
+//! wants, which with TLS takes a handshake, a connection has little time, and only so many may be
+//! there.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_signaling::Entrance;
-use confab_turn::net::{Handle, door};
+use confab_door::{Doorkeeper, Place};
+use confab_sfu::tcp_door::TcpDoor;
+use confab_signaling::{Entrance, max_connections};
+use confab_turn::net::Handle;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, join};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::certificate::Certificate;
-use super::{CertificateError, Plan};
+use super::certificate::{CHALLENGE, Certificate};
+use super::opening::{MAX_LEN, Opening};
+use super::source::CertificateError;
+use super::{Plan, Source};
 
-/// How long a client may take for the handshake and, where that does not tell what it wants, for
-/// its first byte: several round trips with loss.
+/// How long a client may take until it is known what it wants, be it for the handshake and the first
+/// byte after it: several round trips with loss.
 const MAX_OPENING: Duration = Duration::from_secs(10);
 
-/// Handshakes at once, of all doors, and a tenth of that from one address. Each costs some 50 kB.
+/// Connections at once of which that is not known, of all doors, and a tenth of that from one address.
+/// A handshake costs some 50 kB.
 const MAX_HANDSHAKES: u32 = 1000;
-
-/// Connections at once, of all doors, and a tenth of that from one address, unless more sessions are
-/// allowed for: a page loads over some, keeps one, and has another to the relay.
-const MAX_CONNECTIONS: u32 = 10_000;
 
 /// HTTP, by its name in the handshake (RFC 7301).
 const HTTP: &[u8] = b"http/1.1";
@@ -43,23 +45,35 @@ const TURN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
 pub(crate) struct Behind {
     pub(crate) http: Option<Entrance>,
     pub(crate) turn: Option<Handle>,
+    /// Behind shared doors alone.
+    pub(crate) media: Option<TcpDoor>,
+}
+
+impl Behind {
+    /// Those of them that are planned.
+    pub(super) fn only(self, plan: &Plan) -> Behind {
+        Behind {
+            http: self.http.filter(|_| plan.http),
+            turn: self.turn.filter(|_| plan.turn),
+            media: self.media.filter(|_| plan.http && plan.shared),
+        }
+    }
 }
 
 /// How many connections all doors may have.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    connections: Arc<door::Doorkeeper>,
-    handshakes: Arc<door::Doorkeeper>,
+    connections: Arc<Doorkeeper>,
+    handshakes: Arc<Doorkeeper>,
 }
 
 impl Limits {
     /// Enough for that many sessions.
     pub(crate) fn new(max_sessions: usize) -> Limits {
-        let sessions = u32::try_from(max_sessions).unwrap_or(u32::MAX);
-        let connections = sessions.saturating_mul(2).max(MAX_CONNECTIONS);
+        let connections = max_connections(max_sessions);
         Limits {
-            connections: Arc::new(door::Doorkeeper::new(connections)),
-            handshakes: Arc::new(door::Doorkeeper::new(MAX_HANDSHAKES)),
+            connections: Arc::new(Doorkeeper::new(connections)),
+            handshakes: Arc::new(Doorkeeper::new(MAX_HANDSHAKES)),
         }
     }
 }
@@ -70,6 +84,7 @@ pub(crate) struct Door {
     listener: std::net::TcpListener,
     address: SocketAddr,
     certificate: Arc<Certificate>,
+    is_shared: bool,
 }
 
 /// Why a door cannot be opened.
@@ -101,10 +116,9 @@ impl Door {
     /// Takes the address.
     ///
     /// # Errors
-    /// When that is not possible, or the certificate cannot be used.
-    pub(crate) fn bind(plan: &Plan) -> Result<Door, DoorError> {
-        let certificate = Arc::new(Certificate::new(plan.source.clone())?);
-        let bound = door::bind(plan.address).and_then(|listener| {
+    /// When that is not possible.
+    pub(crate) fn bind(plan: &Plan, certificate: Arc<Certificate>) -> Result<Door, DoorError> {
+        let bound = confab_door::bind(plan.address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
@@ -120,6 +134,7 @@ impl Door {
             listener,
             address,
             certificate,
+            is_shared: plan.shared,
         })
     }
 
@@ -128,58 +143,131 @@ impl Door {
         self.address
     }
 
+    /// What it shows.
+    pub(crate) fn certificate(&self) -> Arc<Certificate> {
+        self.certificate.clone()
+    }
+
     /// Lets clients through. Does not end; within a tokio runtime.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
     pub(crate) async fn open(self, behind: Behind, limits: Limits) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
+        let is_shared = self.is_shared;
         let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
-        let serve = |stream, client: SocketAddr| {
+        let serve = |stream, client: SocketAddr, place| {
             // Here and not in the task, so that who comes first is admitted first.
             let handshake = limits.handshakes.admit(client.ip());
             let (acceptor, behind) = (acceptor.clone(), behind.clone());
             async move {
-                if let Some(handshake) = handshake {
-                    serve(stream, client, acceptor, behind, handshake).await;
+                let Some(handshake) = handshake else {
+                    return;
+                };
+                let visit = Visit {
+                    client,
+                    place,
+                    handshake,
+                    deadline: Instant::now() + MAX_OPENING,
+                };
+                match is_shared {
+                    true => serve(stream, visit, acceptor, behind).await,
+                    false => serve_tls(stream, visit, acceptor, behind).await,
                 }
             }
         };
-        tokio::select! {
-            () = door::accept(listener, limits.connections, serve) => {}
-            () = self.certificate.follow_files() => {}
-        }
+        confab_door::accept(listener, limits.connections, serve).await;
         Ok(())
     }
 }
 
 /// Who is behind the door is all it speaks of, so that others are refused in the handshake.
 fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAcceptor, rustls::Error> {
+    let is_automatic = matches!(certificate.source(), Source::Automatic(_));
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     let http = behind.http.iter().map(|_| HTTP);
     let turn = behind.turn.iter().flat_map(|_| TURN);
-    config.alpn_protocols = http.chain(turn).map(Into::into).collect();
+    let challenge = is_automatic.then_some(CHALLENGE);
+    let protocols = http.chain(turn).chain(challenge);
+    config.alpn_protocols = protocols.map(Into::into).collect();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn serve(
-    stream: TcpStream,
+/// Who has come.
+struct Visit {
     client: SocketAddr,
-    acceptor: TlsAcceptor,
-    behind: Behind,
-    handshake: door::Place,
-) {
+    /// Among all connections.
+    place: Place,
+    /// Among those of whom it is not known what they want.
+    handshake: Place,
+    /// Until when they may have that place.
+    deadline: Instant,
+}
+
+/// Serves a connection that may be TLS or not.
+async fn serve(mut stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
+    let client = visit.client;
+    let (opening, bytes) = match timeout_at(visit.deadline, opening(&mut stream)).await {
+        Ok(Ok(opening)) => opening,
+        Ok(Err(error)) => return tracing::debug!(%client, %error, "a connection has ended early"),
+        Err(_) => return tracing::debug!(%client, "a client has not said what it wants in time"),
+    };
+    match opening {
+        Opening::Tls => serve_tls(stream, visit, acceptor, behind).await,
+        Opening::Turn if let Some(turn) = &behind.turn => {
+            drop(visit.handshake);
+            serve_plain_turn(stream, client, bytes, turn).await;
+        }
+        Opening::Media if let Some(media) = &behind.media => {
+            match timeout_at(visit.deadline, media.serve(stream, bytes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%client, %error, "media over TCP is refused"),
+                Err(_) => tracing::debug!(%client, "a media connection has sent no check in time"),
+            }
+        }
+        _ => tracing::debug!(%client, "a client wants what is not served here"),
+    }
+}
+
+/// What the client's first bytes say, and those that were read: none of TLS, which reads for itself.
+async fn opening(stream: &mut TcpStream) -> io::Result<(Opening, Vec<u8>)> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if Opening::of(&first) == Some(Opening::Tls) {
+        return Ok((Opening::Tls, Vec::new()));
+    }
+    let mut bytes = Vec::with_capacity(MAX_LEN);
+    loop {
+        if let Some(opening) = Opening::of(&bytes) {
+            return Ok((opening, bytes));
+        }
+        bytes.push(stream.read_u8().await?);
+    }
+}
+
+async fn serve_plain_turn(stream: TcpStream, client: SocketAddr, read: Vec<u8>, turn: &Handle) {
+    let server = match stream.local_addr() {
+        Ok(server) => server,
+        Err(error) => return tracing::debug!(%client, %error, "a TURN connection has ended"),
+    };
+    let (reader, writer) = stream.into_split();
+    let stream = join(Cursor::new(read).chain(reader), writer);
+    turn.serve(stream, server, client).await;
+}
+
+async fn serve_tls(stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
+    let client = visit.client;
     let opening = async {
         let server = stream.local_addr()?;
         let mut stream = acceptor.accept(stream).await?;
         let wish = wish(&mut stream, &behind).await?;
         Ok::<_, io::Error>((stream, server, wish))
     };
-    let opened = timeout(MAX_OPENING, opening).await;
-    drop(handshake);
+    let opened = timeout_at(visit.deadline, opening).await;
+    drop(visit.handshake);
     let (stream, server, wish) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return tracing::debug!(%client, %error, "a TLS handshake has failed"),
@@ -188,7 +276,7 @@ async fn serve(
         }
     };
     match (wish, behind.http, behind.turn) {
-        (Some(Wish::Http), Some(http), _) => http.serve(stream).await,
+        (Some(Wish::Http), Some(http), _) => http.serve(stream, visit.place).await,
         (Some(Wish::Turn), _, Some(turn)) => turn.serve(stream, server, client).await,
         _ => tracing::debug!(%client, "a TLS client wants what is not served here"),
     }

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::limit::{DEFAULT_MAX_ANSWERS, subscriber};
+use confab_door::subscriber;
+
+use crate::limit::DEFAULT_MAX_ANSWERS;
 
 /// How long a full bandwidth quota may be saved up for, in seconds: a key frame, or what a stalled
 /// network lets go together.

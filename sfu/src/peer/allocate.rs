@@ -19,6 +19,7 @@ use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, TrackId};
 use crate::units::Bitrate;
+use crate::way::{Protocol, Way};
 
 /// How often the estimate is divided at least: the layers change as well.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -46,6 +47,11 @@ const BEGINNING: Duration = Duration::from_secs(5);
 
 /// But only up to this multiple of the estimate, so that the way is not flooded.
 const OVERDRAFT: f64 = 2.0;
+
+/// Over TCP one lost segment holds all up that follows, and what that does to the estimate says little of
+/// the way: pictures go on for so long whatever the estimate is. TCP itself sees to it that the way is not
+/// flooded, and what waits for too long is given up there.
+const TCP_PATIENCE: Duration = LONG_PATIENCE;
 
 /// While the way is calm there is no end to patience: an estimate that is low for want of evidence, or
 /// for loss without a queue, is no reason to take a picture away. Up to this, which is what browsers make
@@ -156,7 +162,9 @@ impl Peer {
             Limit::Loss | Limit::Draining | Limit::Receiver => left,
         };
         let mut allocations = allocate(now, left, carried, &demands);
-        be_patient(now, left, estimator, &mut pictures, &mut allocations);
+        let is_tcp = self.ice.selected().map(Way::protocol) == Some(Protocol::Tcp);
+        let (limit, patience) = patience(now, left, estimator, is_tcp);
+        be_patient(now, limit, patience, &mut pictures, &mut allocations);
 
         let both = || pictures.iter().zip(&allocations);
         let wanted: Bitrate = both().map(|(p, allocation)| p.wanted(allocation)).sum();
@@ -165,7 +173,7 @@ impl Peer {
         let granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
         let each = RETRANSMITTED / pictures.len().max(1) as f64;
         // What is sent though the estimate is low for want of evidence is of no use without its repair.
-        let (again, regardless) = match self.pacing.estimator().is_calm(now) {
+        let (again, regardless) = match is_tcp || self.pacing.estimator().is_calm(now) {
             true => (MAX, granted + audio),
             false => (estimate.scale(each), Bitrate::ZERO),
         };
@@ -400,24 +408,34 @@ fn view(view: SlotView, offered: &[LayerInfo]) -> View {
     }
 }
 
-/// Lets pictures go on for a while that would have to be paused.
-fn be_patient(
+/// Up to which rate, and for how long, pictures go on that would have to be paused.
+fn patience(
     now: Instant,
     left: Bitrate,
     estimator: &BandwidthEstimator,
-    pictures: &mut [Picture<'_>],
-    allocations: &mut [Allocation],
-) {
+    is_tcp: bool,
+) -> (Bitrate, Duration) {
     // For the moment that draining a queue takes, no picture is taken away.
     let left = left + (estimator.lasting() - estimator.estimate());
-    let (limit, patience) = match estimator.limit() {
+    match estimator.limit() {
         // Giving way for good to a flow that fills the queue is to leave it the link: all that is taken in
         // any case is what every connection begins with.
         _ if estimator.is_competing() => (left.scale(OVERDRAFT).max(START), Duration::MAX),
         _ if estimator.is_calm(now) => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
+        _ if is_tcp => (MAX, TCP_PATIENCE),
         Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),
         _ => (left.scale(OVERDRAFT), PATIENCE),
-    };
+    }
+}
+
+/// Lets pictures go on for a while that would have to be paused.
+fn be_patient(
+    now: Instant,
+    limit: Bitrate,
+    patience: Duration,
+    pictures: &mut [Picture<'_>],
+    allocations: &mut [Allocation],
+) {
     let mut granted: Bitrate = allocations.iter().map(|a| a.bitrate).sum();
     for (picture, allocation) in pictures.iter_mut().zip(allocations) {
         if allocation.layer.is_some() || allocation.reason != Reason::NoBandwidth {

@@ -26,9 +26,13 @@ pub const MAX_VALIDATED: usize = 16;
 /// them a new address. Two of the keepalives such clients send every 2 s.
 const SELECTION_SILENCE: Duration = Duration::from_secs(4);
 
-/// Characters of a ufrag we make: 48 bits, where RFC 8445 section 5.3 asks for 24. Ufrags of
+/// Characters of a ufrag that are random: 48 bits, where RFC 8445 section 5.3 asks for 24. Ufrags of
 /// thousands of peers must differ, because packets are told apart by them.
 const UFRAG_LEN: usize = 8;
+
+/// Characters before them that say which worker has the peer, so that a connection to a port that
+/// all workers share finds it: 18 bits, and a worker is a thread of one machine.
+const WORKER_LEN: usize = 3;
 
 /// Characters of a password we make: 144 bits, where RFC 8445 section 5.3 asks for 128.
 const PWD_LEN: usize = 24;
@@ -59,6 +63,26 @@ impl Credentials {
             pwd: text(PWD_LEN),
         }
     }
+
+    /// Fresh random credentials of a peer on this worker, whom [`worker_of`] finds by them.
+    #[must_use]
+    pub fn of_worker(worker: usize, rng: &mut impl CryptoRng) -> Self {
+        let Credentials { ufrag, pwd } = Credentials::generate(rng);
+        let digit = |place: usize| char::from(ICE_CHARS[(worker >> (6 * place)) % ICE_CHARS.len()]);
+        let ufrag = (0..WORKER_LEN).map(digit).chain(ufrag.chars()).collect();
+        Credentials { ufrag, pwd }
+    }
+}
+
+/// The worker whose peer has this ufrag of ours. Any client can make one up that names any worker.
+#[must_use]
+pub fn worker_of(ufrag: &str) -> Option<usize> {
+    let digits = ufrag.as_bytes().get(..WORKER_LEN)?;
+    let place = |digit| ICE_CHARS.iter().position(|c| c == digit);
+    digits
+        .iter()
+        .rev()
+        .try_fold(0, |worker, digit| Some((worker << 6) + place(digit)?))
 }
 
 impl std::fmt::Debug for Credentials {

@@ -93,6 +93,7 @@ enum Role {
 pub struct Peer {
     /// Its name.
     pub id: PeerId,
+    worker: usize,
     /// Its tracks, by m-line.
     pub publications: Vec<Publication>,
     /// Its slots. A place that is empty is that of an m-line that was stopped.
@@ -139,6 +140,8 @@ pub struct LocalSide<'a> {
     pub certificate: &'a Certificate,
     /// Our addresses.
     pub candidates: &'a [Candidate],
+    /// Which worker has the peer.
+    pub worker: usize,
     /// Who the peer is on its room's canonical name.
     pub rng: StdRng,
 }
@@ -179,6 +182,7 @@ impl Peer {
         let dtls = DtlsEndpoint::server(now, local.certificate, negotiated.fingerprints.clone());
         let mut peer = Peer {
             id,
+            worker: local.worker,
             publications: Vec::new(),
             slots: Vec::new(),
             ice,
@@ -220,6 +224,7 @@ impl Peer {
         let mut local = LocalSide {
             certificate,
             candidates,
+            worker: self.worker,
             rng: self.rng.clone(),
         };
         let negotiated = answer(&mut self.negotiation, offer, policy, &mut local)?;
@@ -256,7 +261,9 @@ impl Peer {
                 fingerprint: &fingerprint,
                 candidates,
                 new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
-                new_credentials: &mut || ice::Credentials::generate(&mut **rng.borrow_mut()),
+                new_credentials: &mut || {
+                    ice::Credentials::of_worker(self.worker, &mut **rng.borrow_mut())
+                },
             },
         )?;
         if restarted.ice_restart {
@@ -618,7 +625,9 @@ fn answer(
             fingerprint: &fingerprint,
             candidates: side.candidates,
             new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
-            new_credentials: &mut || ice::Credentials::generate(&mut **rng.borrow_mut()),
+            new_credentials: &mut || {
+                ice::Credentials::of_worker(side.worker, &mut **rng.borrow_mut())
+            },
         },
     )
 }

@@ -113,6 +113,7 @@ impl Worker {
                 let local = LocalSide {
                     certificate,
                     candidates,
+                    worker: self.index,
                     rng,
                 };
                 let (peer, negotiated) = Peer::new(now, id, sdp, policy, local)?;

@@ -35,6 +35,24 @@ impl FramingError {
     }
 }
 
+/// The first packet of a stream that begins with these bytes, once it is whole; empty ones do not
+/// count.
+///
+/// # Errors
+/// When the stream is not what it should be, at the first byte that says so.
+pub fn first_packet(mut bytes: &[u8]) -> Result<Option<&[u8]>, FramingError> {
+    while let Some(len) = frame_len(bytes, false)? {
+        let Some((frame, rest)) = bytes.split_at_checked(len) else {
+            return Ok(None);
+        };
+        match &frame[HEADER_LEN..] {
+            [] => bytes = rest,
+            packet => return Ok(Some(packet)),
+        }
+    }
+    Ok(None)
+}
+
 /// Cuts one direction of a stream into packets.
 #[derive(Debug, Default)]
 pub struct Deframer {
@@ -175,6 +193,19 @@ mod tests {
             let (packets, outcome) = read(&bytes, size);
             assert_eq!((packets.len(), outcome), (1, Ok(())));
         }
+    }
+
+    #[test]
+    fn the_first_packet_is_told_as_soon_as_it_is_whole() {
+        let check = frame(0, 20);
+        let bytes = [&[0; 4], &check[..], &frame(0x80, 7)].concat();
+        for len in 0..=bytes.len() {
+            let is_whole = len >= 4 + check.len();
+            let expected = is_whole.then_some(&check[HEADER_LEN..]);
+            assert_eq!(first_packet(&bytes[..len]), Ok(expected), "{len}");
+        }
+        assert_eq!(first_packet(&[0, 9, 22]), Err(FramingError::NotStun));
+        assert_eq!(first_packet(b"GE"), Err(FramingError::TooLong(0x4745)));
     }
 
     proptest! {

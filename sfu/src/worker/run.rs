@@ -15,6 +15,7 @@ use super::tcp::Streams;
 use super::udp::{Sent, Socket};
 use super::{Shared, Worker};
 use crate::control::Report;
+use crate::tcp_door::HandedOver;
 use crate::way::{Candidate, Way};
 
 /// Messages that can wait for one worker: what 64 other workers' batches and a full room's joins
@@ -56,18 +57,21 @@ pub struct Setup {
     pub seed: fn() -> u64,
 }
 
-/// Starts the thread.
+/// Starts the thread; `handed_over` are connections for it that it has not accepted itself.
 ///
 /// # Errors
 /// When the system refuses a thread or a runtime.
-pub fn spawn(mut setup: Setup) -> io::Result<JoinHandle<()>> {
+pub fn spawn(
+    mut setup: Setup,
+    handed_over: mpsc::Receiver<HandedOver>,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()?;
     let guard = runtime.enter();
     let socket = Socket::new(setup.socket.try_clone()?)?;
-    let streams = Streams::new(setup.listener.take())?;
+    let streams = Streams::new(setup.listener.take(), handed_over)?;
     drop(guard);
     std::thread::Builder::new()
         .name(format!("confab-worker-{}", setup.index))

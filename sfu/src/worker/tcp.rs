@@ -10,18 +10,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use confab_door::subscriber;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use super::Worker;
 use super::backlog::{Backlog, GivenUp};
 use super::framing::Deframer;
 use super::outbox::Run;
+use crate::tcp_door::HandedOver;
 use crate::way::{ConnectionId, Way};
 use confab_ready::ReadySet;
 
@@ -72,6 +75,7 @@ const END_OF_RECORD: i32 = 0;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Token {
     Listener,
+    HandedOver,
     Connection(ConnectionId),
 }
 
@@ -108,6 +112,8 @@ enum Ended {
 #[derive(Debug)]
 pub struct Streams {
     listener: Option<(TcpListener, Waker)>,
+    /// Those that somebody else has accepted.
+    handed_over: (mpsc::Receiver<HandedOver>, Waker),
     /// Until when nothing is accepted.
     paused: Option<Instant>,
     streams: HashMap<ConnectionId, Stream>,
@@ -139,11 +145,15 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 impl Streams {
-    /// Takes a bound socket over, if there is one; within a tokio runtime.
+    /// Takes a bound socket over, if there is one, and all connections that are handed over; within
+    /// a tokio runtime.
     ///
     /// # Errors
     /// When the runtime refuses it.
-    pub fn new(listener: Option<std::net::TcpListener>) -> io::Result<Self> {
+    pub fn new(
+        listener: Option<std::net::TcpListener>,
+        handed_over: mpsc::Receiver<HandedOver>,
+    ) -> io::Result<Self> {
         let ready = ReadySet::new();
         let listener = match listener {
             Some(listener) => {
@@ -153,8 +163,9 @@ impl Streams {
             None => None,
         };
         Ok(Streams {
-            scratch: vec![0; if listener.is_some() { READ_LEN } else { 0 }],
+            scratch: vec![0; READ_LEN],
             listener,
+            handed_over: (handed_over, ready.add(Token::HandedOver)),
             paused: None,
             streams: HashMap::new(),
             unproven: BTreeMap::new(),
@@ -208,6 +219,7 @@ impl Streams {
         for _ in 0..self.ready.len().min(MAX_READY) {
             match self.ready.take() {
                 Some(Token::Listener) => self.accept(now, worker),
+                Some(Token::HandedOver) => self.take_over(now, worker),
                 Some(Token::Connection(id)) => {
                     if let Err(ended) = self.read(now, id, worker) {
                         self.end(worker, id, ended);
@@ -263,6 +275,7 @@ impl Streams {
         if let Some((_, waker)) = &self.listener {
             waker.wake_by_ref();
         }
+        self.handed_over.1.wake_by_ref();
         self.streams.clear();
         self.unproven.clear();
         self.dirty.clear();
@@ -291,7 +304,9 @@ impl Streams {
             };
             match listener.poll_accept(&mut Context::from_waker(waker)) {
                 Poll::Pending => return,
-                Poll::Ready(Ok((io, address))) => self.admit(now, worker, io, address),
+                Poll::Ready(Ok((io, address))) => {
+                    self.admit(now, worker, io, address);
+                }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "a media connection could not be accepted");
                     self.paused = Some(now + REFUSAL_PAUSE);
@@ -304,10 +319,58 @@ impl Streams {
         }
     }
 
-    fn admit(&mut self, now: Instant, worker: &mut Worker, io: TcpStream, address: SocketAddr) {
+    fn take_over(&mut self, now: Instant, worker: &mut Worker) {
+        for _ in 0..MAX_ACCEPTS {
+            let (handed_over, waker) = &mut self.handed_over;
+            // There is nobody left to hand anything over once the process ends.
+            let Poll::Ready(Some(next)) = handed_over.poll_recv(&mut Context::from_waker(waker))
+            else {
+                return;
+            };
+            match TcpStream::from_std(next.stream) {
+                Ok(io) => {
+                    let id = self.admit(now, worker, io, next.address);
+                    if let Err(ended) = self.open(now, id, next.opening, worker) {
+                        self.end(worker, id, ended);
+                    }
+                    self.mark(id);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a media connection could not be taken over");
+                    worker.count_drop("tcp_not_taken_over");
+                }
+            }
+        }
+        self.handed_over.1.wake_by_ref();
+    }
+
+    /// Handles what somebody else has read of a connection.
+    fn open(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        mut opening: Vec<u8>,
+        worker: &mut Worker,
+    ) -> Result<(), Ended> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(());
+        };
+        let way = stream.way(id);
+        stream.take(now, way, &mut opening, worker)?;
+        self.note_proof(id, way, worker);
+        Ok(())
+    }
+
+    fn admit(
+        &mut self,
+        now: Instant,
+        worker: &mut Worker,
+        io: TcpStream,
+        address: SocketAddr,
+    ) -> ConnectionId {
         // A socket for both families has IPv4 addresses in disguise.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let source = source(address.ip());
+        let source = subscriber(address.ip());
         let of_source =
             |(id, unproven): (&ConnectionId, &Unproven)| (unproven.source == source).then_some(*id);
         let mut same = self.unproven.iter().filter_map(of_source);
@@ -335,6 +398,7 @@ impl Streams {
         self.streams.insert(id, stream);
         self.unproven.insert(id, Unproven { since: now, source });
         self.next_sweep.get_or_insert(now + SWEEP);
+        id
     }
 
     /// Reads once; what is left makes it ready again.
@@ -357,17 +421,16 @@ impl Streams {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => return Err(Ended::Gone),
             };
-            stream
-                .deframer
-                .handle(&mut self.scratch[..len], |packet| {
-                    worker.handle_datagram(now, way, packet);
-                })
-                .map_err(|error| Ended::Refused(error.reason()))?;
-            if self.unproven.contains_key(&id) && worker.knows(way) {
-                self.unproven.remove(&id);
-            }
             stream.waker.wake_by_ref();
+            stream.take(now, way, &mut self.scratch[..len], worker)?;
+            self.note_proof(id, way, worker);
             return Ok(());
+        }
+    }
+
+    fn note_proof(&mut self, id: ConnectionId, way: Way, worker: &Worker) {
+        if self.unproven.contains_key(&id) && worker.knows(way) {
+            self.unproven.remove(&id);
         }
     }
 
@@ -393,6 +456,20 @@ impl Stream {
         }
     }
 
+    /// Gives the packets in what the client has sent to the worker.
+    fn take(
+        &mut self,
+        now: Instant,
+        way: Way,
+        bytes: &mut [u8],
+        worker: &mut Worker,
+    ) -> Result<(), Ended> {
+        let outcome = self.deframer.handle(bytes, |packet| {
+            worker.handle_datagram(now, way, packet);
+        });
+        outcome.map_err(|error| Ended::Refused(error.reason()))
+    }
+
     /// Writes until there is nothing or no room, in which case the waker is called when there is.
     fn write(&mut self) -> io::Result<()> {
         while !self.backlog.unwritten().is_empty() {
@@ -413,14 +490,6 @@ impl Stream {
             }
         }
         Ok(())
-    }
-}
-
-/// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
-        v4 => v4,
     }
 }
 

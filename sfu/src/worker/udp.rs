@@ -15,7 +15,7 @@ use super::outbox::Run;
 /// Kernel buffer asked for in each direction, in bytes: 50 ms of a gigabit, so that a burst to or
 /// from many peers is not lost while the worker does something else. The system may give less
 /// (`net.core.rmem_max`, `net.core.wmem_max`).
-const SOCKET_BUFFER: usize = 6 * 1024 * 1024;
+pub const SOCKET_BUFFER: usize = 6 * 1024 * 1024;
 
 /// Room for one receive, in bytes: what GRO can coalesce.
 const RECEIVE_BUFFER: usize = 64 * 1024;

@@ -132,7 +132,7 @@ fn a_fragment_restarts_ice_without_an_offer() {
         "a=mid:0",
         &format!("a=ice-ufrag:{}", restarted.local_ice.ufrag),
         &format!("a=ice-pwd:{}", restarted.local_ice.pwd),
-        "a=candidate:1 1 udp 2130706431 192.0.2.1 7000 typ host",
+        "a=candidate:1 1 udp 201326591 192.0.2.1 7000 typ host",
         "a=end-of-candidates",
     ] {
         assert!(

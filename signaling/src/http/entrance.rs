@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
+use super::held::Held;
 use super::problem::Problem;
 use crate::protocol::ErrorCode;
 
@@ -36,11 +37,15 @@ pub struct Entrance {
 
 impl Entrance {
     /// Serves a connection until it ends; not before the server runs. A WebSocket that comes of it
-    /// lives on in a task of its own. One that sends no request for 30 s ends.
-    pub async fn serve<S>(&self, stream: S)
+    /// lives on in a task of its own. One that sends no request for 30 s ends, and so does one that
+    /// reads nothing for as long of what it is sent. `place` is dropped when it is closed, a WebSocket
+    /// too.
+    pub async fn serve<S, P>(&self, stream: S, place: P)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Unpin + Send + 'static,
     {
+        let stream = Held::new(stream, place);
         let router = self.router.wait().await.clone();
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -76,12 +81,14 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use axum::extract::ws::WebSocketUpgrade;
     use axum::middleware::from_fn;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::http::held::MAX_STALL;
 
     /// The client's end of a connection.
     fn connect() -> DuplexStream {
@@ -90,7 +97,7 @@ mod tests {
         let methods = get(|| async { "hello" }).post(|body: String| async { body });
         let router = Router::new().route("/", methods);
         entrance.open(router.layer(from_fn(in_time)));
-        tokio::spawn(async move { entrance.serve(theirs).await });
+        tokio::spawn(async move { entrance.serve(theirs, ()).await });
         ours
     }
 
@@ -103,6 +110,66 @@ mod tests {
             client.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer.ends_with("hello"), !request.is_empty(), "{answer}");
             assert!(start.elapsed() <= MAX_IDLE + Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_disconnected() {
+        let (mut ours, theirs) = duplex(10_000);
+        let entrance = Entrance::default();
+        let much = get(|| async { "x".repeat(1_000_000) });
+        entrance.open(Router::new().route("/", much));
+        ours.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let place = Arc::new(());
+        let is_held = Arc::downgrade(&place);
+        let served = entrance.serve(theirs, place);
+        timeout(2 * MAX_STALL, served)
+            .await
+            .expect("it is given up");
+        assert!(is_held.upgrade().is_none(), "and what it had is free");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_gets_everything() {
+        let (mut ours, theirs) = duplex(10_000);
+        let entrance = Entrance::default();
+        let much = get(|| async { "x".repeat(100_000) });
+        entrance.open(Router::new().route("/", much));
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        ours.write_all(request).await.unwrap();
+        tokio::spawn(async move { entrance.serve(theirs, ()).await });
+        let (mut piece, mut total) = (vec![0; 5_000], 0);
+        while let len @ 1.. = ours.read(&mut piece).await.unwrap() {
+            total += len;
+            sleep(MAX_STALL - Duration::from_secs(1)).await;
+        }
+        assert!(total > 100_000, "{total}");
+    }
+
+    #[tokio::test]
+    async fn a_websocket_keeps_the_place_of_its_connection_until_it_is_closed() {
+        let (mut ours, theirs) = duplex(10_000);
+        let entrance = Entrance::default();
+        let echo = get(|upgrade: WebSocketUpgrade| async {
+            upgrade.on_upgrade(|mut socket| async move { while socket.recv().await.is_some() {} })
+        });
+        entrance.open(Router::new().route("/", echo));
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        ours.write_all(request.as_bytes()).await.unwrap();
+        let place = Arc::new(());
+        let is_held = Arc::downgrade(&place);
+        // The connection is done with once it is a WebSocket.
+        entrance.serve(theirs, place).await;
+        let mut answer = [0; 12];
+        ours.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 101");
+        assert!(is_held.upgrade().is_some());
+        drop(ours);
+        while is_held.upgrade().is_some() {
+            tokio::task::yield_now().await;
         }
     }
 

@@ -1,6 +1,8 @@
 //! `/metrics`: counters in the Prometheus text format, version 0.0.4.
 
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::header;
@@ -10,6 +12,12 @@ use confab_sfu::api::{RepairCounts, Stats, WorkerStats};
 use super::App;
 use crate::control::Counters;
 use crate::relay::RelayStats;
+
+/// The TLS certificates that whoever accepts connections shows.
+pub trait Certificates: Debug + Send + Sync {
+    /// When each runs out, by the address where it is shown.
+    fn expiries(&self) -> Vec<(SocketAddr, SystemTime)>;
+}
 
 /// A metric as the page and the operations guide describe it.
 struct Metric {
@@ -29,6 +37,7 @@ struct Seen {
     control: Counters,
     media: Stats,
     relay: RelayStats,
+    certificates: Vec<(SocketAddr, SystemTime)>,
 }
 
 type Samples = Vec<(String, u64)>;
@@ -79,6 +88,11 @@ fn named<K: ToString>(values: impl IntoIterator<Item = (K, u64)>) -> Samples {
         .into_iter()
         .map(|(name, value)| (name.to_string(), value))
         .collect()
+}
+
+/// Whole seconds since 1970.
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Every metric.
@@ -279,6 +293,14 @@ static METRICS: &[Metric] = &[
         "Packets and requests that the relay has refused or lost.",
         |s| named(s.relay.dropped.iter().copied()),
     ),
+    Metric {
+        label: Some("address"),
+        ..gauge(
+            "confab_tls_certificate_expiry_seconds",
+            "When the certificate that is shown there runs out, in seconds since 1970.",
+            |s| named(s.certificates.iter().map(|(at, until)| (at, unix(*until)))),
+        )
+    },
 ];
 
 /// Serves the page.
@@ -288,11 +310,13 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
         Some(relay) => relay.stats().await,
         None => RelayStats::default(),
     };
+    let certificates = app.certificates.as_ref().map(|c| c.expiries());
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     let seen = Seen {
         control,
         media,
         relay,
+        certificates: certificates.unwrap_or_default(),
     };
     (content_type, exposition(&seen))
 }
@@ -339,16 +363,19 @@ mod tests {
             packets: vec![("peers", 5), ("clients", 6)],
             ..RelayStats::default()
         };
+        let expiry = UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
         let text = exposition(&Seen {
             control: counters,
             media: stats,
             relay,
+            certificates: vec![(([192, 0, 2, 1], 443).into(), expiry)],
         });
         for line in [
             "# TYPE confab_rooms gauge",
             "confab_rooms 3",
             "confab_requests_total{type=\"join\"} 7",
             "confab_packets_forwarded_total{worker=\"1\"} 9",
+            "confab_tls_certificate_expiry_seconds{address=\"192.0.2.1:443\"} 1800000000",
             "confab_relay_allocations 4",
             "confab_relayed_packets_total{to=\"clients\"} 6",
         ] {

@@ -5,6 +5,7 @@
 
 mod entrance;
 mod health;
+mod held;
 mod metrics;
 mod origin;
 mod page;
@@ -30,6 +31,7 @@ use crate::relay::Relay;
 use crate::service::Service;
 use crate::ws;
 pub use entrance::Entrance;
+pub use metrics::Certificates;
 pub(crate) use origin::Origins;
 
 /// What every handler may need.
@@ -42,6 +44,7 @@ pub(crate) struct App {
     /// One permit for each socket that may be open.
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) certificates: Option<Arc<dyn Certificates>>,
 }
 
 impl App {

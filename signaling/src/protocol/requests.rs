@@ -108,7 +108,7 @@ pub struct Offer {
     pub new_connection: bool,
     /// Media is to leave UDP, which loses too much, for TCP to the server or to its relay: connectivity
     /// checks straight over UDP get no answer, until an offer without this. With an ICE restart.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub avoid_udp: bool,
 }
 

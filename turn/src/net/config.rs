@@ -129,7 +129,10 @@ pub enum Error {
 
 impl Config {
     /// Whether the settings make sense together.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When they do not, saying what to change.
+    pub fn check(&self) -> Result<(), Error> {
         if self.udp.is_empty() && self.tcp.is_empty() && self.handed_in.is_empty() {
             return Err(Error::NoListener);
         }

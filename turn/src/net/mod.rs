@@ -3,11 +3,10 @@
 //! In: a [`Config`]. Out: a [`Server`] that runs until it is told to stop, and a [`Handle`] to it for
 //! the rest of the process. One task owns the protocol and the datagram sockets (`worker`); each
 //! stream has a task of its own that cuts it into messages (`stream`), whether it comes through a
-//! [`door`] of the server or is handed in ([`Handle::serve`]), as those over TLS are.
+//! door of the server or is handed in ([`Handle::serve`]), as those over TLS are.
 
 mod config;
 mod datagram;
-pub mod door;
 mod listener;
 mod media;
 mod outbox;
@@ -22,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use confab_door::Doorkeeper;
 use confab_handover::{Receiver, Sender, queue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +33,6 @@ use crate::credentials::Users;
 use crate::machine::{Settings, Turn};
 use crate::policy::PeerPolicy;
 
-use door::Doorkeeper;
 use media::MediaLink;
 use shared::SharedSocket;
 use stream::StreamEvent;
@@ -164,7 +163,7 @@ impl Server {
         }
         let mut tcp = Vec::new();
         for &address in &config.tcp {
-            let socket = door::bind(address).map_err(listen_error("TCP", address))?;
+            let socket = confab_door::bind(address).map_err(listen_error("TCP", address))?;
             addresses.tcp.push(socket.local_addr()?);
             tcp.push(socket);
         }
@@ -245,8 +244,14 @@ impl Server {
         for listener in self.tcp {
             let listener = TcpListener::from_std(listener)?;
             let handle = self.handle.clone();
-            let serve = move |stream, client| handle.clone().serve_tcp(stream, client);
-            doors.spawn(door::accept(listener, keeper.clone(), serve));
+            let serve = move |stream, client, place| {
+                let handle = handle.clone();
+                async move {
+                    handle.serve_tcp(stream, client).await;
+                    drop(place);
+                }
+            };
+            doors.spawn(confab_door::accept(listener, keeper.clone(), serve));
         }
         tokio::select! {
             () = worker.run() => {}

@@ -509,6 +509,19 @@ fn generated_credentials_are_ice_chars_and_differ() {
     );
 }
 
+#[test]
+fn a_ufrag_says_which_worker_it_is_of() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for worker in [0, 1, 63, 64, 4097, usize::from(u16::MAX)] {
+        let made = Credentials::of_worker(worker, &mut rng);
+        assert_eq!(worker_of(&made.ufrag), Some(worker), "{}", made.ufrag);
+        assert_eq!(made.ufrag.len(), WORKER_LEN + UFRAG_LEN);
+    }
+    for nobodys in ["", "AA", "A:A", "AA\u{e9}"] {
+        assert_eq!(worker_of(nobodys), None, "{nobodys}");
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_are_dropped(packet in proptest::collection::vec(any::<u8>(), 0..200)) {

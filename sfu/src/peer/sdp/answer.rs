@@ -26,6 +26,7 @@ pub(super) struct Writer<'a> {
     pub(super) ice: &'a Credentials,
     pub(super) fingerprint: &'a str,
     pub(super) candidates: &'a [Candidate],
+    pub(super) restarts: u32,
     /// The accepted m-lines in the order of the offer's BUNDLE group: the first carries the
     /// candidates.
     pub(super) bundle: &'a [Mid],
@@ -117,7 +118,7 @@ impl Writer<'_> {
             a.flag("rtcp-rsize");
         }
         if self.bundle.first() == Some(&section.mid) {
-            for candidate in candidates(self.candidates) {
+            for candidate in candidates(self.candidates, self.restarts) {
                 a.value("candidate", candidate);
             }
             a.flag("end-of-candidates");

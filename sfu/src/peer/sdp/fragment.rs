@@ -28,7 +28,12 @@ pub(super) fn parse(fragment: &str) -> Result<Credentials, OfferError> {
 }
 
 /// The fragment to answer with.
-pub(super) fn write(sections: &[Section], ice: &Credentials, ways: &[Candidate]) -> String {
+pub(super) fn write(
+    sections: &[Section],
+    ice: &Credentials,
+    ways: &[Candidate],
+    restarts: u32,
+) -> String {
     let mids: Vec<_> = sections
         .iter()
         .map(|section| section.mid.as_str())
@@ -53,7 +58,7 @@ pub(super) fn write(sections: &[Section], ice: &Credentials, ways: &[Candidate])
     }
     lines.push(format!("a=ice-ufrag:{}", ice.ufrag));
     lines.push(format!("a=ice-pwd:{}", ice.pwd));
-    lines.extend(candidates(ways).map(|candidate| format!("a=candidate:{candidate}")));
+    lines.extend(candidates(ways, restarts).map(|candidate| format!("a=candidate:{candidate}")));
     lines.push("a=end-of-candidates\r\n".to_owned());
     lines.join("\r\n")
 }

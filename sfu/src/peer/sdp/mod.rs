@@ -127,6 +127,8 @@ struct SlotSources {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Transport {
     local: Credentials,
+    /// How often ICE has been restarted.
+    restarts: u32,
     remote: Credentials,
     fingerprints: Vec<Fingerprint>,
 }
@@ -177,6 +179,7 @@ impl Negotiation {
             ice: &transport.local,
             fingerprint: local.fingerprint,
             candidates: local.candidates,
+            restarts: transport.restarts,
             bundle: &bundle,
         }
         .write(offer.lines.iter().map(|line| {
@@ -221,7 +224,9 @@ impl Negotiation {
         if ice_restart {
             transport.remote = remote;
             transport.local = (local.new_credentials)();
-            answer = fragment::write(&self.sections, &transport.local, local.candidates);
+            transport.restarts += 1;
+            let (ice, restarts) = (&transport.local, transport.restarts);
+            answer = fragment::write(&self.sections, ice, local.candidates, restarts);
         }
         Ok(Restarted {
             fragment: answer,
@@ -362,8 +367,10 @@ impl Negotiation {
             Some(before) if before.remote == remote => return Ok((before.clone(), false)),
             _ => (local.new_credentials)(),
         };
+        let restarts = self.transport.as_ref().map_or(0, |t| t.restarts + 1);
         let transport = Transport {
             local,
+            restarts,
             remote,
             fingerprints,
         };

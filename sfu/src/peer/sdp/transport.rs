@@ -9,8 +9,13 @@ use crate::way::{Candidate, Protocol};
 /// Lengths of `ice-ufrag` and `ice-pwd` (RFC 8839 section 5.4).
 const UFRAG_LEN: std::ops::RangeInclusive<usize> = 4..=256;
 const PWD_LEN: std::ops::RangeInclusive<usize> = 22..=256;
-/// Type preference of a host candidate (RFC 8445 section 5.1.2.2).
-const HOST_PREFERENCE: u32 = 126;
+/// Type preferences of our candidates, instead of the 126 of RFC 8445 section 5.1.2.2: a higher one after
+/// each ICE restart, so that a client prefers any way that works now, TCP too, to what it had before. For
+/// a pair the lower of two preferences counts most (section 6.1.2.3): ours are below that which
+/// libwebrtc gives TCP (80, `ICE_TYPE_PREFERENCE_PRFLX_TCP`), to decide, and above that of relays (2), which
+/// come last in any case.
+const FIRST_PREFERENCE: u32 = 10;
+const LAST_PREFERENCE: u32 = 79;
 /// Local preference of a TCP candidate (RFC 6544 section 4.2): that of the passive side of a host
 /// candidate, and below it 13 bits that tell addresses apart. Any UDP candidate has a higher one.
 const PASSIVE_PREFERENCE: u16 = 4;
@@ -57,26 +62,35 @@ pub struct Local<'a> {
 }
 
 /// The values of `a=candidate` for our addresses: host, component 1 (RFC 8839 section 5.1; RFC 6544
-/// section 4.5 for TCP).
-pub(super) fn candidates(candidates: &[Candidate]) -> impl Iterator<Item = String> + '_ {
-    candidates.iter().zip(0u16..).map(|(candidate, place)| {
-        let (protocol, local_preference, tcptype) = match candidate.protocol {
-            Protocol::Udp => ("udp", u16::MAX - place, ""),
-            Protocol::Tcp => {
-                let other = MAX_OTHER_PREFERENCE.saturating_sub(place);
-                let preference = (PASSIVE_PREFERENCE << OTHER_BITS) + other;
-                ("tcp", preference, " tcptype passive")
-            }
-        };
-        // RFC 8445 section 5.1.2.1.
-        let priority = (HOST_PREFERENCE << 24) | (u32::from(local_preference) << 8) | (256 - 1);
-        format!(
-            "{foundation} 1 {protocol} {priority} {ip} {port} typ host{tcptype}",
-            foundation = u32::from(place) + 1,
-            ip = candidate.address.ip(),
-            port = candidate.address.port(),
-        )
-    })
+/// section 4.5 for TCP), after so many ICE restarts.
+pub(super) fn candidates(
+    candidates: &[Candidate],
+    restarts: u32,
+) -> impl Iterator<Item = String> + '_ {
+    let type_preference = FIRST_PREFERENCE
+        .saturating_add(restarts)
+        .min(LAST_PREFERENCE);
+    candidates
+        .iter()
+        .zip(0u16..)
+        .map(move |(candidate, place)| {
+            let (protocol, local_preference, tcptype) = match candidate.protocol {
+                Protocol::Udp => ("udp", u16::MAX - place, ""),
+                Protocol::Tcp => {
+                    let other = MAX_OTHER_PREFERENCE.saturating_sub(place);
+                    let preference = (PASSIVE_PREFERENCE << OTHER_BITS) + other;
+                    ("tcp", preference, " tcptype passive")
+                }
+            };
+            // RFC 8445 section 5.1.2.1.
+            let priority = (type_preference << 24) | (u32::from(local_preference) << 8) | (256 - 1);
+            format!(
+                "{foundation} 1 {protocol} {priority} {ip} {port} typ host{tcptype}",
+                foundation = u32::from(place) + 1,
+                ip = candidate.address.ip(),
+                port = candidate.address.port(),
+            )
+        })
 }
 
 #[cfg(test)]
@@ -116,15 +130,32 @@ mod tests {
             Candidate::tcp(first),
             Candidate::tcp(second),
         ];
-        let lines: Vec<_> = candidates(&both).collect();
+        let lines: Vec<_> = candidates(&both, 0).collect();
         assert_eq!(
             lines,
             [
-                "1 1 udp 2130706431 192.0.2.1 7000 typ host",
-                "2 1 udp 2130706175 2001:db8::1 7001 typ host",
-                "3 1 tcp 2124414463 192.0.2.1 7000 typ host tcptype passive",
-                "4 1 tcp 2124414207 2001:db8::1 7001 typ host tcptype passive",
+                "1 1 udp 184549375 192.0.2.1 7000 typ host",
+                "2 1 udp 184549119 2001:db8::1 7001 typ host",
+                "3 1 tcp 178257407 192.0.2.1 7000 typ host tcptype passive",
+                "4 1 tcp 178257151 2001:db8::1 7001 typ host tcptype passive",
             ]
         );
+    }
+
+    #[test]
+    fn what_comes_after_a_restart_is_preferred_to_what_was_before() {
+        let address = "192.0.2.1:7000".parse().unwrap();
+        let both = [Candidate::udp(address), Candidate::tcp(address)];
+        let priorities = |restarts| -> Vec<u32> {
+            let priority = |line: String| line.split(' ').nth(3).unwrap().parse().unwrap();
+            candidates(&both, restarts).map(priority).collect()
+        };
+        for restarts in 0..LAST_PREFERENCE - FIRST_PREFERENCE {
+            let worst_after = priorities(restarts + 1)[1];
+            assert!(worst_after > priorities(restarts)[0], "{restarts}");
+            // What libwebrtc gives a TCP candidate of its own must not be what decides.
+            assert!(priorities(restarts + 1)[0] < 80 << 24, "{restarts}");
+        }
+        assert_eq!(priorities(u32::MAX), priorities(69));
     }
 }

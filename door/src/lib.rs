@@ -1,12 +1,12 @@
-//! The doors that streams come through: TCP listeners.
+//! The doors that connections come through: TCP listeners.
 //!
 //! In: connections. Out: a task for each, within bounds in total and for each address. Whatever a
 //! connection is made to wait for happens in its own task, so that a stalled one delays nobody. What
-//! is behind a door is up to who opens it, so that TLS and other protocols can share it with TURN.
+//! is behind a door is up to who opens it, so that several protocols can share one.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +14,6 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-
-use crate::limit::subscriber;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -48,6 +46,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 #[derive(Debug)]
 pub struct Doorkeeper {
     max: u32,
+    /// Whether one address of a private network may have all of it.
+    trusts_neighbours: bool,
     /// By address; all of them together are in `total`.
     open: Mutex<Open>,
 }
@@ -72,7 +72,18 @@ impl Doorkeeper {
     pub fn new(max: u32) -> Self {
         Doorkeeper {
             max,
+            trusts_neighbours: false,
             open: Mutex::default(),
+        }
+    }
+
+    /// The same, but an address of this machine or of a private network may have all of them, as a
+    /// reverse proxy there speaks for everybody.
+    #[must_use]
+    pub fn behind_proxies(max: u32) -> Self {
+        Doorkeeper {
+            trusts_neighbours: true,
+            ..Doorkeeper::new(max)
         }
     }
 
@@ -81,7 +92,11 @@ impl Doorkeeper {
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let (address, mut open) = (subscriber(address), self.open());
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
-        if open.total >= self.max || of_address >= self.max.div_ceil(10) {
+        let max_of_address = match self.trusts_neighbours && is_neighbour(address) {
+            true => self.max,
+            false => self.max.div_ceil(10),
+        };
+        if open.total >= self.max || of_address >= max_of_address {
             return None;
         }
         open.total += 1;
@@ -112,12 +127,33 @@ impl Drop for Place {
     }
 }
 
+/// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
+#[must_use]
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
+        v4 => v4,
+    }
+}
+
+/// Whether it is of this machine or of a private network (RFC 1918, RFC 4193). A line's address counts
+/// as its network.
+fn is_neighbour(subscriber: IpAddr) -> bool {
+    match subscriber {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => {
+            // The line of ::1.
+            v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+    }
+}
+
 /// Accepts all connections to a listener, and lets each one that has a place be served in a task of
-/// its own. Does not end; when it is dropped, so are the connections.
+/// its own, to which its place belongs. Does not end; when it is dropped, so are the connections.
 pub async fn accept<F>(
     listener: TcpListener,
     keeper: Arc<Doorkeeper>,
-    serve: impl Fn(TcpStream, SocketAddr) -> F,
+    serve: impl Fn(TcpStream, SocketAddr, Place) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -134,11 +170,7 @@ pub async fn accept<F>(
                     // Both are for latency; without them it still works.
                     let _ = stream.set_nodelay(true);
                     let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
-                    let served = serve(stream, address);
-                    connections.spawn(async move {
-                        served.await;
-                        drop(place);
-                    });
+                    connections.spawn(serve(stream, address, place));
                 }
             }
             Err(error) => {
@@ -167,5 +199,36 @@ mod tests {
         assert!(keeper.admit(address(99)).is_some());
         places.clear();
         assert!(keeper.open().total == 0 && keeper.open().by_address.is_empty());
+    }
+
+    #[test]
+    fn a_proxy_nearby_may_have_all_places() {
+        let keeper = Arc::new(Doorkeeper::behind_proxies(30));
+        for (address, expected) in [
+            ("127.0.0.1", 30),
+            ("10.1.2.3", 30),
+            ("::1", 30),
+            ("fd00::1", 30),
+            ("::ffff:192.168.0.1", 30),
+            ("192.0.2.1", 3),
+            ("2001:db8::1", 3),
+        ] {
+            let address = address.parse().unwrap();
+            let places: Vec<_> = (0..40).filter_map(|_| keeper.admit(address)).collect();
+            assert_eq!(places.len(), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_one_line_are_one_subscriber() {
+        for (a, b, same) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(subscriber(a) == subscriber(b), same, "{a} {b}");
+        }
     }
 }
