@@ -138,6 +138,12 @@ impl PeerPolicy {
         self.allows(address) || self.own_media.iter().any(|own| own.ip() == address)
     }
 
+    /// The addresses of this server's media.
+    #[must_use]
+    pub fn media_ips(&self) -> HashSet<IpAddr> {
+        self.own_media.iter().map(SocketAddr::ip).collect()
+    }
+
     fn is_own(&self, peer: SocketAddr) -> bool {
         self.own_ports.contains(&peer.port())
             && Forms::of(peer.ip()).any(|form| self.own_addresses.contains(&form))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use stun_types::attribute::{AttributeStaticType, XorMappedAddress};
 
-use super::allocation::{Allocation, Id, Pending, RelayId, RelayPort};
+use super::allocation::{Allocation, Id, Pending, RelayId, RelayPort, Socket};
 use super::{
     DEFAULT_LIFETIME, MAX_LIFETIME, Output, RESERVATION_LIFETIME, Reservation, Timer, Turn,
 };
@@ -137,8 +137,13 @@ impl Turn {
                 wish: demand.wish,
                 failures: 0,
             }),
+            waiting: Vec::new(),
         });
         self.timers.insert((expires, Timer::Allocation(id)));
+        if self.is_media_in_memory {
+            self.finish(now, id);
+            return Ok(None);
+        }
         for family in [Family::V4, Family::V6] {
             self.bind(RelayId { id, family });
         }
@@ -150,18 +155,47 @@ impl Turn {
         let Some(allocation) = self.allocations.get_mut(relay.id) else {
             return;
         };
-        let has_port = allocation.relays[relay.family as usize].is_some();
-        let Some(pending) = allocation.pending.as_mut().filter(|_| has_port) else {
+        if allocation.relays[relay.family as usize].is_none() {
             return;
+        }
+        let Some(pending) = allocation.pending.as_mut() else {
+            return self.handle_bound_late(relay, is_bound);
         };
         if is_bound {
-            self.allocations.set_bound(relay);
+            self.allocations.set_socket(relay, Socket::Bound);
             self.finish_if_bound(now, relay.id);
             return;
         }
         pending.failures += 1;
         let (wish, may_retry) = (pending.wish, pending.failures < MAX_BIND_FAILURES);
         self.bind_elsewhere(now, relay, wish, may_retry);
+    }
+
+    /// Answers the requests that have waited for sockets, once there are none to wait for. The client knows
+    /// the port, so that there is no other to try.
+    fn handle_bound_late(&mut self, relay: RelayId, is_bound: bool) {
+        let socket = match is_bound {
+            true => Socket::Bound,
+            false => Socket::Failed,
+        };
+        self.allocations.set_socket(relay, socket);
+        let Some(allocation) = self.allocations.get_mut(relay.id) else {
+            return;
+        };
+        let sockets = allocation.relays.iter().flatten().map(|r| r.socket);
+        if sockets.clone().any(|socket| socket == Socket::Asked) {
+            return;
+        }
+        let has_failed = sockets.clone().any(|socket| socket == Socket::Failed);
+        let waiting = std::mem::take(&mut allocation.waiting);
+        let (client, key) = (allocation.client, self.auth.key(&allocation.identity));
+        for reply_to in waiting {
+            let reply = match has_failed {
+                true => Reply::error(reply_to, Code::InsufficientCapacity),
+                false => Reply::success(reply_to),
+            };
+            self.send(client, reply.finish(Some(&key)));
+        }
     }
 
     fn bind_elsewhere(&mut self, now: Instant, relay: RelayId, wish: Wish, may_retry: bool) {
@@ -172,6 +206,12 @@ impl Turn {
         };
         let place = &mut allocation.relays[relay.family as usize];
         let tried = std::mem::replace(place, next.map(RelayPort::unbound));
+        if let Some(port) = next {
+            self.allocations.set_port(relay, port);
+        }
+        let Some(allocation) = self.allocations.get_mut(relay.id) else {
+            return;
+        };
         let has_other = allocation.relays.iter().any(Option::is_some);
         if has_other && next.is_none() {
             allocation.address_error = Some(Code::InsufficientCapacity);
@@ -204,14 +244,17 @@ impl Turn {
     }
 
     /// Asks for the socket of a relay address, if the allocation has one of the family.
-    fn bind(&mut self, relay: RelayId) {
+    pub(super) fn bind(&mut self, relay: RelayId) {
         let Some((address, _)) = &self.ports[relay.family as usize] else {
             return;
         };
-        let Some(allocation) = self.allocations.get(relay.id) else {
+        let Some(allocation) = self.allocations.get_mut(relay.id) else {
             return;
         };
-        if let Some(port) = allocation.relays[relay.family as usize] {
+        if let Some(port) = &mut allocation.relays[relay.family as usize]
+            && port.socket != Socket::Asked
+        {
+            port.socket = Socket::Asked;
             self.outputs.push_back(Output::Bind {
                 relay,
                 address: SocketAddr::new(address.bind, port.port),
@@ -225,14 +268,17 @@ impl Turn {
         let Some(allocation) = self.allocations.get_mut(id) else {
             return;
         };
-        if !allocation
-            .relays
-            .iter()
-            .flatten()
-            .all(|relay| relay.is_bound)
-        {
-            return;
+        let mut relays = allocation.relays.iter().flatten();
+        if relays.all(|relay| relay.socket == Socket::Bound) {
+            self.finish(now, id);
         }
+    }
+
+    /// Answers the request.
+    fn finish(&mut self, now: Instant, id: Id) {
+        let Some(allocation) = self.allocations.get_mut(id) else {
+            return;
+        };
         let Some(pending) = allocation.pending.take() else {
             return;
         };
@@ -319,7 +365,7 @@ impl RelayPort {
     fn unbound(port: u16) -> Self {
         RelayPort {
             port,
-            is_bound: false,
+            socket: Socket::None,
         }
     }
 }

@@ -34,8 +34,10 @@ pub(super) struct Allocation {
     pub(super) token: Option<Token>,
     /// Why there is no address of the additional family.
     pub(super) address_error: Option<Code>,
-    /// Until all sockets are bound.
+    /// Until the Allocate request is answered.
     pub(super) pending: Option<Pending>,
+    /// Requests to answer once the sockets that they need are bound.
+    pub(super) waiting: Vec<ReplyTo>,
 }
 
 /// What is left to do for an Allocate request.
@@ -47,11 +49,24 @@ pub(super) struct Pending {
     pub(super) failures: u32,
 }
 
-/// A relay port, to which a socket is bound or about to be.
+/// A relay port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RelayPort {
     pub(super) port: u16,
-    pub(super) is_bound: bool,
+    pub(super) socket: Socket,
+}
+
+/// Whether a relay port has a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Socket {
+    /// Nobody has needed one.
+    None,
+    /// It is about to be bound.
+    Asked,
+    /// It is bound.
+    Bound,
+    /// Another program has the port.
+    Failed,
 }
 
 /// Identifies a reservation (RFC 8656 section 18.10).
@@ -77,6 +92,11 @@ impl Allocation {
         self.relays[Family::of(peer.ip()) as usize].is_some()
     }
 
+    /// What has become of the socket of a relay address, if there is the address.
+    pub(super) fn socket(&self, family: Family) -> Option<Socket> {
+        Some(self.relays[family as usize]?.socket)
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
@@ -90,7 +110,7 @@ pub(super) struct Table {
     by_client: HashMap<Client, Id>,
     /// Who was looked up last: packets come in bursts of one sender.
     last: Option<(Client, Id)>,
-    /// Bound relay ports.
+    /// Relay ports.
     by_port: HashMap<(Family, u16), Id>,
 }
 
@@ -135,6 +155,10 @@ impl Table {
             generation: place.generation,
         };
         self.by_client.insert(allocation.client, id);
+        for (family, relay) in [Family::V4, Family::V6].into_iter().zip(allocation.relays) {
+            self.by_port
+                .extend(relay.map(|relay| ((family, relay.port), id)));
+        }
         place.allocation = Some(Box::new(allocation));
         id
     }
@@ -152,24 +176,25 @@ impl Table {
         Some(*allocation)
     }
 
-    /// Says that a relay port is bound, and can be found.
-    pub(super) fn set_bound(&mut self, relay: RelayId) {
-        let Some(allocation) = self.get_mut(relay.id) else {
-            return;
-        };
-        if let Some(port) = &mut allocation.relays[relay.family as usize] {
-            port.is_bound = true;
-            let port = port.port;
-            self.by_port.insert((relay.family, port), relay.id);
+    /// Says what has become of a relay port's socket.
+    pub(super) fn set_socket(&mut self, relay: RelayId, socket: Socket) {
+        let allocation = self.get_mut(relay.id);
+        if let Some(port) = allocation.and_then(|a| a.relays[relay.family as usize].as_mut()) {
+            port.socket = socket;
         }
     }
 
-    /// Says that a relay port is bound no longer.
-    pub(super) fn set_unbound(&mut self, family: Family, port: u16) {
+    /// Says that an allocation has a relay port that it has not had from the beginning.
+    pub(super) fn set_port(&mut self, relay: RelayId, port: u16) {
+        self.by_port.insert((relay.family, port), relay.id);
+    }
+
+    /// Says that a relay port is nobody's any more.
+    pub(super) fn forget_port(&mut self, family: Family, port: u16) {
         self.by_port.remove(&(family, port));
     }
 
-    /// The relay that is bound to a port.
+    /// The relay that has a port.
     pub(super) fn relay_at(&self, family: Family, port: u16) -> Option<RelayId> {
         let id = *self.by_port.get(&(family, port))?;
         Some(RelayId { id, family })

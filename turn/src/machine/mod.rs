@@ -164,6 +164,8 @@ pub struct Turn {
     counters: Counters,
     /// What the policy said last: packets come in bursts to and from one peer.
     last_verdict: Option<(SocketAddr, Verdict)>,
+    /// Whether what is relayed to our own media needs no socket.
+    is_media_in_memory: bool,
 }
 
 impl Turn {
@@ -197,6 +199,7 @@ impl Turn {
             wall_clock: (now, unix_now),
             counters: Counters::default(),
             last_verdict: None,
+            is_media_in_memory: false,
             settings,
         }
     }
@@ -275,6 +278,12 @@ impl Turn {
     pub fn set_own_media(&mut self, addresses: HashSet<SocketAddr>) {
         self.settings.policy.own_media = addresses;
         self.last_verdict = None;
+    }
+
+    /// Says that what is relayed to this server's own media needs no socket. From now on one is bound
+    /// when the first peer outside needs it, and not with the allocation.
+    pub fn set_media_in_memory(&mut self) {
+        self.is_media_in_memory = true;
     }
 
     /// The relay address of this name outside: where what is sent to it, in this process, belongs.
@@ -392,11 +401,10 @@ impl Turn {
             return Err(Code::WrongCredentials);
         }
         match request.method() {
-            REFRESH => self.refresh(now, id, request),
+            REFRESH => self.refresh(now, id, request).map(Some),
             CREATE_PERMISSION => self.create_permission(now, id, request),
             _ => self.channel_bind(now, id, request),
         }
-        .map(Some)
     }
 
     fn error(&self, request: &Incoming<'_>, code: Code) -> Reply {
@@ -473,7 +481,7 @@ impl Turn {
     }
 
     fn give_port(&mut self, family: Family, port: u16) {
-        self.allocations.set_unbound(family, port);
+        self.allocations.forget_port(family, port);
         if let Some((_, ports)) = &mut self.ports[family as usize] {
             ports.give(port);
         }

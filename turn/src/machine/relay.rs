@@ -7,7 +7,7 @@ use std::time::Instant;
 use rand::Rng;
 use stun_types::message::TransactionId;
 
-use super::allocation::{Allocation, Id, RelayId};
+use super::allocation::{Allocation, Id, RelayId, Socket};
 use super::{Output, Turn};
 use crate::channel::ChannelData;
 use crate::client::Client;
@@ -112,11 +112,16 @@ impl Turn {
             return None;
         }
         self.counters.to_peers.add(payload.len());
+        let family = Family::of(peer.ip());
+        let relay = RelayId { id, family };
+        // A port of our own address that is not media: a permission alone has not said so.
+        if verdict == Verdict::Relay
+            && self.allocations.get(id)?.socket(family) == Some(Socket::None)
+        {
+            self.bind(relay);
+        }
         Some(Forward {
-            relay: RelayId {
-                id,
-                family: Family::of(peer.ip()),
-            },
+            relay,
             peer,
             payload,
             is_own_media: verdict == Verdict::OwnMedia,

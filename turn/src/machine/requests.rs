@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::allocate::lifetime;
-use super::allocation::{Id, RelayId};
+use super::allocation::{Id, RelayId, Socket};
 use super::peers::ChannelError;
 use super::{Output, Timer, Turn};
 use crate::channel::CHANNEL_NUMBERS;
-use crate::message::{Code, Incoming, LIFETIME, Reply};
+use crate::message::{Code, Family, Incoming, LIFETIME, Reply};
 use crate::policy::Verdict;
 
 impl Turn {
@@ -56,11 +56,14 @@ impl Turn {
         now: Instant,
         id: Id,
         request: &Incoming<'_>,
-    ) -> Result<Reply, Code> {
+    ) -> Result<Option<Reply>, Code> {
         let peers = request.peers().filter(|peers| !peers.is_empty());
         let peers = peers.ok_or(Code::BadRequest)?;
         self.install(now, id, &peers)?;
-        Ok(Reply::success(request.reply_to()))
+        let ips = &self.settings.policy.media_ips();
+        let outside = peers.iter().filter(|peer| !ips.contains(&peer.ip()));
+        let families = outside.map(|peer| Family::of(peer.ip())).collect();
+        Ok(self.succeed(id, families, request))
     }
 
     pub(super) fn channel_bind(
@@ -68,7 +71,7 @@ impl Turn {
         now: Instant,
         id: Id,
         request: &Incoming<'_>,
-    ) -> Result<Reply, Code> {
+    ) -> Result<Option<Reply>, Code> {
         let (Some(number), Some(peer)) = (request.fields.channel, request.fields.peer) else {
             return Err(Code::BadRequest);
         };
@@ -85,7 +88,8 @@ impl Turn {
                 ChannelError::Taken => Code::BadRequest,
                 ChannelError::Full => Code::InsufficientCapacity,
             })?;
-        if allocation.has_family_of(peer) && self.settings.policy.verdict(peer) == Verdict::Deny {
+        let verdict = self.settings.policy.verdict(peer);
+        if allocation.has_family_of(peer) && verdict == Verdict::Deny {
             self.counters.forbidden += 1;
             return Err(Code::Forbidden);
         }
@@ -93,7 +97,37 @@ impl Turn {
         if let Some(allocation) = self.allocations.get_mut(id) {
             allocation.channels.bind(now, number, peer);
         }
-        Ok(Reply::success(request.reply_to()))
+        let is_outside = verdict != Verdict::OwnMedia;
+        let families = is_outside.then(|| Family::of(peer.ip()));
+        Ok(self.succeed(id, families.into_iter().collect(), request))
+    }
+
+    /// The reply to a request that has succeeded. If sockets of these families are needed and not bound
+    /// yet, it waits for them.
+    fn succeed(
+        &mut self,
+        id: Id,
+        mut families: Vec<Family>,
+        request: &Incoming<'_>,
+    ) -> Option<Reply> {
+        families.dedup();
+        families.retain(|&family| self.needs_socket(RelayId { id, family }));
+        if families.is_empty() {
+            return Some(Reply::success(request.reply_to()));
+        }
+        for family in families {
+            self.bind(RelayId { id, family });
+        }
+        let allocation = self.allocations.get_mut(id)?;
+        allocation.waiting.push(request.reply_to());
+        None
+    }
+
+    /// Whether a relay address is there, and has no socket.
+    pub(super) fn needs_socket(&self, relay: RelayId) -> bool {
+        let allocation = self.allocations.get(relay.id);
+        let socket = allocation.and_then(|a| a.socket(relay.family));
+        socket.is_some_and(|socket| socket != Socket::Bound)
     }
 
     /// Installs permissions for all of the peers, or for none.

@@ -196,6 +196,7 @@ impl Server {
     ) {
         self.to_media = MediaLink::new(to_media);
         self.from_media = from_media;
+        self.turn.set_media_in_memory();
     }
 
     /// Serves clients that come to sockets which somebody else reads, and whose addresses are to be in

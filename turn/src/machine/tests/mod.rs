@@ -4,6 +4,7 @@
 mod allocate;
 mod authenticate;
 mod hostile;
+mod late;
 mod relay;
 mod requests;
 
