@@ -1,8 +1,6 @@
 //! The real binary over TLS: one port for the page, the WebSocket and TURN.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-use support::{
+use crate::support::{
     Confab, Directory, FILES, SHARED, allocate, allocate_over, command, get, get_plain, https,
     rest, within,
 };

@@ -1,8 +1,6 @@
 //! How many descriptors the real binary takes, and what it does when there are none left.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use support::{Directory, get_plain, within};
+use crate::support::{Directory, get_plain, within};
 
 /// The binary in a shell that has set limits first, and where its page is.
 async fn start(directory: &Directory, limits: &str) -> (Child, SocketAddr) {

@@ -2,8 +2,6 @@
 //! implementation, which really looks at our door. It refuses every twentieth nonce, on purpose.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use support::{Directory, allocate_over, command, get, https, rest};
+use crate::support::{Directory, allocate_over, command, get, https, rest};
 
 /// Longer than anything takes here: an attempt that failed is repeated after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(120);

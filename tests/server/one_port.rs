@@ -1,17 +1,15 @@
 //! The real binary with all of TCP on one port: the page and TURN over TLS, plain TURN, and media.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::net::SocketAddr;
 
 use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use support::{Confab, allocate, allocate_over, get, message, rest, within};
+use crate::support::{Confab, allocate, allocate_over, get, message, rest, within};
 
-const OFFER: &str = include_str!("../sfu/tests/sdp/chromium-default.sdp");
+const OFFER: &str = include_str!("../../sfu/tests/sdp/chromium-default.sdp");
 
 /// The one setting, and a user for the relay.
 const ONE_PORT: [&str; 8] = [
@@ -158,7 +156,7 @@ async fn strangers_are_disconnected_and_delay_nobody() {
 
 #[tokio::test]
 async fn a_port_that_is_not_shared_is_for_tls_alone() {
-    let confab = Confab::start("not-shared", &support::SHARED).await;
+    let confab = Confab::start("not-shared", &crate::support::SHARED).await;
     let answer = Answer::to_an_offer(&confab).await;
     assert_ne!(answer.tcp_candidates(), [confab.https]);
     for beginning in [answer.check(), allocate(None)] {

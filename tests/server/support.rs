@@ -1,5 +1,5 @@
 //! The real binary, and clients of its TLS made by hand: what the tests of `confab` share.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,17 +29,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Long enough for anything on loopback, whatever else the machine does.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A process of ours, in a directory of its own; both end with it.
-pub struct Confab {
+pub(crate) struct Confab {
     _process: Child,
     _directory: Directory,
-    pub https: SocketAddr,
+    pub(crate) https: SocketAddr,
     roots: rustls::RootCertStore,
 }
 
-pub struct Directory(pub PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
@@ -48,7 +48,7 @@ impl Drop for Directory {
 }
 
 impl Directory {
-    pub fn new(name: &str) -> Directory {
+    pub(crate) fn new(name: &str) -> Directory {
         let name = format!("confab-tls-test-{name}-{}", std::process::id());
         let directory = Directory(std::env::temp_dir().join(name));
         std::fs::create_dir_all(&directory.0).unwrap();
@@ -56,12 +56,12 @@ impl Directory {
     }
 
     /// Writes a new certificate and its key.
-    pub fn certify(&self) {
+    pub(crate) fn certify(&self) {
         self.certify_until(rcgen::date_time_ymd(4096, 1, 1));
     }
 
     /// The same, for one that is valid until then.
-    pub fn certify_until(&self, end: impl Into<std::time::SystemTime>) {
+    pub(crate) fn certify_until(&self, end: impl Into<std::time::SystemTime>) {
         let mut params = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
         params.not_after = end.into().into();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -80,7 +80,7 @@ const ON_FREE_PORTS: [[&str; 2]; 4] = [
 ];
 
 /// The binary with these flags, beside those that keep it to free ports.
-pub fn command(directory: &Directory, flags: &[&str]) -> Command {
+pub(crate) fn command(directory: &Directory, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_confab"));
     command
         .current_dir(&directory.0)
@@ -100,7 +100,7 @@ pub fn command(directory: &Directory, flags: &[&str]) -> Command {
     command
 }
 
-pub const FILES: [&str; 4] = [
+pub(crate) const FILES: [&str; 4] = [
     "--http-tls-certificate",
     "chain.pem",
     "--http-tls-key",
@@ -108,7 +108,7 @@ pub const FILES: [&str; 4] = [
 ];
 
 /// HTTPS and TURN on one port.
-pub const SHARED: [&str; 6] = [
+pub(crate) const SHARED: [&str; 6] = [
     "--http-tls-listen",
     "127.0.0.1:0",
     "--turn-tls-listen",
@@ -119,11 +119,11 @@ pub const SHARED: [&str; 6] = [
 
 impl Confab {
     /// With a relay on a port of its own, too.
-    pub async fn start_with_relay(name: &str, flags: &[&str]) -> Confab {
+    pub(crate) async fn start_with_relay(name: &str, flags: &[&str]) -> Confab {
         Confab::start(name, &[flags, &["--turn-listen", "127.0.0.1:0"]].concat()).await
     }
 
-    pub async fn start(name: &str, flags: &[&str]) -> Confab {
+    pub(crate) async fn start(name: &str, flags: &[&str]) -> Confab {
         let directory = Directory::new(name);
         directory.certify();
         let mut process = command(&directory, &[&FILES, flags].concat())
@@ -142,7 +142,7 @@ impl Confab {
         }
     }
 
-    pub async fn connect(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -157,33 +157,33 @@ impl Confab {
 }
 
 /// The address of the page over TLS, as the server says it.
-pub async fn https(lines: &mut Lines<BufReader<ChildStdout>>) -> SocketAddr {
+pub(crate) async fn https(lines: &mut Lines<BufReader<ChildStdout>>) -> SocketAddr {
     let ready = within(lines.next_line()).await.unwrap();
     let ready = ready.expect("the server is ready");
     let (_, rest) = ready.split_once("https://").expect(&ready);
     rest.split_once('/').unwrap().0.parse().unwrap()
 }
 
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("in time")
 }
 
 /// Everything until the server closes.
-pub async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     // A server that hangs up on a stranger may do so rudely.
     let _ = within(stream.read_to_end(&mut bytes)).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-pub async fn get(mut stream: TlsStream<TcpStream>, path: &str) -> String {
+pub(crate) async fn get(mut stream: TlsStream<TcpStream>, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     rest(&mut stream).await
 }
 
 /// An allocation's request, signed once the server has said how.
-pub fn allocate(signed_for: Option<(&str, &str)>) -> Vec<u8> {
+pub(crate) fn allocate(signed_for: Option<(&str, &str)>) -> Vec<u8> {
     let method = Method::new(3);
     let kind = MessageType::from_class_method(MessageClass::Request, method);
     let transaction = TransactionId::generate();
@@ -206,7 +206,7 @@ pub fn allocate(signed_for: Option<(&str, &str)>) -> Vec<u8> {
     message.finish()
 }
 
-pub async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+pub(crate) async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut bytes = vec![0; 20];
     within(stream.read_exact(&mut bytes)).await.unwrap();
     let len = u16::from_be_bytes([bytes[2], bytes[3]]);
@@ -215,7 +215,7 @@ pub async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     bytes
 }
 
-pub async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+pub(crate) async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     stream.write_all(&allocate(None)).await.unwrap();
     let refusal = message(&mut stream).await;
     let refusal = Message::from_bytes(&refusal).unwrap();
@@ -234,7 +234,7 @@ pub async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 }
 
 /// The same without TLS.
-pub async fn get_plain(address: SocketAddr, path: &str) -> String {
+pub(crate) async fn get_plain(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

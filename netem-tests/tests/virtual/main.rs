@@ -1,0 +1,10 @@
+//! Whole calls in virtual time. One program, since each takes long to build.
+
+mod abuse;
+mod bandwidth;
+mod calls;
+mod chaos;
+mod network;
+mod scenarios;
+mod speakers;
+mod tracks;
