@@ -7,7 +7,7 @@ import { address, connected, join, moving, newRoom, readStats, seesAndHears } fr
 import { Server } from "./server.mjs";
 
 /** So long the estimate has before a call is judged, milliseconds. */
-const SETTLE_MS = 8_000;
+const SETTLE_MS = 5_000;
 
 withBrowser();
 withServer();

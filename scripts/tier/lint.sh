@@ -10,7 +10,7 @@ cargo fmt --all --check
 # shares what build scripts make, C libraries among it. The second line is for the test targets that
 # a plain `cargo test` leaves out.
 cargo clippy --profile ci --locked --workspace --all-targets -- -D warnings
-cargo clippy --profile ci --locked --workspace --test bots --test fanout --test lab -- -D warnings
+cargo clippy --profile ci --locked --workspace --test bots --test fanout --test lab --test server -- -D warnings
 # It reads the manifests of all crates, those for other systems too, which no build has needed.
 cargo fetch --locked
 cargo deny --locked --offline check --hide-inclusion-graph --allow duplicate bans licenses sources
