@@ -4,9 +4,12 @@
  * and no more.
  */
 
-const LOOK_MS = 150;
-/** So long nothing, where something came all the time: what the server takes for silence, too. */
-const SILENCE_MS = 750;
+const LOOK_MS = 100;
+/**
+ * So long nothing, where something came all the time. Opus sends every 400 ms while its speaker is silent
+ * (discontinuous transmission): that is no silence.
+ */
+const SILENCE_MS = 500;
 
 export class Hearing {
   #newest;

@@ -86,6 +86,8 @@ export class Signal extends Emitter {
   #lastSeq = 0;
   #ackedSeq = 0;
   #attempts = 0;
+  /** Another one, opened while it is doubtful whether the server can be heard. @type {WebSocket | null} */
+  #rival = null;
   /** Sockets given up since the last reply. */
   #unanswered = 0;
   #heardAt = 0;
@@ -96,6 +98,8 @@ export class Signal extends Emitter {
   #retryTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #connectTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #checkTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #replyTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -149,16 +153,32 @@ export class Signal extends Emitter {
     });
   }
 
-  /** Finds out whether the server can still be heard, and tries another socket soon if it cannot. */
+  /**
+   * Finds out whether the server can still be heard: asks it, and opens another socket meanwhile. It is
+   * dropped when anything is heard, and takes the place of the present one when it opens before.
+   */
   check() {
-    if (!this.#welcomed) return;
-    const [socket, heardAt] = [this.#socket, this.#heardAt];
+    if (!this.#welcomed || this.#checkTimer) return;
     this.request("ping", {}).catch(() => {});
-    setTimeout(() => {
-      if (socket !== this.#socket || this.#heardAt !== heardAt) return;
-      this.#handleLoss();
-      this.#reconnectNow();
-    }, CHECK_PATIENCE_MS);
+    this.#rival = this.#open();
+    this.#checkTimer = setTimeout(() => this.#replaceSocket(), CHECK_PATIENCE_MS);
+  }
+
+  /** Goes on with the other socket, open or not yet. */
+  #replaceSocket() {
+    const rival = this.#rival ?? this.#open();
+    this.#rival = null;
+    this.#handleLoss();
+    clearTimeout(this.#retryTimer);
+    this.#use(rival);
+  }
+
+  #endCheck() {
+    clearTimeout(this.#checkTimer);
+    this.#checkTimer = undefined;
+    const rival = this.#rival;
+    this.#rival = null;
+    rival?.close();
   }
 
   #awaitReply() {
@@ -188,17 +208,29 @@ export class Signal extends Emitter {
   }
 
   #connect() {
+    this.#use(this.#open());
+  }
+
+  #open() {
     const socket = new this.#socketClass(this.#url);
     socket.binaryType = "arraybuffer";
-    this.#socket = socket;
     socket.onopen = () => {
+      if (socket === this.#rival) this.#replaceSocket();
+      if (socket !== this.#socket) return;
       this.emit("contact", undefined);
       this.#hello(socket);
     };
     socket.onmessage = ({ data }) => this.#receive(socket, data);
     socket.onclose = () => {
+      if (socket === this.#rival) this.#rival = null;
       if (socket === this.#socket) this.#handleLoss();
     };
+    return socket;
+  }
+
+  /** @param {WebSocket} socket */
+  #use(socket) {
+    this.#socket = socket;
     const patience = growing(FIRST_PATIENCE_MS, this.#attempts);
     this.#connectTimer = setTimeout(() => this.#handleLoss(), patience);
   }
@@ -300,6 +332,7 @@ export class Signal extends Emitter {
   /** @param {string} text */
   #handleFrame(text) {
     this.#heardAt = Date.now();
+    this.#endCheck();
     let message;
     try {
       message = JSON.parse(text);
@@ -365,6 +398,7 @@ export class Signal extends Emitter {
     const socket = this.#socket;
     this.#socket = null;
     this.#welcomed = false;
+    this.#endCheck();
     clearTimeout(this.#connectTimer);
     this.#stopAwaitingReply();
     clearTimeout(this.#ackTimer);

@@ -33,9 +33,9 @@ test("who hears nothing from the start has lost nothing", () => {
 
 test("what ends is missed within a second, and once", () => {
   pass(3_000, true);
-  pass(700, false);
+  pass(450, false);
   assert.equal(silences, 0);
-  pass(300, false);
+  pass(200, false);
   assert.equal(silences, 1);
   assert.ok(hearing.isSilent);
   pass(10_000, false);

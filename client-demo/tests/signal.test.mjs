@@ -216,6 +216,51 @@ test("silence for two ping intervals counts as a lost socket", async () => {
   assert.ok(first.closed);
 });
 
+test("where the server may not be heard any more, another socket takes over as soon as it opens", async () => {
+  const old = FakeSocket.last.accept().welcome();
+  signal.check();
+  const rival = FakeSocket.last;
+  assert.notEqual(rival, old);
+  assert.equal(old.sentOf("ping").length, 1);
+  rival.accept();
+  assert.ok(old.closed);
+  assert.deepEqual(rival.sentOf("hello").map(({ resume }) => resume), [{ session: "s_1", seq: 0 }]);
+  rival.welcome({ resumed: true });
+  assert.deepEqual(of("open").map(({ resumed }) => resumed), [false, true]);
+  await pass(1_000);
+  assert.equal(FakeSocket.last, rival);
+});
+
+test("another socket that was opened in doubt is dropped when the server is heard", async () => {
+  const old = FakeSocket.last.accept().welcome();
+  signal.check();
+  const rival = FakeSocket.last;
+  old.say({ re: old.sentOf("ping")[0].id, type: "pong" });
+  assert.ok(rival.closed);
+  rival.accept();
+  await pass(1_000);
+  assert.equal(rival.sent.length, 0);
+  assert.ok(!old.closed);
+  assert.equal(of("lost").length, 0);
+});
+
+test("a socket that says nothing is given up for another that is not open yet, or for a third", async () => {
+  const old = FakeSocket.last.accept().welcome();
+  signal.check();
+  const rival = FakeSocket.last;
+  await pass(400);
+  assert.ok(old.closed);
+  assert.equal(FakeSocket.last, rival);
+  rival.accept().welcome({ resumed: true });
+  signal.check();
+  FakeSocket.last.lose();
+  await pass(400);
+  assert.ok(rival.closed);
+  assert.equal(FakeSocket.all.length, 4);
+  FakeSocket.last.accept().welcome({ resumed: true });
+  assert.equal(of("open").length, 3);
+});
+
 test("a wrong token ends the session, an overloaded server is asked again", async () => {
   const first = FakeSocket.last.accept();
   first.say({ re: first.sent[0].id, type: "error", code: "overloaded", message: "Later." });
