@@ -98,9 +98,11 @@ export class Media extends Emitter {
   #last = Promise.resolve();
   /** The negotiation that has not begun yet, if any. @type {{purpose: Purpose, done: Promise<void>} | null} */
   #next = null;
-  /** Whether the server knows the present RTCPeerConnection. */
   /** Whether UDP is not to be used although it works, because it loses too much. */
   #avoidsUdp = false;
+  /** Whether an offer is under way that looks for another way. */
+  #isSeeking = false;
+  /** Whether the server knows the present RTCPeerConnection. */
   #answered = false;
   #connected = false;
   #attempts = 0;
@@ -173,10 +175,14 @@ export class Media extends Emitter {
 
   /** Looks for the best way anew; the one that media goes now is kept until another works. */
   seekWay() {
-    if (!this.#connected) return;
+    // The server and we ourselves often notice at the same time.
+    if (!this.#connected || this.#isSeeking) return;
     console.info("confab: looking for another way");
     this.#avoidUdp(false);
-    this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
+    this.#isSeeking = true;
+    this.negotiate(RESTART)
+      .catch((error) => console.warn("confab:", error.message))
+      .finally(() => (this.#isSeeking = false));
   }
 
   /** Leaves UDP, which works but loses too much, for TCP; if that does not work, all stays as it is. */

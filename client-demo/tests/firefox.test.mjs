@@ -40,13 +40,16 @@ async function until(what, condition) {
 const INBOUND = `window.confab.call.peerConnection.getStats().then((report) =>
   [...report.values()].filter(({ type }) => type === "inbound-rtp").map((entry) => ({ ...entry, at: performance.now() })))`;
 
+const SHOWS_ADA = `[...document.querySelectorAll(".tile[aria-label=Ada] video")]
+  .some((video) => video.videoWidth > 0 && video.currentTime > 1)`;
+
 test("Chromium and Firefox see and hear each other", async () => {
   const room = newRoom();
   const ada = await join(chromium, server.url, { name: "Ada", room }, { token: server.token(room, "ada") });
   const fox = await firefox.open(address(server.url, { name: "Fox", room }, server.token(room, "fox")));
   await until("Firefox connects", () => fox.evaluate("window.confab?.call?.state === 'connected'"));
   await moving(ada, "Fox", PATIENCE_MS);
-  await until("Firefox shows Ada", () => fox.evaluate("[...document.querySelectorAll('.tile[aria-label=Ada] video')].some((video) => video.videoWidth > 0 && video.currentTime > 1)"));
+  await until("Firefox shows Ada", () => fox.evaluate(SHOWS_ADA));
   await ada.waitForTimeout(2_000);
   await seesAndHears(ada, 1, "Ada, of Firefox,");
 
@@ -69,4 +72,36 @@ test("Chromium and Firefox see and hear each other", async () => {
 
   await screenshot(ada, "firefox-in-chromium");
   await fox.screenshot(joinPath(RESULTS, "chromium-in-firefox.png"));
+});
+
+for (const [relay, where] of [["own", "a relay on a port of its own"], ["media", "a relay on the port of media"]]) {
+  test(`Firefox through ${where}, and through nothing else`, async () => {
+    const relaying = await Server.start(ownAddress(), { relay });
+    try {
+      const room = newRoom();
+      const ada = await join(chromium, relaying.url, { name: "Ada", room }, { token: relaying.token(room, "ada") });
+      const fox = await firefox.open(address(relaying.url, { name: "Fox", room, relay: "1" }, relaying.token(room, "fox")));
+      await moving(ada, "Fox", PATIENCE_MS);
+      await until("Firefox shows Ada", () => fox.evaluate(SHOWS_ADA));
+      assert.match(relaying.log, /media goes this way.*way=our relay/);
+      await ada.close();
+    } finally {
+      await relaying.kill();
+    }
+  });
+}
+
+test("Firefox checks the connection, and every way works", async () => {
+  const relaying = await Server.start(ownAddress(), { relay: "own" });
+  try {
+    const room = newRoom();
+    const { hash } = new URL(address(relaying.url, { room }, relaying.token(room, "fox")));
+    const page = await firefox.open(`${relaying.url}/check.html${hash}`);
+    await until("the check is done", () => page.evaluate("window.confabCheck && !document.getElementById('again').disabled"));
+    const verdict = await page.evaluate("document.getElementById('verdict').textContent");
+    const lines = await page.evaluate("[...document.querySelectorAll('#checks li')].map(({ id, dataset }) => `${id}: ${dataset.grade}`)");
+    assert.equal(verdict, "?", lines.join(", "));
+  } finally {
+    await relaying.kill();
+  }
 });

@@ -142,7 +142,7 @@ figures! {
     FirstFrame "first_frame" "first picture" Milliseconds Lower Picture 100.0
         "From joining (of the later of the two) to the first picture shown."
     Recovery "recovery" "recovery" Seconds Lower Picture 1.0
-        "From a change of the network to pictures at half their former rate again; the longest, to the second. 0 if they never fell below; to the end of the call if they never came back."
+        "From a change of the network to pictures at half their former rate again; the longest. It is the length of the standstill, where the receiver has measured one, else to the second. 0 if they never fell below; to the end of the call if they never came back."
     JoinTime "join_time" "join time" Milliseconds Lower Client 50.0
         "From asking to join to being let in."
     RoundTrip "round_trip" "round trip" Milliseconds Lower Client 5.0

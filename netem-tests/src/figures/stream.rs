@@ -23,6 +23,10 @@ const STANDSTILL: f64 = 0.9;
 /// How long after a change of the network, in seconds, pictures may begin to fail because of it.
 const EFFECT: f64 = 3.0;
 
+/// So near a standstill that the receiver has measured, in seconds, is what samples say of one: half of
+/// the pictures of a second may be missing in the last of it, and the sample be late.
+const COUNTED: f64 = 1.2;
+
 /// What a sender publishes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sends {
@@ -247,8 +251,17 @@ impl Stream {
         }
         // `any` has stopped behind the first that failed, or it has seen them all.
         let back = after.find(|i| rate(i) >= usual / 2.0).map(|i| i.from);
-        let back = back.or((next >= end).then_some(end));
-        back.map(|back| (back - change).max(0.0))
+        let back = back.or((next >= end).then_some(end))?;
+        let to_the_second = (back - change).max(0.0);
+        let frozen = self.freezes.iter().filter(|f| f.count == 1.0);
+        let mut frozen = frozen
+            .filter(|f| (change..=back + COUNTED).contains(&f.to))
+            .map(|f| f.to - f.from);
+        Some(
+            frozen
+                .find(|length| (length - to_the_second).abs() < COUNTED)
+                .unwrap_or(to_the_second),
+        )
     }
 }
 

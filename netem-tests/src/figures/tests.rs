@@ -216,6 +216,22 @@ fn recovery_is_from_the_change_until_pictures_are_back() {
 }
 
 #[test]
+fn recovery_takes_as_long_as_the_standstill_that_was_measured() {
+    let mut outage = counted(&[30, 60, 90, 100, 100, 125, 155, 185, 215, 245]);
+    for (n, second) in outage.iter_mut().enumerate() {
+        (second.frozen, second.freezes) = match n {
+            // One that was over before the change, and the one that it brought.
+            ..2 => (0.0, 0),
+            2..5 => (0.4, 1),
+            _ => (2.3, 2),
+        };
+    }
+    let stream = watching_through(outage, vec![3.2]);
+    let recovery = stream.summary(None)[&Figure::Recovery];
+    assert!((recovery - 1.9).abs() < 1e-9, "{recovery}");
+}
+
+#[test]
 fn sizes_delays_and_repair_are_what_they_say() {
     let seconds = (1..=10).map(|t| VideoReceived {
         frames: t * 30,

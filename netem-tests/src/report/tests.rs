@@ -233,7 +233,7 @@ fn the_suites_are_in_order() {
         ("bandwidth", 25),
         ("capacity", 5),
         ("loss", 108),
-        ("mobility", 5),
+        ("mobility", 6),
         ("quick", 6),
         ("repair", 6),
         ("room", 1),

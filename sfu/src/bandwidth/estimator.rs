@@ -174,6 +174,18 @@ impl BandwidthEstimator {
         }
     }
 
+    /// Begins anew at a rate, since packets go another way now: nothing that was measured of the former
+    /// holds for it.
+    pub fn begin_anew(&mut self, start: Bitrate) {
+        let mut probes = std::mem::take(&mut self.probes);
+        probes.begin_anew();
+        *self = BandwidthEstimator {
+            probes,
+            wanted: self.wanted,
+            ..BandwidthEstimator::new(start)
+        };
+    }
+
     /// What there is to share out.
     #[must_use]
     pub fn estimate(&self) -> Bitrate {

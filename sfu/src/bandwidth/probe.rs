@@ -116,6 +116,14 @@ pub struct ProbeController {
 }
 
 impl ProbeController {
+    /// Begins anew; what is still under way of former probes is not taken for a later one's.
+    pub fn begin_anew(&mut self) {
+        *self = ProbeController {
+            next_id: self.next_id,
+            ..ProbeController::default()
+        };
+    }
+
     /// The link is overused, or feedback is missing.
     pub fn handle_overuse(&mut self, now: Instant) {
         self.overused = Some(now);

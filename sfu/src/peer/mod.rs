@@ -397,8 +397,8 @@ impl Peer {
             .handle_stun(cx.now, from, packet, is_silent, &mut reply);
         if let Ok(checked) = &checked {
             self.silence.handle_packet(cx.now);
-            if checked.selected.is_some() {
-                self.hopeless.reset();
+            if let Some(way) = checked.selected {
+                self.handle_selected(cx.now, way);
             }
         }
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {
@@ -413,6 +413,16 @@ impl Peer {
             });
         }
         checked
+    }
+
+    fn handle_selected(&mut self, now: Instant, way: Way) {
+        self.hopeless.reset();
+        if self.pacing.set_way(now, way) {
+            for slot in self.slots.iter_mut().flatten() {
+                slot.starved = None;
+            }
+            self.allocator.hurry(now);
+        }
     }
 
     /// Whether the link to the client loses many packets by itself.

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING};
+use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING, START};
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::media::ExtensionMap;
@@ -14,6 +14,7 @@ use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
 use crate::units::{Bitrate, DataSize};
+use crate::way::Way;
 
 /// The first transport-wide sequence number, extended: feedback on numbers before it must not wrap
 /// below zero.
@@ -60,6 +61,8 @@ pub struct Pacing {
     is_told: bool,
     /// Whether it is to tell: transport-wide feedback is negotiated.
     is_negotiated: bool,
+    /// The way that the estimate is of.
+    way: Option<Way>,
     next: SequenceNumber,
 }
 
@@ -74,6 +77,7 @@ impl Default for Pacing {
             granted: Bitrate::ZERO,
             is_told: false,
             is_negotiated: false,
+            way: None,
             next: FIRST,
         }
     }
@@ -84,6 +88,26 @@ impl Pacing {
     pub fn set_negotiated(&mut self, now: Instant, is_negotiated: bool) {
         self.is_negotiated = is_negotiated;
         self.set_rate(now);
+    }
+
+    /// Says which way packets go from now on. Of another way nothing is known, but that it can carry what
+    /// the former did if both are of one address: then it is mostly the same link that limits them.
+    /// Returns whether the estimate has begun anew.
+    pub fn set_way(&mut self, now: Instant, way: Way) -> bool {
+        let Some(former) = self.way.replace(way) else {
+            return false;
+        };
+        let is_same_link = former.address().ip() == way.address().ip();
+        if is_same_link && former.is_of_stream() == way.is_of_stream() {
+            return false;
+        }
+        let start = match is_same_link {
+            true => self.estimator.lasting(),
+            false => START,
+        };
+        self.estimator.begin_anew(start);
+        self.update(now);
+        true
     }
 
     /// The estimate; none of a receiver that gives no feedback to estimate by.
@@ -268,5 +292,38 @@ impl Pacing {
     #[must_use]
     pub fn queued(&self) -> DataSize {
         self.pacer.queued()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::way::ConnectionId;
+
+    #[test]
+    fn of_another_way_only_the_rate_is_kept_and_that_only_on_the_same_link() {
+        let udp = |address: &str| Way::Udp(address.parse().expect("an address"));
+        let tcp = |address: &str| Way::Tcp {
+            connection: ConnectionId(1),
+            address: address.parse::<SocketAddr>().expect("an address"),
+        };
+        let table = [
+            (udp("192.0.2.1:1000"), udp("192.0.2.1:1000"), false, 2000),
+            (udp("192.0.2.1:1000"), udp("192.0.2.1:1001"), false, 2000),
+            (udp("192.0.2.1:1000"), tcp("192.0.2.1:1001"), true, 2000),
+            (tcp("192.0.2.1:1001"), udp("192.0.2.1:1000"), true, 2000),
+            (udp("192.0.2.1:1000"), udp("192.0.2.2:1000"), true, 300),
+        ];
+        for (former, way, is_new, kbps) in table {
+            let now = Instant::now();
+            let mut pacing = Pacing::default();
+            pacing.estimator = BandwidthEstimator::new(Bitrate::kbps(2000));
+            pacing.set_negotiated(now, true);
+            assert!(!pacing.set_way(now, former), "there was none before");
+            assert_eq!(pacing.set_way(now, way), is_new, "{former} {way}");
+            assert_eq!(pacing.estimate(), Some(Bitrate::kbps(kbps)));
+        }
     }
 }
