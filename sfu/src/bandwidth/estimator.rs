@@ -121,6 +121,8 @@ pub struct BandwidthEstimator {
     probed: Option<Instant>,
     /// When the way was last found to be overused.
     overused: Option<Instant>,
+    /// When a packet was last reported lost.
+    lost: Option<Instant>,
     wanted: Bitrate,
     estimate: Bitrate,
     /// The estimate, but for a queue that is being drained.
@@ -167,6 +169,7 @@ impl BandwidthEstimator {
             took_off: None,
             probed: None,
             overused: None,
+            lost: None,
             wanted: Bitrate::ZERO,
             estimate: start,
             lasting: start,
@@ -279,6 +282,13 @@ impl BandwidthEstimator {
         overused.is_none_or(|at| now.saturating_duration_since(at) >= CALM)
     }
 
+    /// Whether a packet was reported lost within this time.
+    #[must_use]
+    pub fn has_lost(&self, now: Instant, within: Duration) -> bool {
+        self.lost
+            .is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+
     /// Whether feedback is missing that should have come.
     #[must_use]
     pub fn is_overdue(&self) -> bool {
@@ -373,7 +383,10 @@ impl BandwidthEstimator {
                 least_queueing = Some(least_queueing.map_or(queueing, |least| queueing.min(least)));
                 queueing
             });
-            lost += u32::from(result.fate == Fate::Lost);
+            if result.fate == Fate::Lost {
+                lost += 1;
+                self.lost = Some(now);
+            }
             self.loss.handle_result(now, result, queueing);
             self.probe_results.handle_result(result);
             if result.packet.cluster.is_some() {

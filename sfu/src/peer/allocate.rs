@@ -49,9 +49,10 @@ const BEGINNING: Duration = Duration::from_secs(5);
 const OVERDRAFT: f64 = 2.0;
 
 /// Over TCP one lost segment holds all up that follows, and what that does to the estimate says little of
-/// the way: pictures go on for so long whatever the estimate is. TCP itself sees to it that the way is not
-/// flooded, and what waits for too long is given up there.
-const TCP_PATIENCE: Duration = LONG_PATIENCE;
+/// the way: pictures go on, whatever the estimate is, while nothing has been lost for so long, and then for
+/// the longer patience. TCP itself sees to it that the way is not flooded, and what waits for too long is
+/// given up there, which is the only loss there is.
+const TCP_WITHOUT_LOSS: Duration = Duration::from_secs(10);
 
 /// While the way is calm there is no end to patience: an estimate that is low for want of evidence, or
 /// for loss without a queue, is no reason to take a picture away. Up to this, which is what browsers make
@@ -419,10 +420,13 @@ fn patience(
     let left = left + (estimator.lasting() - estimator.estimate());
     match estimator.limit() {
         // Giving way for good to a flow that fills the queue is to leave it the link: all that is taken in
-        // any case is what every connection begins with.
-        _ if estimator.is_competing() => (left.scale(OVERDRAFT).max(START), Duration::MAX),
+        // any case is what every connection begins with. TCP gives way by itself.
+        _ if estimator.is_competing() && !is_stream => {
+            (left.scale(OVERDRAFT).max(START), Duration::MAX)
+        }
         _ if estimator.is_calm(now) => (left.scale(OVERDRAFT).max(CALM_GRANT), Duration::MAX),
-        _ if is_stream => (MAX, TCP_PATIENCE),
+        _ if is_stream && !estimator.has_lost(now, TCP_WITHOUT_LOSS) => (MAX, Duration::MAX),
+        _ if is_stream => (MAX, LONG_PATIENCE),
         Limit::Loss | Limit::Draining => (left.scale(OVERDRAFT), LONG_PATIENCE),
         _ => (left.scale(OVERDRAFT), PATIENCE),
     }
@@ -442,6 +446,9 @@ fn be_patient(
             picture.slot.starved = None;
             continue;
         }
+        if patience == Duration::MAX {
+            picture.slot.starved = None;
+        }
         let since = *picture.slot.starved.get_or_insert(now);
         let is_patient = now.saturating_duration_since(since) < patience;
         let lowest = picture.layers.iter().min_by_key(|layer| layer.bitrate);
@@ -451,5 +458,52 @@ fn be_patient(
             allocation.bitrate = lowest.bitrate;
             allocation.reason = Reason::Estimate;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandwidth::sent::tests::with_feedback;
+    use crate::bandwidth::sent::{PacketKind, SentPacket};
+    use crate::rtp::sequence::SequenceNumber;
+    use crate::units::DataSize;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn packet(at: Instant) -> SentPacket {
+        SentPacket {
+            at,
+            size: DataSize::bytes(1200),
+            kind: PacketKind::Video,
+            cluster: None,
+        }
+    }
+
+    #[test]
+    fn over_tcp_what_takes_ever_longer_is_no_reason_to_pause_and_what_is_lost_is() {
+        let mut estimator = BandwidthEstimator::default();
+        let (mut now, mut arrival) = (Instant::now(), 20 * MS);
+        for number in 1..=200_u16 {
+            estimator.handle_sent(SequenceNumber(number.into()), packet(now));
+            now += 20 * MS;
+            arrival += 25 * MS;
+            with_feedback(number, &[(number, arrival)], |feedback| {
+                estimator.handle_feedback(now, feedback);
+            });
+        }
+        assert!(!estimator.is_calm(now));
+        let patience =
+            |estimator: &_, is_stream| patience(now, Bitrate::ZERO, estimator, is_stream);
+        assert!(patience(&estimator, false).0 < MAX);
+        assert_eq!(patience(&estimator, true), (MAX, Duration::MAX));
+
+        for number in 201..=203 {
+            estimator.handle_sent(SequenceNumber(number), packet(now));
+        }
+        with_feedback(201, &[(201, arrival), (203, arrival + MS)], |feedback| {
+            estimator.handle_feedback(now, feedback);
+        });
+        assert_eq!(patience(&estimator, true), (MAX, LONG_PATIENCE));
     }
 }
