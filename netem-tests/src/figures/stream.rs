@@ -253,15 +253,13 @@ impl Stream {
         let back = after.find(|i| rate(i) >= usual / 2.0).map(|i| i.from);
         let back = back.or((next >= end).then_some(end))?;
         let to_the_second = (back - change).max(0.0);
-        let frozen = self.freezes.iter().filter(|f| f.count == 1.0);
-        let mut frozen = frozen
-            .filter(|f| (change..=back + COUNTED).contains(&f.to))
-            .map(|f| f.to - f.from);
-        Some(
-            frozen
-                .find(|length| (length - to_the_second).abs() < COUNTED)
-                .unwrap_or(to_the_second),
-        )
+        let near = |i: &&Interval| (change..=back + COUNTED).contains(&i.to);
+        let counted = self.intervals.iter().filter(near);
+        let measured = counted
+            .filter(|i| i.freezes == 1.0)
+            .map(|i| i.frozen)
+            .find(|length| (length - to_the_second).abs() < COUNTED);
+        Some(measured.unwrap_or(to_the_second))
     }
 }
 
