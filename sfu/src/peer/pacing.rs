@@ -318,8 +318,10 @@ mod tests {
         ];
         for (former, way, is_new, kbps) in table {
             let now = Instant::now();
-            let mut pacing = Pacing::default();
-            pacing.estimator = BandwidthEstimator::new(Bitrate::kbps(2000));
+            let mut pacing = Pacing {
+                estimator: BandwidthEstimator::new(Bitrate::kbps(2000)),
+                ..Pacing::default()
+            };
             pacing.set_negotiated(now, true);
             assert!(!pacing.set_way(now, former), "there was none before");
             assert_eq!(pacing.set_way(now, way), is_new, "{former} {way}");
