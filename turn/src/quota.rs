@@ -1,13 +1,14 @@
 //! How much of the relay each user, each client address and everybody together may have.
 //!
 //! In: who wants an allocation, and every relayed byte. Out: yes or no. What is held is given back
-//! with [`Quotas::release`]; users and addresses without allocations cost nothing.
+//! with [`Quotas::release`]; users and addresses without allocations cost nothing, but are remembered
+//! until what they have used of their bandwidth has come back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use confab_door::subscriber;
 
@@ -16,6 +17,10 @@ use crate::limit::DEFAULT_MAX_ANSWERS;
 /// How long a full bandwidth quota may be saved up for, in seconds: a key frame, or what a stalled
 /// network lets go together.
 const BURST_SECONDS: f64 = 1.0;
+
+/// What a packet costs beside its payload, in bytes: its headers on the wire, and the work that even an
+/// empty one makes, which is about that of so many bytes.
+const PACKET_OVERHEAD: usize = 100;
 
 /// What each may have at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +35,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
-    /// Payload relayed for one user in bytes a second, both directions together.
+    /// Payload relayed for one user in bytes a second, both directions together; each packet counts for
+    /// 100 bytes more.
     pub bytes_per_second_per_user: u64,
     /// Payload relayed for one address in bytes a second.
     pub bytes_per_second_per_address: u64,
@@ -105,8 +111,15 @@ impl Quotas {
     ///
     /// # Errors
     /// When one of them, or the server, has as many as it may.
-    pub fn take(&mut self, user: &Arc<str>, address: IpAddr) -> Result<Grant, Exceeded> {
+    pub fn take(
+        &mut self,
+        now: Instant,
+        user: &Arc<str>,
+        address: IpAddr,
+    ) -> Result<Grant, Exceeded> {
         let (limits, address) = (self.limits, subscriber(address));
+        self.users.forget(now);
+        self.addresses.forget(now);
         if self.users.count(user) >= limits.allocations_per_user
             || self.addresses.count(&address) >= limits.allocations_per_address
         {
@@ -131,15 +144,15 @@ impl Quotas {
         self.addresses.release(grant.address);
     }
 
-    /// Whether `bytes` may be relayed now, which are then counted.
-    pub fn spend(&mut self, now: Instant, grant: Grant, bytes: usize) -> bool {
+    /// Whether a packet with so many bytes of payload may be relayed now, which are then counted.
+    pub fn spend(&mut self, now: Instant, grant: Grant, payload: usize) -> bool {
         let (Some(user), Some(address)) = (
             self.users.bucket(grant.user),
             self.addresses.bucket(grant.address),
         ) else {
             return false;
         };
-        let bytes = bytes as f64;
+        let bytes = (payload + PACKET_OVERHEAD) as f64;
         let has_all = [&mut *user, &mut *address, &mut self.bucket]
             .into_iter()
             .all(|bucket| bucket.holds(now, bytes));
@@ -164,6 +177,8 @@ struct Holders<K> {
     by_key: HashMap<K, usize>,
     slots: Vec<Option<Holder<K>>>,
     free: Vec<usize>,
+    /// Those who hold nothing any more and are remembered.
+    former: VecDeque<usize>,
 }
 
 #[derive(Debug)]
@@ -171,6 +186,7 @@ struct Holder<K> {
     key: K,
     allocations: u32,
     bucket: Bucket,
+    is_former: bool,
 }
 
 impl<K> Default for Holders<K> {
@@ -179,6 +195,7 @@ impl<K> Default for Holders<K> {
             by_key: HashMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            former: VecDeque::new(),
         }
     }
 }
@@ -200,6 +217,7 @@ impl<K: Clone + Eq + Hash> Holders<K> {
             key: key.clone(),
             allocations: 1,
             bucket: Bucket::full(bytes_per_second),
+            is_former: false,
         });
         let n = match self.free.pop() {
             Some(n) => {
@@ -223,9 +241,39 @@ impl<K: Clone + Eq + Hash> Holders<K> {
             return;
         };
         holder.allocations -= 1;
-        if holder.allocations == 0 {
+        if holder.allocations > 0 || holder.is_former {
+            return;
+        }
+        if holder.bucket.last.is_none() {
+            self.remove(n);
+        } else {
+            holder.is_former = true;
+            self.former.push_back(n);
+        }
+    }
+
+    /// Forgets those whose bandwidth has come back: who ends an allocation and makes another is to have
+    /// no more than who keeps it.
+    fn forget(&mut self, now: Instant) {
+        while let Some(&n) = self.former.front() {
+            let Some(Some(holder)) = self.slots.get_mut(n) else {
+                self.former.pop_front();
+                continue;
+            };
+            if holder.allocations == 0 && !holder.bucket.is_full(now) {
+                break;
+            }
+            holder.is_former = false;
+            self.former.pop_front();
+            if holder.allocations == 0 {
+                self.remove(n);
+            }
+        }
+    }
+
+    fn remove(&mut self, n: usize) {
+        if let Some(holder) = self.slots.get_mut(n).and_then(Option::take) {
             self.by_key.remove(&holder.key);
-            *slot = None;
             self.free.push(n);
         }
     }
@@ -251,6 +299,12 @@ impl Bucket {
             tokens: per_second * BURST_SECONDS,
             last: None,
         }
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        let burst = Duration::from_secs_f64(BURST_SECONDS);
+        self.last
+            .is_none_or(|last| now.saturating_duration_since(last) >= burst)
     }
 
     fn holds(&mut self, now: Instant, bytes: f64) -> bool {
@@ -288,7 +342,7 @@ mod tests {
     fn each_has_no_more_than_its_own_and_all_no_more_than_the_total() {
         let mut quotas = Quotas::new(limits());
         let mut take = |user: &str, address: &str| {
-            let taken = quotas.take(&user.into(), address.parse().unwrap());
+            let taken = quotas.take(Instant::now(), &user.into(), address.parse().unwrap());
             taken.map(|grant| grant.user)
         };
         for (user, address, expected) in [
@@ -310,8 +364,12 @@ mod tests {
         let mut quotas = Quotas::new(limits());
         let user: Arc<str> = "alice".into();
         for _ in 0..100 {
-            let first = quotas.take(&user, "192.0.2.1".parse().unwrap()).unwrap();
-            let second = quotas.take(&user, "192.0.2.2".parse().unwrap()).unwrap();
+            let first = quotas
+                .take(Instant::now(), &user, "192.0.2.1".parse().unwrap())
+                .unwrap();
+            let second = quotas
+                .take(Instant::now(), &user, "192.0.2.2".parse().unwrap())
+                .unwrap();
             quotas.release(first);
             quotas.release(second);
         }
@@ -324,11 +382,34 @@ mod tests {
     }
 
     #[test]
+    fn who_makes_allocations_anew_has_no_more_bandwidth_than_who_keeps_one() {
+        let mut quotas = Quotas::new(limits());
+        let start = Instant::now();
+        let user: Arc<str> = "alice".into();
+        let mut sent = 0;
+        for ms in 0..2000 {
+            let now = start + Duration::from_millis(ms);
+            let grant = quotas
+                .take(now, &user, "192.0.2.1".parse().unwrap())
+                .unwrap();
+            sent += u32::from(quotas.spend(now, grant, 0));
+            quotas.release(grant);
+        }
+        assert!((29..=30).contains(&sent), "{sent}");
+        let now = start + Duration::from_secs(10);
+        let other = quotas.take(now, &"bob".into(), "192.0.2.2".parse().unwrap());
+        quotas.release(other.unwrap());
+        assert!(quotas.users.by_key.is_empty() && quotas.addresses.by_key.is_empty());
+    }
+
+    #[test]
     fn bytes_are_limited_for_the_user_the_address_and_all() {
         let mut quotas = Quotas::new(limits());
         let start = Instant::now();
         let mut take = |user: &str, address: &str| {
-            quotas.take(&user.into(), address.parse().unwrap()).unwrap()
+            quotas
+                .take(Instant::now(), &user.into(), address.parse().unwrap())
+                .unwrap()
         };
         let alice = take("alice", "192.0.2.1");
         let bob = take("bob", "192.0.2.1");
@@ -350,7 +431,7 @@ mod tests {
         ] {
             let now = start + Duration::from_millis(at);
             assert_eq!(
-                quotas.spend(now, who, bytes),
+                quotas.spend(now, who, bytes - PACKET_OVERHEAD),
                 admitted,
                 "{at} {who:?} {bytes}"
             );

@@ -147,6 +147,8 @@ pub struct IceLite {
     validated: Vec<Validated>,
     selected: Option<Way>,
     consent_until: Option<Instant>,
+    /// Until when there is consent to send to `selected`.
+    selected_until: Option<Instant>,
     avoids_udp: bool,
 }
 
@@ -160,18 +162,22 @@ impl IceLite {
             validated: Vec::new(),
             selected: None,
             consent_until: Some(now + CONSENT_TIMEOUT),
+            selected_until: None,
             avoids_udp: false,
         }
     }
 
     /// Takes new credentials (RFC 8445 section 9). The former ones, and the selected address,
     /// serve until the first check with the new ones; that check gets a full
-    /// [`CONSENT_TIMEOUT`] to arrive.
+    /// [`CONSENT_TIMEOUT`] to arrive. Further restarts do not give it more, and none is consent to be
+    /// sent to.
     pub fn restart(&mut self, now: Instant, local: Credentials, remote_ufrag: &str) {
         let former = std::mem::replace(&mut self.current, Generation::new(local, remote_ufrag));
         // Of two restarts in a row, the first one's credentials have never been in use.
-        self.previous.get_or_insert(former);
-        self.consent_until = Some(now + CONSENT_TIMEOUT);
+        if self.previous.is_none() {
+            self.previous = Some(former);
+            self.consent_until = Some(now + CONSENT_TIMEOUT);
+        }
     }
 
     /// Says whether checks over UDP are left without an answer, but for those through our own relay. A
@@ -260,6 +266,7 @@ impl IceLite {
         let selected = (select && self.selected != Some(from)).then_some(from);
         self.selected = selected.or(self.selected);
         self.consent_until = Some(now + CONSENT_TIMEOUT);
+        self.selected_until = self.consent_until;
         Ok(Checked {
             is_new,
             forgotten,
@@ -279,13 +286,18 @@ impl IceLite {
     /// When [`IceLite::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.consent_until
+        [self.consent_until, self.selected_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Tells, once, that the client's consent is lost.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<ConsentLost> {
+        if self.selected_until.take_if(|until| now >= *until).is_some() {
+            self.selected = None;
+        }
         self.consent_until.take_if(|until| now >= *until)?;
-        self.selected = None;
         Some(ConsentLost)
     }
 

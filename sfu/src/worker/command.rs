@@ -142,6 +142,9 @@ impl Worker {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
+        // Those of restarts that never had a check are void.
+        self.ufrags
+            .retain(|ufrag, owner| *owner != id || peer.local_ufrags().any(|own| own == ufrag));
         for ufrag in peer.local_ufrags() {
             self.ufrags.insert(ufrag.to_owned(), id);
         }

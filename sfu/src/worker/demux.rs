@@ -109,7 +109,10 @@ impl Worker {
             self.ufrags
                 .retain(|ufrag, owner| *owner != id || current.contains(ufrag));
         }
-        if let Some(forgotten) = checked.forgotten {
+        // It may have become another's meanwhile.
+        if let Some(forgotten) = checked.forgotten
+            && self.ways.get(&forgotten) == Some(&id)
+        {
             self.ways.remove(&forgotten);
         }
         if let Some(way) = checked.selected {

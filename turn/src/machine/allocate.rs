@@ -99,13 +99,13 @@ impl Turn {
             return Err(Code::AddressFamilyNotSupported);
         }
         let address = client.address.ip();
-        let grant =
-            self.quotas
-                .take(&identity.account, address)
-                .map_err(|exceeded| match exceeded {
-                    Exceeded::Own => Code::AllocationQuotaReached,
-                    Exceeded::Total => Code::InsufficientCapacity,
-                })?;
+        let grant = self
+            .quotas
+            .take(now, &identity.account, address)
+            .map_err(|exceeded| match exceeded {
+                Exceeded::Own => Code::AllocationQuotaReached,
+                Exceeded::Total => Code::InsufficientCapacity,
+            })?;
         let Some((family, port)) = self.first_port(&demand, identity) else {
             self.quotas.release(grant);
             return Err(Code::InsufficientCapacity);

@@ -23,46 +23,63 @@ pub(super) struct Overflow;
 /// Messages for a stream.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    messages: VecDeque<Message>,
+    /// What may be dropped, the oldest first.
+    data: VecDeque<Message>,
+    /// What may not.
+    answers: VecDeque<Message>,
+    /// How many messages were added: the two are one queue for the client.
+    added: u64,
+    /// What the messages take of memory.
     bytes: usize,
     dropped: u64,
 }
 
 #[derive(Debug)]
 struct Message {
+    number: u64,
     since: Instant,
-    /// Whether it may be dropped.
-    is_data: bool,
     bytes: Vec<u8>,
+}
+
+impl Message {
+    fn cost(&self) -> usize {
+        size_of::<Message>() + self.bytes.len()
+    }
 }
 
 impl Queue {
     /// Adds relayed data; drops the oldest if there is no room.
     pub(super) fn push_data(&mut self, now: Instant, bytes: Vec<u8>) {
+        let message = self.message(now, bytes);
+        self.data.push_back(message);
         // What is there, and all answers, are bounded: so is this.
-        let _ = self.push(now, bytes, true);
+        let _ = self.make_room(now);
     }
 
     /// Adds an answer.
     pub(super) fn push_answer(&mut self, now: Instant, bytes: Vec<u8>) -> Result<(), Overflow> {
-        self.push(now, bytes, false)
+        let message = self.message(now, bytes);
+        self.answers.push_back(message);
+        self.make_room(now)
     }
 
-    fn push(&mut self, now: Instant, bytes: Vec<u8>, is_data: bool) -> Result<(), Overflow> {
-        self.bytes += bytes.len();
-        self.messages.push_back(Message {
+    fn message(&mut self, now: Instant, bytes: Vec<u8>) -> Message {
+        self.added += 1;
+        let message = Message {
+            number: self.added,
             since: now,
-            is_data,
             bytes,
-        });
+        };
+        self.bytes += message.cost();
+        message
+    }
+
+    fn make_room(&mut self, now: Instant) -> Result<(), Overflow> {
         self.drop_stale(now);
         while self.bytes > MAX_BYTES {
-            let oldest = self.messages.iter().position(|m| m.is_data);
-            let Some(message) = oldest.and_then(|n| self.messages.remove(n)) else {
+            if !self.drop_oldest() {
                 return Err(Overflow);
-            };
-            self.bytes -= message.bytes.len();
-            self.dropped += 1;
+            }
         }
         Ok(())
     }
@@ -71,15 +88,26 @@ impl Queue {
     pub(super) fn pop(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         self.drop_stale(now);
         let start = out.len();
-        while let Some(next) = self.messages.front() {
-            if out.len() > start && out.len() - start + next.bytes.len() > MAX_WRITE {
+        while let Some(next) = self.next() {
+            let Some(message) = next.front() else { break };
+            if out.len() > start && out.len() - start + message.bytes.len() > MAX_WRITE {
                 break;
             }
-            out.extend_from_slice(&next.bytes);
-            self.bytes -= next.bytes.len();
-            self.messages.pop_front();
+            out.extend_from_slice(&message.bytes);
+            let cost = message.cost();
+            next.pop_front();
+            self.bytes -= cost;
         }
         out.len() > start
+    }
+
+    /// Where the message is that is next.
+    fn next(&mut self) -> Option<&mut VecDeque<Message>> {
+        let number = |queue: &VecDeque<Message>| queue.front().map(|m| m.number);
+        let queues = [&mut self.data, &mut self.answers].into_iter();
+        queues
+            .filter(|queue| !queue.is_empty())
+            .min_by_key(|queue| number(queue))
     }
 
     /// Messages dropped since the start.
@@ -89,19 +117,18 @@ impl Queue {
 
     fn drop_stale(&mut self, now: Instant) {
         let is_stale = |m: &Message| now.saturating_duration_since(m.since) > MAX_AGE;
-        // In order of age: nothing is stale behind what is not.
-        if !self.messages.front().is_some_and(is_stale) {
-            return;
+        while self.data.front().is_some_and(is_stale) {
+            self.drop_oldest();
         }
-        let (bytes, dropped) = (&mut self.bytes, &mut self.dropped);
-        self.messages.retain(|message| {
-            let stays = !message.is_data || !is_stale(message);
-            if !stays {
-                *bytes -= message.bytes.len();
-                *dropped += 1;
-            }
-            stays
-        });
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(message) = self.data.pop_front() else {
+            return false;
+        };
+        self.bytes -= message.cost();
+        self.dropped += 1;
+        true
     }
 }
 
@@ -147,9 +174,10 @@ mod tests {
             assert!(queue.bytes <= MAX_BYTES);
         }
         let newest = pop_all(&mut queue, now);
-        assert_eq!(newest[..4], (10_000 - 262_u32).to_be_bytes());
+        let most = MAX_BYTES / (size_of::<Message>() + 1000);
+        assert_eq!(newest[..4], (10_000 - most as u32).to_be_bytes());
         let answers = (0..).take_while(|_| queue.push_answer(now, vec![0; 1000]).is_ok());
-        assert_eq!(answers.count(), 262);
+        assert_eq!(answers.count(), most);
     }
 
     #[test]

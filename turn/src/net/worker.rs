@@ -25,7 +25,7 @@ use confab_ready::ReadySet;
 /// Sockets looked at, and stream messages taken, in one turn.
 const BUDGET: usize = 64;
 
-/// Bytes gathered before they are sent, so that memory is bounded.
+/// What is gathered before it is sent, as the outboxes weigh it, so that memory is bounded.
 const MAX_GATHERED: usize = 512 * 1024;
 
 /// A turn so soon after the last belongs to a burst, or to a flood. To wait costs a wake-up itself, so
@@ -176,7 +176,7 @@ impl Worker {
             }
             // What a packet has asked for comes before the next packet.
             self.do_outputs(now);
-            if self.to_clients.len() + self.to_peers.len() > MAX_GATHERED {
+            if self.to_clients.weight() + self.to_peers.weight() > MAX_GATHERED {
                 self.flush();
             }
         }
@@ -269,9 +269,9 @@ impl Worker {
                         forward(now, turn, media, &mut self.to_peers, &client, message);
                         // What a message has asked for comes before the next one.
                         self.do_outputs(now);
-                    }
-                    if self.to_peers.len() > MAX_GATHERED {
-                        self.flush();
+                        if self.to_peers.weight() > MAX_GATHERED {
+                            self.flush();
+                        }
                     }
                 }
                 Some(StreamEvent::Closed(client)) => {

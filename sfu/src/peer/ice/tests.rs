@@ -475,6 +475,26 @@ fn two_restarts_in_a_row_keep_the_credentials_that_were_in_use() {
 }
 
 #[test]
+fn restarts_without_a_check_are_no_consent() {
+    let mut story = Story::new();
+    story.nominate(1000);
+    let checked = story.now;
+    let mut lost = None;
+    for n in 1..200 {
+        story.wait(1);
+        story.restart(n);
+        lost = lost.or(story.ice.handle_timeout(story.now));
+        let is_within = story.now < checked + CONSENT_TIMEOUT;
+        assert_eq!(story.ice.selected().is_some(), is_within);
+        if lost.is_some() {
+            assert!(story.now <= checked + 2 * CONSENT_TIMEOUT);
+            return;
+        }
+    }
+    panic!("consent was never lost");
+}
+
+#[test]
 fn validated_addresses_are_bounded_and_the_selected_one_stays() {
     let mut story = Story::new();
     story.nominate(1000);
