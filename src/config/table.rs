@@ -520,7 +520,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.max_user_mbits",
         default: "50",
         expected: "a number of megabits a second, 1 or more",
-        help: "Most that is relayed for one user, in megabits a second",
+        help: "Most that is relayed for one user, in megabits a second; a packet counts for 100 bytes more than it carries",
         secret: false,
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_user_mbits = v),
     },
