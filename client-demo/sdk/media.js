@@ -100,7 +100,7 @@ export class Media extends Emitter {
   #next = null;
   /** Whether UDP is not to be used although it works, because it loses too much. */
   #avoidsUdp = false;
-  /** Whether an offer is under way that looks for another way. */
+  /** Whether an offer that looks for another way is to come: what is asked for until then, it does. */
   #isSeeking = false;
   /** Whether the server knows the present RTCPeerConnection. */
   #answered = false;
@@ -365,6 +365,7 @@ export class Media extends Emitter {
     } catch {
       await pc.setLocalDescription(offer);
     }
+    if (purpose !== UPDATE) this.#isSeeking = false;
     const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;
     try {
       const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection, avoidUdp: this.#avoidsUdp });

@@ -170,7 +170,9 @@ export class Signal extends Emitter {
     this.#rival = null;
     this.#handleLoss();
     clearTimeout(this.#retryTimer);
-    this.#use(rival);
+    // Whoever is told of the loss may end the call.
+    if (this.#closed) rival.close();
+    else this.#use(rival);
   }
 
   #endCheck() {

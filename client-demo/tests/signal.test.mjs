@@ -261,6 +261,17 @@ test("a socket that says nothing is given up for another that is not open yet, o
   assert.equal(of("open").length, 3);
 });
 
+test("whoever ends the call when the socket is lost is left with no other", async () => {
+  FakeSocket.last.accept().welcome();
+  signal.on("lost", () => signal.close());
+  signal.check();
+  const rival = FakeSocket.last.accept();
+  assert.ok(rival.closed);
+  assert.equal(rival.sent.length, 0);
+  await pass(10_000);
+  assert.equal(FakeSocket.last, rival);
+});
+
 test("a wrong token ends the session, an overloaded server is asked again", async () => {
   const first = FakeSocket.last.accept();
   first.say({ re: first.sent[0].id, type: "error", code: "overloaded", message: "Later." });
