@@ -257,15 +257,15 @@ impl<K: Clone + Eq + Hash> Holders<K> {
     fn forget(&mut self, now: Instant) {
         while let Some(&n) = self.former.front() {
             let Some(Some(holder)) = self.slots.get_mut(n) else {
-                self.former.pop_front();
-                continue;
+                return;
             };
-            if holder.allocations == 0 && !holder.bucket.is_full(now) {
-                break;
+            let is_unused = holder.allocations == 0;
+            if is_unused && !holder.bucket.is_full(now) {
+                return;
             }
             holder.is_former = false;
             self.former.pop_front();
-            if holder.allocations == 0 {
+            if is_unused {
                 self.remove(n);
             }
         }

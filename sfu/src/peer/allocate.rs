@@ -464,28 +464,17 @@ fn be_patient(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bandwidth::sent::tests::with_feedback;
-    use crate::bandwidth::sent::{PacketKind, SentPacket};
+    use crate::bandwidth::sent::tests::{picture, with_feedback};
     use crate::rtp::sequence::SequenceNumber;
-    use crate::units::DataSize;
 
     const MS: Duration = Duration::from_millis(1);
-
-    fn packet(at: Instant) -> SentPacket {
-        SentPacket {
-            at,
-            size: DataSize::bytes(1200),
-            kind: PacketKind::Video,
-            cluster: None,
-        }
-    }
 
     #[test]
     fn over_tcp_what_takes_ever_longer_is_no_reason_to_pause_and_what_is_lost_is() {
         let mut estimator = BandwidthEstimator::default();
         let (mut now, mut arrival) = (Instant::now(), 20 * MS);
         for number in 1..=200_u16 {
-            estimator.handle_sent(SequenceNumber(number.into()), packet(now));
+            estimator.handle_sent(SequenceNumber(number.into()), picture(now, 1200));
             now += 20 * MS;
             arrival += 25 * MS;
             with_feedback(number, &[(number, arrival)], |feedback| {
@@ -499,7 +488,7 @@ mod tests {
         assert_eq!(patience(&estimator, true), (MAX, Duration::MAX));
 
         for number in 201..=203 {
-            estimator.handle_sent(SequenceNumber(number), packet(now));
+            estimator.handle_sent(SequenceNumber(number), picture(now, 1200));
         }
         with_feedback(201, &[(201, arrival), (203, arrival + MS)], |feedback| {
             estimator.handle_feedback(now, feedback);

@@ -121,6 +121,7 @@ impl Worker {
                 negotiated
             }
         };
+        self.update_ufrags(id);
         self.after_negotiation(id);
         let sections = self.peers.get(&id).map(|p| p.sections().collect());
         Ok((negotiated.answer, sections.unwrap_or_default()))
@@ -133,21 +134,28 @@ impl Worker {
                 .map_err(OfferError::from),
             None => Err(OfferError::UnknownPeer),
         };
-        self.after_negotiation(id);
+        self.update_ufrags(id);
         self.report(Report::IceRestarted { request, result });
     }
 
-    /// Brings the tables in line with what a peer has negotiated.
-    fn after_negotiation(&mut self, id: PeerId) {
+    /// Has packets with a peer's present ufrags come to it, and none with those that are void.
+    pub(super) fn update_ufrags(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
-        // Those of restarts that never had a check are void.
         self.ufrags
             .retain(|ufrag, owner| *owner != id || peer.local_ufrags().any(|own| own == ufrag));
         for ufrag in peer.local_ufrags() {
             self.ufrags.insert(ufrag.to_owned(), id);
         }
+        self.touched.push(id);
+    }
+
+    /// Ends the subscriptions of slots that a negotiation has taken away.
+    fn after_negotiation(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
         // Slots that are gone, or whose place another slot has taken, show nothing.
         let stale: Vec<(TrackId, Subscriber)> = self
             .feeds

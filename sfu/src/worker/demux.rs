@@ -105,9 +105,7 @@ impl Worker {
             Err(drop) => return self.lent.stats.drop(drop.reason()),
         };
         if checked.restarted {
-            let current: Vec<String> = peer.local_ufrags().map(str::to_owned).collect();
-            self.ufrags
-                .retain(|ufrag, owner| *owner != id || current.contains(ufrag));
+            self.update_ufrags(id);
         }
         // It may have become another's meanwhile.
         if let Some(forgotten) = checked.forgotten

@@ -88,26 +88,24 @@ impl Queue {
     pub(super) fn pop(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         self.drop_stale(now);
         let start = out.len();
-        while let Some(next) = self.next() {
-            let Some(message) = next.front() else { break };
-            if out.len() > start && out.len() - start + message.bytes.len() > MAX_WRITE {
-                break;
-            }
+        let fits =
+            |written: usize, m: &Message| written == 0 || written + m.bytes.len() <= MAX_WRITE;
+        while let Some(message) = self
+            .next()
+            .and_then(|queue| queue.pop_front_if(|m| fits(out.len() - start, m)))
+        {
+            self.bytes -= message.cost();
             out.extend_from_slice(&message.bytes);
-            let cost = message.cost();
-            next.pop_front();
-            self.bytes -= cost;
         }
         out.len() > start
     }
 
     /// Where the message is that is next.
     fn next(&mut self) -> Option<&mut VecDeque<Message>> {
-        let number = |queue: &VecDeque<Message>| queue.front().map(|m| m.number);
-        let queues = [&mut self.data, &mut self.answers].into_iter();
-        queues
+        [&mut self.data, &mut self.answers]
+            .into_iter()
             .filter(|queue| !queue.is_empty())
-            .min_by_key(|queue| number(queue))
+            .min_by_key(|queue| queue.front().map(|m| m.number))
     }
 
     /// Messages dropped since the start.

@@ -1,17 +1,12 @@
-use super::super::sent::tests::with_feedback;
-use super::super::sent::{ClusterId, PacketKind};
+use super::super::sent::ClusterId;
+use super::super::sent::tests::{picture, with_feedback};
 use super::*;
 use proptest::prelude::*;
 
 const MS: Duration = Duration::from_millis(1);
 
 fn packet(at: Instant) -> SentPacket {
-    SentPacket {
-        at,
-        size: DataSize::bytes(1200),
-        kind: PacketKind::Video,
-        cluster: None,
-    }
+    picture(at, 1200)
 }
 
 #[test]

@@ -35,13 +35,18 @@ pub(crate) fn with_feedback(
     }
 }
 
-fn packet(at: Instant) -> SentPacket {
+/// A packet of a picture.
+pub(crate) fn picture(at: Instant, bytes: u64) -> SentPacket {
     SentPacket {
         at,
-        size: DataSize::bytes(1000),
+        size: DataSize::bytes(bytes),
         kind: PacketKind::Video,
         cluster: None,
     }
+}
+
+fn packet(at: Instant) -> SentPacket {
+    picture(at, 1000)
 }
 
 fn tell(history: &mut SentHistory, base: u16, arrived: &[u16]) -> Vec<(u64, char)> {
