@@ -4,12 +4,13 @@
 //! ways have proven to lead to the client ([`IceLite::is_validated`]), and which of them to send
 //! to ([`IceLite::selected`]). Only an authenticated check ever changes either.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use rand::{CryptoRng, Rng};
 use stun_types::message::IntegrityKey;
 
-use super::stun::{self, CheckRequest};
+use super::stun::{self, CheckRequest, Nomination};
 use crate::way::Way;
 
 pub use super::stun::{BindingRequest, StunDrop, local_ufrag_of, parse_binding_success};
@@ -136,6 +137,8 @@ impl Generation {
 struct Validated {
     way: Way,
     last_check: Instant,
+    /// What the last check said, if it nominated.
+    nomination: Option<Nomination>,
 }
 
 /// One client's ICE, from its first offer to its end.
@@ -261,8 +264,12 @@ impl IceLite {
         request.write_success(from.address(), &generation.key, algorithm, reply);
 
         let restarted = is_current && self.previous.take().is_some();
-        let select = request.use_candidate() || is_silent || self.may_select_unnominated(now);
-        let (is_new, forgotten) = self.validate(now, from);
+        if restarted {
+            self.validated.iter_mut().for_each(|v| v.nomination = None);
+        }
+        let nomination = request.nomination();
+        let select = is_silent || self.may_select(now, from, nomination);
+        let (is_new, forgotten) = self.validate(now, from, nomination);
         let selected = (select && self.selected != Some(from)).then_some(from);
         self.selected = selected.or(self.selected);
         self.consent_until = Some(now + CONSENT_TIMEOUT);
@@ -301,22 +308,53 @@ impl IceLite {
         Some(ConsentLost)
     }
 
-    /// Whether a check without USE-CANDIDATE may select its address: before any nomination, and
-    /// when the selected address has gone silent.
-    fn may_select_unnominated(&self, now: Instant) -> bool {
-        let Some(selected) = self.selected else {
+    /// Whether a check may select the way it came.
+    ///
+    /// Without USE-CANDIDATE: before any nomination, and when the selected way has gone silent.
+    /// Some clients nominate with every check on every pair (RFC 5245 section 8.1.1.2). Of those the
+    /// priority decides, or each check would move the media. A client that decides itself checks a
+    /// way first and nominates it later, and does not nominate the former any more (libwebrtc with a
+    /// lite server): that is followed at once, whatever the priorities.
+    fn may_select(&self, now: Instant, way: Way, nomination: Option<Nomination>) -> bool {
+        let Some(selected) = self.selected.and_then(|selected| self.find(selected)) else {
             return true;
         };
-        self.validated
-            .iter()
-            .find(|v| v.way == selected)
-            .is_none_or(|v| now.saturating_duration_since(v.last_check) >= SELECTION_SILENCE)
+        if now.saturating_duration_since(selected.last_check) >= SELECTION_SILENCE {
+            return true;
+        }
+        let Some(new) = nomination else {
+            return false;
+        };
+        let is_left = self.avoids_udp && matches!(selected.way, Way::Udp(_));
+        let Some(held) = selected.nomination.filter(|_| !is_left) else {
+            return true;
+        };
+        let before = self.find(way);
+        match new.cmp(&held) {
+            Ordering::Greater => true,
+            // The client's candidate is the same: a NAT has moved it, or shows it as two.
+            Ordering::Equal => before.is_none_or(|before| before.nomination.is_none()),
+            Ordering::Less => {
+                let is_decided = before.is_some_and(|before| before.nomination.is_none());
+                is_decided && new.number == held.number
+            }
+        }
+    }
+
+    fn find(&self, way: Way) -> Option<&Validated> {
+        self.validated.iter().find(|v| v.way == way)
     }
 
     /// Notes a check that came by `way`: whether it is new, and which one gave way to it.
-    fn validate(&mut self, now: Instant, way: Way) -> (bool, Option<Way>) {
+    fn validate(
+        &mut self,
+        now: Instant,
+        way: Way,
+        nomination: Option<Nomination>,
+    ) -> (bool, Option<Way>) {
         if let Some(known) = self.validated.iter_mut().find(|v| v.way == way) {
             known.last_check = now;
+            known.nomination = nomination;
             return (false, None);
         }
         let forgotten = if self.validated.len() < MAX_VALIDATED {
@@ -333,6 +371,7 @@ impl IceLite {
         self.validated.push(Validated {
             way,
             last_check: now,
+            nomination,
         });
         (true, forgotten)
     }

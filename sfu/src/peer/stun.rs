@@ -20,6 +20,9 @@ use stun_types::message::{
 const PRIORITY: AttributeType = AttributeType::new(0x0024);
 /// RFC 8445 section 16.1.
 const USE_CANDIDATE: AttributeType = AttributeType::new(0x0025);
+/// Which of its nominations this is, as libwebrtc counts them
+/// (draft-thatcher-ice-renomination-01 section 4).
+const NOMINATION: AttributeType = AttributeType::new(0xc001);
 /// RFC 8445 section 16.1.
 const ICE_CONTROLLED: AttributeType = AttributeType::new(0x8029);
 /// RFC 8445 section 16.1.
@@ -150,6 +153,15 @@ fn username_of(packet: &[u8]) -> Option<&str> {
     None
 }
 
+/// How a check nominates its pair; the greater counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Nomination {
+    /// Which of the client's nominations it is, where the client counts them: the last one counts.
+    pub(super) number: u32,
+    /// The priority of the client's candidate.
+    pub(super) priority: u32,
+}
+
 /// A Binding request that is well formed and has a right FINGERPRINT. Not yet authenticated.
 pub(super) struct CheckRequest<'a> {
     message: Message<'a>,
@@ -208,8 +220,19 @@ impl<'a> CheckRequest<'a> {
         Ok(())
     }
 
-    pub(super) fn use_candidate(&self) -> bool {
-        self.has(USE_CANDIDATE)
+    /// What the check says of its pair, if it nominates it.
+    pub(super) fn nomination(&self) -> Option<Nomination> {
+        self.has(USE_CANDIDATE).then(|| Nomination {
+            number: self.number(NOMINATION),
+            priority: self.number(PRIORITY),
+        })
+    }
+
+    /// An attribute of 32 bits; 0 when it is not there.
+    fn number(&self, kind: AttributeType) -> u32 {
+        let attribute = self.message.raw_attribute(kind);
+        let value = attribute.and_then(|attribute| attribute.value.first_chunk().copied());
+        value.map_or(0, u32::from_be_bytes)
     }
 
     /// Writes the success answer (RFC 8445 section 7.3.1.2).

@@ -55,12 +55,16 @@ impl Story {
     }
 
     fn request(&mut self, use_candidate: bool) -> Vec<u8> {
+        self.request_of(use_candidate, 0x6e7f_00ff)
+    }
+
+    fn request_of(&mut self, use_candidate: bool, priority: u32) -> Vec<u8> {
         self.transaction += 1;
         BindingRequest {
             username: &format!("{}:{CLIENT}", self.server.ufrag),
             password: &self.server.pwd,
             transaction: self.transaction,
-            priority: 0x6e7f_00ff,
+            priority,
             use_candidate,
             tie_breaker: 7,
         }
@@ -80,7 +84,17 @@ impl Story {
 
     fn check(&mut self, port: u16, use_candidate: bool) -> Checked {
         let packet = self.request(use_candidate);
-        let checked = self.handle(port, &packet).unwrap();
+        self.take(port, &packet)
+    }
+
+    /// A check that nominates a candidate of this priority.
+    fn nominate_of(&mut self, port: u16, priority: u32) -> Checked {
+        let packet = self.request_of(true, priority);
+        self.take(port, &packet)
+    }
+
+    fn take(&mut self, port: u16, packet: &[u8]) -> Checked {
+        let checked = self.handle(port, packet).unwrap();
         assert_eq!(
             parse_binding_success(&self.reply, &self.server.pwd),
             Some(addr(port).address()),
@@ -153,6 +167,88 @@ fn a_client_that_nominates_once_is_followed_when_its_old_address_is_silent() {
     assert_eq!(story.ping(6666).selected, None, "1000 was heard 2 s ago");
     story.wait(2);
     assert_eq!(story.ping(6666).selected, Some(addr(6666)));
+}
+
+/// The ways that were selected one after the other while each of these was nominated twice a second.
+fn nominate_all(story: &mut Story, seconds: u64, ways: &[(u16, u32)]) -> Vec<Way> {
+    let mut selected = Vec::new();
+    for _ in 0..2 * seconds {
+        story.now += Duration::from_millis(500);
+        for &(port, priority) in ways {
+            selected.extend(story.nominate_of(port, priority).selected);
+        }
+    }
+    selected
+}
+
+#[test]
+fn of_ways_that_are_all_nominated_the_priority_decides_and_a_dead_one_gives_way() {
+    let (host, reflexive, relayed) = ((1000, 300), (2000, 200), (3000, 100));
+    for order in [
+        [host, reflexive, relayed],
+        [relayed, reflexive, host],
+        [reflexive, host, relayed],
+    ] {
+        let mut story = Story::new();
+        for (port, priority) in order {
+            story.nominate_of(port, priority);
+        }
+        assert_eq!(story.ice.selected(), Some(addr(1000)), "{order:?}");
+        assert_eq!(nominate_all(&mut story, 20, &order), [], "{order:?}");
+
+        // Nothing comes from it any more.
+        let moves = nominate_all(&mut story, 20, &[relayed, reflexive]);
+        assert_eq!(moves, [addr(3000), addr(2000)]);
+        let back = nominate_all(&mut story, 20, &order);
+        assert_eq!(back, [addr(1000)]);
+    }
+}
+
+#[test]
+fn two_ways_of_one_candidate_do_not_take_turns() {
+    let mut story = Story::new();
+    let moves = nominate_all(&mut story, 20, &[(1000, 100), (2000, 100)]);
+    assert_eq!(moves, [addr(1000), addr(2000)]);
+}
+
+/// libwebrtc checks every pair, and nominates the one that it sends to.
+#[test]
+fn a_client_that_decides_itself_is_followed_to_a_lower_priority_and_back() {
+    let mut story = Story::new();
+    for (to, other) in [(1000, 2000), (2000, 1000), (1000, 2000), (2000, 1000)] {
+        story.wait(1);
+        story.ping(to);
+        let priority = u32::from(3000 - to);
+        let checked = story.nominate_of(to, priority);
+        assert!(story.ice.selected() == Some(addr(to)), "{to}: {checked:?}");
+        assert_eq!(story.ping(other).selected, None);
+        assert_eq!(story.nominate_of(to, priority).selected, None);
+    }
+    // A nomination holds until the client restarts ICE, and no longer.
+    story.nominate_of(1000, 2000);
+    story.restart(2);
+    assert_eq!(story.nominate_of(3000, 1).selected, Some(addr(3000)));
+}
+
+#[test]
+fn of_nominations_that_are_counted_the_last_one_counts() {
+    let mut story = Story::new();
+    let mut nominate = |port: u16, number: u32, priority: u32| {
+        let username = format!("{}:{CLIENT}", story.server.ufrag);
+        let packet = nomination_with(&story, &username, number, priority);
+        story.handle(port, &packet).unwrap();
+        story.ice.selected()
+    };
+    for (port, number, priority, selected) in [
+        (1000, 1, 300, 1000),
+        (2000, 2, 100, 2000),
+        (1000, 1, 300, 2000),
+        (3000, 2, 200, 3000),
+        (1000, 3, 50, 1000),
+    ] {
+        let now = nominate(port, number, priority);
+        assert_eq!(now, Some(addr(selected)), "{port} {number}");
+    }
 }
 
 #[test]
@@ -256,6 +352,32 @@ fn request_with(
     if fingerprint {
         message.add_fingerprint().unwrap();
     }
+    message.finish()
+}
+
+/// A check that says which nomination it is.
+fn nomination_with(story: &Story, username: &str, number: u32, priority: u32) -> Vec<u8> {
+    use stun_types::attribute::{RawAttribute, Username};
+    use stun_types::message::*;
+    let (number, priority) = (number.to_be_bytes(), priority.to_be_bytes());
+    let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+    message
+        .add_attribute(&Username::new(username).unwrap())
+        .unwrap();
+    for (kind, value) in [
+        (0x0024_u16, &priority[..]),
+        (0x0025, &[]),
+        (0xc001, &number),
+    ] {
+        message
+            .add_attribute(&RawAttribute::new(kind.into(), value))
+            .unwrap();
+    }
+    let key = stun::integrity_key(&story.server.pwd);
+    message
+        .add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1)
+        .unwrap();
+    message.add_fingerprint().unwrap();
     message.finish()
 }
 
