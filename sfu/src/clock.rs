@@ -35,6 +35,18 @@ impl Clock {
     pub fn ntp(&self, now: Instant) -> u64 {
         ntp_span(self.since_unix_epoch(now)).wrapping_add(NTP_TO_UNIX << 32)
     }
+
+    /// The time of an NTP time of this clock, within 68 years; none before the machine was started.
+    #[must_use]
+    pub fn instant(&self, ntp: u64) -> Option<Instant> {
+        let since = ntp.wrapping_sub(self.ntp(self.start)) as i64;
+        let nanos = (u128::from(since.unsigned_abs()) * 1_000_000_000) >> 32;
+        let span = Duration::from_nanos(u64::try_from(nanos).ok()?);
+        match since < 0 {
+            true => self.start.checked_sub(span),
+            false => self.start.checked_add(span),
+        }
+    }
 }
 
 /// A span of time in 32.32 fixed-point seconds.
@@ -55,5 +67,14 @@ mod tests {
         let at = |seconds| clock.ntp(start + Duration::from_secs_f64(seconds));
         assert_eq!(at(0.0), (NTP_TO_UNIX + 10) << 32);
         assert_eq!(at(1.5) - at(0.0), 3 << 31);
+        for seconds in [0.0, 1.5, 86_400.25] {
+            let instant = start + Duration::from_secs_f64(seconds);
+            let back = clock.instant(at(seconds));
+            assert_eq!(back, Some(instant), "{seconds}");
+        }
+        assert_eq!(
+            clock.instant(at(0.0) - (1 << 31)),
+            start.checked_sub(Duration::from_millis(500))
+        );
     }
 }

@@ -323,7 +323,7 @@ impl Peer {
             .iter()
             .flatten()
             .filter_map(|slot| {
-                let rtp_timestamp = slot.sender_timestamp(ntp, feed(slot.track()?)?)?;
+                let rtp_timestamp = slot.sender_timestamp(now, feed(slot.track()?)?)?;
                 let (packets, bytes) = slot.totals();
                 Some(SenderInfo {
                     ssrc: slot.ssrc,

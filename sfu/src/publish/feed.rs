@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::encoding::SenderReportSeen;
 use super::history::{History, Kept, PacketMeta};
+use super::media_clock::MediaClock;
 use super::meter::{LayerInfo, Meter};
 use super::thrift::{Encodings, Thrift};
+use crate::clock::Clock;
 use crate::media::{Codec, Kind};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::PeerId;
@@ -70,6 +72,7 @@ pub struct Feed {
 struct Stream {
     history: History,
     sender_report: Option<SenderReportSeen>,
+    clock: MediaClock,
     meter: Meter,
     /// The publisher has been told that nobody receives it.
     is_off: bool,
@@ -109,6 +112,7 @@ impl Feed {
             self.encodings.push(Stream {
                 history: History::new(self.kind),
                 sender_report: None,
+                clock: MediaClock::default(),
                 meter: Meter::default(),
                 is_off: false,
                 awaited: None,
@@ -128,6 +132,10 @@ impl Feed {
         stream.meter.handle_packet(now, &meta, packet.len());
         let starts_group = meta.codec.kind() == Kind::Video && meta.starts_decoding();
         let codec = meta.codec;
+        let (epoch, rate) = (meta.epoch, codec.clock_rate());
+        stream
+            .clock
+            .handle_packet(meta.arrival, epoch, rate, meta.timestamp);
         if !stream.history.insert(meta, packet) {
             return false;
         }
@@ -202,8 +210,19 @@ impl Feed {
     }
 
     /// Notes a sender report of an encoding, its time already by the server's clock.
-    pub fn set_sender_report(&mut self, encoding: u8, report: SenderReportSeen) {
-        self.stream(encoding).sender_report = Some(report);
+    pub fn set_sender_report(&mut self, encoding: u8, report: SenderReportSeen, clock: &Clock) {
+        let stream = self.stream(encoding);
+        stream.sender_report = Some(report);
+        if let Some(at) = clock.instant(report.ntp) {
+            stream.clock.handle_report(at, report.timestamp);
+        }
+    }
+
+    /// The timestamp, in the numbering of an epoch, of what is being captured now.
+    #[must_use]
+    pub fn timestamp(&self, now: Instant, encoding: u8, epoch: u32) -> Option<u64> {
+        let stream = self.encodings.get(usize::from(encoding))?;
+        stream.clock.timestamp(now, epoch)
     }
 
     /// What a subscriber can be sent: the encodings that come or could, each up to any of its layers.

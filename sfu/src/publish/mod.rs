@@ -4,6 +4,7 @@ pub mod encoding;
 pub mod feed;
 pub mod history;
 pub mod keyframe;
+pub mod media_clock;
 pub mod meter;
 pub mod nack;
 mod pictures;

@@ -18,7 +18,6 @@ use super::retransmit::Retransmitter;
 use super::rewrite::{Mapped, Rewriter, Source};
 use super::share::Share;
 use crate::bandwidth::sent::PacketKind;
-use crate::clock::ntp_span;
 use crate::media::{Codec, Extension, ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::peer::egress::{Egress, Outgoing};
 use crate::peer::pacing::Pacing;
@@ -515,25 +514,15 @@ impl Slot {
         copy
     }
 
-    /// What to say in a sender report: the subscriber's RTP timestamp for the time `now_ntp`, if
-    /// the publisher has said how its timestamps and times belong together.
+    /// What to say in a sender report: the subscriber's RTP timestamp of what is being captured now.
     #[must_use]
-    pub fn sender_timestamp(&self, now_ntp: u64, feed: &Feed) -> Option<u32> {
+    pub fn sender_timestamp(&self, now: Instant, feed: &Feed) -> Option<u32> {
         let source = self.rewriter.current()?;
         if self.track() != Some(source.track) {
             return None;
         }
-        let report = feed.sender_report(source.encoding)?;
-        let elapsed = now_ntp.wrapping_sub(report.ntp) as i64;
-        // A publisher that has not reported for long may have stopped its clock.
-        if elapsed.unsigned_abs() > ntp_span(Duration::from_secs(30)) {
-            return None;
-        }
-        let rate = match self.kind {
-            Kind::Audio => Codec::Opus.clock_rate(),
-            Kind::Video => Codec::Vp8.clock_rate(),
-        };
-        self.rewriter.timestamp(source, report.at(now_ntp, rate))
+        let timestamp = feed.timestamp(now, source.encoding, source.epoch)?;
+        self.rewriter.timestamp(source, timestamp)
     }
 
     /// Whether only the publisher's encoder can protect what is heard here: it is sound, and RED is

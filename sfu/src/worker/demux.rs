@@ -244,7 +244,7 @@ impl Worker {
                 let Some(feed) = self.feeds.get_mut(&track) else {
                     return;
                 };
-                feed.set_sender_report(encoding, report);
+                feed.set_sender_report(encoding, report, &self.shared.clock);
                 let workers: Vec<usize> = feed.workers.keys().copied().collect();
                 for worker in workers {
                     self.send(

@@ -182,7 +182,7 @@ impl Worker {
                 report,
             } => {
                 if let Some(feed) = self.feeds.get_mut(&track) {
-                    feed.set_sender_report(encoding, report);
+                    feed.set_sender_report(encoding, report, &self.shared.clock);
                 }
             }
             Message::Stop => self.stop(now),

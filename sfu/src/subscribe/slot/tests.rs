@@ -1,8 +1,11 @@
 //! A subscriber that is to get less than it is being sent: numbers, pictures and times go on.
 #![allow(clippy::unwrap_used)]
 
+use std::time::SystemTime;
+
 use super::*;
 use crate::api::LayerInfo;
+use crate::clock::Clock;
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Origin;
 use crate::publish::history::tests::video;
@@ -58,6 +61,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     let mut slot = Slot::new(&section, &send, 0);
     slot.show(start, TRACK);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
     // The lower encoding arrives a little later, but its reports tell when it was taken.
     for encoding in 0..2u8 {
         let report = SenderReportSeen {
@@ -65,7 +69,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
             timestamp: 1_000_000 * u64::from(encoding),
             arrival: start,
         };
-        feed.set_sender_report(encoding, report);
+        feed.set_sender_report(encoding, report, &clock);
     }
     let story = [
         // (encoding, picture, is a key frame, wanted encoding, is sent)
