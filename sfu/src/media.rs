@@ -96,6 +96,17 @@ pub struct PayloadMap {
     pub nack: bool,
     /// Transport-wide congestion control feedback was negotiated.
     pub transport_cc: bool,
+    /// How a key frame is asked for, if that was negotiated.
+    pub key_frames: Option<KeyFrameRequest>,
+}
+
+/// How a sender is asked for a key frame. The lesser is preferred.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum KeyFrameRequest {
+    /// PLI (RFC 4585 section 6.3.1), negotiated as `nack pli`.
+    PictureLoss,
+    /// FIR (RFC 5104 section 4.3.1), negotiated as `ccm fir`.
+    FullIntra,
 }
 
 /// The payload types by which one m-line repairs beside retransmission, where negotiated.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Context, Peer};
-use crate::media::Kind;
+use crate::media::{KeyFrameRequest, Kind};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Feed;
 use crate::rtp::rtcp::{
@@ -114,9 +114,14 @@ impl Peer {
                     );
                 }
                 Packet::FullIntraRequest(request) => {
-                    let slots = request.entries().filter_map(|(ssrc, _)| self.slot_of(ssrc));
-                    let room = MAX_ACTIONS.saturating_sub(actions.len());
-                    actions.extend(slots.take(room).map(|slot| Action::KeyFrame { slot }));
+                    for (ssrc, number) in request.entries() {
+                        let slot = self.slot_of(ssrc).filter(|_| actions.len() < MAX_ACTIONS);
+                        let Some(index) = slot else { continue };
+                        let slot = self.slots[index].as_mut();
+                        if slot.is_some_and(|slot| slot.handle_full_intra(cx.now, number)) {
+                            actions.push(Action::KeyFrame { slot: index });
+                        }
+                    }
                 }
                 Packet::ExtendedReport(report) => {
                     let reference = report.blocks().find_map(|block| match block {
@@ -241,6 +246,7 @@ impl Peer {
             for encoding in 0..self.publications[publication].encodings.len() {
                 let state = &mut self.publications[publication];
                 let may_nack = state.may_nack();
+                let key_frame_request = state.key_frame_request();
                 let is_live = state.track.is_some() && !state.muted;
                 let stream = &mut state.encodings[encoding];
                 let Some(media) = stream.ssrc else {
@@ -256,13 +262,29 @@ impl Peer {
                     stream.key_frames.wish(cx.now);
                 }
                 let wants_key_frame = stream.key_frames.poll(cx.now);
+                let request = key_frame_request.filter(|_| wants_key_frame);
+                let is_told = wants_key_frame && key_frame_request.is_none();
+                let number = stream.key_frames.number();
+                if is_told && !std::mem::replace(&mut state.is_known_deaf, true) {
+                    tracing::info!(
+                        peer = self.id.0,
+                        mid = %state.mid,
+                        "this publisher has negotiated neither PLI nor FIR, so it cannot be asked for \
+                         key frames: viewers wait for the next one that it sends by itself"
+                    );
+                }
                 if may_nack && !lost.is_empty() {
                     cx.stats.nacks_sent += lost.len() as u64;
                     self.send_rtcp(cx, |writer| writer.nack(sender, media, &lost));
                 }
-                if wants_key_frame {
+                if let Some(request) = request {
                     cx.stats.key_frame_requests_sent += 1;
-                    self.send_rtcp(cx, |writer| writer.picture_loss(sender, media));
+                    self.send_rtcp(cx, |writer| match request {
+                        KeyFrameRequest::PictureLoss => writer.picture_loss(sender, media),
+                        KeyFrameRequest::FullIntra => {
+                            writer.full_intra_request(sender, &[(media, number)])
+                        }
+                    });
                 }
             }
         }

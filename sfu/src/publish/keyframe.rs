@@ -13,26 +13,42 @@ pub const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// answer in five seconds is muted, gone, or will hear of it from a subscriber's next PLI.
 const MAX_REQUESTS: u32 = 10;
 
+/// How often a request is repeated under one number. An encoder may ignore a number that it has
+/// answered already (libwebrtc does), and the key frame that it sent may have been lost.
+const REQUESTS_PER_NUMBER: u32 = 3;
+
 /// The state of one encoding's requests.
 #[derive(Debug, Default)]
 pub struct KeyFrameRequester {
     last_sent: Option<Instant>,
     wish: Option<Wish>,
+    number: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Wish {
     since: Instant,
     requests: u32,
+    /// How many of them have had the number of the last.
+    under_number: u32,
 }
 
 impl KeyFrameRequester {
     /// Someone needs a key frame.
     pub fn wish(&mut self, now: Instant) {
+        let before = self.wish.map_or(0, |wish| wish.under_number);
         self.wish = Some(Wish {
             since: now,
             requests: 0,
+            under_number: before,
         });
+    }
+
+    /// The number of the last request, for FIR: another for each that is new, the same for one that is
+    /// repeated (RFC 5104 section 4.3.1.2). Wraps.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        self.number
     }
 
     /// A key frame has arrived: every wish made before it is granted.
@@ -56,10 +72,15 @@ impl KeyFrameRequester {
             return false;
         }
         self.last_sent = Some(now);
-        self.wish = self.wish.and_then(|wish| {
-            let requests = wish.requests + 1;
-            (requests < MAX_REQUESTS).then_some(Wish { requests, ..wish })
-        });
+        let Some(wish) = &mut self.wish else {
+            return false;
+        };
+        wish.requests += 1;
+        if wish.under_number.is_multiple_of(REQUESTS_PER_NUMBER) {
+            self.number = self.number.wrapping_add(1);
+        }
+        wish.under_number += 1;
+        self.wish = self.wish.filter(|wish| wish.requests < MAX_REQUESTS);
         true
     }
 }
@@ -95,6 +116,28 @@ mod tests {
         requester.granted();
         assert_eq!(requester.next_deadline(), None);
         assert!(!requester.poll(start + 5000 * MS));
+    }
+
+    #[test]
+    fn a_repeated_request_keeps_its_number_and_a_new_one_has_another() {
+        let start = Instant::now();
+        let mut requester = KeyFrameRequester::default();
+        let mut now = start;
+        let mut ask = |requester: &mut KeyFrameRequester| {
+            now += MIN_INTERVAL;
+            requester.wish(now);
+            assert!(requester.poll(now));
+            requester.number()
+        };
+        let first = ask(&mut requester);
+        assert_eq!([ask(&mut requester), ask(&mut requester)], [first; 2]);
+        // What answered it may have been lost.
+        assert_eq!(ask(&mut requester), first.wrapping_add(1));
+        requester.granted();
+        assert_eq!(ask(&mut requester), first.wrapping_add(2));
+        assert_eq!(ask(&mut requester), first.wrapping_add(2));
+        let later = (0..1000).map(|_| ask(&mut requester)).next_back();
+        assert!(later.is_some(), "numbers wrap");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::encoding::Encoding;
 use super::receive::Repaired;
 use crate::api::RepairCounts;
-use crate::media::{ExtensionMap, Kind, PayloadMap, RepairFormats};
+use crate::media::{ExtensionMap, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{ReceiveSection, Section};
 use crate::types::{Mid, Rid, Ssrc, TrackId};
 
@@ -32,6 +32,8 @@ pub struct Publication {
     pub(super) repaired: Repaired,
     /// How many packets came after all, since somebody counted them last.
     pub repaired_by: RepairCounts,
+    /// The log has told that it cannot be asked for key frames.
+    pub is_known_deaf: bool,
 }
 
 /// What a payload type of the m-line stands for.
@@ -74,6 +76,7 @@ impl Publication {
             repair: section.repair,
             repaired: Repaired::default(),
             repaired_by: RepairCounts::default(),
+            is_known_deaf: false,
         }
     }
 
@@ -138,6 +141,13 @@ impl Publication {
             .flat_map(|e| [e.nack.next_deadline(), e.key_frames.next_deadline()])
             .flatten()
             .min()
+    }
+
+    /// How the publisher is asked for a key frame, if it can be (RFC 4585 section 4.2: only by what was
+    /// negotiated). One that cannot be sends them when it likes, and its viewers wait for that.
+    #[must_use]
+    pub fn key_frame_request(&self) -> Option<KeyFrameRequest> {
+        self.payloads.iter().filter_map(|p| p.key_frames).min()
     }
 
     /// Whether lost packets may be asked for again on an encoding.

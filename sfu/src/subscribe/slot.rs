@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::allocation::{Priority, SlotView};
 use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
-use super::policy::{Conditions, Protection, decide};
+use super::policy::{Conditions, Protection, UNKNOWN_ROUND_TRIP, decide};
 use super::protect::Protector;
 use super::reinforce::{MAX_REDUNDANCY, Scheme};
 use super::retransmit::Retransmitter;
@@ -94,6 +94,8 @@ pub struct Slot {
     pub(super) protector: Protector,
     /// The number of the last key frame's first packet, and when that was sent.
     key_frame: Option<(SequenceNumber, Instant)>,
+    /// The number of the subscriber's last FIR, and when it came first.
+    full_intra: Option<(u8, Instant)>,
     /// The way to the subscriber loses nothing by itself.
     is_reliable: bool,
     /// Up to this number nothing is sent again.
@@ -137,6 +139,7 @@ impl Slot {
             protection: Protection::default(),
             protector: Protector::default(),
             key_frame: None,
+            full_intra: None,
             is_reliable: false,
             given_up: None,
             playout_delay: None,
@@ -234,6 +237,22 @@ impl Slot {
     #[must_use]
     pub fn wanted_encoding(&self) -> Option<u8> {
         Some(self.subscription.as_ref()?.layer.target()?.encoding)
+    }
+
+    /// Takes a FIR with a number. Says whether a key frame is to be asked for: not when it repeats one
+    /// whose answer may still be on its way (RFC 5104 section 4.3.1.2).
+    pub fn handle_full_intra(&mut self, now: Instant, number: u8) -> bool {
+        let asked = match self.full_intra {
+            Some((last, asked)) if last == number => asked,
+            _ => {
+                self.full_intra = Some((number, now));
+                return true;
+            }
+        };
+        let on_its_way = 2 * self.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
+        self.key_frame.is_none_or(|(_, sent)| {
+            sent < asked || now.saturating_duration_since(sent) > on_its_way
+        })
     }
 
     /// Packets and payload bytes sent so far, retransmissions not included.

@@ -5,7 +5,7 @@ use rtc_sdp::description::common::Attribute;
 use super::matching::H264Profile;
 use super::offer::{integer, values};
 use super::repair;
-use crate::media::{Codec, Kind, PayloadMap, RepairFormats};
+use crate::media::{Codec, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 
 /// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).
 const RTCP_CONFLICTS: std::ops::RangeInclusive<u8> = 64..=95;
@@ -226,6 +226,11 @@ impl Feedback {
         }
     }
 
+    fn key_frames(self) -> Option<KeyFrameRequest> {
+        let by_fir = self.fir.then_some(KeyFrameRequest::FullIntra);
+        self.pli.then_some(KeyFrameRequest::PictureLoss).or(by_fir)
+    }
+
     pub(super) fn values(self) -> Vec<&'static str> {
         let all = [
             (self.remb, "goog-remb"),
@@ -263,6 +268,7 @@ impl Codecs {
                 rtx_payload_type: rtx.map(|(_, rtx)| rtx.payload_type),
                 nack: feedback.nack,
                 transport_cc: feedback.transport_cc,
+                key_frames: feedback.key_frames(),
             });
         }
         agreed.repair = repair::negotiate(kind, offered, &agreed.payloads);

@@ -146,6 +146,7 @@ mod tests {
                     rtx_payload_type: None,
                     nack: true,
                     transport_cc: true,
+                    key_frames: None,
                 })
                 .collect();
             let found = match_payload(track, &payloads).map(|p| usize::from(p.payload_type) - 96);

@@ -40,6 +40,7 @@ fn publication(codec: Codec) -> Publication {
             rtx_payload_type: Some(RTX),
             nack: true,
             transport_cc: true,
+            key_frames: None,
         }],
         repair: RepairFormats {
             red: Some(RED),

@@ -62,6 +62,7 @@ pub(in crate::subscribe) fn section(kind: Kind, repair: RepairFormats) -> Sectio
             rtx_payload_type: None,
             nack: true,
             transport_cc: true,
+            key_frames: None,
         }],
         repair,
         extmap_allow_mixed: true,

@@ -202,3 +202,41 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
     }
     assert_eq!(numbers, [0, 1, 1, 1, 2, 3]);
 }
+
+/// A slot for whole pictures of one layer that is shown a track.
+fn slot_of(section: &Section, start: Instant) -> Slot {
+    let mut slot = Slot::new(section, section.send.as_ref().unwrap(), 0);
+    slot.show(start, TRACK);
+    slot.share.layer = Some(LayerInfo {
+        spatial: u8::MAX,
+        temporal: u8::MAX,
+        ..LayerInfo::default()
+    });
+    if slot.kind == Kind::Video {
+        slot.aim();
+    }
+    slot
+}
+
+#[test]
+fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let section = section(Kind::Video, RepairFormats::default());
+    let mut slot = slot_of(&section, start);
+    slot.round_trip = Some(Duration::from_millis(50));
+    let at = |millis| start + Duration::from_millis(millis);
+    assert!(slot.handle_full_intra(at(0), 7));
+    assert!(
+        slot.handle_full_intra(at(10), 7),
+        "nothing has come of it yet"
+    );
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    let (meta, bytes) = picture(0, 0, true);
+    assert!(feed.insert(at(20), meta, &bytes));
+    assert_eq!(exit.forward(at(20), &mut slot, &mut feed), [true]);
+    assert!(!slot.handle_full_intra(at(30), 7));
+    assert!(!slot.handle_full_intra(at(120), 7));
+    assert!(slot.handle_full_intra(at(121), 7), "it was lost");
+    assert!(slot.handle_full_intra(at(122), 8), "another request");
+}
