@@ -254,6 +254,11 @@ impl BandwidthEstimator {
         self.wanted = wanted.min(MAX);
     }
 
+    /// Notes that a packet leaves once more as it is, number and all.
+    pub fn handle_repeated(&mut self, sequence: SequenceNumber) {
+        self.history.handle_repeated(sequence);
+    }
+
     /// Notes a packet that has truly left.
     pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
         self.application

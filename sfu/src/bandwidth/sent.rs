@@ -147,6 +147,19 @@ impl SentHistory {
         self.in_flight += packet.size;
     }
 
+    /// Notes that a packet leaves once more as it is: what is told of it from now on says nothing of when
+    /// it was sent first.
+    pub fn handle_repeated(&mut self, sequence: SequenceNumber) {
+        let index = sequence.0.checked_sub(self.first.0);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) else {
+            return;
+        };
+        if std::mem::replace(&mut entry.state, State::Skipped) == State::InFlight {
+            self.in_flight -= entry.packet.size;
+        }
+    }
+
     /// Appends to `results` what the feedback settles, in the order of the numbers.
     pub fn handle_feedback(
         &mut self,

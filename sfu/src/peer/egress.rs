@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::pacing::Pacing;
+use super::sealed::SealedRing;
 use crate::api::WorkerStats;
 use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
 use crate::clock::Clock;
@@ -15,7 +16,7 @@ use crate::peer::srtp::{MAX_SRTP_TRAILER, SrtpSender};
 use crate::rtp::extension::{self, HeaderExtensions};
 use crate::rtp::packet::{HeaderFields, RtpHeader, write_header};
 use crate::rtp::sequence::SequenceNumber;
-use crate::types::PeerId;
+use crate::types::{PeerId, Ssrc};
 use crate::units::DataSize;
 use crate::way::{Protocol, Way};
 use crate::worker::outbox::{Outbox, Tracked};
@@ -62,6 +63,8 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
     /// The payload is padding (RFC 3550 section 5.1).
     pub is_padding: bool,
+    /// The receiver may ask for the very same packet again.
+    pub is_kept: bool,
 }
 
 impl Outgoing<'_> {
@@ -121,6 +124,8 @@ pub struct Egress<'a> {
     pub destination: Way,
     /// Its keys.
     pub srtp: &'a mut SrtpSender,
+    /// What it may ask for again as it was.
+    pub sealed: &'a mut SealedRing,
     /// What leaves when.
     pub pacing: &'a mut Pacing,
     /// Set while what is sent fills this probe, for which it leaves at once.
@@ -157,6 +162,9 @@ impl Egress<'_> {
                 srtp.seal_rtp(buffer, len, packet.sequence.rollover()).ok()
             })?;
         let is_told = packet.map.id(Extension::TransportSequence).is_some();
+        if packet.is_kept {
+            self.keep(packet.fields.ssrc, packet.sequence, is_told, sent);
+        }
         let size = self.wire_size(sent);
         let cluster = self.filling.as_mut().map(|filling| {
             filling.sent += size;
@@ -182,6 +190,7 @@ impl Egress<'_> {
             waiting.map = *packet.map;
             waiting.ssrc = packet.fields.ssrc;
             waiting.sequence = packet.sequence;
+            waiting.is_kept = packet.is_kept;
             Some(())
         })?;
         Some(len + SRTP_TAG)
@@ -193,6 +202,7 @@ impl Egress<'_> {
         let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
         let waiting = self.pacing.waiting(place);
         let (kind, len) = (waiting.kind, waiting.bytes.len());
+        let (ssrc, number, is_kept) = (waiting.ssrc, waiting.sequence, waiting.is_kept);
         let is_told = waiting.map.id(Extension::TransportSequence).is_some();
         let srtp = &mut *self.srtp;
         let room = len + MAX_SRTP_TRAILER;
@@ -208,9 +218,39 @@ impl Egress<'_> {
             });
         self.pacing.release(place);
         match sent {
-            Some(sent) => self.track(sent, kind, cluster, is_told),
+            Some(sent) => {
+                if is_kept {
+                    self.keep(ssrc, number, is_told, sent);
+                }
+                self.track(sent, kind, cluster, is_told);
+            }
             None => self.stats.drop("send_unsealed"),
         }
+    }
+
+    /// Keeps the packet added last as it is.
+    fn keep(&mut self, ssrc: Ssrc, number: SequenceNumber, is_told: bool, len: usize) {
+        let transport = is_told.then(|| self.pacing.sequence());
+        let datagram = self.outbox.last(len);
+        self.sealed
+            .keep(self.now, ssrc, number.wire(), transport, datagram);
+    }
+
+    /// Sends a packet once more, bit for bit as it was. Returns its size as a datagram; none when it is
+    /// not kept any more.
+    pub fn send_same(&mut self, ssrc: Ssrc, number: u16) -> Option<usize> {
+        let sealed = self.sealed.get(self.now, ssrc, number)?;
+        let len = sealed.bytes.len();
+        let kind = Some(PacketKind::Retransmission);
+        self.outbox.push(self.destination, kind, len, |buffer| {
+            buffer.copy_from_slice(&sealed.bytes);
+            Some(len)
+        })?;
+        if let Some(transport) = sealed.transport {
+            self.pacing.handle_repeated(transport);
+        }
+        self.pacing.handle_unqueued(self.now, self.wire_size(len));
+        Some(len)
     }
 
     fn track(&mut self, len: usize, kind: PacketKind, cluster: Option<ClusterId>, is_told: bool) {

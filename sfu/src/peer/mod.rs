@@ -30,6 +30,7 @@ pub mod pacing;
 pub mod receive;
 pub mod report;
 pub mod sdp;
+pub mod sealed;
 mod silence;
 pub mod srtp;
 pub mod stun;
@@ -42,6 +43,7 @@ use hopeless::Hopeless;
 use ice::{Checked, IceLite, StunDrop};
 use pacing::Pacing;
 use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
+use sealed::SealedRing;
 use silence::Silence;
 use srtp::{SrtpReceiver, SrtpSender};
 
@@ -115,6 +117,7 @@ pub struct Peer {
     repairing: Option<usize>,
     /// What leaves when.
     pub(crate) pacing: Pacing,
+    sealed: SealedRing,
     allocator: Allocator,
     /// The SSRC that our RTCP comes from.
     rtcp_ssrc: Ssrc,
@@ -195,6 +198,7 @@ impl Peer {
             flood: FloodGuard::default(),
             repairing: None,
             pacing: Pacing::default(),
+            sealed: SealedRing::default(),
             silence: Silence::default(),
             hopeless: Hopeless::default(),
             allocator: Allocator::default(),
@@ -504,6 +508,7 @@ impl Peer {
             peer: self.id,
             clock: cx.clock,
             destination,
+            sealed: &mut self.sealed,
             srtp: &mut secured.sender,
             pacing: &mut self.pacing,
             filling: None,

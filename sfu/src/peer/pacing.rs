@@ -33,6 +33,8 @@ pub struct Waiting {
     pub sequence: SequenceNumber,
     /// What it is.
     pub kind: PacketKind,
+    /// The very same packet may be asked for again.
+    pub is_kept: bool,
 }
 
 impl Default for Waiting {
@@ -43,6 +45,7 @@ impl Default for Waiting {
             ssrc: Ssrc(0),
             sequence: SequenceNumber(0),
             kind: PacketKind::Padding,
+            is_kept: false,
         }
     }
 }
@@ -153,6 +156,11 @@ impl Pacing {
     /// Notes a packet that has truly left.
     pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
         self.estimator.handle_sent(sequence, packet);
+    }
+
+    /// Notes that a packet leaves once more as it is, number and all.
+    pub fn handle_repeated(&mut self, sequence: SequenceNumber) {
+        self.estimator.handle_repeated(sequence);
     }
 
     /// Notes something that left and was not queued: feedback, data.

@@ -186,6 +186,7 @@ impl Slot {
             prefix,
             payload,
             is_padding: false,
+            is_kept: self.is_kept && fields.ssrc == self.ssrc,
         };
         // What shares the numbers of the media must not be overtaken by it: the receiver would ask
         // for it again.

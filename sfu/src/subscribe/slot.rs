@@ -98,6 +98,9 @@ pub struct Slot {
     full_intra: Option<(u8, Instant)>,
     /// The way to the subscriber loses nothing by itself.
     is_reliable: bool,
+    /// The subscriber asks for lost packets of what is sent now and has no RTX: they are kept as they
+    /// leave.
+    pub(super) is_kept: bool,
     /// Up to this number nothing is sent again.
     given_up: Option<SequenceNumber>,
     /// What the receiver was last asked for, if anything.
@@ -141,6 +144,7 @@ impl Slot {
             key_frame: None,
             full_intra: None,
             is_reliable: false,
+            is_kept: false,
             given_up: None,
             playout_delay: None,
             packets: 0,
@@ -300,6 +304,8 @@ impl Slot {
         let Some(payload_map) = self.payload_for(meta.codec) else {
             return false;
         };
+        let has_rtx = self.rtx_ssrc.is_some() && payload_map.rtx_payload_type.is_some();
+        self.is_kept = payload_map.nack && !has_rtx && !self.is_reliable;
         let Some(subscription) = &mut self.subscription else {
             return false;
         };
@@ -503,6 +509,7 @@ impl Slot {
             prefix,
             payload,
             is_padding: false,
+            is_kept: self.is_kept && fields.ssrc == self.ssrc,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::api::WorkerStats;
 use crate::clock::Clock;
 use crate::peer::egress::Egress;
 use crate::peer::pacing::Pacing;
+use crate::peer::sealed::SealedRing;
 use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::publish::feed::Feed;
 use crate::types::PeerId;
@@ -16,6 +17,7 @@ use crate::worker::outbox::Outbox;
 /// The way to one subscriber.
 pub(super) struct Exit {
     sender: SrtpSender,
+    sealed: SealedRing,
     receiver: SrtpReceiver,
     clock: Clock,
     pacing: Pacing,
@@ -30,6 +32,7 @@ impl Exit {
         Exit {
             sender: SrtpSender::new(profile, &key, &salt).unwrap(),
             receiver: SrtpReceiver::new(profile, &key, &salt).unwrap(),
+            sealed: SealedRing::default(),
             clock: Clock::new(start, SystemTime::UNIX_EPOCH),
             pacing: Pacing::default(),
             outbox: Outbox::default(),
@@ -43,6 +46,7 @@ impl Exit {
             peer: PeerId(1),
             clock: &self.clock,
             destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
+            sealed: &mut self.sealed,
             srtp: &mut self.sender,
             pacing: &mut self.pacing,
             filling: None,
@@ -61,17 +65,20 @@ impl Exit {
         sent
     }
 
+    /// What has been sent, as it is on the wire.
+    pub(super) fn sealed(&self) -> Vec<Vec<u8>> {
+        let runs = self.outbox.runs();
+        runs.flat_map(|(run, bytes)| bytes.chunks(run.segment_size).map(<[u8]>::to_vec))
+            .collect()
+    }
+
     /// What has been sent, in the clear.
     pub(super) fn datagrams(&mut self) -> Vec<Vec<u8>> {
-        let mut datagrams = Vec::new();
-        for (run, bytes) in self.outbox.runs() {
-            for datagram in bytes.chunks(run.segment_size) {
-                let mut datagram = datagram.to_vec();
-                // A number that was used twice would be refused as a replay.
-                let len = self.receiver.open_rtp(&mut datagram).unwrap().plain_len;
-                datagram.truncate(len);
-                datagrams.push(datagram);
-            }
+        let mut datagrams = self.sealed();
+        for datagram in &mut datagrams {
+            // A number that was used twice would be refused as a replay.
+            let len = self.receiver.open_rtp(datagram).unwrap().plain_len;
+            datagram.truncate(len);
         }
         datagrams
     }

@@ -84,6 +84,13 @@ impl Outbox {
         Some(len)
     }
 
+    /// The datagram added last, of this length.
+    #[must_use]
+    pub fn last(&self, len: usize) -> &[u8] {
+        let start = self.buffer.len().saturating_sub(len);
+        &self.buffer[start..]
+    }
+
     /// The runs waiting, with their bytes.
     pub fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
         self.runs

@@ -30,6 +30,9 @@ impl Slot {
     pub fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let again = self.retransmitter.was_sent(egress.now, sequence);
         self.monitor.handle_nack(sequence, again);
+        if self.is_kept {
+            return self.send_same(sequence, egress);
+        }
         let Some((found, mut kept)) = self.sent_before(egress.now, sequence, feed) else {
             return false;
         };
@@ -65,6 +68,27 @@ impl Slot {
             false => self.protection.first_copies,
         };
         self.send_again(kept, mapped, payload_map, copies, egress)
+    }
+
+    /// Sends a packet again under its own number, to a subscriber without RTX: the very same, or two would
+    /// be sealed with one nonce. As often as over RTX, and no more.
+    fn send_same(&mut self, sequence: u16, egress: &mut Egress<'_>) -> bool {
+        let Some(last) = self.rewriter.last_sequence() else {
+            return false;
+        };
+        let number = last.nearest(sequence);
+        let is_given_up = self.given_up.is_some_and(|last| number <= last);
+        let is_late = is_given_up || self.is_overtaken(egress.now, number);
+        if number > last || is_late || !self.protection.retransmits {
+            return false;
+        }
+        let Some(size) = egress.sealed.size(egress.now, self.ssrc, sequence) else {
+            return false;
+        };
+        let round_trip = self.round_trip;
+        self.retransmitter
+            .allow(egress.now, sequence, size, round_trip)
+            && egress.send_same(self.ssrc, sequence).is_some()
     }
 
     /// The packet that was sent with a number, while it is of use.
@@ -140,6 +164,7 @@ impl Slot {
             prefix: &[],
             payload: &padding[..len],
             is_padding: true,
+            is_kept: false,
         };
         egress.send_rtp(&outgoing, PacketKind::Padding, |_| ())
     }
@@ -163,8 +188,6 @@ impl Slot {
         copies: u8,
         egress: &mut Egress<'_>,
     ) -> bool {
-        // Without RTX the packet would go out under its own number once more, but with other header
-        // extensions: two packets sealed with one nonce, which gives the key away.
         let rtx = self.rtx_ssrc.zip(payload_map.rtx_payload_type);
         let Some((ssrc, payload_type)) = rtx else {
             return false;

@@ -219,6 +219,53 @@ fn slot_of(section: &Section, start: Instant) -> Slot {
 }
 
 #[test]
+fn without_rtx_a_packet_is_sent_again_bit_for_bit_and_as_seldom_as_over_rtx() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let section = section(Kind::Video, RepairFormats::default());
+    let mut slot = slot_of(&section, start);
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    for n in 0..3 {
+        let (mut meta, bytes) = picture(0, n, n == 0);
+        let now = start + Duration::from_millis(33 * n);
+        meta.arrival = now;
+        assert!(feed.insert(now, meta, &bytes));
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), [true]);
+    }
+    let sent = exit.sealed();
+    assert_eq!(sent.len(), 3);
+    let at = |millis| start + Duration::from_millis(millis);
+    for (when, number, is_sent) in [
+        (at(100), 1, true),
+        (at(105), 1, false),
+        (at(105), 2, true),
+        (at(140), 1, true),
+        // It was never sent.
+        (at(200), 3, false),
+        (at(5000), 2, false),
+    ] {
+        let again = slot.retransmit(number, &feed, &mut exit.egress(when));
+        assert_eq!(again, is_sent, "{number} at {:?}", when - start);
+    }
+    let again = exit.sealed().split_off(3);
+    assert_eq!(again, [&sent[1], &sent[2], &sent[1]].map(Vec::clone));
+}
+
+#[test]
+fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let mut section = section(Kind::Video, RepairFormats::default());
+    section.payloads[0].nack = false;
+    let mut slot = slot_of(&section, start);
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    let (meta, bytes) = picture(0, 0, true);
+    assert!(feed.insert(start, meta, &bytes));
+    assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+    assert!(!slot.retransmit(0, &feed, &mut exit.egress(start)));
+}
+
+#[test]
 fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
     let start = Instant::now();
     let mut exit = Exit::new(start);
