@@ -6,7 +6,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::fit::{Receiver, fit};
 use super::pacing::Pacing;
+use super::path_size::PathSize;
 use super::sealed::SealedRing;
 use crate::api::WorkerStats;
 use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
@@ -14,7 +16,7 @@ use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
 use crate::peer::srtp::{MAX_SRTP_TRAILER, SrtpSender};
 use crate::rtp::extension::{self, HeaderExtensions};
-use crate::rtp::packet::{HeaderFields, RtpHeader, write_header};
+use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields, RtpHeader, write_header};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{PeerId, Ssrc};
 use crate::units::DataSize;
@@ -27,6 +29,10 @@ pub const MAX_HEADER: usize = 512;
 
 /// The header of a packet with the usual extensions, and the tag, bytes: near enough for the pacer.
 const TYPICAL_HEADER: usize = 12 + 4 + 16 + SRTP_TAG;
+
+/// More than the extensions of nearly every packet take, bytes, the dependency descriptor aside: what has
+/// room for so many need not be looked at closer.
+const USUAL_EXTENSIONS: usize = 64;
 
 /// P of the first byte (RFC 3550 section 5.1).
 const PADDING_BIT: u8 = 0x20;
@@ -44,7 +50,7 @@ const UDP: usize = 8;
 const TCP: usize = 20 + 12 + 2;
 
 /// What a packet to a subscriber is made of.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
     /// Marker, payload type, timestamp and SSRC; the sequence number is taken from `sequence`.
     pub fields: HeaderFields,
@@ -63,6 +69,8 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
     /// The payload is padding (RFC 3550 section 5.1).
     pub is_padding: bool,
+    /// The receiver knows the stream, also without the name of its m-line.
+    pub is_known: bool,
     /// The receiver may ask for the very same packet again.
     pub is_kept: bool,
 }
@@ -122,6 +130,8 @@ pub struct Egress<'a> {
     pub clock: &'a Clock,
     /// The way to the peer that is selected.
     pub destination: Way,
+    /// How large its datagrams may be.
+    pub path: &'a mut PathSize,
     /// Its keys.
     pub srtp: &'a mut SrtpSender,
     /// What it may ask for again as it was.
@@ -146,6 +156,18 @@ impl Egress<'_> {
         patch: impl FnOnce(&mut [u8]),
     ) -> Option<usize> {
         let payload_len = packet.prefix.len() + packet.payload.len();
+        let (map, shorter);
+        let packet = match self.fit(packet, payload_len) {
+            None => packet,
+            Some(fitted) => {
+                map = fitted;
+                shorter = Outgoing {
+                    map: &map,
+                    ..*packet
+                };
+                &shorter
+            }
+        };
         let size = self.wire_size(TYPICAL_HEADER + payload_len);
         let leaves = self.filling.is_some() || self.pacing.admit(self.now, size, kind);
         if !leaves {
@@ -228,6 +250,48 @@ impl Egress<'_> {
         }
     }
 
+    /// The extensions that a packet with so many bytes behind its header keeps, if some may have to be
+    /// left out.
+    pub fn fit(&self, packet: &Outgoing<'_>, payload_len: usize) -> Option<ExtensionMap> {
+        let room = self.room(payload_len);
+        let descriptor = packet.descriptor.len();
+        let is_short = room >= USUAL_EXTENSIONS + descriptor;
+        (!is_short).then(|| {
+            let receiver = self.receiver(packet.is_known);
+            fit(packet.map, &packet.extensions, descriptor, receiver, room)
+        })
+    }
+
+    /// Whether a packet with so many bytes behind its header arrives whole.
+    #[must_use]
+    pub fn fits(&self, packet: &Outgoing<'_>, payload_len: usize) -> bool {
+        let Some(map) = self.fit(packet, payload_len) else {
+            return true;
+        };
+        let block = packet.extensions.block_len(&map, packet.descriptor.len());
+        block <= self.room(payload_len)
+    }
+
+    /// How many bytes the extensions may take.
+    fn room(&self, payload_len: usize) -> usize {
+        let rest = FIXED_HEADER_LEN + payload_len + self.srtp.rtp_overhead();
+        self.path.limit().saturating_sub(rest)
+    }
+
+    fn receiver(&self, knows_stream: bool) -> Receiver {
+        Receiver {
+            knows_stream,
+            gives_feedback: self.pacing.gives_feedback(),
+        }
+    }
+
+    /// How many bytes a payload may have, so that its packet fits whatever extensions it has.
+    #[must_use]
+    pub fn largest_payload(&self) -> usize {
+        let header = FIXED_HEADER_LEN + USUAL_EXTENSIONS + self.srtp.rtp_overhead();
+        self.path.limit().saturating_sub(header)
+    }
+
     /// Keeps the packet added last as it is.
     fn keep(&mut self, ssrc: Ssrc, number: SequenceNumber, is_told: bool, len: usize) {
         let transport = is_told.then(|| self.pacing.sequence());
@@ -249,11 +313,32 @@ impl Egress<'_> {
         if let Some(transport) = sealed.transport {
             self.pacing.handle_repeated(transport);
         }
+        self.check_size(len);
         self.pacing.handle_unqueued(self.now, self.wire_size(len));
         Some(len)
     }
 
+    /// Sees to the packet added last if it is too long for its path.
+    fn check_size(&mut self, len: usize) {
+        if len <= self.path.limit() {
+            return;
+        }
+        self.outbox.isolate(len);
+        if self.path.is_first_long() {
+            tracing::info!(
+                peer = self.peer.0,
+                path = %self.destination,
+                bytes = len,
+                limit = self.path.limit(),
+                "packets are longer than the path to this client takes whole, also without the header \
+                 extensions that they can do without, and are sent in IP fragments: have their \
+                 publisher make smaller ones"
+            );
+        }
+    }
+
     fn track(&mut self, len: usize, kind: PacketKind, cluster: Option<ClusterId>, is_told: bool) {
+        self.check_size(len);
         if !is_told {
             return;
         }

@@ -23,10 +23,12 @@ use crate::worker::outbox::Outbox;
 pub mod allocate;
 pub mod dtls;
 pub mod egress;
+pub mod fit;
 pub mod flood;
 mod hopeless;
 pub mod ice;
 pub mod pacing;
+pub mod path_size;
 pub mod receive;
 pub mod report;
 pub mod sdp;
@@ -42,6 +44,7 @@ use flood::FloodGuard;
 use hopeless::Hopeless;
 use ice::{Checked, IceLite, StunDrop};
 use pacing::Pacing;
+use path_size::PathSize;
 use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
 use sealed::SealedRing;
 use silence::Silence;
@@ -117,6 +120,7 @@ pub struct Peer {
     repairing: Option<usize>,
     /// What leaves when.
     pub(crate) pacing: Pacing,
+    path: PathSize,
     sealed: SealedRing,
     allocator: Allocator,
     /// The SSRC that our RTCP comes from.
@@ -198,6 +202,7 @@ impl Peer {
             flood: FloodGuard::default(),
             repairing: None,
             pacing: Pacing::default(),
+            path: PathSize::default(),
             sealed: SealedRing::default(),
             silence: Silence::default(),
             hopeless: Hopeless::default(),
@@ -421,12 +426,23 @@ impl Peer {
 
     fn handle_selected(&mut self, now: Instant, way: Way) {
         self.hopeless.reset();
+        self.path.select(way);
         if self.pacing.set_way(now, way) {
             for slot in self.slots.iter_mut().flatten() {
                 slot.starved = None;
             }
             self.allocator.hurry(now);
         }
+    }
+
+    /// The way whose size is to be measured, if one is due.
+    pub fn poll_measure(&mut self, now: Instant) -> Option<Way> {
+        self.path.poll_measure(now)
+    }
+
+    /// Takes what the kernel says of the MTU of a way, in bytes.
+    pub fn set_mtu(&mut self, way: Way, mtu: usize) {
+        self.path.set_mtu(way, mtu);
     }
 
     /// Whether the link to the client loses many packets by itself.
@@ -508,6 +524,7 @@ impl Peer {
             peer: self.id,
             clock: cx.clock,
             destination,
+            path: &mut self.path,
             sealed: &mut self.sealed,
             srtp: &mut secured.sender,
             pacing: &mut self.pacing,

@@ -120,6 +120,12 @@ impl Pacing {
         is_known.then(|| self.estimator.estimate())
     }
 
+    /// Whether the receiver gives transport-wide feedback.
+    #[must_use]
+    pub fn gives_feedback(&self) -> bool {
+        self.is_negotiated
+    }
+
     /// How the estimate came about.
     #[must_use]
     pub fn estimator(&self) -> &BandwidthEstimator {

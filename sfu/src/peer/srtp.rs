@@ -336,6 +336,12 @@ impl SrtpSender {
         })
     }
 
+    /// What sealing adds to an RTP packet, bytes.
+    #[must_use]
+    pub fn rtp_overhead(&self) -> usize {
+        self.keys.rtp.tag_len()
+    }
+
     /// Seals the RTP packet in `buffer[..plain_len]` in place and returns its new length.
     ///
     /// `roc` is how often the stream's sequence number has wrapped: 0 for the first 65,536 numbers

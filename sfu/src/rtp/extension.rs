@@ -312,6 +312,34 @@ impl HeaderExtensions {
         found
     }
 
+    /// How many bytes [`write_header`](super::packet::write_header) makes of those extensions that `map`
+    /// has an id for, with a dependency descriptor of this length; a value that is filled in last takes
+    /// its place whether it is there or not.
+    #[must_use]
+    pub fn block_len(&self, map: &ExtensionMap, descriptor: usize) -> usize {
+        let len = |extension| match extension {
+            Extension::Mid => self.mid.map_or(0, |mid| mid.as_bytes().len()),
+            Extension::Rid => self.rid.map_or(0, |rid| rid.as_bytes().len()),
+            Extension::RepairedRid => self.repaired_rid.map_or(0, |rid| rid.as_bytes().len()),
+            Extension::TransportSequence => 2,
+            Extension::AbsSendTime => 3,
+            Extension::AudioLevel => usize::from(self.audio_level.is_some()),
+            Extension::VideoOrientation => usize::from(self.orientation.is_some()),
+            Extension::PlayoutDelay => self.playout_delay.map_or(0, |_| 3),
+            Extension::AbsCaptureTime => self.capture_time.map_or(0, |time| time.encode().1),
+            Extension::DependencyDescriptor => descriptor,
+        };
+        let elements = || map.iter().map(|(e, id)| (id, len(e)));
+        let elements = || elements().filter(|(_, len)| *len > 0);
+        let is_one_byte =
+            elements().all(|(id, len)| id <= MAX_ONE_BYTE_ID && len <= MAX_ONE_BYTE_LEN);
+        let head = if is_one_byte { 1 } else { 2 };
+        match elements().map(|(_, len)| head + len).sum::<usize>() {
+            0 => 0,
+            all => PREAMBLE_LEN + all.next_multiple_of(4),
+        }
+    }
+
     /// Writes those extensions that `map` has an id for. `packet` is the one this was parsed from,
     /// for the dependency descriptor; without one it may be empty.
     pub fn write(&self, writer: &mut ExtensionWriter<'_>, map: &ExtensionMap, packet: &[u8]) {

@@ -5,7 +5,7 @@
 //! video only to tell media from ULPFEC within one SSRC (RFC 5109 section 14.1): one block.
 
 /// Bytes of the header of a block that another one follows (RFC 2198 section 3).
-const HEADER_LEN: usize = 4;
+pub const HEADER_LEN: usize = 4;
 
 /// Says that another block header follows.
 const FOLLOWS: u8 = 0x80;

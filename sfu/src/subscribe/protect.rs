@@ -47,6 +47,8 @@ pub struct Sent<'a> {
     pub ends_picture: bool,
     /// Other pictures depend on it.
     pub is_base: bool,
+    /// A repair packet for it, which is longer, fits the path.
+    pub fits: bool,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +101,7 @@ impl Protector {
             (self.full, self.packets) = (0, 0);
             self.in_key_frame = true;
         }
-        if self.wants(protection, self.in_key_frame, sent.is_base) {
+        if sent.fits && self.wants(protection, self.in_key_frame, sent.is_base) {
             self.add(now, sent);
         }
         let rows = ratio(protection, self.in_key_frame) * self.packets as f64;
@@ -225,6 +227,9 @@ fn rows_of_a_packet(packets: usize, rows: usize, interleaving: usize) -> &'stati
 mod tests {
     use super::*;
 
+    /// Pictures of so many packets are of packets too long to be protected.
+    const LONG: usize = 30;
+
     const HEADER: [u8; 12] = [0x80; 12];
 
     fn protection(ratio: f64, interleaving: usize) -> Protection {
@@ -256,6 +261,7 @@ mod tests {
                         starts_key_frame: is_key && packet == 0,
                         ends_picture: packet + 1 == size,
                         is_base: true,
+                        fits: size != LONG,
                     },
                 );
                 sequence += 1;
@@ -333,6 +339,22 @@ mod tests {
         for at in 0..8 {
             assert!(repair.iter().any(|(_, mask)| mask.contains(&at)), "{at}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_goes_unprotected_and_the_rest_does_not() {
+        let repair = run(
+            &protection(0.3, 1),
+            &[(1, false), (LONG, false), (4, false)],
+        );
+        let protected = |at| repair.iter().any(|(_, mask)| mask.contains(&at));
+        assert_eq!(
+            (0..MAX_SPAN)
+                .filter(|at| protected(*at))
+                .collect::<Vec<_>>(),
+            [0, 31, 32, 33, 34]
+        );
+        assert_eq!(run(&protection(0.5, 1), &[(LONG, true), (LONG, false)]), []);
     }
 
     #[test]

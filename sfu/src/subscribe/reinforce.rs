@@ -16,7 +16,7 @@ use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, MAX_PACKET, PacketMeta};
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::fec::{Mask, Parity, flexfec, ulpfec};
-use crate::rtp::packet::HeaderFields;
+use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields};
 use crate::rtp::red;
 use crate::rtp::sequence::SequenceNumber;
 
@@ -66,18 +66,18 @@ impl Slot {
         }
     }
 
-    /// Puts the frames before a packet of sound, and the RED headers, into a buffer. None when there
-    /// is nothing to repeat.
+    /// Puts the frames before a packet of sound, and the RED headers, into a buffer: as many of the
+    /// latest as the whole payload has room for in `most` bytes. None when there is nothing to repeat.
     pub(super) fn repeat(
         &self,
         kept: Kept<'_>,
         feed: &Feed,
         payload_type: u8,
+        most: usize,
         buffer: &mut [u8],
     ) -> Option<usize> {
         let meta = kept.meta;
-        let distances = (1..=u64::from(self.protection.red_distance)).rev();
-        let blocks = distances.filter_map(|distance| {
+        let block = |distance: u64| {
             let sequence = SequenceNumber(meta.sequence.0.checked_sub(distance)?);
             let old = feed.get(meta.encoding, sequence)?;
             let offset = u16::try_from(meta.timestamp.checked_sub(old.meta.timestamp)?).ok()?;
@@ -88,18 +88,29 @@ impl Slot {
                 offset,
                 data: old.payload(),
             })
+        };
+        let mut room = most.saturating_sub(kept.payload().len() + 1);
+        let wanted = 1..=u64::from(self.protection.red_distance);
+        let fitting = wanted.take_while(|&distance| {
+            let len = block(distance).map_or(0, |block| red::HEADER_LEN + block.data.len());
+            let left = room.checked_sub(len);
+            room = left.unwrap_or_default();
+            left.is_some()
         });
+        let blocks = (1..=fitting.count() as u64).rev().filter_map(block);
         blocks.clone().next()?;
         red::write(buffer, blocks, payload_type)
     }
 
-    /// Takes a packet that was sent into the protection, and sends the repair packets that complete.
+    /// Takes a packet that was sent, with so many bytes before its payload, into the protection, and
+    /// sends the repair packets that complete.
     pub(super) fn protect(
         &mut self,
         scheme: Scheme,
         kept: Kept<'_>,
         mapped: Mapped,
         fields: HeaderFields,
+        prefix_len: usize,
         egress: &mut Egress<'_>,
     ) {
         let meta = kept.meta;
@@ -107,7 +118,12 @@ impl Slot {
         let descriptor = self.descriptor(kept, mapped, &mut descriptor);
         let mut header = [0; MAX_HEADER];
         let mut payload = [0; MAX_PACKET];
-        let outgoing = self.outgoing(meta, fields, mapped.sequence, descriptor, &[], &[]);
+        let mut outgoing = self.outgoing(meta, fields, mapped.sequence, descriptor, &[], &[]);
+        // What it was sent without the receiver will not count in either.
+        let map = egress.fit(&outgoing, prefix_len + kept.payload().len());
+        if let Some(map) = &map {
+            outgoing.map = map;
+        }
         let header_len = outgoing.write_header(&mut header, fields.payload_type, 0, 0);
         let (Some(header), Some(payload)) = (
             header_len.and_then(|len| header.get(..len)),
@@ -124,6 +140,7 @@ impl Slot {
             starts_key_frame: meta.starts_decoding(),
             ends_picture: fields.marker,
             is_base: is_base(meta),
+            fits: self.fits_repair(scheme, header.len() + payload.len(), egress),
         };
         let mut protector = std::mem::take(&mut self.protector);
         protector.handle_packet(egress.now, &self.protection, &sent);
@@ -131,6 +148,51 @@ impl Slot {
             self.send_repair(scheme, base, mask, parity, egress);
         }
         self.protector = protector;
+    }
+
+    /// Whether what protects a packet of this length, which is longer, arrives whole. Otherwise it would
+    /// be lost twice as often, and the packet is better sent again.
+    fn fits_repair(&self, scheme: Scheme, packet_len: usize, egress: &Egress<'_>) -> bool {
+        let repair_header = match scheme {
+            // With the RED header.
+            Scheme::Ulpfec => 1 + ulpfec::MAX_HEADER_LEN,
+            Scheme::Flexfec => flexfec::MAX_HEADER_LEN,
+        };
+        let parity = packet_len.saturating_sub(FIXED_HEADER_LEN);
+        let fields = HeaderFields {
+            marker: false,
+            payload_type: 0,
+            sequence: 0,
+            timestamp: 0,
+            ssrc: self.ssrc,
+        };
+        let packet = self.bare(fields, SequenceNumber(0), &[], &[]);
+        egress.fits(&packet, repair_header + parity)
+    }
+
+    /// A packet of our own making.
+    pub(super) fn bare<'a>(
+        &'a self,
+        fields: HeaderFields,
+        sequence: SequenceNumber,
+        prefix: &'a [u8],
+        payload: &'a [u8],
+    ) -> Outgoing<'a> {
+        Outgoing {
+            fields,
+            sequence,
+            map: &self.extensions,
+            extensions: HeaderExtensions {
+                mid: Some(self.mid),
+                ..HeaderExtensions::default()
+            },
+            descriptor: &[],
+            prefix,
+            payload,
+            is_padding: false,
+            is_known: self.is_known(),
+            is_kept: self.is_kept && fields.ssrc == self.ssrc,
+        }
     }
 
     fn send_repair(
@@ -174,20 +236,7 @@ impl Slot {
             timestamp,
             ssrc,
         };
-        let outgoing = Outgoing {
-            fields,
-            sequence,
-            map: &self.extensions,
-            extensions: HeaderExtensions {
-                mid: Some(self.mid),
-                ..HeaderExtensions::default()
-            },
-            descriptor: &[],
-            prefix,
-            payload,
-            is_padding: false,
-            is_kept: self.is_kept && fields.ssrc == self.ssrc,
-        };
+        let outgoing = self.bare(fields, sequence, prefix, payload);
         // What shares the numbers of the media must not be overtaken by it: the receiver would ask
         // for it again.
         let kind = match scheme {

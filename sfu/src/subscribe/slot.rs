@@ -44,6 +44,9 @@ const BRIDGE_TIME: Duration = Duration::from_millis(250);
 /// Whatever the estimate says, they are taken to be sent no faster.
 const MAX_BRIDGE_RATE: Bitrate = Bitrate::kbps(2000);
 
+/// A subscriber that does not report on a stream has seen its name by then: so many packets have had it.
+const NAMED_PACKETS: u64 = 100;
+
 /// What a slot shows.
 #[derive(Debug)]
 struct Subscription {
@@ -98,6 +101,8 @@ pub struct Slot {
     full_intra: Option<(u8, Instant)>,
     /// The way to the subscriber loses nothing by itself.
     is_reliable: bool,
+    /// The subscriber has reported on the stream.
+    is_reported: bool,
     /// The subscriber asks for lost packets of what is sent now and has no RTX: they are kept as they
     /// leave.
     pub(super) is_kept: bool,
@@ -144,6 +149,7 @@ impl Slot {
             key_frame: None,
             full_intra: None,
             is_reliable: false,
+            is_reported: false,
             is_kept: false,
             given_up: None,
             playout_delay: None,
@@ -259,6 +265,11 @@ impl Slot {
         })
     }
 
+    /// Whether the subscriber knows which m-line the stream is of, and need not be told with every packet.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_reported || self.packets >= NAMED_PACKETS
+    }
+
     /// Packets and payload bytes sent so far, retransmissions not included.
     #[must_use]
     pub fn totals(&self) -> (u64, u64) {
@@ -352,8 +363,9 @@ impl Slot {
         let plain = payload_map.payload_type;
         let scheme = self.scheme(meta, starts_key_frame);
         let mut old = [0; MAX_REDUNDANCY];
+        let most = egress.largest_payload();
         let (payload_type, prefix) = match (self.kind, self.repair.red) {
-            (Kind::Audio, Some(red)) => match self.repeat(kept, feed, plain, &mut old) {
+            (Kind::Audio, Some(red)) => match self.repeat(kept, feed, plain, most, &mut old) {
                 Some(len) => {
                     egress.stats.repair_sent.red += 1;
                     (red, &old[..len])
@@ -383,6 +395,7 @@ impl Slot {
                     payload_type: plain,
                     ..fields
                 },
+                prefix.len(),
                 egress,
             );
         }
@@ -509,6 +522,7 @@ impl Slot {
             prefix,
             payload,
             is_padding: false,
+            is_known: self.is_known(),
             is_kept: self.is_kept && fields.ssrc == self.ssrc,
         }
     }
@@ -560,6 +574,7 @@ impl Slot {
 
     /// Notes a reception report of the subscriber.
     pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
+        self.is_reported = true;
         self.lost = i64::from(block.cumulative_lost);
         self.monitor.handle_report(self.packets, block);
         if let Some(sample) = round_trip {

@@ -1,5 +1,6 @@
 //! What tests of slots share: the way out of the server, and what is read at its end.
 
+use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use super::slot::Slot;
@@ -7,17 +8,22 @@ use crate::api::WorkerStats;
 use crate::clock::Clock;
 use crate::peer::egress::Egress;
 use crate::peer::pacing::Pacing;
+use crate::peer::path_size::PathSize;
 use crate::peer::sealed::SealedRing;
 use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::publish::feed::Feed;
 use crate::types::PeerId;
-use crate::way::Way;
 use crate::worker::outbox::Outbox;
+
+/// Where the subscriber is.
+pub(super) const DESTINATION: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
 /// The way to one subscriber.
 pub(super) struct Exit {
     sender: SrtpSender,
     sealed: SealedRing,
+    pub(super) path: PathSize,
     receiver: SrtpReceiver,
     clock: Clock,
     pacing: Pacing,
@@ -33,6 +39,7 @@ impl Exit {
             sender: SrtpSender::new(profile, &key, &salt).unwrap(),
             receiver: SrtpReceiver::new(profile, &key, &salt).unwrap(),
             sealed: SealedRing::default(),
+            path: PathSize::default(),
             clock: Clock::new(start, SystemTime::UNIX_EPOCH),
             pacing: Pacing::default(),
             outbox: Outbox::default(),
@@ -45,7 +52,8 @@ impl Exit {
             now,
             peer: PeerId(1),
             clock: &self.clock,
-            destination: Way::Udp("127.0.0.1:9".parse().unwrap()),
+            destination: DESTINATION.into(),
+            path: &mut self.path,
             sealed: &mut self.sealed,
             srtp: &mut self.sender,
             pacing: &mut self.pacing,
@@ -70,6 +78,11 @@ impl Exit {
         let runs = self.outbox.runs();
         runs.flat_map(|(run, bytes)| bytes.chunks(run.segment_size).map(<[u8]>::to_vec))
             .collect()
+    }
+
+    /// How many runs it has been sent in.
+    pub(super) fn runs(&self) -> usize {
+        self.outbox.runs().count()
     }
 
     /// What has been sent, in the clear.

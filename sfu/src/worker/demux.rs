@@ -104,6 +104,8 @@ impl Worker {
             Ok(checked) => checked,
             Err(drop) => return self.lent.stats.drop(drop.reason()),
         };
+        let measured = peer.poll_measure(now);
+        measured.into_iter().for_each(|way| self.remeasure(way));
         if checked.restarted {
             self.update_ufrags(id);
         }

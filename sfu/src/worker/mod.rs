@@ -46,6 +46,9 @@ use outbox::Outbox;
 /// Spare batches kept for reuse: what one worker can have under way to another between two wakes.
 const MAX_SPARE_BATCHES: usize = 64;
 
+/// Ways that can wait to be measured; others have their turn half a minute later.
+const MAX_UNMEASURED: usize = 1024;
+
 /// What all workers of a process have in common.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -102,6 +105,8 @@ pub struct Worker {
     levels: Levels,
     actions: Vec<Action>,
     consequences: Vec<Consequence>,
+    /// Ways whose size the rim is to find out.
+    unmeasured: Vec<Way>,
     /// When to look next at which encodings nobody receives.
     next_economy: Option<Instant>,
     lent: Lent,
@@ -135,6 +140,7 @@ impl Worker {
             levels: Levels::default(),
             actions: Vec::new(),
             consequences: Vec::new(),
+            unmeasured: Vec::new(),
             next_economy: None,
             lent,
             mail: VecDeque::new(),
@@ -254,6 +260,8 @@ impl Worker {
         if peer.reports_due(now) {
             let feeds = &self.feeds;
             peer.send_reports(&mut cx, |track| feeds.get(&track));
+            let way = peer.poll_measure(now);
+            way.into_iter().for_each(|way| self.remeasure(way));
         }
         self.apply(now, id, change);
         if is_allocation_due {
@@ -301,6 +309,27 @@ impl Worker {
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.lent.outbox
+    }
+
+    /// A way of which it is to be found out how large a packet it takes whole; [`Worker::set_mtu`] is to be
+    /// told.
+    pub fn poll_measure(&mut self) -> Option<Way> {
+        self.unmeasured.pop()
+    }
+
+    /// Takes the size of the largest IP packet, in bytes, that a way takes whole.
+    pub fn set_mtu(&mut self, way: Way, mtu: usize) {
+        let owner = self.ways.get(&way);
+        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(id)) {
+            peer.set_mtu(way, mtu);
+        }
+    }
+
+    /// Has the size of a way found out anew: the kernel has not taken what it was thought to take.
+    pub fn remeasure(&mut self, way: Way) {
+        if self.unmeasured.len() < MAX_UNMEASURED {
+            self.unmeasured.push(way);
+        }
     }
 
     /// Counts datagrams that the rim has sent.

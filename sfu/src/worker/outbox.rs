@@ -30,6 +30,9 @@ pub struct Run {
     pub segment_size: usize,
     /// Where in the buffer.
     pub bytes: Range<usize>,
+    /// It is one datagram, longer than its path takes: the kernel fragments such a one alone, and would
+    /// refuse a whole run of them.
+    is_long: bool,
 }
 
 /// A packet that its receiver gives feedback on.
@@ -79,6 +82,7 @@ impl Outbox {
                 is_picture,
                 segment_size: len,
                 bytes: start..end,
+                is_long: false,
             }),
         }
         Some(len)
@@ -89,6 +93,26 @@ impl Outbox {
     pub fn last(&self, len: usize) -> &[u8] {
         let start = self.buffer.len().saturating_sub(len);
         &self.buffer[start..]
+    }
+
+    /// Has the datagram added last, of this length, leave by itself.
+    pub fn isolate(&mut self, len: usize) {
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
+        if run.bytes.len() == len {
+            run.is_long = true;
+            return;
+        }
+        let end = run.bytes.end;
+        run.bytes.end = end.saturating_sub(len);
+        let alone = Run {
+            segment_size: len,
+            bytes: run.bytes.end..end,
+            is_long: true,
+            ..*run
+        };
+        self.runs.push(alone);
     }
 
     /// The runs waiting, with their bytes.
@@ -133,12 +157,25 @@ impl Outbox {
 }
 
 impl Run {
+    /// So many bytes in datagrams of this size.
+    #[cfg(test)]
+    pub(super) fn of(destination: Way, segment_size: usize, len: usize) -> Self {
+        Run {
+            destination,
+            is_picture: false,
+            segment_size,
+            bytes: 0..len,
+            is_long: false,
+        }
+    }
+
     /// Whether a datagram can be the next of the run.
     fn takes(&self, destination: Way, is_picture: bool, len: usize) -> bool {
         let bytes = self.bytes.len();
         // A shorter one has ended the run.
         let is_open = bytes.is_multiple_of(self.segment_size);
         self.destination == destination
+            && !self.is_long
             && self.is_picture == is_picture
             && is_open
             && len <= self.segment_size
@@ -201,6 +238,35 @@ mod tests {
                 .iter()
                 .all(|&b| u16::from(b) == run.destination.address().port())
         }));
+    }
+
+    #[test]
+    fn one_that_is_too_long_leaves_alone() {
+        let mut outbox = Outbox::default();
+        for (len, is_long) in [
+            (100, false),
+            (100, true),
+            (100, false),
+            (100, false),
+            (200, true),
+            (100, false),
+        ] {
+            push(&mut outbox, 1, len);
+            assert_eq!(outbox.last(len), vec![1; len]);
+            if is_long {
+                outbox.isolate(len);
+            }
+        }
+        let runs = outbox
+            .runs()
+            .map(|(run, bytes)| (run.segment_size, bytes.len()));
+        let expected = [(100, 100), (100, 100), (100, 200), (200, 200), (100, 100)];
+        assert_eq!(runs.collect::<Vec<_>>(), expected);
+        assert!(
+            outbox
+                .runs()
+                .all(|(_, bytes)| bytes.iter().all(|b| *b == 1))
+        );
     }
 
     #[test]

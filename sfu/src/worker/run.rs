@@ -198,6 +198,7 @@ impl Rim {
             streams.handle_ready(now, &mut worker);
             streams.handle_timeout(now, &mut worker);
             worker.count_connections(streams.count());
+            measure(&mut worker, socket);
             worker.flush(now);
             worker.handle_timeout(now);
             self.send_all(&mut worker, socket, streams).await;
@@ -244,6 +245,7 @@ impl Rim {
     /// drop here would only move the loss.
     async fn send_all(&mut self, worker: &mut Worker, socket: &Socket, streams: &mut Streams) {
         let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
+        let mut narrowed = Vec::new();
         self.left.clear();
         for (run, contents) in worker.outbox().runs() {
             let outcome = match run.destination {
@@ -261,15 +263,20 @@ impl Rim {
                     Sent::Done
                 }
             };
+            if outcome == Sent::Apart {
+                narrowed.push(run.destination);
+            }
             let count = contents.len().div_ceil(run.segment_size) as u64;
-            self.left.push((outcome == Sent::Done).then(Instant::now));
-            if outcome == Sent::Done {
+            let has_left = matches!(outcome, Sent::Done | Sent::Apart);
+            self.left.push(has_left.then(Instant::now));
+            if has_left {
                 datagrams += count;
                 bytes += contents.len() as u64;
             } else {
                 failed += count;
             }
         }
+        narrowed.into_iter().for_each(|way| worker.remeasure(way));
         worker.handle_sent(&self.left);
         worker.count_sent(datagrams, bytes);
         for _ in 0..failed {
@@ -278,6 +285,16 @@ impl Rim {
         let now = Instant::now();
         if streams.write(now, worker) {
             worker.flush(now);
+        }
+    }
+}
+
+/// Tells the worker what the kernel knows of the ways that it asks about.
+fn measure(worker: &mut Worker, socket: &Socket) {
+    while let Some(way) = worker.poll_measure() {
+        // Without a route nothing will arrive there, whatever its size.
+        if let Ok(mtu) = socket.path_mtu(way.address()) {
+            worker.set_mtu(way, mtu);
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Socket {
 pub enum Sent {
     /// It is the kernel's now.
     Done,
+    /// It is, one by one: together the kernel did not take datagrams that are longer than the path takes.
+    Apart,
     /// The kernel's buffer is full.
     Full,
     /// The destination cannot be sent to; nothing to be done about it.
@@ -67,6 +69,7 @@ impl Socket {
     /// When the runtime or the kernel refuses it.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        confab_sockets::allow_fragments(&socket)?;
         Ok(Socket {
             address: socket.local_addr()?,
             io: UdpSocket::from_std(socket)?,
@@ -124,24 +127,54 @@ impl Socket {
         count == self.metas.len()
     }
 
+    /// The largest IP packet in bytes that reaches an address whole, as far as the kernel knows.
+    ///
+    /// # Errors
+    /// When there is no route.
+    pub fn path_mtu(&self, to: SocketAddr) -> io::Result<usize> {
+        confab_sockets::path_mtu(self.address.ip(), to)
+    }
+
     /// Sends a run of datagrams.
     pub fn send(&self, run: &Run, bytes: &[u8]) -> Sent {
         let segments = bytes.len().div_ceil(run.segment_size.max(1));
         let max = self.state.max_gso_segments().max(1);
         if segments > max {
             // No offload here, or a run longer than it takes.
+            let mut outcome = Sent::Done;
             for chunk in bytes.chunks(run.segment_size * max) {
-                match self.send_one(run, chunk) {
+                match self.send_piece(run, chunk) {
                     Sent::Done => {}
+                    Sent::Apart => outcome = Sent::Apart,
                     other => return other,
                 }
             }
-            return Sent::Done;
+            return outcome;
         }
-        self.send_one(run, bytes)
+        self.send_piece(run, bytes)
     }
 
-    fn send_one(&self, run: &Run, contents: &[u8]) -> Sent {
+    /// Sends what the kernel takes at once, or one by one what it does not.
+    fn send_piece(&self, run: &Run, contents: &[u8]) -> Sent {
+        match self.send_one(run, contents) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Full,
+            // The path has become narrower than was known when the run was made.
+            Err(_) if contents.len() > run.segment_size => {
+                // What finds no room now is lost, as it would be on the way.
+                let sent = contents
+                    .chunks(run.segment_size)
+                    .filter(|datagram| self.send_one(run, datagram).is_ok());
+                match sent.count() {
+                    0 => Sent::Failed,
+                    _ => Sent::Apart,
+                }
+            }
+            Err(_) => Sent::Failed,
+            Ok(()) => Sent::Done,
+        }
+    }
+
+    fn send_one(&self, run: &Run, contents: &[u8]) -> io::Result<()> {
         let transmit = Transmit {
             destination: run.destination.address(),
             ecn: None,
@@ -149,13 +182,38 @@ impl Socket {
             segment_size: (contents.len() > run.segment_size).then_some(run.segment_size),
             src_ip: None,
         };
-        let sent = self.io.try_io(Interest::WRITABLE, || {
+        self.io.try_io(Interest::WRITABLE, || {
             self.state.try_send(UdpSockRef::from(&self.io), &transmit)
-        });
-        match sent {
-            Ok(()) => Sent::Done,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Full,
-            Err(_) => Sent::Failed,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::way::Way;
+
+    #[tokio::test]
+    async fn a_run_that_the_kernel_does_not_take_leaves_one_by_one() {
+        let bound = Socket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let socket = Socket::new(bound).unwrap();
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut buffer = vec![0; 65_536];
+        // The second is more together than an IP packet holds.
+        for (len, sent) in [(1000, Sent::Done), (40_000, Sent::Apart)] {
+            let bytes = [vec![1; len], vec![2; len]].concat();
+            let run = Run::of(Way::Udp(to), len, bytes.len());
+            socket.writable().await.unwrap();
+            assert_eq!(socket.send(&run, &bytes), sent);
+            for n in 1..=2 {
+                let received = receiver.recv(&mut buffer).unwrap();
+                assert!(received == len && buffer[..len].iter().all(|&b| b == n));
+            }
         }
+        let run = Run::of(Way::Udp(to), 65_535, 65_535);
+        assert_eq!(socket.send(&run, &[0; 65_535]), Sent::Failed);
+        assert!(socket.path_mtu(to).unwrap() >= 1500);
     }
 }

@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -67,17 +67,10 @@ impl DatagramSocket {
     /// Takes a bound socket over; within a tokio runtime. `waker` is woken when there is something
     /// to receive.
     pub(super) fn new(socket: UdpSocket, dont_fragment: bool, waker: Waker) -> io::Result<Self> {
-        // This forbids fragmentation.
+        // This forbids fragments.
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         if !dont_fragment {
-            match socket.local_addr()? {
-                SocketAddr::V4(_) => {
-                    sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::WANT)?;
-                }
-                SocketAddr::V6(_) => {
-                    sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::WANT)?;
-                }
-            }
+            confab_sockets::allow_fragments(&socket)?;
         }
         leave_out_details(&socket)?;
         #[expect(

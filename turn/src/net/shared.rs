@@ -23,8 +23,12 @@ pub(super) struct SharedSocket {
 impl SharedSocket {
     /// Takes a handle to a bound socket that does not block.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // A relayed datagram may be longer than the path's MTU; and the media plane, whose socket it is,
+        // wants it so too.
+        confab_sockets::allow_fragments(&socket)?;
         Ok(SharedSocket {
-            state: UdpSocketState::new(UdpSockRef::from(&socket))?,
+            state,
             address: socket.local_addr()?,
             socket,
         })

@@ -14,7 +14,7 @@ use crate::publish::publication::Publication;
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::ReportBlock;
-use crate::subscribe::testing::Exit;
+use crate::subscribe::testing::{DESTINATION, Exit};
 use crate::types::{Mid, Ssrc, TrackId};
 
 const VP8: u8 = 96;
@@ -251,4 +251,51 @@ fn the_delay_rises_quickly_and_falls_slowly() {
         "within a second at 30 a second"
     );
     assert_eq!(pictures(600, 0), 60);
+}
+
+#[test]
+fn no_repair_packet_is_longer_than_the_path_takes() {
+    const LIMIT: usize = 1252;
+    let start = Instant::now();
+    for (ulpfec, flexfec) in [(Some(ULPFEC), None), (None, Some(FLEXFEC))] {
+        let formats = RepairFormats {
+            red: ulpfec.map(|_| RED),
+            ulpfec,
+            flexfec,
+            ..RepairFormats::default()
+        };
+        let section = section(Kind::Video, formats);
+        let repaired = |payload: usize| {
+            let mut exit = Exit::new(start);
+            exit.path.select(DESTINATION.into());
+            exit.path.set_mtu(DESTINATION.into(), LIMIT + 28);
+            let mut slot = Slot::new(&section, section.send.as_ref().unwrap(), 0);
+            slot.show(start, TrackId(1));
+            slot.share.layer = Some(LayerInfo::default());
+            slot.aim();
+            slot.protection.fec_ratio = 1.0;
+            slot.protection.key_frame_fec_ratio = 1.0;
+            let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+            for n in 0..4 {
+                let (mut meta, mut bytes) = packet(Kind::Video, n);
+                bytes.resize(12 + payload, 1);
+                meta.payload = 12..bytes.len();
+                assert!(feed.insert(start, meta, &bytes));
+                assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+            }
+            assert!(exit.sealed().iter().all(|datagram| datagram.len() <= LIMIT));
+            exit.sealed().len() - 4
+        };
+        // Header, extensions and tag take 44 bytes, RED one of them.
+        let protected: Vec<usize> = (1100..=LIMIT - 45).map(repaired).collect();
+        assert_eq!(protected.first(), Some(&4));
+        assert_eq!(
+            protected.last(),
+            Some(&0),
+            "what protects it would be longer"
+        );
+        assert!(protected.is_sorted_by(|a, b| a >= b));
+        let longest = 1100 + protected.iter().filter(|n| **n > 0).count() - 1;
+        assert!(longest >= LIMIT - 100, "{longest}");
+    }
 }

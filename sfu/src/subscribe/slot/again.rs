@@ -11,7 +11,6 @@ use crate::media::{Kind, PayloadMap};
 use crate::peer::egress::{Egress, Outgoing};
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, PacketMeta};
-use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::HeaderFields;
 use crate::rtp::sequence::SequenceNumber;
 use crate::subscribe::policy::UNKNOWN_ROUND_TRIP;
@@ -146,25 +145,16 @@ impl Slot {
         // The last byte says how many there are (RFC 3550 section 5.1).
         padding[len - 1] = len as u8;
         self.rtx_sequence = self.rtx_sequence.next();
+        let fields = HeaderFields {
+            marker: false,
+            payload_type,
+            sequence: 0,
+            timestamp: self.rewriter.last_timestamp().unwrap_or_default(),
+            ssrc,
+        };
         let outgoing = Outgoing {
-            fields: HeaderFields {
-                marker: false,
-                payload_type,
-                sequence: 0,
-                timestamp: self.rewriter.last_timestamp().unwrap_or_default(),
-                ssrc,
-            },
-            sequence: self.rtx_sequence,
-            map: &self.extensions,
-            extensions: HeaderExtensions {
-                mid: Some(self.mid),
-                ..HeaderExtensions::default()
-            },
-            descriptor: &[],
-            prefix: &[],
-            payload: &padding[..len],
             is_padding: true,
-            is_kept: false,
+            ..self.bare(fields, self.rtx_sequence, &[], &padding[..len])
         };
         egress.send_rtp(&outgoing, PacketKind::Padding, |_| ())
     }

@@ -12,7 +12,7 @@ use crate::publish::history::tests::video;
 use crate::rtp::codec;
 use crate::rtp::packet::RtpHeader;
 use crate::subscribe::reinforce::tests::section;
-use crate::subscribe::testing::Exit;
+use crate::subscribe::testing::{DESTINATION, Exit};
 
 const RTX: u8 = 97;
 const TRACK: TrackId = TrackId(1);
@@ -263,6 +263,87 @@ fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
     assert!(feed.insert(start, meta, &bytes));
     assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
     assert!(!slot.retransmit(0, &feed, &mut exit.egress(start)));
+}
+
+/// A picture in one packet with so many bytes of payload.
+fn large_picture(n: u64, len: usize) -> (PacketMeta, Vec<u8>) {
+    let (mut meta, mut bytes) = picture(0, n, n == 0);
+    bytes.resize(12 + len, 0);
+    meta.payload = 12..12 + len;
+    (meta, bytes)
+}
+
+#[test]
+fn a_packet_leaves_out_what_it_can_to_fit_its_path_and_else_leaves_alone() {
+    const LIMIT: usize = 1372;
+    let start = Instant::now();
+    // Around the payload are 12 bytes of header, 16 of the tag, and of extensions 16, or 12 without mid.
+    for (is_known, payload, len, is_alone) in [
+        (false, LIMIT - 44, LIMIT, false),
+        (false, LIMIT - 43, LIMIT + 1, true),
+        (true, LIMIT - 44, LIMIT, false),
+        (true, LIMIT - 43, LIMIT - 3, false),
+        (true, LIMIT - 40, LIMIT, false),
+        // Fragmented in any case, it has all of them.
+        (true, LIMIT - 39, LIMIT + 5, true),
+    ] {
+        let mut exit = Exit::new(start);
+        exit.path.select(DESTINATION.into());
+        exit.path.set_mtu(DESTINATION.into(), LIMIT + 28);
+        let section = section(Kind::Video, RepairFormats::default());
+        let mut slot = slot_of(&section, start);
+        slot.is_reported = is_known;
+        let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+        for n in 0..3 {
+            let (meta, bytes) = large_picture(n, payload);
+            assert!(feed.insert(start, meta, &bytes));
+            assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+        }
+        let sealed = exit.sealed();
+        let lens = sealed.iter().map(Vec::len);
+        assert_eq!(lens.collect::<Vec<_>>(), [len; 3], "{is_known} {payload}");
+        let runs = if is_alone { 3 } else { 1 };
+        assert_eq!(exit.runs(), runs, "{is_known} {payload}");
+    }
+}
+
+#[test]
+fn sound_is_repeated_as_far_as_the_path_has_room() {
+    const RED: u8 = 63;
+    let start = Instant::now();
+    for (mtu, blocks) in [(1500, 4), (900, 3), (700, 2), (576, 1)] {
+        let mut exit = Exit::new(start);
+        exit.path.select(DESTINATION.into());
+        exit.path.set_mtu(DESTINATION.into(), mtu);
+        let red = RepairFormats {
+            red: Some(RED),
+            ..RepairFormats::default()
+        };
+        let section = section(Kind::Audio, red);
+        let mut slot = slot_of(&section, start);
+        slot.protection.red_distance = 3;
+        let mut feed = Feed::new(Kind::Audio, Origin::Remote(0));
+        for n in 0..5 {
+            let mut meta = video(0, 0, n, false);
+            (meta.codec, meta.picture) = (Codec::Opus, None);
+            meta.timestamp = 960 * n;
+            meta.payload = 12..12 + 240;
+            assert!(feed.insert(start, meta, &[n as u8; 12 + 240]));
+            assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+        }
+        let sealed = exit.sealed();
+        assert!(sealed.iter().all(|datagram| datagram.len() + 28 <= mtu));
+        let datagrams = exit.datagrams();
+        let last = datagrams.last().unwrap();
+        let header = RtpHeader::parse(last).unwrap();
+        let found = match header.payload_type {
+            RED => crate::rtp::red::parse(header.payload(last))
+                .unwrap()
+                .count(),
+            _ => 1,
+        };
+        assert_eq!(found, blocks, "{mtu}");
+    }
 }
 
 #[test]
