@@ -5,6 +5,7 @@ mod bandwidth;
 mod calls;
 mod chaos;
 mod network;
+mod other_clients;
 mod scenarios;
 mod speakers;
 mod tracks;

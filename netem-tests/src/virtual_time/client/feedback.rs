@@ -48,6 +48,9 @@ impl Client {
                         source.resend(now, nack.media, &lost, round_trip, &mut self.outgoing);
                     }
                 }
+                Packet::PictureLoss(_) if !self.setup.has_pli => {
+                    return Err("PLI was not negotiated".into());
+                }
                 Packet::PictureLoss(request) => {
                     let is_sound = self
                         .sources
@@ -153,9 +156,9 @@ impl Client {
     fn report(&mut self, now: Instant) {
         let ntp = self.clock.ntp(now);
         let since_beginning = now - self.epoch;
-        let infos: Vec<SenderInfo> = self
-            .sources
-            .iter()
+        let sources = self.sources.iter();
+        let infos: Vec<SenderInfo> = sources
+            .filter(|_| self.setup.sends_reports)
             .flat_map(|source| {
                 let rtp_timestamp = source.timestamp(since_beginning);
                 source

@@ -130,7 +130,14 @@ impl Client {
             pwd: pwd.to_owned(),
             fingerprint: self.certificate.fingerprint().to_string(),
         };
-        let offer = sdp::offer(self.setup.dialect, &self.lines, &transport, self.version);
+        let dialect = self.setup.dialect;
+        let mut offer = sdp::offer(dialect, &self.lines, &transport, self.version);
+        if !self.setup.has_rtx {
+            offer = sdp::without_rtx(&offer, dialect);
+        }
+        if !self.setup.has_pli {
+            offer = sdp::without_pli(&offer);
+        }
         match self.setup.sends_remb {
             true => sdp::without_transport_feedback(&offer),
             false => offer,

@@ -144,6 +144,29 @@ pub fn without_transport_feedback(offer: &str) -> String {
     others.collect()
 }
 
+/// An offer as a client writes it that knows no RTX.
+#[must_use]
+pub fn without_rtx(offer: &str, dialect: &Dialect) -> String {
+    let rtx = format!(" {}\r\n", dialect.vp8_rtx);
+    let lines = offer.split_inclusive("\r\n");
+    let others = lines.filter(|line| {
+        let is_of_rtx = ["rtx/", " apt=", "ssrc-group:FID"];
+        !is_of_rtx.iter().any(|part| line.contains(part))
+    });
+    let without = |line: &str| match line.strip_suffix(&rtx) {
+        Some(rest) if line.starts_with("m=video") => format!("{rest}\r\n"),
+        _ => line.to_owned(),
+    };
+    others.map(without).collect()
+}
+
+/// An offer as a client writes it that knows no PLI.
+#[must_use]
+pub fn without_pli(offer: &str) -> String {
+    let lines = offer.split_inclusive("\r\n");
+    lines.filter(|line| !line.contains(" nack pli")).collect()
+}
+
 fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Transport) {
     let mut put = |text: std::fmt::Arguments<'_>| {
         let _ = write!(sdp, "{text}\r\n");

@@ -34,6 +34,9 @@ pub struct Setup {
     pub(super) is_layered: bool,
     pub(super) has_one_size: bool,
     pub(super) sends_remb: bool,
+    pub(super) has_rtx: bool,
+    pub(super) has_pli: bool,
+    pub(super) sends_reports: bool,
     pub(super) is_tolerant: bool,
     pub(super) is_patient: bool,
 }
@@ -55,6 +58,9 @@ pub fn publish() -> Setup {
         is_layered: false,
         has_one_size: false,
         sends_remb: false,
+        has_rtx: true,
+        has_pli: true,
+        sends_reports: true,
         is_tolerant: false,
         is_patient: false,
     }
@@ -170,6 +176,33 @@ impl Setup {
     pub fn remb(self) -> Self {
         Setup {
             sends_remb: true,
+            ..self
+        }
+    }
+
+    /// Has lost packets sent again on their own stream: it knows no RTX.
+    #[must_use]
+    pub fn no_rtx(self) -> Self {
+        Setup {
+            has_rtx: false,
+            ..self
+        }
+    }
+
+    /// Is asked for key frames by FIR alone, not by PLI.
+    #[must_use]
+    pub fn fir_only(self) -> Self {
+        Setup {
+            has_pli: false,
+            ..self
+        }
+    }
+
+    /// Sends media without sender reports.
+    #[must_use]
+    pub fn no_reports(self) -> Self {
+        Setup {
+            sends_reports: false,
             ..self
         }
     }
