@@ -27,6 +27,22 @@ impl fmt::Display for Kind {
 pub enum Codec {
     /// RFC 7587. 48 kHz, any receiver decodes any stream.
     Opus,
+    /// G.711 µ-law (RFC 3551 section 4.5.14).
+    Pcmu,
+    /// G.711 A-law (RFC 3551 section 4.5.14).
+    Pcma,
+    /// RFC 3551 section 4.5.2: sampled at 16 kHz, but its RTP clock has 8 kHz.
+    G722,
+    /// Key presses beside sound (RFC 4733), by the clock of that sound.
+    TelephoneEvent {
+        /// In Hz.
+        clock_rate: u32,
+    },
+    /// What the silence between two talk spurts sounds like (RFC 3389), by the clock of the sound.
+    ComfortNoise {
+        /// In Hz.
+        clock_rate: u32,
+    },
     /// RFC 7741.
     Vp8,
     /// RFC 9628, with its profile (0 to 3).
@@ -44,6 +60,13 @@ pub enum Codec {
         /// `packetization-mode`, 0 or 1.
         packetization_mode: u8,
     },
+    /// RFC 7798, in a single stream and with its units in the order of decoding.
+    H265 {
+        /// `profile-id`, 0 to 31; 1 (main) when absent.
+        profile: u8,
+        /// `tier-flag`.
+        is_high_tier: bool,
+    },
     /// The AV1 RTP payload specification, with its profile (0 to 2).
     Av1 {
         /// `profile`, 0 when absent.
@@ -56,9 +79,37 @@ impl Codec {
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
-            Codec::Opus => Kind::Audio,
-            _ => Kind::Video,
+            Codec::Opus
+            | Codec::Pcmu
+            | Codec::Pcma
+            | Codec::G722
+            | Codec::TelephoneEvent { .. }
+            | Codec::ComfortNoise { .. } => Kind::Audio,
+            Codec::Vp8
+            | Codec::Vp9 { .. }
+            | Codec::H264 { .. }
+            | Codec::H265 { .. }
+            | Codec::Av1 { .. } => Kind::Video,
         }
+    }
+
+    /// Whether a track can be made of it: the others come between the packets of one that can, on its
+    /// SSRC and in its numbers, and a receiver can do without them.
+    #[must_use]
+    pub fn stands_alone(self) -> bool {
+        !matches!(
+            self,
+            Codec::TelephoneEvent { .. } | Codec::ComfortNoise { .. }
+        )
+    }
+
+    /// Whether several packets of one frame may look like its first.
+    #[must_use]
+    pub fn starts_frames_often(self) -> bool {
+        matches!(
+            self,
+            Codec::H264 { .. } | Codec::H265 { .. } | Codec::Av1 { .. }
+        )
     }
 
     /// The RTP clock rate in Hz.
@@ -66,8 +117,43 @@ impl Codec {
     pub fn clock_rate(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
+            Codec::TelephoneEvent { clock_rate } | Codec::ComfortNoise { clock_rate } => clock_rate,
             _ => 90_000,
         }
+    }
+
+    /// Its name with the profile, for a sentence.
+    #[must_use]
+    pub fn described(self) -> String {
+        let profile = match self {
+            Codec::Opus => return "Opus".into(),
+            Codec::H264 {
+                profile_idc,
+                profile_iop,
+                ..
+            } => match (profile_idc, profile_iop) {
+                (0x42, 0x40) => "constrained baseline profile",
+                (0x42, _) => "baseline profile",
+                (0x4d, _) => "main profile",
+                (_, 0x0c) => "constrained high profile",
+                _ => "high profile",
+            },
+            Codec::H265 {
+                profile,
+                is_high_tier,
+            } => match (profile, is_high_tier) {
+                (1, false) => "main profile",
+                (2, false) => "main 10 profile",
+                (_, true) => return format!("{self} profile {profile} in high tier"),
+                _ => return format!("{self} profile {profile}"),
+            },
+            Codec::Vp9 { profile } | Codec::Av1 { profile } if profile > 0 => {
+                return format!("{self} profile {profile}");
+            }
+            _ => return self.to_string(),
+        };
+        format!("{self} {profile}")
     }
 }
 
@@ -75,9 +161,15 @@ impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Codec::Opus => "opus",
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
+            Codec::G722 => "G722",
+            Codec::TelephoneEvent { .. } => "telephone-event",
+            Codec::ComfortNoise { .. } => "CN",
             Codec::Vp8 => "VP8",
             Codec::Vp9 { .. } => "VP9",
             Codec::H264 { .. } => "H264",
+            Codec::H265 { .. } => "H265",
             Codec::Av1 { .. } => "AV1",
         })
     }

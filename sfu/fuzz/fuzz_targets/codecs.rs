@@ -13,10 +13,15 @@ const H264: Codec = Codec::H264 {
     packetization_mode: 1,
 };
 
+const H265: Codec = Codec::H265 {
+    profile: 1,
+    is_high_tier: false,
+};
+
 fuzz_target!(|input: (&[u8], Option<&[u8]>, u16, u8)| {
     let (payload, dependency_descriptor, picture_id, tl0) = input;
     let (vp9, av1) = (Codec::Vp9 { profile: 0 }, Codec::Av1 { profile: 0 });
-    for codec in [Codec::Opus, Codec::Vp8, vp9, H264, av1] {
+    for codec in [Codec::Opus, Codec::Pcma, Codec::Vp8, vp9, H264, H265, av1] {
         let mut dependencies = Dependencies::default();
         let frame = dependency_descriptor.and_then(|d| dependencies.read(SequenceNumber(1), d));
         let _ = inspect(codec, payload, frame.as_ref());

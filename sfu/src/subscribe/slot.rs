@@ -679,7 +679,7 @@ pub(super) fn patch_payload(meta: &PacketMeta, mapped: Mapped, payload: &mut [u8
                 vp9::rewrite(payload, &descriptor, id, tl0);
             }
         }
-        Codec::Opus | Codec::H264 { .. } | Codec::Av1 { .. } => {}
+        _ => {}
     }
 }
 

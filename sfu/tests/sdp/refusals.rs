@@ -59,10 +59,10 @@ fn first_offers_are_refused_with_a_sentence() {
         (
             |o| {
                 o.lines[1] = Line::video("cam", "sendonly").without("rtpmap");
-                o.lines[1].attributes.push("rtpmap:96 H265/90000".into());
+                o.lines[1].attributes.push("rtpmap:96 H263/90000".into());
             },
             "unsupported_sdp",
-            &["m-line 1", "cam", "h265", "VP8", "H264"],
+            &["m-line 1", "cam", "h263", "VP8", "H264", "H265", "AV1"],
         ),
         (|o| o.lines[1].mid = "mic", "bad_sdp", &["m-line 1", "mic"]),
         (|o| o.lines[1].mid = "", "bad_sdp", &["m-line 1", "a=mid"]),

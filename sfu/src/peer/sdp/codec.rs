@@ -11,6 +11,22 @@ use crate::media::{Codec, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 const RTCP_CONFLICTS: std::ops::RangeInclusive<u8> = 64..=95;
 /// Highest payload type.
 const MAX_PAYLOAD_TYPE: u8 = 127;
+/// Payload types that mean something without an `a=rtpmap` (RFC 3551 section 6, RFC 3389 section 4).
+const STATIC: [(u8, &str); 4] = [
+    (0, "PCMU/8000"),
+    (8, "PCMA/8000"),
+    (9, "G722/8000"),
+    (13, "CN/8000"),
+];
+/// The events that are meant when `telephone-event` does not say which (RFC 4733 section 2.4.1).
+const DEFAULT_EVENTS: &str = "0-15";
+/// Longest list of events that is repeated: every number there is, one by one.
+const MAX_EVENTS_LEN: usize = 1024;
+/// What is inferred when H.265 comes without parameters: main profile, main tier, a single stream, in
+/// the order of decoding (RFC 7798 section 7.1).
+const H265_DEFAULT_PROFILE: u8 = 1;
+const H265_MAX_PROFILE: u8 = 31;
+const H265_SINGLE_STREAM: &str = "SRST";
 /// What is inferred when H.264 comes without `profile-level-id`: baseline, level 1
 /// (RFC 6184 section 8.1).
 const H264_DEFAULT_PROFILE: (u8, u8, u8) = (0x42, 0x00, 0x0a);
@@ -23,6 +39,8 @@ pub(super) struct OfferedPayload {
     pub(super) name: String,
     pub(super) clock_rate: u32,
     pub(super) channels: u8,
+    /// The channels as the client spells them, for the answer: `/2`, or empty.
+    channels_spelling: &'static str,
     pub(super) fmtp: String,
     pub(super) feedback: Feedback,
 }
@@ -79,6 +97,7 @@ impl OfferedPayload {
                     name: String::new(),
                     clock_rate: 0,
                     channels: 1,
+                    channels_spelling: "",
                     fmtp: String::new(),
                     feedback: Feedback::default(),
                 });
@@ -89,6 +108,12 @@ impl OfferedPayload {
         for (payload, value) in lines(attributes, "rtpmap") {
             if let Some(at) = place(payload) {
                 payloads[at].set_rtpmap(value);
+            }
+        }
+        for payload in payloads.iter_mut().filter(|p| p.name.is_empty()) {
+            let meant = STATIC.iter().find(|(pt, _)| *pt == payload.payload_type);
+            if let Some((_, rtpmap)) = meant {
+                payload.set_rtpmap(rtpmap);
             }
         }
         for (payload, value) in lines(attributes, "fmtp") {
@@ -110,16 +135,22 @@ impl OfferedPayload {
 
     /// `<name>/<clock rate>[/<channels>]`; one that does not read so stays without a name.
     fn set_rtpmap(&mut self, value: &str) {
-        let mut parts = value.split('/');
+        let mut parts = value.trim().split('/');
         let (Some(name), Some(clock_rate)) = (parts.next(), parts.next()) else {
             return;
         };
-        if let (Some(clock_rate), Some(channels)) =
-            (integer(clock_rate), integer(parts.next().unwrap_or("1")))
+        let channels = parts.next().filter(|channels| !channels.is_empty());
+        if let (Some(clock_rate), Some(number)) =
+            (integer(clock_rate), integer(channels.unwrap_or("1")))
         {
             self.name = name.to_ascii_lowercase();
             self.clock_rate = clock_rate;
-            self.channels = channels;
+            self.channels = number;
+            self.channels_spelling = match (channels, number) {
+                (Some(_), 1) => "/1",
+                (Some(_), 2) => "/2",
+                _ => "",
+            };
         }
     }
 
@@ -130,7 +161,18 @@ impl OfferedPayload {
             None => Some(default),
         };
         let codec = match self.name.as_str() {
-            "opus" if self.channels == 2 => Codec::Opus,
+            // Two channels always (RFC 7587 section 7), but cameras write one or none, and mean the same:
+            // every decoder takes mono and stereo.
+            "opus" if matches!(self.channels, 1 | 2) => Codec::Opus,
+            "pcmu" if self.channels == 1 => Codec::Pcmu,
+            "pcma" if self.channels == 1 => Codec::Pcma,
+            "g722" if self.channels == 1 => Codec::G722,
+            "telephone-event" if self.channels == 1 => Codec::TelephoneEvent {
+                clock_rate: self.clock_rate,
+            },
+            "cn" if self.channels == 1 => Codec::ComfortNoise {
+                clock_rate: self.clock_rate,
+            },
             "vp8" => Codec::Vp8,
             "vp9" => Codec::Vp9 {
                 profile: number("profile-id", 0).filter(|&profile| profile <= 3)?,
@@ -148,9 +190,43 @@ impl OfferedPayload {
                         .filter(|&mode| mode <= 1)?,
                 }
             }
+            "h265" => self.h265()?,
             _ => return None,
         };
         (codec.clock_rate() == self.clock_rate).then_some(codec)
+    }
+
+    /// H.265 as browsers have it (draft-ietf-avtcore-hevc-webrtc): units of one stream in the order of
+    /// decoding, so that no payload carries a decoding order number.
+    fn h265(&self) -> Option<Codec> {
+        let number = |name, default: u8| match parameter(&self.fmtp, name) {
+            Some(value) => integer(value),
+            None => Some(default),
+        };
+        let mode = parameter(&self.fmtp, "tx-mode").unwrap_or(H265_SINGLE_STREAM);
+        let is_plain = mode.eq_ignore_ascii_case(H265_SINGLE_STREAM)
+            && parameter(&self.fmtp, "sprop-max-don-diff").is_none_or(|most| most == "0")
+            && number("profile-space", 0)? == 0;
+        Some(Codec::H265 {
+            profile: number("profile-id", H265_DEFAULT_PROFILE)
+                .filter(|&profile| is_plain && profile <= H265_MAX_PROFILE)?,
+            is_high_tier: match number("tier-flag", 0)? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+        })
+    }
+
+    /// The events that the client knows, if it says so as RFC 4733 section 2.4.1 has it.
+    fn events(&self) -> &str {
+        let is_list = |fmtp: &str| {
+            let is_of_list = |byte: u8| byte.is_ascii_digit() || matches!(byte, b',' | b'-');
+            (1..=MAX_EVENTS_LEN).contains(&fmtp.len()) && fmtp.bytes().all(is_of_list)
+        };
+        Some(self.fmtp.trim())
+            .filter(|fmtp| is_list(fmtp))
+            .unwrap_or(DEFAULT_EVENTS)
     }
 
     fn profile_level_id(&self) -> Option<(u8, u8, u8)> {
@@ -186,7 +262,17 @@ impl OfferedPayload {
                 "minptime=10;useinbandfec=1;stereo=1".into()
             }
             Codec::Opus => "minptime=10;useinbandfec=1".into(),
-            Codec::Vp8 => String::new(),
+            Codec::TelephoneEvent { .. } => self.events().to_owned(),
+            Codec::Vp8 | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::ComfortNoise { .. } => {
+                String::new()
+            }
+            Codec::H265 { .. } => {
+                let numbers = repeat(&["level-id", "profile-id", "tier-flag"]);
+                let mode = parameter(&self.fmtp, "tx-mode").map(|_| "tx-mode=SRST");
+                let numbers = Some(numbers.as_str()).filter(|numbers| !numbers.is_empty());
+                let all = numbers.into_iter().chain(mode);
+                all.collect::<Vec<_>>().join(";")
+            }
             Codec::Vp9 { .. } => repeat(&["profile-id"]),
             Codec::Av1 { .. } => repeat(&["level-idx", "profile", "tier"]),
             Codec::H264 {
@@ -247,17 +333,27 @@ impl Feedback {
 }
 
 impl Codecs {
-    /// Answers the payload types of one m-line.
+    /// Answers the payload types of one m-line. None are accepted where there is no codec that a track
+    /// can be made of, and what goes with sound only beside sound of its clock.
     pub(super) fn negotiate(kind: Kind, offered: &[OfferedPayload]) -> Self {
         let mut agreed = Codecs::default();
         let repairs: Vec<_> = offered
             .iter()
             .filter_map(|repair| Some((repair.retransmits()?, repair)))
             .collect();
-        for payload in offered {
-            let Some(codec) = payload.codec().filter(|codec| codec.kind() == kind) else {
+        let codecs: Vec<(&OfferedPayload, Codec)> = offered
+            .iter()
+            .filter_map(|payload| Some((payload, payload.codec()?)))
+            .filter(|(_, codec)| codec.kind() == kind)
+            .collect();
+        let has_clock = |clock_rate| {
+            let mut alone = codecs.iter().filter(|(_, codec)| codec.stands_alone());
+            alone.any(|(_, codec)| codec.clock_rate() == clock_rate)
+        };
+        for &(payload, codec) in &codecs {
+            if !codec.stands_alone() && !has_clock(codec.clock_rate()) {
                 continue;
-            };
+            }
             let feedback = payload.feedback.accepted(kind);
             let rtx = repairs.iter().find(|(repaired, repair)| {
                 *repaired == payload.payload_type && repair.clock_rate == payload.clock_rate
@@ -291,7 +387,7 @@ impl Codecs {
         let media = |map: &&PayloadMap| map.payload_type == payload_type;
         let rtx = |map: &&PayloadMap| map.rtx_payload_type == Some(payload_type);
         if let Some(PayloadMap { codec, .. }) = self.payloads.iter().find(media) {
-            let channels = if *codec == Codec::Opus { "/2" } else { "" };
+            let channels = payload.channels_spelling;
             Some(Format {
                 payload_type,
                 rtpmap: format!("{codec}/{}{channels}", codec.clock_rate()),
@@ -328,8 +424,8 @@ pub(super) fn names(offered: &[OfferedPayload]) -> String {
 /// The names of the codecs we handle, for a sentence.
 pub(super) fn handled(kind: Kind) -> &'static str {
     match kind {
-        Kind::Audio => "Opus",
-        Kind::Video => "VP8, VP9, H264 up to high profile, AV1",
+        Kind::Audio => "Opus, PCMU, PCMA, G722",
+        Kind::Video => "VP8, VP9, H264 up to high profile, H265 in a single stream, AV1",
     }
 }
 
@@ -372,12 +468,83 @@ mod tests {
     }
 
     #[test]
+    fn static_payload_types_need_no_rtpmap_and_what_goes_with_sound_needs_its_clock() {
+        let answer = |formats: &str, attributes: &[&str]| {
+            let agreed = Codecs::negotiate(Kind::Audio, &offered(formats, attributes));
+            let format = |f: Format| {
+                let fmtp = Some(f.fmtp).filter(|fmtp| !fmtp.is_empty());
+                let fmtp = fmtp.map_or(String::new(), |fmtp| format!(" {fmtp}"));
+                format!("{} {}{fmtp}", f.payload_type, f.rtpmap)
+            };
+            agreed.formats.into_iter().map(format).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            answer(
+                "8 0 9 13 18 101",
+                &["rtpmap:8 PCMA/8000/1", "rtpmap:101 telephone-event/8000"]
+            ),
+            [
+                "8 PCMA/8000/1",
+                "0 PCMU/8000",
+                "9 G722/8000",
+                "13 CN/8000",
+                "101 telephone-event/8000 0-15"
+            ]
+        );
+        let events = [
+            "rtpmap:110 telephone-event/48000",
+            "fmtp:110 0-11,66",
+            "rtpmap:126 telephone-event/8000",
+        ];
+        let with_opus = [&["rtpmap:111 opus/48000"][..], &events].concat();
+        assert_eq!(
+            answer("111 13 110 126", &with_opus),
+            [
+                "111 opus/48000 minptime=10;useinbandfec=1",
+                "110 telephone-event/48000 0-11,66"
+            ]
+        );
+        assert_eq!(answer("13 110 126", &events), [""; 0], "there is no sound");
+        // A number is what its rtpmap says, and not what it would be without.
+        assert_eq!(
+            answer("0", &["rtpmap:0 opus/48000/2"]),
+            ["0 opus/48000/2 minptime=10;useinbandfec=1"]
+        );
+    }
+
+    fn h265(profile: u8, is_high_tier: bool) -> Option<Codec> {
+        Some(Codec::H265 {
+            profile,
+            is_high_tier,
+        })
+    }
+
+    #[test]
     fn codecs_are_told_by_name_clock_and_profile() {
         let cases = [
             ("opus/48000/2", "", Some(Codec::Opus)),
             ("OPUS/48000/2", "", Some(Codec::Opus)),
-            ("opus/48000", "", None),
+            ("opus/48000", "", Some(Codec::Opus)),
+            ("opus/48000/1", "", Some(Codec::Opus)),
+            ("opus/48000/", "", Some(Codec::Opus)),
+            ("opus/48000/6", "", None),
             ("opus/16000/2", "", None),
+            ("PCMU/8000", "", Some(Codec::Pcmu)),
+            ("pcma/8000/1", "", Some(Codec::Pcma)),
+            ("PCMA/8000/2", "", None),
+            ("PCMA/16000", "", None),
+            ("G722/8000", "", Some(Codec::G722)),
+            ("G722/16000", "", None),
+            (
+                "telephone-event/48000",
+                "0-16",
+                Some(Codec::TelephoneEvent { clock_rate: 48_000 }),
+            ),
+            (
+                "CN/16000",
+                "",
+                Some(Codec::ComfortNoise { clock_rate: 16_000 }),
+            ),
             ("VP8/90000", "", Some(Codec::Vp8)),
             ("VP8/48000", "", None),
             ("VP9/90000", "", Some(Codec::Vp9 { profile: 0 })),
@@ -391,7 +558,24 @@ mod tests {
             ),
             ("AV1/90000", "profile=3", None),
             ("H264/90000", "packetization-mode=2", None),
-            ("H265/90000", "", None),
+            ("H265/90000", "", h265(1, false)),
+            (
+                "H265/90000",
+                "level-id=180;profile-id=2;tier-flag=1;tx-mode=SRST",
+                h265(2, true),
+            ),
+            (
+                "h265/90000",
+                "profile-id=1;sprop-max-don-diff=0",
+                h265(1, false),
+            ),
+            ("H265/90000", "profile-id=32", None),
+            ("H265/90000", "profile-id=x", None),
+            ("H265/90000", "tier-flag=2", None),
+            ("H265/90000", "tx-mode=MRST", None),
+            ("H265/90000", "sprop-max-don-diff=2", None),
+            ("H265/90000", "profile-space=1", None),
+            ("H265/48000", "", None),
             ("red/90000", "", None),
             ("VP8", "", None),
         ];
@@ -532,6 +716,14 @@ mod tests {
                 "profile-level-id=4D001F;packetization-mode=1;max-br=1",
                 "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f",
             ),
+            (
+                "H265/90000",
+                "level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST",
+                "level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST",
+            ),
+            ("H265/90000", "", ""),
+            ("PCMU/8000", "ptime=20", ""),
+            ("telephone-event/8000", "0-15,x", "0-15"),
         ];
         for (rtpmap, fmtp, answer) in cases {
             let lines = [format!("rtpmap:96 {rtpmap}"), format!("fmtp:96 {fmtp}")];

@@ -38,7 +38,30 @@ fn decodes(decoder: Codec, stream: Codec) -> bool {
                     .zip(stream)
                     .is_some_and(|(decoder, stream)| decoder.decodes(stream))
         }
+        (
+            Codec::H265 {
+                profile: decoder,
+                is_high_tier: takes_high_tier,
+            },
+            Codec::H265 {
+                profile,
+                is_high_tier,
+            },
+        ) => h265_decodes(decoder, profile) && (takes_high_tier || !is_high_tier),
         _ => decoder == stream,
+    }
+}
+
+/// The profiles of H.265 whose decoders take streams of others (ITU-T H.265 sections A.3.2 to A.3.4).
+const H265_MAIN: u8 = 1;
+const H265_MAIN_10: u8 = 2;
+const H265_MAIN_STILL: u8 = 3;
+
+fn h265_decodes(decoder: u8, stream: u8) -> bool {
+    match decoder {
+        H265_MAIN => matches!(stream, H265_MAIN | H265_MAIN_STILL),
+        H265_MAIN_10 => matches!(stream, H265_MAIN | H265_MAIN_10 | H265_MAIN_STILL),
+        other => other == stream,
     }
 }
 
@@ -115,6 +138,11 @@ mod tests {
         let baseline = |mode| h264(H264Profile::Baseline, mode);
         let main = |mode| h264(H264Profile::Main, mode);
         let high = |mode| h264(H264Profile::High, mode);
+        let h265 = |profile, is_high_tier| Codec::H265 {
+            profile,
+            is_high_tier,
+        };
+        let event = |clock_rate| Codec::TelephoneEvent { clock_rate };
         let cases = [
             (Codec::Vp8, vec![Codec::Opus, Codec::Vp8], Some(1)),
             (
@@ -135,6 +163,22 @@ mod tests {
             (main(1), vec![cb(1), baseline(1)], None),
             (main(1), vec![cb(1), high(1)], Some(1)),
             (high(1), vec![main(1), cb(1)], None),
+            (h265(1, false), vec![h265(2, false)], Some(0)),
+            (
+                h265(1, false),
+                vec![h265(2, false), h265(1, false)],
+                Some(1),
+            ),
+            (h265(2, false), vec![h265(1, false)], None),
+            (h265(1, false), vec![h265(1, true)], Some(0)),
+            (h265(1, true), vec![h265(1, false)], None),
+            (h265(1, false), vec![h265(4, false)], None),
+            (Codec::Pcma, vec![Codec::Opus, Codec::Pcmu], None),
+            (
+                event(8000),
+                vec![Codec::Pcmu, event(48_000), event(8000)],
+                Some(2),
+            ),
         ];
         for (track, slot, expected) in cases {
             let payloads: Vec<_> = slot

@@ -66,6 +66,25 @@ impl<'a> BitReader<'a> {
     }
 }
 
+/// Takes out the bytes that keep start codes from appearing in a NAL unit (ITU-T H.264 section
+/// 7.4.1, H.265 section 7.4.2). Returns the length.
+pub(super) fn unescape(bytes: &[u8], plain: &mut [u8]) -> usize {
+    let (mut len, mut zeros) = (0, 0);
+    for &byte in bytes {
+        let is_escape = zeros >= 2 && byte == 3;
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        if is_escape {
+            continue;
+        }
+        let Some(place) = plain.get_mut(len) else {
+            break;
+        };
+        *place = byte;
+        len += 1;
+    }
+    len
+}
+
 /// The other way, so that tests can say what is in a header.
 #[cfg(test)]
 #[derive(Clone, Debug, Default)]
@@ -135,5 +154,12 @@ mod tests {
             assert_eq!(reader.below(5), Some(number));
         }
         assert_eq!(BitReader::new(&[]).below(1), Some(0), "nothing to tell");
+    }
+
+    #[test]
+    fn escapes_are_taken_out() {
+        let mut plain = [0; 8];
+        let len = unescape(&[1, 0, 0, 3, 1, 0, 0, 3, 0, 3], &mut plain);
+        assert_eq!(plain[..len], [1, 0, 0, 1, 0, 0, 0, 3]);
     }
 }

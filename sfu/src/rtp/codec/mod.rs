@@ -7,6 +7,7 @@ pub mod av1;
 mod bits;
 pub mod dependency;
 pub mod h264;
+pub mod h265;
 pub mod opus;
 mod sps;
 pub mod vp8;
@@ -21,8 +22,8 @@ const ALL_LAYERS: u8 = u8::MAX;
 /// What a forwarder must know of a packet's picture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PictureInfo {
-    /// The packet can be the first of a frame, of one spatial layer if there are several. For H.264
-    /// and AV1 without a dependency descriptor several packets of one frame can say so; the first
+    /// The packet can be the first of a frame, of one spatial layer if there are several. For H.264,
+    /// H.265 and AV1 without a dependency descriptor several packets of one frame can say so; the first
     /// with a new timestamp is.
     pub starts_frame: bool,
     /// The packet is known to be the last of a frame, of one spatial layer if there are several.
@@ -111,6 +112,15 @@ fn inspect_payload(codec: Codec, payload: &[u8]) -> Option<PictureInfo> {
                 ..PictureInfo::default()
             }
         }
+        Codec::Pcmu
+        | Codec::Pcma
+        | Codec::G722
+        | Codec::TelephoneEvent { .. }
+        | Codec::ComfortNoise { .. } => PictureInfo {
+            starts_frame: true,
+            key_frame: true,
+            ..PictureInfo::default()
+        },
         Codec::Vp8 => {
             let vp8 = vp8::Descriptor::parse(payload)?;
             let key_frame = vp8.starts_key_frame(payload);
@@ -154,6 +164,18 @@ fn inspect_payload(codec: Codec, payload: &[u8]) -> Option<PictureInfo> {
             PictureInfo {
                 starts_frame: units.starts_access_unit,
                 key_frame: units.starts_key_frame,
+                size: units.size,
+                ..PictureInfo::default()
+            }
+        }
+        Codec::H265 { .. } => {
+            let units = h265::NalUnits::parse(payload)?;
+            PictureInfo {
+                starts_frame: units.starts_access_unit,
+                key_frame: units.starts_key_frame,
+                temporal_id: Some(units.temporal_id),
+                opens_temporal: units.opens_temporal,
+                is_independent: units.starts_key_frame,
                 size: units.size,
                 ..PictureInfo::default()
             }
@@ -249,7 +271,7 @@ mod tests {
     use crate::rtp::sequence::SequenceNumber;
     use proptest::prelude::*;
 
-    const CODECS: [Codec; 5] = [
+    const CODECS: [Codec; 6] = [
         Codec::Opus,
         Codec::Vp8,
         Codec::Vp9 { profile: 0 },
@@ -259,16 +281,21 @@ mod tests {
             packetization_mode: 1,
         },
         Codec::Av1 { profile: 0 },
+        Codec::H265 {
+            profile: 1,
+            is_high_tier: false,
+        },
     ];
 
     #[test]
     fn a_key_frame_of_each_codec() {
-        let payloads: [&[u8]; 5] = [
+        let payloads: [&[u8]; 6] = [
             &[0xf8, 0xff, 0xfe],
             &[0x90, 0xe0, 0x11, 0x22, 0x40, 0x10],
             &[0xa8, 0x11, 0x00, 0x22, 0x82],
             &[0x67, 0x42],
             &[0x18, 0x0a, 0x0b],
+            &[0x28, 0x01, 0xaf],
         ];
         for (codec, payload) in CODECS.into_iter().zip(payloads) {
             let info = inspect(codec, payload, None).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! In: the bytes of the NAL unit after its header. Out: width and height as they are shown.
 
-use super::bits::BitReader;
+use super::bits::{BitReader, unescape};
 
 /// Bytes looked at: what precedes the size takes some twenty, and with scaling lists, which nobody
 /// sends in calls, a few hundred.
@@ -23,24 +23,6 @@ pub(super) fn size(sps: &[u8]) -> Option<(u16, u16)> {
     let mut plain = [0; MAX_LEN];
     let len = unescape(sps, &mut plain);
     parse(&mut BitReader::new(&plain[..len]))
-}
-
-/// Takes out the bytes that keep start codes from appearing (section 7.4.1). Returns the length.
-fn unescape(bytes: &[u8], plain: &mut [u8]) -> usize {
-    let (mut len, mut zeros) = (0, 0);
-    for &byte in bytes {
-        let is_escape = zeros >= 2 && byte == 3;
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        if is_escape {
-            continue;
-        }
-        let Some(place) = plain.get_mut(len) else {
-            break;
-        };
-        *place = byte;
-        len += 1;
-    }
-    len
 }
 
 fn parse(reader: &mut BitReader<'_>) -> Option<(u16, u16)> {
@@ -191,13 +173,6 @@ mod tests {
         for len in 0..8 {
             assert_eq!(size(&sps[..len]), None, "{len}");
         }
-    }
-
-    #[test]
-    fn escapes_are_taken_out() {
-        let mut plain = [0; 8];
-        let len = unescape(&[1, 0, 0, 3, 1, 0, 0, 3, 0, 3], &mut plain);
-        assert_eq!(plain[..len], [1, 0, 0, 1, 0, 0, 0, 3]);
     }
 
     proptest! {
