@@ -11,7 +11,7 @@ use super::pictures::Pictures;
 use super::reception::Reception;
 use super::redundancy::Position;
 use super::repair::Repairer;
-use crate::media::Kind;
+use crate::media::{Codec, Kind};
 use crate::rtp::codec::dependency::Dependencies;
 use crate::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use crate::rtp::sequence::{SequenceNumber, TimestampUnwrapper, Unwrapper};
@@ -80,6 +80,8 @@ const MAX_LEAD: u64 = 64;
 #[derive(Debug)]
 pub struct Encoding {
     kind: Kind,
+    /// What its newest packet of media carries, once any has come.
+    pub codec: Option<Codec>,
     /// Its simulcast name, if it has one.
     pub rid: Option<Rid>,
     /// The SSRC it is sent with, once known.
@@ -132,6 +134,7 @@ impl Encoding {
     pub fn new(kind: Kind, rid: Option<Rid>, ssrc: Option<Ssrc>, rtx_ssrc: Option<Ssrc>) -> Self {
         Encoding {
             kind,
+            codec: None,
             rid,
             ssrc,
             rtx_ssrc,
@@ -191,6 +194,55 @@ impl Encoding {
         self.newest = None;
     }
 
+    /// Notes what a packet carries that is about to be numbered. If that has another clock than what came
+    /// before, the numbering starts anew: timestamps of two clocks have nothing to do with each other
+    /// (RFC 7160 section 3).
+    pub(super) fn set_codec(&mut self, codec: Codec, sequence: u16) {
+        let newest = self.sequence.newest();
+        if newest.is_some_and(|newest| newest.nearest(sequence) <= newest) {
+            return;
+        }
+        let former = self.codec.replace(codec);
+        if former.is_some_and(|former| former.clock_rate() != codec.clock_rate()) {
+            self.start_anew();
+        }
+    }
+
+    /// Numbers a packet that arrived on the encoding's own SSRC and that nothing can be made of: only
+    /// its number is of use.
+    pub(super) fn handle_unusable(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        bytes: usize,
+    ) -> Numbered {
+        let (number, is_lost) = self.arrive(now, sequence);
+        self.reception.handle_number(number);
+        self.bytes += bytes as u64;
+        self.last_packet = Some(now);
+        Numbered {
+            sequence: number,
+            timestamp: self.newest.map_or(0, |(newest, _)| newest),
+            due: now,
+            epoch: self.epoch,
+            needs_key_frame: is_lost,
+        }
+    }
+
+    /// The number of a packet that arrived on the encoding's own SSRC, and whether too much is missing
+    /// before it.
+    fn arrive(&mut self, now: Instant, sequence: u16) -> (SequenceNumber, bool) {
+        let number = self.sequence.unwrap(sequence);
+        let is_lost = self.nack.handle_packet(now, number) == Arrival::Lost;
+        if !is_lost {
+            return (number, is_lost);
+        }
+        self.start_anew();
+        let number = self.sequence.unwrap(sequence);
+        self.nack.handle_packet(now, number);
+        (number, is_lost)
+    }
+
     /// Numbers a packet that arrived on the encoding's own SSRC.
     pub fn handle_packet(
         &mut self,
@@ -200,13 +252,7 @@ impl Encoding {
         clock_rate: u32,
         bytes: usize,
     ) -> Numbered {
-        let mut number = self.sequence.unwrap(sequence);
-        let arrival = self.nack.handle_packet(now, number);
-        if arrival == Arrival::Lost {
-            self.start_anew();
-            number = self.sequence.unwrap(sequence);
-            self.nack.handle_packet(now, number);
-        }
+        let (number, is_lost) = self.arrive(now, sequence);
         self.reception
             .handle_packet(now, number, timestamp, clock_rate);
         self.bytes += bytes as u64;
@@ -220,7 +266,7 @@ impl Encoding {
             timestamp,
             due: now,
             epoch: self.epoch,
-            needs_key_frame: arrival == Arrival::Lost,
+            needs_key_frame: is_lost,
         }
     }
 
@@ -454,6 +500,41 @@ mod tests {
         assert!(jumped.needs_key_frame && jumped.epoch == first.epoch + 1);
         encoding.set_ssrc(Ssrc(9));
         assert_eq!(receive(&mut encoding, now, 1).epoch, first.epoch + 2);
+    }
+
+    #[test]
+    fn another_clock_is_a_new_epoch_but_not_of_what_is_late() {
+        let now = Instant::now();
+        let mut encoding = encoding();
+        let story = [
+            // (number, codec, epochs begun so far)
+            (10, Codec::Opus, 0),
+            (11, Codec::Pcma, 1),
+            (12, Codec::Pcmu, 1),
+            // Overtaken.
+            (9, Codec::Opus, 1),
+            (13, Codec::G722, 1),
+            (14, Codec::Opus, 2),
+        ];
+        for (sequence, codec, epoch) in story {
+            encoding.set_codec(codec, sequence);
+            let rate = codec.clock_rate();
+            let numbered = encoding.handle_packet(now, sequence, 960, rate, 100);
+            assert_eq!(numbered.epoch, epoch, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_can_be_made_of_is_not_missing() {
+        let start = Instant::now();
+        let mut encoding = encoding();
+        receive(&mut encoding, start, 1);
+        let unusable = encoding.handle_unusable(start, 2, 16);
+        let next = receive(&mut encoding, start + 20 * MS, 3);
+        assert_eq!(next.sequence - unusable.sequence, 1);
+        assert_eq!((encoding.nack.missing(), encoding.totals().2), (0, 0));
+        let jumped = encoding.handle_unusable(start + 20 * MS, 20_000, 16);
+        assert!(jumped.needs_key_frame && jumped.epoch == next.epoch + 1);
     }
 
     #[test]

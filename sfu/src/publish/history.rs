@@ -51,8 +51,8 @@ pub struct PacketMeta {
     pub extensions: HeaderExtensions,
     /// Where in the packet its payload is.
     pub payload: Range<usize>,
-    /// The number was spent on repair (ULPFEC) and there is no media under it: subscribers, who get
-    /// repair of their own, see the stream without it.
+    /// The number was spent on repair (ULPFEC), or on what nothing can be made of, and there is no media
+    /// under it: subscribers, who get repair of their own, see the stream without it.
     pub is_void: bool,
 }
 
@@ -74,7 +74,7 @@ impl PacketMeta {
     #[must_use]
     pub fn starts_decoding(&self) -> bool {
         match self.codec.kind() {
-            Kind::Audio => true,
+            Kind::Audio => self.codec.stands_alone() && !self.is_void,
             Kind::Video => self
                 .picture
                 .as_ref()

@@ -3,7 +3,8 @@
 //! In: RTP packets of the m-line after decryption, as the publisher wraps them: RTX, RED with old
 //! sound or ULPFEC in it, FlexFEC. Out: the packets it meant, named and numbered, for the track's
 //! feed: the one that came, those that redundancy or repair packets gave back, and the numbers that
-//! were spent on repair and hold nothing. From here on nobody needs to know how they came.
+//! were spent on repair, or on what nothing can be made of, and hold nothing. From here on nobody needs
+//! to know how they came.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -32,7 +33,7 @@ const ORIGINAL_LEN: usize = 2;
 /// Why a packet of a publication went no further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unusable {
-    /// Its payload type was not negotiated on the m-line.
+    /// Its payload type was not negotiated on the m-line, or does not go with the sound there.
     PayloadType,
     /// It repairs nothing that is missing.
     Unneeded,
@@ -93,7 +94,8 @@ impl Publication {
     /// others, which [`Publication::poll_repaired`] has then.
     ///
     /// # Errors
-    /// When the packet can be of no use to a subscriber.
+    /// When the packet can be of no use to a subscriber. If it has spent a number of the media,
+    /// [`Publication::poll_repaired`] tells that nothing is under it.
     pub fn handle_rtp<'p>(
         &mut self,
         now: Instant,
@@ -102,7 +104,13 @@ impl Publication {
         extensions: HeaderExtensions,
         packet: &'p mut [u8],
     ) -> Result<Option<(PacketMeta, &'p [u8])>, Unusable> {
-        let content = self.look_inside(header.payload_type, header.payload(packet))?;
+        let content = match self.look_inside(encoding, &header, header.payload(packet)) {
+            Ok(content) => content,
+            Err(unusable) => {
+                self.handle_unusable(now, encoding, &header, packet.len());
+                return Err(unusable);
+            }
+        };
         let clock_rate = match content.format {
             Format::Flexfec => {
                 self.handle_flexfec(now, encoding, header.payload(packet))?;
@@ -123,6 +131,11 @@ impl Publication {
                 .ok_or(Unusable::Unneeded)?,
             None => {
                 let (number, timestamp) = (header.sequence, header.timestamp);
+                if let Format::Media(PayloadMap { codec, .. }) = content.format
+                    && codec.stands_alone()
+                {
+                    stream.set_codec(codec, number);
+                }
                 stream.handle_packet(now, number, timestamp, clock_rate, packet.len())
             }
         };
@@ -151,8 +164,11 @@ impl Publication {
                 header.payload(packet),
             );
         }
-        let packet = strip(packet, &mut header, content.wrapping, content.payload_type)
-            .ok_or(Unusable::Malformed)?;
+        let Some(packet) = strip(packet, &mut header, content.wrapping, content.payload_type)
+        else {
+            self.leave_empty(encoding, &numbered);
+            return Err(Unusable::Malformed);
+        };
         // What was sent again may carry other header extensions than what was protected.
         let stream = &mut self.encodings[usize::from(encoding)];
         if content.original.is_none()
@@ -162,9 +178,34 @@ impl Publication {
             self.recover(now, encoding);
         }
         let packet: &[u8] = packet;
-        let meta = self.describe(encoding, map, &numbered, &header, extensions, packet)?;
-        self.find_voids(&meta);
-        Ok(Some((meta, packet)))
+        let described = self.describe(encoding, map, &numbered, &header, extensions, packet);
+        match &described {
+            Ok(meta) => self.find_voids(meta),
+            Err(_) => self.leave_empty(encoding, &numbered),
+        }
+        described.map(|meta| Some((meta, packet)))
+    }
+
+    /// Notes a packet that nothing can be made of. If it is one of the media's numbers, that is neither
+    /// missing, nor will anything come under it.
+    fn handle_unusable(&mut self, now: Instant, encoding: u8, header: &RtpHeader, bytes: usize) {
+        let stream = self.encodings.get_mut(usize::from(encoding));
+        let Some(stream) = stream.filter(|stream| stream.ssrc == Some(header.ssrc)) else {
+            return;
+        };
+        let numbered = stream.handle_unusable(now, header.sequence, bytes);
+        if numbered.needs_key_frame && self.kind == Kind::Video {
+            stream.key_frames.wish(now);
+        }
+        self.leave_empty(encoding, &numbered);
+    }
+
+    /// Tells the subscribers that nothing will come under a number.
+    fn leave_empty(&mut self, encoding: u8, numbered: &Numbered) {
+        let stream = &mut self.encodings[usize::from(encoding)];
+        stream.pictures.handle_void(numbered.sequence);
+        let void = self.void(encoding, numbered);
+        self.repaired.push(void, &[]);
     }
 
     /// What the last packet has shown of others: packets recovered, and numbers without media. To be
@@ -174,7 +215,15 @@ impl Publication {
     }
 
     /// Looks through RTX and RED at what a payload is about.
-    fn look_inside(&self, payload_type: u8, payload: &[u8]) -> Result<Content, Unusable> {
+    fn look_inside(
+        &self,
+        encoding: u8,
+        header: &RtpHeader,
+        payload: &[u8],
+    ) -> Result<Content, Unusable> {
+        let stream = self.encodings.get(usize::from(encoding));
+        let is_of_media = stream.is_some_and(|stream| stream.ssrc == Some(header.ssrc));
+        let payload_type = header.payload_type;
         let format_of = |payload_type| self.format(payload_type).ok_or(Unusable::PayloadType);
         let mut content = Content {
             format: format_of(payload_type)?,
@@ -182,6 +231,11 @@ impl Publication {
             wrapping: 0,
             original: None,
         };
+        // Both have an SSRC of their own.
+        let is_foreign = matches!(content.format, Format::Retransmission(_) | Format::Flexfec);
+        if is_foreign && is_of_media {
+            return Err(Unusable::PayloadType);
+        }
         if let Format::Retransmission(repaired) = content.format {
             // An empty retransmission is padding that probes for bandwidth.
             let number = payload.first_chunk::<ORIGINAL_LEN>();
@@ -204,7 +258,15 @@ impl Publication {
                 return Err(Unusable::Malformed);
             }
         }
-        Ok(content)
+        match content.format {
+            // What goes with sound has its timestamps (RFC 4733 section 2.1), or they mean nothing.
+            Format::Media(map) if !map.codec.stands_alone() => {
+                let sound = stream.and_then(|stream| stream.codec);
+                let has_clock = sound.is_some_and(|s| s.clock_rate() == map.codec.clock_rate());
+                has_clock.then_some(content).ok_or(Unusable::PayloadType)
+            }
+            _ => Ok(content),
+        }
     }
 
     /// Takes a packet under whose number there is no media, whether or not it repairs.
@@ -311,7 +373,7 @@ impl Publication {
                 let picture = codec::inspect(map.codec, bytes, frame.as_ref());
                 let mut picture = picture.ok_or(Unusable::Malformed)?;
                 // What several packets of one frame say, only the first means.
-                let says_often = matches!(map.codec, Codec::H264 { .. } | Codec::Av1 { .. });
+                let says_often = map.codec.starts_frames_often();
                 if frame.is_none() && says_often && picture.starts_frame {
                     picture.starts_frame =
                         stream.starts_frame(numbered.timestamp, picture.key_frame);
@@ -339,13 +401,16 @@ impl Publication {
 
     /// What the feed needs to know of a number without media.
     fn void(&self, encoding: u8, numbered: &Numbered) -> PacketMeta {
+        let streams = self.encodings.get(usize::from(encoding));
+        let first = || self.payloads.first().map(|map| map.codec);
+        let codec = streams.and_then(|stream| stream.codec).or_else(first);
         PacketMeta {
             encoding,
             epoch: numbered.epoch,
             sequence: numbered.sequence,
             timestamp: numbered.timestamp,
             marker: false,
-            codec: self.payloads.first().map_or(Codec::Vp8, |map| map.codec),
+            codec: codec.unwrap_or(Codec::Vp8),
             arrival: numbered.due,
             picture: None,
             extensions: HeaderExtensions::default(),

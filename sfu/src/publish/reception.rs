@@ -30,15 +30,9 @@ impl Reception {
         timestamp: u32,
         clock_rate: u32,
     ) {
-        self.received += 1;
-        if self.first.is_none() {
-            self.first = Some(number);
-            self.highest = number;
-        }
-        if number < self.highest {
+        if !self.handle_number(number) {
             return;
         }
-        self.highest = number;
         let started = *self.started.get_or_insert(now);
         let arrival = now.saturating_duration_since(started).as_secs_f64() * f64::from(clock_rate);
         let transit = arrival - f64::from(timestamp);
@@ -50,6 +44,20 @@ impl Reception {
             }
         }
         self.last_transit = Some(transit);
+    }
+
+    /// Notes a packet of which only the number counts. Says whether it is the newest.
+    pub(super) fn handle_number(&mut self, number: SequenceNumber) -> bool {
+        self.received += 1;
+        if self.first.is_none() {
+            self.first = Some(number);
+            self.highest = number;
+        }
+        let is_newest = number >= self.highest;
+        if is_newest {
+            self.highest = number;
+        }
+        is_newest
     }
 
     pub(super) fn recovered(&mut self) {

@@ -16,6 +16,11 @@ const RED: u8 = 118;
 const ULPFEC: u8 = 120;
 const FLEXFEC: u8 = 121;
 const TRANSPORT_ID: u8 = 3;
+const PCMA: u8 = 8;
+const EVENT: u8 = 101;
+/// Of sound, by another clock than all of it.
+const EVENT_OF_OPUS: u8 = 110;
+const UNKNOWN: u8 = 126;
 
 fn publication(codec: Codec) -> Publication {
     let kind = codec.kind();
@@ -62,7 +67,11 @@ fn packet(payload_type: u8, sequence: u16, timestamp: u32, payload: &[u8]) -> Ve
         payload_type,
         sequence,
         timestamp,
-        ssrc: SSRC,
+        ssrc: match payload_type {
+            RTX => Ssrc(8),
+            FLEXFEC => Ssrc(9),
+            _ => SSRC,
+        },
     };
     let len = write_header(&mut packet, fields, |w| {
         w.put(TRANSPORT_ID, &(sequence ^ 0x5555).to_be_bytes());
@@ -227,6 +236,112 @@ fn sound_that_was_lost_is_taken_from_the_next_packet() {
     let seen = take(&mut publication, sound(17, &[16]));
     assert_eq!(seen, [(16, Some(vec![2, 2])), (17, Some(vec![9]))]);
     assert_eq!(publication.encodings[0].nack.missing(), 2);
+}
+
+/// An m-line with A-law and events beside it.
+fn telephone() -> Publication {
+    let mut publication = publication(Codec::Pcma);
+    let first = publication.payloads[0];
+    let map = |codec, payload_type| PayloadMap {
+        codec,
+        payload_type,
+        rtx_payload_type: None,
+        ..first
+    };
+    let event = |clock_rate| Codec::TelephoneEvent { clock_rate };
+    publication.payloads = vec![
+        map(Codec::Pcma, PCMA),
+        map(Codec::Opus, OPUS),
+        map(event(8000), EVENT),
+        map(event(48_000), EVENT_OF_OPUS),
+    ];
+    publication.repair = RepairFormats::default();
+    publication
+}
+
+/// What comes of a packet that nothing can be made of.
+fn refuse(publication: &mut Publication, mut bytes: Vec<u8>) -> (Unusable, Vec<u16>) {
+    let header = RtpHeader::parse(&bytes).unwrap();
+    let extensions = HeaderExtensions::default();
+    let taken = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut bytes);
+    let unusable = taken.unwrap_err();
+    let mut empty = Vec::new();
+    while let Some((meta, _)) = publication.poll_repaired() {
+        assert!(meta.is_void);
+        empty.push(meta.sequence.wire());
+    }
+    (unusable, empty)
+}
+
+#[test]
+fn what_nothing_can_be_made_of_has_come_all_the_same() {
+    let mut publication = publication(Codec::Vp8);
+    let [a, b] = [picture(10, 1), picture(15, 2)];
+    assert_eq!(take(&mut publication, a.clone()), [(10, payload(&a))]);
+    let story = [
+        (
+            packet(UNKNOWN, 11, 5, &[1]),
+            Unusable::PayloadType,
+            vec![11],
+        ),
+        // RED of RED, RED of something unknown, a descriptor that is cut short.
+        (
+            packet(RED, 12, 5, &[RED, RED, 0]),
+            Unusable::Malformed,
+            vec![12],
+        ),
+        (
+            packet(RED, 13, 5, &[UNKNOWN, 0]),
+            Unusable::PayloadType,
+            vec![13],
+        ),
+        (packet(VP8, 14, 5, &[0x80]), Unusable::Malformed, vec![14]),
+        // These are not of the media's numbers.
+        (packet(FLEXFEC, 900, 5, &[0]), Unusable::Malformed, vec![]),
+        (packet(RTX, 700, 5, &[]), Unusable::Unneeded, vec![]),
+    ];
+    for (bytes, unusable, empty) in story {
+        let seen = refuse(&mut publication, bytes);
+        assert_eq!(seen, (unusable, empty));
+    }
+    assert_eq!(take(&mut publication, b.clone()), [(15, payload(&b))]);
+    assert_eq!(publication.encodings[0].nack.missing(), 0);
+    assert_eq!(publication.encodings[0].totals().2, 0);
+}
+
+#[test]
+fn key_presses_go_with_the_sound_whose_clock_they_have() {
+    let mut publication = telephone();
+    let event = |number, payload_type| packet(payload_type, number, 160, &[5, 10, 3, 192]);
+    let key = Some(vec![5, 10, 3, 192]);
+    let early = refuse(&mut publication, event(9, EVENT));
+    assert_eq!(early.0, Unusable::PayloadType, "beside which sound?");
+    let sound = packet(PCMA, 10, 160, &[0xd5; 3]);
+    assert_eq!(
+        take(&mut publication, sound.clone()),
+        [(10, payload(&sound))]
+    );
+    assert_eq!(
+        take(&mut publication, event(11, EVENT)),
+        [(11, key.clone())]
+    );
+    let foreign = refuse(&mut publication, event(12, EVENT_OF_OPUS));
+    assert_eq!(foreign, (Unusable::PayloadType, vec![12]));
+    let epoch = |publication: &mut Publication, mut bytes: Vec<u8>| {
+        let header = RtpHeader::parse(&bytes).unwrap();
+        let extensions = HeaderExtensions::default();
+        let taken = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut bytes);
+        taken.unwrap().unwrap().0.epoch
+    };
+    // The publisher goes over to Opus: another clock, and other events.
+    let before = epoch(&mut publication, packet(PCMA, 13, 320, &[0xd5; 3]));
+    let after = epoch(&mut publication, packet(OPUS, 14, 960, &[0xf8, 1, 2]));
+    assert_eq!(after, before + 1);
+    assert_eq!(
+        take(&mut publication, event(15, EVENT_OF_OPUS)),
+        [(15, key)]
+    );
+    assert_eq!(refuse(&mut publication, event(16, EVENT)).1, [16]);
 }
 
 proptest! {
