@@ -22,6 +22,11 @@ const MAX_CHANGES: usize = 32;
 /// The highest temporal layer that any codec can name (AV1, VP9).
 const HIGHEST_TEMPORAL: u8 = 7;
 
+/// Pictures of a wanted higher temporal layer that are left out in a row before a key frame is asked for:
+/// two seconds' worth of every second picture at 30 a second. Encoders of H.265 need not mark any picture
+/// by which one could go up.
+const MAX_LEFT_OUT: u16 = 30;
+
 /// What happens to a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -116,6 +121,8 @@ struct Current {
     refused: Option<u8>,
     /// The highest spatial layer since the last picture that refers to no other.
     highest: u8,
+    /// Pictures of wanted higher temporal layers that were left out since one could go up last.
+    left_out: u16,
 }
 
 /// The choice of one slot.
@@ -157,12 +164,13 @@ impl LayerSelector {
         self.current = None;
     }
 
-    /// Whether the wanted encoding, or its wanted spatial layer, waits for a key frame.
+    /// Whether the wanted encoding, or a wanted layer of it, waits for a key frame.
     #[must_use]
     pub fn needs_key_frame(&self) -> bool {
         self.target.is_some_and(|target| match &self.current {
             Some(current) if current.encoding == target.encoding => {
                 current.layers.spatial < target.spatial.min(current.highest)
+                    || current.layers.temporal < target.temporal && current.left_out >= MAX_LEFT_OUT
             }
             _ => true,
         })
@@ -204,6 +212,7 @@ impl LayerSelector {
             opened: (0, 0),
             refused: None,
             highest: 0,
+            left_out: 0,
         };
         self.change(current);
         Verdict::Start
@@ -319,8 +328,14 @@ impl Current {
     fn handle_picture(&mut self, timestamp: u64, picture: &PictureInfo, wanted: Layers) {
         let of = Layers::of(picture);
         if timestamp > self.newest {
+            let before = self.layers.temporal;
             self.begin_picture(of.temporal, picture.opens_temporal, wanted);
             self.newest = timestamp;
+            if self.layers.temporal != before {
+                self.left_out = 0;
+            } else if of.temporal > self.layers.temporal && of.temporal <= wanted.temporal {
+                self.left_out = self.left_out.saturating_add(1);
+            }
         }
         if timestamp < self.newest {
             return;
@@ -336,6 +351,7 @@ impl Current {
                 temporal: self.layers.temporal.max(temporal),
             };
             self.highest = 0;
+            self.left_out = 0;
         }
         self.highest = self.highest.max(of.spatial);
         let may_enter = picture.is_independent

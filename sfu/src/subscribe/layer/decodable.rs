@@ -27,6 +27,8 @@ enum Signal {
     Vp8,
     /// The payload descriptor of VP9 as libwebrtc writes it in flexible mode.
     Vp9,
+    /// The unit types of H.265: TSA pictures in layer 1, STSA pictures in layer 2.
+    H265,
     /// A dependency descriptor before an encrypted payload.
     Descriptor,
 }
@@ -135,6 +137,19 @@ impl Encoder {
                 payload.push(0);
                 (Codec::Vp9 { profile: 0 }, payload, None)
             }
+            Signal::H265 => {
+                let unit = match temporal {
+                    0 if is_key => 19,
+                    0 => 1,
+                    1 => 3,
+                    _ => 4,
+                };
+                let codec = Codec::H265 {
+                    profile: 1,
+                    is_high_tier: false,
+                };
+                (codec, vec![unit << 1, temporal + 1, 0x80], None)
+            }
             Signal::Descriptor => {
                 let table: &Table = match self.layout {
                     Layout::L1T3 => &L1T3,
@@ -165,6 +180,7 @@ fn streams() -> impl Strategy<Value = (Signal, Layout)> {
             (Signal::Vp9, Layout::L1T3),
             (Signal::Vp9, Layout::L3T3),
             (Signal::Vp9, Layout::L3T3Key),
+            (Signal::H265, Layout::L1T3),
             (Signal::Descriptor, Layout::L1T3),
             (Signal::Descriptor, Layout::L3T3),
             (Signal::Descriptor, Layout::L3T3Key),

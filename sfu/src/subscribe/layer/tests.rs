@@ -110,6 +110,29 @@ fn a_temporal_layer_is_joined_where_nothing_left_out_is_referred_to() {
 }
 
 #[test]
+fn a_temporal_layer_that_nothing_opens_takes_a_key_frame() {
+    let mut layer = started(target(0, 1));
+    let mut pictures = 2..;
+    let mut play = |layer: &mut LayerSelector, wanted, pairs| {
+        layer.set_target(Some(target(0, wanted)));
+        for picture in pictures.by_ref().take(2 * pairs) {
+            layer.judge(&frame(picture, 0, (picture % 2) as u8));
+        }
+        layer.needs_key_frame()
+    };
+    let left_out = usize::from(MAX_LEFT_OUT);
+    assert!(!play(&mut layer, 0, 2 * left_out), "nothing more is wanted");
+    assert!(!play(&mut layer, 1, left_out - 1), "one may still come");
+    assert!(play(&mut layer, 1, 1));
+    assert!(!play(&mut layer, 0, 1));
+    layer.set_target(Some(target(0, 1)));
+    assert!(layer.needs_key_frame());
+    layer.judge(&independent(frame(1000, 0, 0)));
+    assert!(!layer.needs_key_frame());
+    assert_eq!(layer.judge(&frame(1001, 0, 1)), Forward);
+}
+
+#[test]
 fn a_base_layer_picture_may_open_all_layers_after_it() {
     // The dependency descriptor's S on layer 0, and VP9's U as RFC 9628 has it.
     let mut layer = started(target(0, 0));
