@@ -81,7 +81,8 @@ const PING_PAUSE_MS = 150;
  *   its slot to another track.
  * @property {{participant: Participant, track: RemoteTrack}} mute
  * @property {{participant: Participant, track: RemoteTrack}} pause Its `paused` has changed: the
- *   server stops sending this picture, or goes on. Without bandwidth for all, the most important stay.
+ *   server stops sending this picture or sound, or goes on. Without bandwidth for all, the most important
+ *   pictures stay; what this browser cannot receive is paused with reason `codec`.
  * @property {{id: string | null}} dominantspeaker Somebody else has the floor, perhaps oneself.
  * @property {{state: CallState, signaling: boolean, media: boolean}} state
  * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;

@@ -62,7 +62,7 @@
 
 /**
  * Why a slot gets no better layer, or, without one, nothing.
- * @typedef {"best" | "wanted" | "estimate" | "settling" | "hidden" | "not_offered" | "no_bandwidth"} Reason
+ * @typedef {"best" | "wanted" | "estimate" | "settling" | "hidden" | "codec" | "not_offered" | "no_bandwidth"} Reason
  */
 
 /**

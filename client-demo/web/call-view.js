@@ -136,9 +136,9 @@ export class CallView {
     if (!ofPerson && media && !this.#grid.tile(key)) this.#grid.add(extraTile(key, participant, track));
     const tile = this.#grid.tile(key);
     if (!tile) return;
+    tile.setPaused(track.kind, track.muted || !track.paused ? null : track.paused.message);
     if (track.kind === "video") {
       this.#call.view(track.id, tile.video);
-      tile.setPaused(track.muted || !track.paused ? null : track.paused.message);
       return tile.setVideo(track.muted ? null : media);
     }
     tile.setAudio(media);

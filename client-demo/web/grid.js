@@ -16,6 +16,8 @@ export class Tile {
   #audio = create("audio", "");
   #note = create("span", "note");
   #pause = create("p", "pause");
+  /** @type {{audio: string | null, video: string | null}} */
+  #pauses = { audio: null, video: null };
   #microphone = icon("mic-off");
   #heardAt = -Infinity;
   pinButton = create("button", "round pin", icon("pin"));
@@ -62,12 +64,19 @@ export class Tile {
     show(this.#audio, track);
   }
 
-  /** @param {string | null} words Why the picture stands still; they take its place. Null if it moves. */
-  setPaused(words) {
-    this.element.classList.toggle("paused", words !== null);
-    this.#pause.textContent = words;
+  /**
+   * @param {"audio" | "video"} kind
+   * @param {string | null} words Why the picture stands still, whose place they take, or why there is no
+   *   sound. Null if there is.
+   */
+  setPaused(kind, words) {
+    this.#pauses[kind] = words;
+    const { audio, video } = this.#pauses;
+    this.element.classList.toggle("paused", video !== null);
+    this.element.classList.toggle("unheard", audio !== null);
+    this.#pause.textContent = video ?? audio;
     // A small tile has no place for a long sentence.
-    this.#pause.title = words ?? "";
+    this.#pause.title = this.#pause.textContent ?? "";
   }
 
   /** @param {boolean} dominant Whether this is who has the floor. */

@@ -96,6 +96,8 @@ export function reasonWords(reason) {
       return "to be tried again in a while";
     case "hidden":
       return "not on your screen";
+    case "codec":
+      return "not in a form that your browser can receive";
     case "not_offered":
       return "not sent by its sender";
     case "no_bandwidth":

@@ -138,7 +138,7 @@ pub enum Event {
         /// One for each encoding, in the order of the offer; a single one without simulcast.
         encodings: Vec<bool>,
     },
-    /// A slot's video has been paused, or goes on.
+    /// What a slot shows has been paused, or goes on.
     SlotPaused {
         /// The subscriber.
         peer: PeerId,
@@ -415,7 +415,7 @@ pub struct PeerQuality {
     pub audio: Bitrate,
     /// What could be put to use: sound, and the best of each picture that is shown.
     pub wanted: Bitrate,
-    /// What each slot of video that shows a track gets.
+    /// What each slot of video that shows a track gets, and each of sound that cannot be received.
     pub slots: Vec<SlotQuality>,
     /// The latest decisions, the oldest first.
     pub decisions: Vec<Decision>,

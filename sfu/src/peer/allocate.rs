@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Peer;
 use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView};
 use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX, START};
-use crate::media::Kind;
+use crate::media::{Codec, Kind};
 use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{
     Allocation, Demand, Layer, MARGIN, SwitchHistory, View, allocate,
@@ -187,12 +187,14 @@ impl Peer {
             let Picture {
                 slot,
                 track,
+                is_sent,
                 offered,
                 ..
             } = picture;
+            slot.share.is_sent = is_sent;
             slot.set_spare(if has_lowest { spare } else { f64::INFINITY });
             slot.set_retransmission_limit(now, again);
-            let before = slot.share.pause();
+            let before = slot.pause();
             let change = slot.share.take(now, allocation, &offered);
             if slot.shown_for(now) < BEGINNING {
                 slot.share.history = SwitchHistory::default();
@@ -205,9 +207,15 @@ impl Peer {
                     consequences.push(Consequence::KeyFrame(track, encoding));
                 }
             }
-            let pause = slot.share.pause();
-            // One that the client has asked for is another matter than one that it has not.
-            let kind = |pause: Option<Reason>| pause.map(|reason| reason == Reason::Hidden);
+            let pause = slot.pause();
+            // One that the client has asked for is another matter than one that it has not, and so is one
+            // that will not pass.
+            let kind = |pause: Option<Reason>| {
+                pause.map(|reason| match reason {
+                    Reason::Hidden | Reason::Codec(_) => Some(reason),
+                    _ => None,
+                })
+            };
             if kind(before) != kind(pause) {
                 consequences.push(Consequence::Paused(slot.mid, pause));
             }
@@ -227,20 +235,7 @@ impl Peer {
             link_loss: estimator.link_loss(),
             audio: self.allocator.audio,
             wanted: self.allocator.wanted,
-            slots: slots
-                .filter(|slot| slot.kind == Kind::Video)
-                .filter_map(|slot| {
-                    Some(SlotQuality {
-                        mid: slot.mid,
-                        track: slot.track()?,
-                        priority: slot.priority,
-                        view: slot.view,
-                        layer: slot.share.layer,
-                        reason: slot.share.reason,
-                        switches: slot.share.switches,
-                    })
-                })
-                .collect(),
+            slots: slots.filter_map(slot_quality).collect(),
             decisions: self
                 .allocator
                 .decisions
@@ -258,10 +253,34 @@ impl Peer {
     }
 }
 
+/// What is to be said of a slot: of sound only that it cannot be received.
+fn slot_quality(slot: &Slot) -> Option<SlotQuality> {
+    let share = &slot.share;
+    let (layer, reason) = match slot.kind {
+        Kind::Audio => (None, slot.pause()?),
+        // It would be sent, but nothing comes.
+        Kind::Video if share.layer.is_some() && !share.is_sent => (None, Reason::NotOffered),
+        Kind::Video => (share.layer, share.reason),
+    };
+    Some(SlotQuality {
+        mid: slot.mid,
+        track: slot.track()?,
+        priority: slot.priority,
+        view: slot.view,
+        layer,
+        reason,
+        switches: share.switches,
+    })
+}
+
 /// A slot of video that shows something, and what there is to be had of that.
 struct Picture<'s> {
     slot: &'s mut Slot,
     track: TrackId,
+    /// How the track is coded, if the client can receive nothing of it for that.
+    unreceivable: Option<Codec>,
+    /// Whether the publisher sends anything.
+    is_sent: bool,
     /// What could be sent, with what its repair takes.
     offered: Vec<LayerInfo>,
     /// The same, as the allocation numbers it.
@@ -274,7 +293,11 @@ impl<'s> Picture<'s> {
     fn new(now: Instant, slot: &'s mut Slot, feed: &Feed) -> Option<Self> {
         let track = slot.track()?;
         let repair = slot.repair_share(feed.codec());
-        let offered = offered(now, slot, feed, repair);
+        let unreceivable = feed.unreceivable(now, |codec| slot.receives(codec));
+        let (offered, is_sent) = match unreceivable {
+            None => offered(now, slot, feed, repair),
+            Some(_) => (Vec::new(), feed.is_alive(now)),
+        };
         let layers = (0u8..).zip(&offered).map(|(id, layer)| Layer {
             id,
             bitrate: layer.bitrate,
@@ -285,6 +308,8 @@ impl<'s> Picture<'s> {
             layers: layers.collect(),
             slot,
             track,
+            unreceivable,
+            is_sent,
             offered,
             repair,
         })
@@ -293,6 +318,7 @@ impl<'s> Picture<'s> {
     fn demand(&self) -> Demand<'_> {
         Demand {
             layers: &self.layers,
+            unreceivable: self.unreceivable,
             view: view(self.slot.view, &self.offered),
             priority: self.slot.priority,
             current: current(self.slot, &self.offered),
@@ -334,10 +360,14 @@ fn share_sound(now: Instant, left: Bitrate, sounds: Vec<(&mut Slot, &Feed)>) -> 
     shares.sum()
 }
 
-/// What the slot could be sent, with what its repair takes.
-fn offered(now: Instant, slot: &Slot, feed: &Feed, repair: f64) -> Vec<LayerInfo> {
+/// What the slot could be sent, with what its repair takes, and whether there is anything to send.
+fn offered(now: Instant, slot: &Slot, feed: &Feed, repair: f64) -> (Vec<LayerInfo>, bool) {
     let mut layers = Vec::new();
     feed.layers(now, slot.view.frame_rate.is_some(), &mut layers);
+    // Encodings of one track may be coded each in its own way.
+    let receives = |codec| slot.receives(codec);
+    layers.retain(|layer| feed.codec_of(layer.encoding).is_none_or(receives));
+    let is_sent = !layers.is_empty() || feed.is_alive(now);
     if layers.is_empty() {
         // A track that is muted takes nothing, and comes back as it was.
         let muted = slot.share.layer.map(|layer| LayerInfo {
@@ -345,7 +375,7 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed, repair: f64) -> Vec<LayerInfo
             ..layer
         });
         layers.push(muted.unwrap_or(LayerInfo {
-            encoding: feed.first_encoding(now),
+            encoding: feed.first_encoding(now, receives),
             spatial: u8::MAX,
             temporal: u8::MAX,
             width: 0,
@@ -360,7 +390,7 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed, repair: f64) -> Vec<LayerInfo
     for layer in layers.iter_mut().filter(|l| Some(l.bitrate) > lowest) {
         layer.bitrate = layer.bitrate.scale(1.0 + repair);
     }
-    layers
+    (layers, is_sent)
 }
 
 /// Leaves out layers that are no better or worse than the one the slot has: measurements differ a

@@ -62,7 +62,7 @@ pub struct Feed {
     /// What the publisher's worker has been told that is wanted here, when that is another.
     pub wants_here: Option<Encodings>,
     kind: Kind,
-    /// Of the newest packet.
+    /// Of the newest packet of media.
     codec: Option<Codec>,
     encodings: Vec<Stream>,
     pending: Vec<(u8, SequenceNumber)>,
@@ -71,6 +71,10 @@ pub struct Feed {
 #[derive(Debug)]
 struct Stream {
     history: History,
+    /// Of the newest packet of media.
+    codec: Option<Codec>,
+    /// Of the newest numbering.
+    epoch: u32,
     sender_report: Option<SenderReportSeen>,
     clock: MediaClock,
     meter: Meter,
@@ -111,6 +115,8 @@ impl Feed {
         while self.encodings.len() <= index {
             self.encodings.push(Stream {
                 history: History::new(self.kind),
+                codec: None,
+                epoch: 0,
                 sender_report: None,
                 clock: MediaClock::default(),
                 meter: Meter::default(),
@@ -131,11 +137,18 @@ impl Feed {
         let stream = self.stream(key.0);
         stream.meter.handle_packet(now, &meta, packet.len());
         let starts_group = meta.codec.kind() == Kind::Video && meta.starts_decoding();
-        let codec = meta.codec;
-        let (epoch, rate) = (meta.epoch, codec.clock_rate());
-        stream
-            .clock
-            .handle_packet(meta.arrival, epoch, rate, meta.timestamp);
+        if !meta.is_void {
+            let rate = meta.codec.clock_rate();
+            stream
+                .clock
+                .handle_packet(meta.arrival, meta.epoch, rate, meta.timestamp);
+        }
+        let codec = Some(meta.codec).filter(|codec| codec.stands_alone() && !meta.is_void);
+        if meta.epoch > stream.epoch {
+            stream.epoch = meta.epoch;
+            // It speaks of timestamps that are over.
+            stream.sender_report = None;
+        }
         if !stream.history.insert(meta, packet) {
             return false;
         }
@@ -147,7 +160,8 @@ impl Feed {
         if let Some((_, size)) = &mut stream.group {
             *size += DataSize::bytes(packet.len() as u64);
         }
-        self.codec = Some(codec);
+        stream.codec = codec.or(stream.codec);
+        self.codec = codec.or(self.codec);
         self.pending.push(key);
         true
     }
@@ -297,11 +311,42 @@ impl Feed {
         self.codec
     }
 
-    /// The encoding to begin with before any has been measured.
+    /// How an encoding is coded, once anything of it has come.
     #[must_use]
-    pub fn first_encoding(&self, now: Instant) -> u8 {
+    pub fn codec_of(&self, encoding: u8) -> Option<Codec> {
+        self.encodings.get(usize::from(encoding))?.codec
+    }
+
+    /// How it is coded, if a client that can receive what `receives` says can receive nothing of it: none
+    /// of the encodings that come, or of those that did when none does.
+    #[must_use]
+    pub fn unreceivable(&self, now: Instant, receives: impl Fn(Codec) -> bool) -> Option<Codec> {
+        let known = |is_wanted: &dyn Fn(&Stream) -> bool| -> Vec<Codec> {
+            let wanted = self.encodings.iter().filter(|stream| is_wanted(stream));
+            wanted.filter_map(|stream| stream.codec).collect()
+        };
+        let mut codecs = known(&|stream| stream.is_offered(now));
+        if codecs.is_empty() {
+            codecs = known(&|_| true);
+        }
+        let first = codecs.first().copied();
+        first.filter(|_| !codecs.into_iter().any(receives))
+    }
+
+    /// Whether anything comes of it.
+    #[must_use]
+    pub fn is_alive(&self, now: Instant) -> bool {
+        let mut meters = self.encodings.iter().map(|stream| &stream.meter);
+        meters.any(|meter| meter.is_alive(now))
+    }
+
+    /// The encoding to begin with before any has been measured, by a client that can receive what
+    /// `receives` says.
+    #[must_use]
+    pub fn first_encoding(&self, now: Instant, receives: impl Fn(Codec) -> bool) -> u8 {
         let mut streams = (0u8..).zip(&self.encodings);
-        let alive = streams.find(|(_, stream)| stream.meter.is_alive(now));
+        let alive = streams
+            .find(|(_, stream)| stream.meter.is_alive(now) && stream.codec.is_none_or(&receives));
         alive.map_or(0, |(encoding, _)| encoding)
     }
 

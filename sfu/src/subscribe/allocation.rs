@@ -14,6 +14,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::media::Codec;
 use crate::units::Bitrate;
 
 /// After a downward switch a slot rises at most once within this time.
@@ -126,6 +127,8 @@ impl Default for View {
 pub struct Demand<'a> {
     /// What is offered now, in any order.
     pub layers: &'a [Layer],
+    /// How the track is coded, if the client can receive nothing of it for that.
+    pub unreceivable: Option<Codec>,
     /// What is shown.
     pub view: View,
     /// How important it is.
@@ -149,6 +152,8 @@ pub enum Reason {
     Settling,
     /// Paused: it is not visible.
     Hidden,
+    /// Paused: the client cannot receive this codec, or this profile of it.
+    Codec(Codec),
     /// Paused: the track has no layer now.
     NotOffered,
     /// Paused: not even the lowest layer fits beside those of more important slots.
@@ -243,8 +248,9 @@ impl Ladder {
             priority: demand.priority,
             may_rise: demand.switches.may_rise(now),
             may_resume: demand.switches.may_resume(now),
-            reason: match demand.view {
-                View { visible: false, .. } | View { height: 0, .. } => Reason::Hidden,
+            reason: match (demand.view, demand.unreceivable) {
+                (View { visible: false, .. } | View { height: 0, .. }, _) => Reason::Hidden,
+                (_, Some(codec)) => Reason::Codec(codec),
                 _ if demand.layers.is_empty() => Reason::NotOffered,
                 _ => Reason::NoBandwidth,
             },

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::protect::Sent;
 use super::rewrite::Mapped;
-use super::slot::{Slot, patch_payload};
+use super::slot::{Slot, patch_payload, repeats};
 use crate::bandwidth::sent::PacketKind;
 use crate::media::{Codec, Kind};
 use crate::peer::egress::{Egress, MAX_HEADER, Outgoing};
@@ -82,6 +82,8 @@ impl Slot {
             let old = feed.get(meta.encoding, sequence)?;
             let offset = u16::try_from(meta.timestamp.checked_sub(old.meta.timestamp)?).ok()?;
             let fits = (1..=red::MAX_OFFSET).contains(&offset)
+                && repeats(old.meta.codec)
+                && old.meta.epoch == meta.epoch
                 && (1..=MAX_REPEATED).contains(&old.payload().len());
             fits.then_some(red::Block {
                 payload_type,

@@ -27,6 +27,11 @@ const MAX_STRETCHES: usize = 512;
 /// ([`MAX_QUEUE_TIME`](crate::bandwidth::pacer::MAX_QUEUE_TIME)).
 const MAX_PICTURES: usize = 32;
 
+/// How far the timestamps jump where another clock begins. Receivers put sound and picture in step by a
+/// line through the latest sender reports (libwebrtc's `RtpToNtpEstimator`: twenty), which means nothing
+/// across two clocks; reports further apart than 2^25 ticks have it begin a new one.
+const CLOCK_CHANGE_JUMP: u32 = 1 << 26;
+
 /// How far sender reports and the time of arrival may disagree about a new source, in seconds, before
 /// the reports are not believed. Jitter and the delays of encoders stay below that.
 const MAX_MISALIGNED_S: u64 = 1;
@@ -157,6 +162,8 @@ struct Tail {
     /// The highest number that was sent.
     sequence: SequenceNumber,
     timestamp: u32,
+    /// Of the timestamp, in Hz.
+    clock_rate: u32,
     sent: Instant,
 }
 
@@ -194,9 +201,13 @@ impl Rewriter {
             None => (self.first, meta.timestamp as u32),
             Some(tail) => {
                 let rate = meta.codec.clock_rate();
+                let jump = match rate == tail.clock_rate {
+                    true => 0,
+                    false => CLOCK_CHANGE_JUMP,
+                };
                 let elapsed = now.saturating_duration_since(tail.sent).as_secs_f64();
                 let passed = (elapsed * f64::from(rate)) as u32;
-                let by_clock = tail.timestamp.wrapping_add(passed);
+                let by_clock = tail.timestamp.wrapping_add(passed).wrapping_add(jump);
                 let is_credible = |aligned: &u32| {
                     let error = aligned.wrapping_sub(by_clock) as i32;
                     u64::from(error.unsigned_abs()) <= u64::from(rate) * MAX_MISALIGNED_S
@@ -406,6 +417,7 @@ impl Rewriter {
                 source: meta.sequence,
                 sequence: mapped.sequence,
                 timestamp: mapped.timestamp,
+                clock_rate: meta.codec.clock_rate(),
                 sent: now,
             });
             if let Some(picture) = &meta.picture {

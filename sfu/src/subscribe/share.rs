@@ -31,6 +31,8 @@ pub struct Share {
     pub history: SwitchHistory,
     /// How often the layer has changed while the same track was shown.
     pub switches: u64,
+    /// Whether there is anything to send: the layer may be one that is only expected.
+    pub is_sent: bool,
     /// Whether anything has been decided yet for what is shown.
     is_decided: bool,
 }
@@ -42,6 +44,7 @@ impl Default for Share {
             reason: Reason::NotOffered,
             history: SwitchHistory::default(),
             switches: 0,
+            is_sent: false,
             is_decided: false,
         }
     }

@@ -8,7 +8,7 @@ mod again;
 
 use std::time::{Duration, Instant};
 
-use super::allocation::{Priority, SlotView};
+use super::allocation::{Priority, Reason, SlotView};
 use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
 use super::policy::{Conditions, Protection, UNKNOWN_ROUND_TRIP, decide};
@@ -52,6 +52,10 @@ const NAMED_PACKETS: u64 = 100;
 struct Subscription {
     track: TrackId,
     layer: LayerSelector,
+    /// What the latest packet of sound carried, if the client cannot receive that.
+    unreceivable: Option<Codec>,
+    /// What was forwarded last.
+    sent_as: Option<PayloadMap>,
 }
 
 /// One receive m-line.
@@ -184,7 +188,12 @@ impl Slot {
         let mut layer = LayerSelector::default();
         // Of pictures it is the allocation that says.
         layer.set_target((self.kind == Kind::Audio).then(|| Target::whole(0)));
-        self.subscription = Some(Subscription { track, layer });
+        self.subscription = Some(Subscription {
+            track,
+            layer,
+            unreceivable: None,
+            sent_as: None,
+        });
     }
 
     /// Points the slot at nothing.
@@ -276,6 +285,28 @@ impl Slot {
         (self.packets, self.bytes)
     }
 
+    /// Whether the client can receive a codec.
+    #[must_use]
+    pub fn receives(&self, codec: Codec) -> bool {
+        self.payload_for(codec).is_some()
+    }
+
+    /// Why nothing is forwarded, though something is shown, if that is so.
+    #[must_use]
+    pub fn pause(&self) -> Option<Reason> {
+        let unreceivable = self.subscription.as_ref().and_then(|s| s.unreceivable);
+        match self.kind {
+            // Of sound there is no choice to be made.
+            Kind::Audio => unreceivable.map(Reason::Codec),
+            Kind::Video => self.share.pause(),
+        }
+    }
+
+    /// What was forwarded last of what it shows.
+    fn sent_as(&self) -> Option<PayloadMap> {
+        self.subscription.as_ref()?.sent_as
+    }
+
     /// The negotiated payload for a codec.
     fn payload_for(&self, codec: Codec) -> Option<PayloadMap> {
         match_payload(codec, &self.payloads).copied()
@@ -312,14 +343,22 @@ impl Slot {
     ) -> bool {
         let meta = kept.meta;
         self.set_reliable(egress.destination.protocol() == Protocol::Tcp);
-        let Some(payload_map) = self.payload_for(meta.codec) else {
-            return false;
-        };
-        let has_rtx = self.rtx_ssrc.is_some() && payload_map.rtx_payload_type.is_some();
-        self.is_kept = payload_map.nack && !has_rtx && !self.is_reliable;
+        let payload_map = self.payload_for(meta.codec).filter(|_| !meta.is_void);
+        // What only goes with the sound can be done without.
+        let is_void = meta.is_void || payload_map.is_none() && !meta.codec.stands_alone();
         let Some(subscription) = &mut self.subscription else {
             return false;
         };
+        if !is_void && self.kind == Kind::Audio && meta.codec.stands_alone() {
+            subscription.unreceivable = Some(meta.codec).filter(|_| payload_map.is_none());
+        }
+        if payload_map.is_none() && !is_void {
+            // Sound that can be received starts anew, as its numbers have gone on meanwhile.
+            if self.kind == Kind::Audio {
+                subscription.layer.interrupt();
+            }
+            return false;
+        }
         let source = Source {
             track: subscription.track,
             encoding: meta.encoding,
@@ -339,7 +378,7 @@ impl Slot {
             Verdict::Forward => false,
             Verdict::Omit => self.rewriter.omit(meta),
         };
-        if is_left_out || meta.is_void && self.rewriter.skip(meta.sequence) {
+        if is_left_out || is_void && self.rewriter.skip(meta.sequence) {
             return false;
         }
         if is_past && verdict == Verdict::Forward {
@@ -348,9 +387,19 @@ impl Slot {
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
-        if meta.is_void || verdict == Verdict::Omit {
+        let Some(payload_map) = payload_map.or(self.sent_as()) else {
+            return false;
+        };
+        let has_rtx = self.rtx_ssrc.is_some() && payload_map.rtx_payload_type.is_some();
+        self.is_kept = payload_map.nack && !has_rtx && !self.is_reliable;
+        if is_void || verdict == Verdict::Omit {
             self.fill(meta, mapped, payload_map.payload_type, egress);
             return false;
+        }
+        if let Some(subscription) = &mut self.subscription
+            && meta.codec.stands_alone()
+        {
+            subscription.sent_as = Some(payload_map);
         }
         let starts_picture = meta.picture.as_ref().is_some_and(|p| p.starts_frame);
         let starts_key_frame = starts_picture && meta.starts_decoding();
@@ -365,13 +414,15 @@ impl Slot {
         let mut old = [0; MAX_REDUNDANCY];
         let most = egress.largest_payload();
         let (payload_type, prefix) = match (self.kind, self.repair.red) {
-            (Kind::Audio, Some(red)) => match self.repeat(kept, feed, plain, most, &mut old) {
-                Some(len) => {
-                    egress.stats.repair_sent.red += 1;
-                    (red, &old[..len])
+            (Kind::Audio, Some(red)) if repeats(meta.codec) => {
+                match self.repeat(kept, feed, plain, most, &mut old) {
+                    Some(len) => {
+                        egress.stats.repair_sent.red += 1;
+                        (red, &old[..len])
+                    }
+                    None => (plain, &[][..]),
                 }
-                None => (plain, &[][..]),
-            },
+            }
             (Kind::Video, Some(red)) if scheme == Some(Scheme::Ulpfec) => (red, &[plain][..]),
             _ => (plain, &[][..]),
         };
@@ -565,11 +616,12 @@ impl Slot {
         self.rewriter.timestamp(source, timestamp)
     }
 
-    /// Whether only the publisher's encoder can protect what is heard here: it is sound, and RED is
-    /// not understood.
+    /// Whether only the publisher's encoder can protect what is heard here: it is Opus, and RED is not
+    /// understood.
     #[must_use]
     pub fn relies_on_the_encoder(&self) -> bool {
-        self.kind == Kind::Audio && self.repair.red.is_none()
+        let is_opus = |map: PayloadMap| map.codec == Codec::Opus;
+        self.repair.red.is_none() && self.sent_as().is_some_and(is_opus)
     }
 
     /// Notes a reception report of the subscriber.
@@ -591,7 +643,7 @@ impl Slot {
         let only_if = |is_sent: bool, share: f64| if is_sent { share } else { 0.0 };
         match self.kind {
             Kind::Audio => only_if(
-                self.repair.red.is_some(),
+                self.repair.red.is_some() && codec.is_some_and(repeats),
                 f64::from(protection.red_distance),
             ),
             Kind::Video => {
@@ -653,6 +705,11 @@ fn same_time(rewriter: &Rewriter, source: Source, meta: &PacketMeta, feed: &Feed
     let to = feed.sender_report(before.encoding)?;
     let timestamp = from.corresponding(meta.timestamp, &to, meta.codec.clock_rate());
     rewriter.timestamp(before, timestamp)
+}
+
+/// Whether a codec of sound is repeated in RED: what was negotiated is RED of Opus.
+pub(super) fn repeats(codec: Codec) -> bool {
+    codec == Codec::Opus
 }
 
 /// Puts the subscriber's picture numbers into a payload that carries some.

@@ -238,7 +238,7 @@ impl Worker {
             return;
         };
         let (former, kind) = (slot.track(), slot.kind);
-        let was_paused = slot.share.pause().is_some();
+        let was_paused = slot.pause().is_some();
         let track = source.map(|(track, _)| track);
         if former == track {
             return;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::{MediaBatch, Message};
+use crate::control::Report;
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{PeerId, TrackId};
 
@@ -12,6 +13,7 @@ impl Worker {
     pub(super) fn forward_pending(&mut self, now: Instant) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut waiting = Vec::new();
+        let mut paused = Vec::new();
         for track in dirty.drain(..) {
             let Some(feed) = self.feeds.get_mut(&track) else {
                 continue;
@@ -30,6 +32,7 @@ impl Worker {
                     continue;
                 };
                 let waited = slot.needs_key_frame();
+                let pause = slot.pause();
                 let mut forwarded = 0;
                 for kept in feed.pending() {
                     forwarded += u64::from(slot.forward(kept, feed, &mut egress));
@@ -39,6 +42,9 @@ impl Worker {
                 if waits.is_some() && waits != waited {
                     waiting.extend(waits.map(|encoding| (track, encoding)));
                 }
+                if slot.pause() != pause {
+                    paused.push((peer, slot.mid, slot.pause()));
+                }
                 if !egress.pacing.queued().is_zero() {
                     self.touched.push(peer);
                 }
@@ -47,6 +53,9 @@ impl Worker {
             feed.clear_pending();
         }
         self.dirty = dirty;
+        for (peer, mid, reason) in paused {
+            self.report(Report::SlotPaused { peer, mid, reason });
+        }
         for (track, encoding) in waiting {
             self.wish_key_frame(now, track, encoding);
         }

@@ -105,7 +105,7 @@ impl Control {
             let event = Event::SlotPaused(SlotPaused {
                 mid: Text(mid),
                 reason: reason.map(Into::into),
-                message: reason.map_or("It goes on.", pause).to_owned(),
+                message: reason.map_or_else(|| "It goes on.".to_owned(), pause),
             });
             self.event(participant, &event);
         }

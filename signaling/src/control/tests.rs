@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use confab_sfu::api::{
     Answer, Content, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo,
 };
-use confab_sfu::media::Kind;
+use confab_sfu::media::{Codec, Kind};
 use confab_sfu::types::{Mid, PeerId, TrackId};
 use serde_json::{Value, json};
 
@@ -724,6 +724,7 @@ fn a_pause_is_told_unless_the_client_asked_for_it() {
         (None, None),
         (Some(api::Reason::NoBandwidth), Some(json!("no_bandwidth"))),
         (Some(api::Reason::NotOffered), Some(json!("not_offered"))),
+        (Some(api::Reason::Codec(Codec::Vp8)), Some(json!("codec"))),
         (Some(api::Reason::Hidden), None),
         (None, Some(Value::Null)),
         (None, None),

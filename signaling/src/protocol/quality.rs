@@ -27,7 +27,7 @@ pub struct Quality {
     /// What could be put to use, in bits per second: sound, and the best of each picture that is
     /// shown.
     pub wanted: u64,
-    /// What each slot of video that shows a track gets.
+    /// What each slot of video that shows a track gets; of audio those whose track cannot be received.
     pub slots: Vec<SlotQuality>,
     /// The latest changes of what slots get, the oldest first.
     pub decisions: Vec<Decision>,
@@ -136,6 +136,9 @@ pub enum Reason {
     Settling,
     /// Paused: the client does not show it.
     Hidden,
+    /// Paused: the client has not offered to receive the codec that the publisher sends, or not this
+    /// profile of it.
+    Codec,
     /// Paused: the publisher sends no picture now.
     NotOffered,
     /// Paused: not even the smallest layer fits beside the more important slots.
@@ -172,6 +175,7 @@ impl From<api::Reason> for Reason {
             api::Reason::Estimate => Reason::Estimate,
             api::Reason::Settling => Reason::Settling,
             api::Reason::Hidden => Reason::Hidden,
+            api::Reason::Codec(_) => Reason::Codec,
             api::Reason::NotOffered => Reason::NotOffered,
             api::Reason::NoBandwidth => Reason::NoBandwidth,
         }
@@ -269,7 +273,7 @@ fn explain(quality: &api::PeerQuality, slot: &api::SlotQuality) -> String {
             "It is paused: the connection carries {estimate}, and pictures that are more \
              important or were there before take that."
         ),
-        (reason, _) => pause(reason).into(),
+        (reason, _) => pause(reason),
     }
 }
 
@@ -293,8 +297,14 @@ fn seen(view: &api::SlotView) -> String {
 }
 
 /// Why a picture is paused, in a sentence that needs no figures.
-pub(crate) fn pause(reason: api::Reason) -> &'static str {
-    match reason {
+pub(crate) fn pause(reason: api::Reason) -> String {
+    let sentence = match reason {
+        api::Reason::Codec(codec) => {
+            return format!(
+                "It cannot be played: its publisher sends {}, which your browser cannot receive.",
+                codec.described()
+            );
+        }
         api::Reason::Hidden => "It is paused: it is not on the screen.",
         api::Reason::NotOffered => "It is paused: its publisher sends no picture now.",
         api::Reason::Settling => {
@@ -304,7 +314,8 @@ pub(crate) fn pause(reason: api::Reason) -> &'static str {
             "It is paused: the connection does not carry it beside the other pictures."
         }
         api::Reason::Best | api::Reason::Wanted => "It is paused.",
-    }
+    };
+    sentence.to_owned()
 }
 
 /// A bitrate for people; always in the same unit, so that two can be compared.
@@ -321,6 +332,8 @@ fn mbits(bitrate: Bitrate) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
+
+    use confab_sfu::media::Codec;
 
     use super::*;
 
@@ -400,6 +413,17 @@ mod tests {
                 "It is paused: it is not on the screen.",
             ),
             (
+                api::Reason::Codec(Codec::H264 {
+                    profile_idc: 0x64,
+                    profile_iop: 0,
+                    packetization_mode: 1,
+                }),
+                false,
+                any,
+                "It cannot be played: its publisher sends H264 high profile, which your browser \
+                 cannot receive.",
+            ),
+            (
                 api::Reason::NoBandwidth,
                 false,
                 any,
@@ -419,6 +443,7 @@ mod tests {
             (api::Reason::Estimate, "estimate"),
             (api::Reason::Settling, "settling"),
             (api::Reason::Hidden, "hidden"),
+            (api::Reason::Codec(Codec::Pcma), "codec"),
             (api::Reason::NotOffered, "not_offered"),
             (api::Reason::NoBandwidth, "no_bandwidth"),
         ];

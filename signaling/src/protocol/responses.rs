@@ -313,8 +313,9 @@ pub struct SlotShows {
     pub track: Option<Text<TrackId>>,
 }
 
-/// The picture in a slot of the client's own is paused, or goes on. Not told of slots that the
-/// client itself has hidden.
+/// The picture in a slot of the client's own is paused, or its sound, or it goes on. Not told of slots
+/// that the client itself has hidden. With reason `codec` nothing comes until the slot shows another
+/// track, or its publisher sends something else.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SlotPaused {
     /// The slot's `mid`.

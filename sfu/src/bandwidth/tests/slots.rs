@@ -64,6 +64,7 @@ impl Slots {
             .iter()
             .map(|slot| Demand {
                 layers: &self.layers,
+                unreceivable: None,
                 view: View::default(),
                 priority: Priority::Rest,
                 current: slot.current,

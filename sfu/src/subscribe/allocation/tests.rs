@@ -37,6 +37,7 @@ fn shown(height: u32) -> View {
 fn demand(layers: &[Layer], priority: Priority, current: Option<u8>) -> Demand<'_> {
     Demand {
         layers,
+        unreceivable: None,
         view: View::default(),
         priority,
         current,
@@ -104,6 +105,16 @@ fn nobody_gets_more_than_they_see() {
     }
     let gone = [demand(&[], Priority::Pinned, Some(0))];
     assert_eq!(kbps(9000, &gone), [(None, Reason::NotOffered)]);
+    let of_no_use = |view| {
+        let demands = [Demand {
+            unreceivable: Some(Codec::Vp8),
+            view,
+            ..demand(&[], Priority::Pinned, None)
+        }];
+        kbps(9000, &demands)[0]
+    };
+    assert_eq!(of_no_use(shown(720)), (None, Reason::Codec(Codec::Vp8)));
+    assert_eq!(of_no_use(shown(0)), (None, Reason::Hidden));
 }
 
 #[test]
@@ -240,6 +251,7 @@ proptest! {
     ) {
         let demands: Vec<Demand<'_>> = slots.iter().map(|(layers, view, priority, current)| Demand {
             layers,
+            unreceivable: None,
             view: *view,
             priority: *priority,
             current: *current,

@@ -155,6 +155,206 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     assert_eq!(seen, expected);
 }
 
+const PCMA: u8 = 8;
+const OPUS: u8 = 111;
+const EVENT: u8 = 101;
+
+/// A slot of sound with these codecs.
+fn sound_slot(codecs: &[(Codec, u8)], repair: RepairFormats) -> Slot {
+    let mut section = section(Kind::Audio, repair);
+    let map = section.payloads[0];
+    section.payloads = codecs
+        .iter()
+        .map(|&(codec, payload_type)| PayloadMap {
+            codec,
+            payload_type,
+            ..map
+        })
+        .collect();
+    let send = section.send.take().unwrap();
+    Slot::new(&section, &send, 0)
+}
+
+/// Has a packet of 20 ms of sound come into a feed and go to a slot. Says whether it was sent.
+fn sound(
+    exit: &mut Exit,
+    slot: &mut Slot,
+    feed: &mut Feed,
+    now: Instant,
+    (codec, number, timestamp): (Codec, u64, u64),
+) -> bool {
+    let mut meta = video(0, 0, 70_000 + number, false);
+    meta.picture = None;
+    meta.codec = codec;
+    meta.timestamp = timestamp;
+    meta.arrival = now;
+    meta.payload = 12..15;
+    assert!(feed.insert(now, meta, &[7; 15]));
+    exit.forward(now, slot, feed) == [true]
+}
+
+fn seen_sound(exit: &mut Exit) -> Vec<(u8, u16, u32)> {
+    let datagrams = exit.datagrams().into_iter();
+    let headers = datagrams.map(|datagram| RtpHeader::parse(&datagram).unwrap());
+    headers
+        .map(|header| (header.payload_type, header.sequence, header.timestamp))
+        .collect()
+}
+
+#[test]
+fn a_slot_goes_from_one_clock_to_another_and_reports_by_it() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let red = RepairFormats {
+        red: Some(63),
+        ..RepairFormats::default()
+    };
+    let mut slot = sound_slot(&[(Codec::Opus, OPUS), (Codec::Pcma, PCMA)], red);
+    // Would be repeated in RED, if it could.
+    slot.protection.red_distance = 1;
+    let ms = Duration::from_millis;
+    let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+    let report = |timestamp| SenderReportSeen {
+        ntp: clock.ntp(start),
+        timestamp,
+        arrival: start,
+    };
+    let mut opus = Feed::new(Kind::Audio, Origin::Remote(0));
+    opus.set_sender_report(0, report(48_000), &clock);
+    let mut pcma = Feed::new(Kind::Audio, Origin::Remote(0));
+    pcma.set_sender_report(0, report(1000), &clock);
+    slot.show(start, TrackId(1));
+    for n in 0..2 {
+        let packet = (Codec::Opus, n, 48_000 + 960 * n);
+        assert!(sound(
+            &mut exit,
+            &mut slot,
+            &mut opus,
+            start + ms(20 * n),
+            packet
+        ));
+    }
+    // A second after the report.
+    let later = start + Duration::from_secs(1);
+    assert_eq!(slot.sender_timestamp(later, &opus), Some(96_000));
+    slot.show(start + ms(25), TrackId(2));
+    assert_eq!(
+        slot.sender_timestamp(later, &pcma),
+        None,
+        "nothing of it was sent"
+    );
+    for n in 0..3 {
+        let packet = (Codec::Pcma, n, 1000 + 160 * n);
+        assert!(sound(
+            &mut exit,
+            &mut slot,
+            &mut pcma,
+            start + ms(40 + 20 * n),
+            packet
+        ));
+    }
+    // 20 ms after what was sent last, in the new clock, and far from the old one.
+    let begun = 48_960 + 160 + (1 << 26);
+    assert_eq!(slot.sender_timestamp(later, &pcma), Some(begun + 8000));
+    let seen = seen_sound(&mut exit);
+    assert_eq!(
+        seen,
+        [
+            (OPUS, 0, 48_000),
+            (63, 1, 48_960),
+            (PCMA, 2, begun),
+            (PCMA, 3, begun + 160),
+            (PCMA, 4, begun + 320),
+        ]
+    );
+}
+
+#[test]
+fn key_presses_are_left_out_where_they_mean_nothing() {
+    let start = Instant::now();
+    let event = Codec::TelephoneEvent { clock_rate: 8000 };
+    let pcma = (Codec::Pcma, PCMA);
+    for knows_events in [true, false] {
+        let mut exit = Exit::new(start);
+        let codecs = [pcma, (event, EVENT)];
+        let codecs = if knows_events {
+            &codecs[..]
+        } else {
+            &codecs[..1]
+        };
+        let mut slot = sound_slot(codecs, RepairFormats::default());
+        let mut feed = Feed::new(Kind::Audio, Origin::Remote(0));
+        slot.show(start, TRACK);
+        let story = [
+            // It cannot begin with one.
+            (event, 0, false),
+            (Codec::Pcma, 1, true),
+            (event, 2, knows_events),
+            (event, 3, knows_events),
+            (Codec::Pcma, 4, true),
+            // One that is late has left its number open.
+            (Codec::Pcma, 6, true),
+            (event, 5, knows_events),
+        ];
+        for (codec, n, is_sent) in story {
+            let packet = (codec, n, 160 * n);
+            let now = start + Duration::from_millis(20 * n);
+            assert_eq!(
+                sound(&mut exit, &mut slot, &mut feed, now, packet),
+                is_sent,
+                "{n}"
+            );
+            assert_eq!(slot.pause(), None);
+        }
+        let seen: Vec<_> = seen_sound(&mut exit).iter().map(|p| (p.0, p.1)).collect();
+        if knows_events {
+            let sent = [
+                (PCMA, 0),
+                (EVENT, 1),
+                (EVENT, 2),
+                (PCMA, 3),
+                (PCMA, 5),
+                (EVENT, 4),
+            ];
+            assert_eq!(seen, sent);
+        } else {
+            assert_eq!(seen, [(PCMA, 0), (PCMA, 1), (PCMA, 3), (PCMA, 2)]);
+        }
+    }
+}
+
+#[test]
+fn sound_that_cannot_be_received_pauses_and_goes_on_without_a_hole() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let mut slot = sound_slot(&[(Codec::Opus, OPUS)], RepairFormats::default());
+    let mut feed = Feed::new(Kind::Audio, Origin::Remote(0));
+    slot.show(start, TRACK);
+    let lacks = Some(Reason::Codec(Codec::G722));
+    let story = [
+        (Codec::G722, lacks),
+        (Codec::Opus, None),
+        (Codec::Opus, None),
+        (Codec::G722, lacks),
+        (Codec::G722, lacks),
+        (Codec::Opus, None),
+    ];
+    for (n, (codec, pause)) in (0..).zip(story) {
+        let now = start + Duration::from_millis(20 * n);
+        let packet = (codec, n, 960 * n);
+        assert_eq!(
+            sound(&mut exit, &mut slot, &mut feed, now, packet),
+            pause.is_none()
+        );
+        assert_eq!(slot.pause(), pause, "{n}");
+    }
+    let numbers: Vec<_> = seen_sound(&mut exit).iter().map(|p| p.1).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    sound(&mut exit, &mut slot, &mut feed, start, (Codec::G722, 9, 0));
+    slot.show(start, TrackId(2));
+    assert_eq!(slot.pause(), None, "of another track nothing is known");
+}
+
 #[test]
 fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
     let start = Instant::now();

@@ -1,0 +1,155 @@
+/** Codecs that only some clients have: they are passed through, and who cannot receive one is told so. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { screenshot } from "./chromium.mjs";
+import { browser, server, withBrowser, withServer } from "./fixture.mjs";
+import { join, moving, newRoom, readStats, tile, watch } from "./participant.mjs";
+
+/** Sound and picture further apart than this are not in step (ITU-R BT.1359-1: detected from 125 ms on). */
+const IN_STEP_MS = 125;
+/** Until what a change of the clock has done to them is over: receivers go by several reports, a second apart. */
+const SETTLE_MS = 10_000;
+/** More made-up sound than this is heard, percent. */
+const MOST_CONCEALED = 5;
+
+withBrowser();
+withServer();
+
+/** Publishes by WHIP from a page that runs nothing of its own, with this codec of sound before all others. */
+async function publish(room, { audio, only = true }) {
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(`${server.url}/health/live`);
+  await page.evaluate(
+    async ({ room, audio, only }) => {
+      const capture = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360 }, audio: true });
+      const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+      for (const track of capture.getTracks()) {
+        const transceiver = pc.addTransceiver(track, { direction: "sendonly" });
+        if (track.kind !== "audio") continue;
+        const { codecs } = RTCRtpSender.getCapabilities("audio");
+        const isWanted = ({ mimeType }) => mimeType.toLowerCase() === `audio/${audio}`;
+        transceiver.setCodecPreferences([...codecs.filter(isWanted), ...(only ? [] : codecs.filter((codec) => !isWanted(codec)))]);
+      }
+      await pc.setLocalDescription();
+      const answer = await fetch(`/whip/${room}`, {
+        method: "POST",
+        headers: { "content-type": "application/sdp" },
+        body: pc.localDescription.sdp,
+      });
+      if (answer.status !== 201) throw new Error(`${answer.status}: ${await answer.text()}`);
+      await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+      window.pc = pc;
+    },
+    { room, audio, only },
+  );
+  return page;
+}
+
+/** Has the publisher go over to another codec of sound, on the SSRC that it has. */
+async function changeCodec(page, audio) {
+  await page.evaluate(async (audio) => {
+    const sender = window.pc.getSenders().find(({ track }) => track.kind === "audio");
+    const parameters = sender.getParameters();
+    parameters.encodings[0].codec = parameters.codecs.find(({ mimeType }) => mimeType.toLowerCase() === `audio/${audio}`);
+    await sender.setParameters(parameters);
+  }, audio);
+}
+
+/** The codec of the sound that comes in. */
+async function heardAs(page) {
+  return page.evaluate(async () => {
+    const report = await window.confab.call.peerConnection.getStats();
+    const stats = [...report.values()];
+    const sounds = stats.filter(({ type, kind, packetsReceived }) => type === "inbound-rtp" && kind === "audio" && packetsReceived > 0);
+    return sounds.map(({ codecId }) => report.get(codecId)?.mimeType.toLowerCase());
+  });
+}
+
+/** By how much the sound that is played is ahead of the picture, milliseconds. */
+async function skew(page) {
+  const { audio, video } = await readStats(page);
+  const played = (streams) => streams.find(({ estimatedPlayoutTimestamp }) => estimatedPlayoutTimestamp > 0)?.estimatedPlayoutTimestamp;
+  return played(audio) - played(video);
+}
+
+async function waitForSound(page, audio) {
+  const deadline = performance.now() + 15_000;
+  for (;;) {
+    const codecs = await heardAs(page);
+    if (codecs.includes(`audio/${audio}`)) return;
+    assert.ok(performance.now() < deadline, `it hears ${codecs}, not ${audio}`);
+    await page.waitForTimeout(100);
+  }
+}
+
+async function hearsOne(page, what) {
+  const { voices } = await watch(page);
+  assert.equal(voices.length, 1, `${what}: ${voices.length} voices`);
+  assert.ok(voices[0].concealed < MOST_CONCEALED, `${what}: ${voices[0].concealed.toFixed(1)} % made-up sound`);
+}
+
+for (const audio of ["pcmu", "pcma", "g722"]) {
+  test(`who sends ${audio} alone is heard`, async () => {
+    const room = newRoom();
+    const ada = await join(browser, server.url, { name: "Ada", room });
+    await publish(room, { audio });
+    await waitForSound(ada, audio);
+    await hearsOne(ada, audio);
+  });
+}
+
+test("a sender that changes its codec, and with it the clock, stays clear and in step", async (context) => {
+  const room = newRoom();
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  const page = await publish(room, { audio: "opus", only: false });
+  await waitForSound(ada, "opus");
+  for (const audio of ["pcma", "opus"]) {
+    await ada.waitForTimeout(SETTLE_MS);
+    await changeCodec(page, audio);
+    await waitForSound(ada, audio);
+    await hearsOne(ada, audio);
+    await ada.waitForTimeout(SETTLE_MS);
+    const ms = await skew(ada);
+    context.diagnostic(`${audio}: the sound is ${ms.toFixed(0)} ms ahead of the picture`);
+    assert.ok(Math.abs(ms) < IN_STEP_MS, `${audio}: the sound is ${ms} ms ahead of the picture`);
+  }
+});
+
+/** A browser without the codecs that others send, on what it receives. */
+function withoutCodecs() {
+  const { addTransceiver } = RTCPeerConnection.prototype;
+  RTCPeerConnection.prototype.addTransceiver = function (...given) {
+    const transceiver = addTransceiver.apply(this, given);
+    if (given[1]?.direction !== "recvonly") return transceiver;
+    const { kind } = transceiver.receiver.track;
+    const { codecs } = RTCRtpReceiver.getCapabilities(kind);
+    transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => !/VP8|opus|red/i.test(mimeType)));
+    return transceiver;
+  };
+}
+
+test("who cannot receive what is sent is told so, and sees what comes instead", async () => {
+  const room = newRoom();
+  const grace = await join(browser, server.url, { name: "Grace", room }, { script: [withoutCodecs, {}] });
+  const ada = await join(browser, server.url, { name: "Ada", room });
+  await grace.locator(".tile.paused.unheard .pause").waitFor({ timeout: 15_000 });
+  const words = await tile(grace, "Ada").locator(".pause").textContent();
+  assert.match(words, /VP8.*cannot receive/);
+  await screenshot(grace, "codec-not-received");
+  const { slots } = await grace.evaluate(() => window.confab.call.quality());
+  const told = slots.map(({ reason, layer, explanation }) => [reason, layer, /VP8|Opus/.exec(explanation)?.[0]]);
+  assert.deepEqual(told.sort(), [["codec", null, "Opus"], ["codec", null, "VP8"]]);
+  await ada.evaluate(async () => {
+    for (const { transceiver } of window.confab.call.publications) {
+      const { sender } = transceiver;
+      const parameters = sender.getParameters();
+      const other = { audio: "audio/PCMU", video: "video/VP9" }[sender.track.kind];
+      for (const encoding of parameters.encodings) encoding.codec = parameters.codecs.find(({ mimeType }) => mimeType === other);
+      await sender.setParameters(parameters);
+    }
+  });
+  await moving(grace, "Ada");
+  await grace.waitForFunction(() => !document.querySelector(".tile.paused, .tile.unheard"));
+  await hearsOne(grace, "PCMU");
+});
