@@ -11,7 +11,9 @@
  * connection is restarted, a restarted server is joined again.
  */
 
+import { suitsSimulcast } from "./encodings.js";
 import { asConfabError, ConfabError, Emitter } from "./events.js";
+import { FirstFrame } from "./first-frame.js";
 import { IceServers } from "./ice-servers.js";
 import { FRESH, Media } from "./media.js";
 import { PASSING_CODES, Signal } from "./signal.js";
@@ -44,7 +46,8 @@ const PING_PAUSE_MS = 150;
  * @property {string} [token]
  * @property {MediaStreamTrack[]} [tracks] Published from the start: audio as `microphone`, video
  *   as `camera`.
- * @property {boolean} [simulcast] Whether those video tracks are sent in three sizes.
+ * @property {boolean} [simulcast] Whether those video tracks are sent in several sizes, of which each
+ *   receiver gets the one that it shows and that its network carries; by default they are.
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] With `relay`, media goes through the
  *   server's TURN relay only; by default wherever it gets through best.
  * @property {RTCConfiguration} [rtcConfiguration] The server's relay is added to its `iceServers`.
@@ -119,10 +122,7 @@ export class Call extends Emitter {
     slots: () => this.#shownByMid(),
     send: (slots) => this.#signal.request("view", { slots }),
   });
-  #startedAt = performance.now();
-  /** @type {number | null} */
-  #firstFrameMs = null;
-  #firstFrameAwaited = false;
+  #firstFrame = new FirstFrame();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #goneTimer;
   #onPageHide = () => void this.leave();
@@ -144,12 +144,8 @@ export class Call extends Emitter {
     );
     for (const track of options.tracks ?? []) {
       const video = track.kind === "video";
-      this.#media.publications.add(
-        newPublication(track, {
-          source: video ? "camera" : "microphone",
-          simulcast: video && options.simulcast,
-        }),
-      );
+      const source = video ? "camera" : "microphone";
+      this.#media.publications.add(newPublication(track, { source, simulcast: options.simulcast }));
     }
     this.#signal.on("open", ({ resumed, relay }) => this.#handleOpen(resumed, relay));
     this.#signal.on("lost", () => this.#handleLost());
@@ -194,7 +190,8 @@ export class Call extends Emitter {
   /**
    * Publishes a track.
    * @param {MediaStreamTrack} track
-   * @param {{source: Source, name?: string, simulcast?: boolean}} options
+   * @param {{source: Source, name?: string, simulcast?: boolean}} options By default a camera is sent in
+   *   several sizes, and anything else in one.
    * @returns {Promise<Publication>}
    */
   async publish(track, options) {
@@ -215,14 +212,14 @@ export class Call extends Emitter {
   }
 
   /**
-   * Sends another track of the same kind in its place, or, with null, nothing for now.
+   * Sends another track of the same kind in its place, or, with null, nothing for now. Nothing is
+   * negotiated, so that the others see and hear no gap.
    * @param {Publication} publication
    * @param {MediaStreamTrack | null} track
    */
   async replaceTrack(publication, track) {
-    publication.track = track;
     if (track) track.enabled = !publication.muted;
-    await publication.transceiver?.sender.replaceTrack(track);
+    await this.#media.replaceTrack(publication, track);
   }
 
   /**
@@ -300,7 +297,7 @@ export class Call extends Emitter {
     for (const { id, transceiver } of this.#media.publications) {
       if (id !== null && transceiver?.mid) sent.set(transceiver.mid, id);
     }
-    return { ...this.#statsReader.read(report, { sent, received: this.#shownByMid() }), firstFrameMs: this.#firstFrameMs };
+    return { ...this.#statsReader.read(report, { sent, received: this.#shownByMid() }), firstFrameMs: this.#firstFrame.ms };
   }
 
   /**
@@ -371,6 +368,7 @@ export class Call extends Emitter {
       if (!known) this.#addParticipant(info);
       else this.#replaceTracks(known, info.tracks);
     }
+    this.#noteOffers(true);
     this.#reserveSlots();
     this.#updateState();
   }
@@ -447,6 +445,7 @@ export class Call extends Emitter {
         this.#media.renew();
         return;
     }
+    this.#noteOffers();
     this.#reserveSlots();
     this.#showTracks();
   }
@@ -595,7 +594,7 @@ export class Call extends Emitter {
       const participant = /** @type {Participant} */ (this.participants.get(track.participant));
       this.#shown.set(track.id, { mid, media });
       track.mediaStreamTrack = media;
-      if (track.kind === "video") this.#awaitFirstFrame(media);
+      if (track.kind === "video") this.#firstFrame.watch(media);
       this.emit("track", { participant, track });
     }
     this.#showPauses();
@@ -630,18 +629,13 @@ export class Call extends Emitter {
     if (participant) this.emit("trackended", { participant, track });
   }
 
-  /** @param {MediaStreamTrack} media */
-  #awaitFirstFrame(media) {
-    if (this.#firstFrameAwaited) return;
-    this.#firstFrameAwaited = true;
-    const video = document.createElement("video");
-    video.muted = true;
-    video.srcObject = new MediaStream([media]);
-    video.onloadeddata = () => {
-      this.#firstFrameMs = performance.now() - this.#startedAt;
-      video.srcObject = null;
-    };
-    video.play().catch(() => {});
+  /**
+   * Notes whether anybody shows anything.
+   * @param {boolean} [fromJoin]
+   */
+  #noteOffers(fromJoin = false) {
+    const tracks = [...this.participants.values()].flatMap((participant) => [...participant.tracks.values()]);
+    this.#firstFrame.update(tracks.some(({ kind, muted }) => kind === "video" && !muted), fromJoin);
   }
 
   /**
@@ -688,6 +682,7 @@ export class Call extends Emitter {
     globalThis.removeEventListener?.("pagehide", this.#onPageHide);
     clearTimeout(this.#goneTimer);
     this.#views.close();
+    this.#firstFrame.close();
     this.#iceServers.close();
     this.#media.close();
     this.#signal.close();
@@ -715,9 +710,21 @@ export const Confab = {
  * @param {{source: Source, name?: string, simulcast?: boolean}} options
  * @returns {Publication}
  */
-function newPublication(track, { source, name, simulcast = false }) {
+function newPublication(track, { source, name, simulcast = suitsSimulcast(track, source) }) {
   const kind = /** @type {Kind} */ (track.kind);
-  return { id: null, kind, source, name, simulcast, muted: !track.enabled, track, transceiver: null };
+  // Letters rather than motion, unless the application knows better.
+  if (source === "screen" && track.contentHint === "") track.contentHint = "detail";
+  return {
+    id: null,
+    kind,
+    source,
+    name,
+    simulcast: simulcast && kind === "video",
+    encodings: [],
+    muted: !track.enabled,
+    track,
+    transceiver: null,
+  };
 }
 
 /**

@@ -5,6 +5,7 @@
  * connection. Which remote track a slot shows is not known here.
  */
 
+import { cameraEncodings, screenEncodings, sizeOf } from "./encodings.js";
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { Hearing } from "./hearing.js";
 import { SoundDelays } from "./sound-delay.js";
@@ -30,12 +31,6 @@ const MOVE_PATIENCE_MS = 12_000;
 const MAX_RETRY_MS = 8_000;
 /** Refusals that mean: the server no longer has this connection. */
 const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
-/** Three layers a factor of two apart, lowest first. @type {RTCRtpEncodingParameters[]} */
-const SIMULCAST_ENCODINGS = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
-];
 
 /**
  * One own track, published or about to be.
@@ -44,7 +39,8 @@ const SIMULCAST_ENCODINGS = [
  * @property {Kind} kind
  * @property {Source} source
  * @property {string} [name]
- * @property {boolean} simulcast
+ * @property {boolean} simulcast Whether it is sent in several sizes, if its picture is large enough.
+ * @property {RTCRtpEncodingParameters[]} encodings In which it is sent, as the SDK would have it.
  * @property {boolean} muted
  * @property {MediaStreamTrack | null} track Null while nothing is captured (camera off).
  * @property {RTCRtpTransceiver | null} transceiver
@@ -285,6 +281,7 @@ export class Media extends Emitter {
   async publish(publication) {
     this.publications.add(publication);
     try {
+      publication.encodings = encodingsOf(publication);
       const idle = this.#takeIdle(publication);
       if (!idle) return await this.negotiate(UPDATE);
       publication.transceiver = idle;
@@ -342,10 +339,23 @@ export class Media extends Emitter {
     this.#setConnected(false);
   }
 
+  /**
+   * Sends another track in place of the present one, or none.
+   * @param {Publication} publication
+   * @param {MediaStreamTrack | null} track
+   */
+  async replaceTrack(publication, track) {
+    publication.track = track;
+    // As many as before: how many there are has been negotiated.
+    if (track) publication.encodings = encodingsOf(publication, publication.encodings.length);
+    await publication.transceiver?.sender.replaceTrack(track);
+    await this.#thrift.apply(publication);
+  }
+
   /** @param {Publication} publication */
-  #takeIdle({ kind, simulcast }) {
+  #takeIdle({ kind, encodings }) {
     const index = this.#idle.findIndex(({ mid, receiver, sender }) =>
-      mid !== null && receiver.track.kind === kind && sender.getParameters().encodings.length > 1 === simulcast);
+      mid !== null && receiver.track.kind === kind && sender.getParameters().encodings.length === encodings.length);
     return index < 0 ? null : this.#idle.splice(index, 1)[0] ?? null;
   }
 
@@ -410,9 +420,11 @@ export class Media extends Emitter {
   /** @param {RTCPeerConnection} pc */
   #addLines(pc) {
     for (const publication of this.publications) {
-      publication.transceiver ??= pc.addTransceiver(publication.track ?? publication.kind, {
+      if (publication.transceiver) continue;
+      publication.encodings = encodingsOf(publication);
+      publication.transceiver = pc.addTransceiver(publication.track ?? publication.kind, {
         direction: "sendonly",
-        ...(publication.simulcast && { sendEncodings: SIMULCAST_ENCODINGS }),
+        sendEncodings: publication.encodings,
       });
     }
     for (const kind of /** @type {Kind[]} */ (["audio", "video"])) {
@@ -498,6 +510,15 @@ export class Media extends Emitter {
     this.#connected = connected;
     this.emit("connected", connected);
   }
+}
+
+/**
+ * @param {Publication} publication
+ * @param {number} [count] How many have been negotiated.
+ */
+function encodingsOf({ source, simulcast, track }, count) {
+  if (simulcast) return cameraEncodings(sizeOf(track), count);
+  return source === "screen" ? screenEncodings() : [{}];
 }
 
 /**

@@ -38,7 +38,8 @@
  * @property {ConnectionStats} connection
  * @property {Map<string, TrackStats>} sent By track id; with simulcast the best layer alive.
  * @property {Map<string, TrackStats>} received By track id.
- * @property {number | null} firstFrameMs From `join` to the first decoded remote video frame.
+ * @property {number | null} firstFrameMs From `join`, or from when there was something to see if that was
+ *   later, to the first decoded remote video frame.
  */
 
 /** A report is a bag of loosely specified records. @typedef {Record<string, any>} Entry */

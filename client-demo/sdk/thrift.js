@@ -1,13 +1,19 @@
 /**
  * Upstream thrift: an encoding that nobody receives is not sent. In: what the server says of each own
- * track. Out: `active` of the encodings of its sender, which the server follows by seconds and the
- * browser at once. What nothing was said of is sent.
+ * track, and the encodings that suit what is captured. Out: the parameters of its sender, which the
+ * server follows by seconds and the browser at once. What nothing was said of is sent.
  */
 
 /**
  * What is sent for a track.
- * @typedef {{id: string | null, transceiver: RTCRtpTransceiver | null}} Sending
+ * @typedef {object} Sending
+ * @property {string | null} id
+ * @property {RTCRtpTransceiver | null} transceiver
+ * @property {RTCRtpEncodingParameters[]} [encodings] As many as were negotiated, in their order.
  */
+
+/** What of an encoding may change while it is sent. */
+const CHANGEABLE = /** @type {const} */ (["active", "scaleResolutionDownBy", "maxBitrate"]);
 
 export class Thrift {
   /** Which encodings of a track are received, by its id. @type {Map<string, boolean[]>} */
@@ -45,7 +51,7 @@ export class Thrift {
     const last = this.#last.get(sender) ?? Promise.resolve();
     const next = last.then(() => {
       // Another publication may have it by now.
-      if (sending.transceiver?.sender === sender) return this.#switch(sender, sending.id);
+      if (sending.transceiver?.sender === sender) return this.#switch(sender, sending);
     }).catch(() => {});
     this.#last.set(sender, next);
     return next;
@@ -53,17 +59,36 @@ export class Thrift {
 
   /**
    * @param {RTCRtpSender} sender
-   * @param {string | null} track
+   * @param {Sending} sending
    */
-  async #switch(sender, track) {
-    const received = track === null ? undefined : this.#received.get(track);
+  async #switch(sender, { id, encodings = [] }) {
+    const received = id === null ? undefined : this.#received.get(id);
     const parameters = sender.getParameters();
+    const wanted = parameters.encodings.map((_, index) => wantedOf(encodings[index], received?.[index] ?? true));
+    // Nobody is to see nothing because what is received is too small to be sent now.
+    if (received?.includes(true) && !wanted.some(({ active }) => active)) {
+      const least = wanted[encodings.findIndex(({ active = true }) => active)];
+      if (least) least.active = true;
+    }
     let isChanged = false;
     for (const [index, encoding] of parameters.encodings.entries()) {
-      const active = received?.[index] ?? true;
-      isChanged ||= active !== (encoding.active ?? true);
-      encoding.active = active;
+      for (const name of CHANGEABLE) {
+        const value = wanted[index]?.[name];
+        const present = encoding[name] ?? (name === "active" ? true : undefined);
+        if (value === undefined || value === present) continue;
+        Object.assign(encoding, { [name]: value });
+        isChanged = true;
+      }
     }
     if (isChanged) await sender.setParameters(parameters);
   }
+}
+
+/**
+ * @param {RTCRtpEncodingParameters | undefined} suitable
+ * @param {boolean} isReceived
+ * @returns {RTCRtpEncodingParameters}
+ */
+function wantedOf(suitable, isReceived) {
+  return { ...suitable, active: (suitable?.active ?? true) && isReceived };
 }

@@ -40,6 +40,10 @@ async function until(what, condition) {
 const INBOUND = `window.confab.call.peerConnection.getStats().then((report) =>
   [...report.values()].filter(({ type }) => type === "inbound-rtp").map((entry) => ({ ...entry, at: performance.now() })))`;
 
+/** How many sizes of its picture it has sent frames in. */
+const SIZES_SENT = `window.confab.call.peerConnection.getStats().then((report) =>
+  [...report.values()].filter(({ type, kind, framesEncoded }) => type === "outbound-rtp" && kind === "video" && framesEncoded > 0).length)`;
+
 const SHOWS_ADA = `[...document.querySelectorAll(".tile[aria-label=Ada] video")]
   .some((video) => video.videoWidth > 0 && video.currentTime > 1)`;
 
@@ -50,6 +54,7 @@ test("Chromium and Firefox see and hear each other", async () => {
   await until("Firefox connects", () => fox.evaluate("window.confab?.call?.state === 'connected'"));
   await moving(ada, "Fox", PATIENCE_MS);
   await until("Firefox shows Ada", () => fox.evaluate(SHOWS_ADA));
+  await until("Firefox sends its camera in two sizes", async () => (await fox.evaluate(SIZES_SENT)) === 2);
   await ada.waitForTimeout(2_000);
   await seesAndHears(ada, 1, "Ada, of Firefox,");
 

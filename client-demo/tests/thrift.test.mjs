@@ -103,3 +103,18 @@ test("another publication on the same m-line begins with everything", async () =
   await thrift.apply({ id: null, transceiver: { sender } });
   assert.deepEqual(sender.active, [true, true, true]);
 });
+
+test("what suits another camera is set with what is received, and nobody is left without a picture", async () => {
+  const thrift = new Thrift();
+  const { sender, sending } = published(3);
+  sending.encodings = [{ active: false, maxBitrate: 1 }, { active: true, maxBitrate: 2 }, { active: true, maxBitrate: 3 }];
+  await thrift.apply(sending);
+  assert.deepEqual(sender.active, [false, true, true]);
+  // Only the one that is too small now is received.
+  thrift.handleLayers("t_1", [true, false, false]);
+  await thrift.apply(sending);
+  assert.deepEqual(sender.active, [false, true, false]);
+  thrift.handleLayers("t_1", [false, false, false]);
+  await thrift.apply(sending);
+  assert.deepEqual(sender.active, [false, false, false]);
+});
