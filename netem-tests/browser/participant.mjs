@@ -39,7 +39,9 @@ const OPTIONS = /** @type {const} */ ({
   publish: { type: "string", default: "audio,video" },
   size: { type: "string", default: "640x360" },
   fps: { type: "string", default: "30" },
-  simulcast: { type: "boolean", default: false },
+  // Without either of them it is as the client has it by default.
+  simulcast: { type: "boolean" },
+  "no-simulcast": { type: "boolean" },
   relay: { type: "string" },
   speech: { type: "string" },
 });
@@ -73,7 +75,8 @@ function readArguments() {
   if (!width) throw new Error(`--size is a width and a height such as 640x360, not ${values.size}.`);
   const fps = Number(values.fps);
   if (!(fps >= 1 && fps <= 60)) throw new Error(`--fps is from 1 to 60, not ${values.fps}.`);
-  const { url, token, room, name, simulcast, relay, speech } = values;
+  const { url, token, room, name, relay, speech } = values;
+  const simulcast = values["no-simulcast"] ? false : values.simulcast;
   if (relay !== undefined && !["udp", "tcp", "tls"].includes(relay)) throw new Error(`--relay is udp, tcp or tls, not ${relay}.`);
   const settings = { serverKind: values["server-kind"], url, token, room, name, publish, width: Number(width), height: Number(height), fps, simulcast, relay };
   return { settings, speech };

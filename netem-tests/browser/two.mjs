@@ -2,7 +2,7 @@
  * Two participants in one call without any impairment: whether browser, page and server do
  * what a measurement takes for granted, and what they cost.
  *
- *     node two.mjs --server-kind confab --url ws://127.0.0.1:8080/v1/ws [--seconds 15] [--size 640x360] [--simulcast]
+ *     node two.mjs --server-kind confab --url ws://127.0.0.1:8080/v1/ws [--seconds 15] [--size 640x360] [--simulcast | --no-simulcast]
  */
 
 import { spawn } from "node:child_process";
@@ -23,6 +23,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "15" },
     size: { type: "string", default: "640x360" },
     simulcast: { type: "boolean", default: false },
+    "no-simulcast": { type: "boolean", default: false },
   },
 });
 const seconds = Number(values.seconds);
@@ -37,7 +38,7 @@ class Participant {
   constructor(name) {
     this.name = name;
     const flags = ["--server-kind", values["server-kind"], "--url", values.url, "--room", values.room, "--size", values.size, "--name", name];
-    if (values.simulcast) flags.push("--simulcast");
+    for (const flag of ["simulcast", "no-simulcast"]) if (values[flag]) flags.push(`--${flag}`);
     this.#child = spawn(process.execPath, [join(HERE, "participant.mjs"), ...flags], { stdio: ["pipe", "pipe", "inherit"] });
     this.exited = new Promise((resolve) => this.#child.on("exit", resolve));
     createInterface({ input: this.#child.stdout }).on("line", (text) => {

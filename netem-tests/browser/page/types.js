@@ -18,7 +18,7 @@
  * @property {number} width Of the picture that is sent.
  * @property {number} height
  * @property {number} fps
- * @property {boolean} simulcast
+ * @property {boolean} [simulcast] Whether the picture is sent in several sizes; as the client has it if not said.
  * @property {"udp" | "tcp" | "tls"} [relay] All media goes through the server's TURN relay, reached so.
  */
 

@@ -172,8 +172,11 @@ fn configure_browser(
         publish.push("video");
         command.args(["--size", &format!("{}x{}", size.width, size.height)]);
     }
-    if participant.simulcast {
-        command.arg("--simulcast");
+    if let Some(simulcast) = participant.simulcast {
+        command.arg(match simulcast {
+            true => "--simulcast",
+            false => "--no-simulcast",
+        });
     }
     if let Some(relay) = participant.relay {
         command.args(["--relay", &relay.to_string()]);

@@ -30,8 +30,8 @@ pub struct Participant {
     pub audio: bool,
     /// The size of the picture that it sends, if it sends one.
     pub video: Option<Size>,
-    /// Whether it sends that in three sizes.
-    pub simulcast: bool,
+    /// Whether it sends that in several sizes; as its client does by default if nothing is said.
+    pub simulcast: Option<bool>,
     /// What its picture takes, bits a second, if it matters. Of browsers, only simulated ones obey.
     pub video_bitrate: Option<u64>,
     /// Whom it lives with: it has no network of its own, but shares this one's.
@@ -299,8 +299,7 @@ pub(super) fn read(
     };
     let simulcast_line = fields.line_of("simulcast");
     let simulcast = fields.parse("simulcast", problems, parse_flag);
-    let simulcast = simulcast.unwrap_or(false);
-    if simulcast && client != Some(Client::Browser) {
+    if simulcast == Some(true) && client != Some(Client::Browser) {
         let what = "only browsers can: bots send what is in a file";
         problems.add(simulcast_line, fields.key("simulcast"), what);
     }

@@ -73,8 +73,8 @@ pub const PARTICIPANT: &[Key] = &[
     ),
     key(
         "simulcast",
-        "`true`",
-        "Of browsers: sends its picture in three sizes. Default: in one.",
+        "`true`, `false`",
+        "Of browsers: whether it sends its picture in several sizes. Default: as the web SDK does in real time; in one in virtual time and to Janus.",
     ),
     key(
         "video_bitrate",

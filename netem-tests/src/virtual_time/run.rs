@@ -257,7 +257,7 @@ fn setup(scenario: &Scenario, participant: &Participant) -> Setup {
     if let Some(size) = participant.video {
         let [width, height] = [size.width, size.height].map(|side| side as u16);
         setup = setup.video().size(width, height);
-        setup = match participant.simulcast {
+        setup = match participant.simulcast.unwrap_or(false) {
             // Whatever the size.
             true => setup.simulcast_as_sdk(),
             false => setup.frame_len(frame_len(size, participant.video_bitrate)),
