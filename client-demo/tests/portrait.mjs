@@ -7,11 +7,14 @@
  * Makes `window.portrait(index)`, a video track of a person who sways a little.
  */
 export function installPortraits() {
-  window.portrait = (index, width = 640, fps = 15) => {
+  window.portrait = (index, width = 640, fps = 15, height = (width * 9) / 16) => {
     const canvas = document.createElement("canvas");
-    Object.assign(canvas, { width, height: (width * 9) / 16 });
+    Object.assign(canvas, { width, height });
     const paint = canvas.getContext("2d");
-    paint.scale(width / 640, width / 640);
+    // Painted at 640 by 360; an upright picture shows the middle of it.
+    const scale = Math.max(width / 640, height / 360);
+    paint.translate((width - 640 * scale) / 2, (height - 360 * scale) / 2);
+    paint.scale(scale, scale);
     const ellipse = (x, y, rx, ry, colour) => {
       paint.fillStyle = colour;
       paint.beginPath();

@@ -2,7 +2,7 @@
  * The call page: lobby, call, and the screen after it.
  *
  * The address may say `?room=…&name=…`, `&autojoin=1` to skip the lobby, `&video=640x360` for
- * another camera size, `&simulcast=1` to send it in three and `&relay=1` to send and receive through
+ * another camera size, `&simulcast=0` to send it in one alone and `&relay=1` to send and receive through
  * the TURN relay only. A token goes behind the hash (`#token=…`), where no server log sees it.
  */
 
@@ -18,9 +18,11 @@ import { callProblem } from "./words.js";
 
 const query = new URLSearchParams(location.search);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
-const simulcast = query.has("simulcast");
+/** Where the address says nothing, the SDK decides. */
+const simulcast = query.has("simulcast") ? query.get("simulcast") !== "0" : undefined;
 const iceTransportPolicy = query.has("relay") ? "relay" : "all";
 
+const TITLE = document.title;
 /** For the console and the browser tests. */
 const handle = { call: /** @type {Call | null} */ (null) };
 Object.assign(window, { confab: handle });
@@ -46,7 +48,10 @@ async function join({ name, room, camera, microphone }) {
     handle.call = call;
     rememberRoom(room);
     show("call");
+    document.title = `${room} – ${TITLE}`;
     view = new CallView(call, grid, { name, room, simulcast });
+    // What had it is gone; a screen reader says where one is.
+    byId("room-name").focus();
     call.on("error", ({ error, fatal }) => fatal && left("The call has ended", callProblem(error)));
   } catch (error) {
     lobby.say(callProblem(/** @type {any} */ (error), { joining: true }));
@@ -66,6 +71,7 @@ function left(title, words) {
   byId("left-title").textContent = title;
   byId("left-words").textContent = words;
   show("left");
+  document.title = TITLE;
   byId("left-title").focus();
 }
 
@@ -91,6 +97,7 @@ byId("rejoin").addEventListener("click", async () => {
 });
 byId("to-lobby").addEventListener("click", () => {
   show("lobby");
+  byId("lobby-title").focus();
   void lobby.open();
 });
 

@@ -2,22 +2,29 @@
  * One call on the screen: tiles follow the call's events, buttons act on the own tracks.
  */
 
-import { LevelMeter, openDevice } from "./devices.js";
-import { byId, setToggle, toast } from "./dom.js";
+import { DevicePanel } from "./device-panel.js";
+import { changeDevice, isRear, LevelMeter, openDevice } from "./devices.js";
+import { byId, setSwitch, toast } from "./dom.js";
 import { Tile } from "./grid.js";
 import { QualityPanel } from "./quality.js";
 import { brief, showStatistics } from "./statistics.js";
+import { WakeLock } from "./wake-lock.js";
 import { callProblem } from "./words.js";
 
 /** @import { Call, Participant, RemoteTrack } from "./sdk/confab.js" */
 /** @import { Publication } from "./sdk/media.js" */
 /** @import { Source } from "./sdk/types.js" */
+/** @import { Chosen } from "./device-panel.js" */
+/** @import { Wanted } from "./devices.js" */
 /** @import { Grid } from "./grid.js" */
+/** @import { Device } from "./words.js" */
 
 /** Between two looks at who is speaking, milliseconds. */
 const LEVEL_INTERVAL_MS = 150;
 /** Between two readings of the statistics, milliseconds. */
 const STATS_INTERVAL_MS = 1_000;
+/** What a shared screen is asked for: letters are to be sharp, and scrolling to be followed. */
+const SCREEN = { frameRate: { ideal: 15, max: 30 } };
 const SELF = "self";
 const OWN_SCREEN = "self-screen";
 
@@ -26,8 +33,13 @@ export class CallView {
   #grid;
   #simulcast;
   #self;
+  #wakeLock = new WakeLock();
+  #devices;
+  /** What was chosen of each, in use or not. @type {Record<Device, Wanted>} */
+  #chosen = { camera: {}, microphone: {} };
   /** @type {(() => void)[]} */
   #undo = [];
+  #cameras = 0;
   /** @type {LevelMeter | null} */
   #meter = null;
   #statsShown = false;
@@ -36,7 +48,7 @@ export class CallView {
   /**
    * @param {Call} call A joined one.
    * @param {Grid} grid
-   * @param {{name: string, room: string, simulcast: boolean}} options
+   * @param {{name: string, room: string, simulcast?: boolean}} options
    */
   constructor(call, grid, { name, room, simulcast }) {
     this.#call = call;
@@ -46,6 +58,16 @@ export class CallView {
     this.#self = new Tile(SELF, name, { self: true });
     grid.add(this.#self);
     byId("room-name").textContent = room;
+    byId("toggle-screen").hidden = !navigator.mediaDevices?.getDisplayMedia;
+    this.#devices = new DevicePanel({
+      current: (device) => this.#current(device),
+      use: (device, id) => this.#choose(device, id),
+      onChange: ({ camera, speaker }) => {
+        this.#showFlip(camera.length);
+        const isThere = speaker.some(({ deviceId }) => deviceId === grid.speaker);
+        if (grid.speaker && !isThere) grid.setSpeaker("").catch(report);
+      },
+    });
     this.#followCall();
     this.#bindControls();
     for (const publication of call.publications) this.#watchDevice(publication);
@@ -60,6 +82,7 @@ export class CallView {
     this.#refreshSelf();
     this.#refreshCount();
     this.#showState();
+    void this.#devices.refresh().then(({ camera }) => this.#showFlip(camera.length));
   }
 
   /** Stops the own devices and takes the tiles away; the call itself is left alone. */
@@ -67,6 +90,8 @@ export class CallView {
     for (const undo of this.#undo) undo();
     for (const { track } of this.#call.publications) track?.stop();
     this.#meter?.close();
+    this.#wakeLock.release();
+    this.#devices.close();
     this.#grid.clear();
   }
 
@@ -109,10 +134,14 @@ export class CallView {
   #bindControls() {
     this.#click("toggle-mic", () => this.#toggle("microphone"));
     this.#click("toggle-camera", () => this.#toggle("camera"));
+    this.#click("flip-camera", () => this.#flip());
     this.#click("toggle-screen", () => this.#toggleScreen());
     this.#click("copy-link", () => this.#copyLink());
     this.#click("toggle-stats", () => this.#setStats(!this.#statsShown));
-    this.#click("stats-close", () => this.#setStats(false));
+    this.#click("stats-close", () => {
+      this.#setStats(false);
+      byId("toggle-stats").focus();
+    });
   }
 
   /** @param {Participant} participant */
@@ -156,8 +185,7 @@ export class CallView {
     if (!publication) {
       const track = await this.#open(device);
       if (track) {
-        const simulcast = device === "camera" && this.#simulcast;
-        this.#watchDevice(await this.#call.publish(track, { source: device, simulcast }));
+        this.#watchDevice(await this.#call.publish(track, { source: device, simulcast: this.#simulcast }));
       }
     } else if (publication.muted) await this.#turnOn(publication, device);
     else await this.#turnOff(publication);
@@ -191,11 +219,66 @@ export class CallView {
     await this.#call.setMuted(publication, true);
   }
 
-  /** @param {"camera" | "microphone"} device */
+  /** @param {Device} device */
   async #open(device) {
-    const { track, problem } = await openDevice(device);
+    const { track, problem } = await openDevice(device, this.#chosen[device]);
     this.#showProblem(problem);
     return track;
+  }
+
+  /** @param {Chosen} device */
+  #current(device) {
+    if (device === "speaker") return this.#grid.speaker;
+    return this.#publication(device)?.track?.getSettings().deviceId ?? this.#chosen[device].id;
+  }
+
+  /**
+   * @param {Chosen} device
+   * @param {string} id
+   */
+  async #choose(device, id) {
+    if (device !== "speaker") return this.#change(device, { id });
+    try {
+      await this.#grid.setSpeaker(id);
+      return null;
+    } catch {
+      return "The sound cannot be heard there.";
+    }
+  }
+
+  /**
+   * Goes on with another camera or microphone.
+   * @param {Device} device
+   * @param {Wanted} wanted
+   * @returns {Promise<string | null>} What went wrong, if anything.
+   */
+  async #change(device, wanted) {
+    this.#chosen[device] = wanted;
+    const publication = this.#publication(device);
+    const present = publication?.track;
+    // It is opened when it is turned on.
+    if (!publication || !present) return null;
+    const { track, problem } = await changeDevice(device, wanted, present);
+    await this.#call.replaceTrack(publication, track);
+    if (track) this.#watchDevice(publication);
+    else await this.#call.setMuted(publication, true);
+    this.#refreshSelf();
+    return problem;
+  }
+
+  /** The camera on the other side of the phone. */
+  async #flip() {
+    const camera = this.#publication("camera")?.track ?? null;
+    const problem = await this.#change("camera", { facing: isRear(camera) ? "user" : "environment" });
+    if (problem) toast(problem);
+  }
+
+  /** @param {number} [cameras] How many there are. */
+  #showFlip(cameras) {
+    const hasSides = matchMedia("(pointer: coarse)").matches && (navigator.mediaDevices?.getSupportedConstraints().facingMode ?? false);
+    const isOn = !!this.#publication("camera")?.track;
+    if (cameras !== undefined) this.#cameras = cameras;
+    byId("flip-camera").hidden = !(hasSides && isOn && this.#cameras > 1);
   }
 
   /**
@@ -203,29 +286,43 @@ export class CallView {
    * @param {Publication} publication
    */
   #watchDevice(publication) {
-    publication.track?.addEventListener("ended", () => {
-      if (publication.source === "screen") return void this.#stopScreen().catch(report);
-      toast(`Your ${publication.source} was disconnected`);
-      this.#call.replaceTrack(publication, null)
-        .then(() => this.#call.setMuted(publication, true))
-        .then(() => this.#refreshSelf())
-        .catch(report);
+    const { track, source } = publication;
+    track?.addEventListener("ended", () => {
+      if (publication.track !== track) return;
+      if (source === "screen") return void this.#stopScreen().catch(report);
+      if (source === "camera" || source === "microphone") this.#replaceLost(publication, source).catch(report);
     });
+  }
+
+  /**
+   * Goes on with another device in place of one that was unplugged, if there is one.
+   * @param {Publication} publication
+   * @param {Device} device
+   */
+  async #replaceLost(publication, device) {
+    const { track } = await openDevice(device);
+    await this.#call.replaceTrack(publication, track);
+    if (track) {
+      this.#watchDevice(publication);
+      toast(`Your ${device} was disconnected; ${track.label || "another one"} is used now`);
+    } else {
+      await this.#call.setMuted(publication, true);
+      toast(`Your ${device} was disconnected`);
+    }
+    this.#refreshSelf();
   }
 
   async #toggleScreen() {
     if (this.#publication("screen")) return this.#stopScreen();
-    if (!navigator.mediaDevices?.getDisplayMedia) return this.#showProblem("This browser cannot share a screen.");
     let stream;
     try {
-      stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
+      stream = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN, audio: true });
     } catch (error) {
       // Closing the browser's picker is a choice, not a problem.
       if (!(error instanceof DOMException && error.name === "NotAllowedError")) toast("The screen could not be shared");
       return;
     }
     for (const track of stream.getTracks()) {
-      if (track.kind === "video") track.contentHint = "detail";
       const source = track.kind === "video" ? "screen" : "screen_audio";
       this.#watchDevice(await this.#call.publish(track, { source }));
     }
@@ -260,9 +357,10 @@ export class CallView {
     const screen = this.#publication("screen");
     const speaks = !!microphone && !microphone.muted;
     const seen = !!camera && !camera.muted;
-    setToggle(byId("toggle-mic"), speaks, speaks ? "mic" : "mic-off", speaks ? "Mute" : "Unmute");
-    setToggle(byId("toggle-camera"), seen, seen ? "camera" : "camera-off", seen ? "Camera off" : "Camera on");
-    setToggle(byId("toggle-screen"), !!screen, "screen", screen ? "Stop sharing" : "Share screen");
+    setSwitch(byId("toggle-mic"), speaks, speaks ? "mic" : "mic-off", speaks ? "Mute" : "Unmute");
+    setSwitch(byId("toggle-camera"), seen, seen ? "camera" : "camera-off", seen ? "Camera off" : "Camera on");
+    setSwitch(byId("toggle-screen"), !!screen, "screen", screen ? "Stop sharing" : "Share screen");
+    this.#showFlip();
     this.#self.setVideo(seen ? camera.track : null);
     this.#self.setMicrophone(speaks);
     this.#meter?.close();
@@ -320,7 +418,7 @@ export class CallView {
   #setStats(shown) {
     this.#statsShown = shown;
     byId("stats").hidden = !shown;
-    setToggle(byId("toggle-stats"), shown, "stats", "Statistics");
+    byId("toggle-stats").setAttribute("aria-expanded", String(shown));
     if (shown) return void this.#showStats();
     for (const { id, tracks } of this.#call.participants.values()) {
       for (const track of tracks.values()) this.#grid.tile(tileKey(id, track))?.setNote("");

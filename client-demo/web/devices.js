@@ -5,6 +5,9 @@
 import { deviceProblem, insecureContext } from "./words.js";
 
 /** @import { Device } from "./words.js" */
+/** @typedef {"user" | "environment"} Facing Which side of a phone a camera is on. */
+/** @typedef {{id?: string, facing?: Facing}} Wanted `id` is preferred, not insisted on: it may have been unplugged. */
+/** @typedef {{track: MediaStreamTrack | null, problem: string | null}} Opened */
 
 /** What a camera is asked for, unless the page's address says otherwise. */
 const DEFAULT_VIDEO = { width: 1280, height: 720 };
@@ -21,40 +24,72 @@ function wantedVideo() {
 
 /**
  * @param {Device} device
- * @param {string} [id] Preferred, not insisted on: it may have been unplugged.
+ * @param {Wanted} [wanted]
  * @returns {MediaTrackConstraints}
  */
-function constraints(device, id) {
+function constraints(device, { id, facing } = {}) {
   const { width, height } = wantedVideo();
   return {
     ...(id && { deviceId: { ideal: id } }),
+    ...(facing && { facingMode: { exact: facing } }),
     ...(device === "camera" && { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: FRAME_RATE } }),
   };
 }
 
 /**
  * @param {Device} device
- * @param {string} [id]
+ * @param {Wanted} [wanted]
  * @returns {Promise<MediaStreamTrack>}
  */
-async function open(device, id) {
-  const wanted = constraints(device, id);
-  const stream = await navigator.mediaDevices.getUserMedia(device === "camera" ? { video: wanted } : { audio: wanted });
+async function open(device, wanted) {
+  const asked = constraints(device, wanted);
+  const stream = await navigator.mediaDevices.getUserMedia(device === "camera" ? { video: asked } : { audio: asked });
   return /** @type {MediaStreamTrack} */ (stream.getTracks()[0]);
 }
 
 /**
  * @param {Device} device
- * @param {string} [id]
- * @returns {Promise<{track: MediaStreamTrack | null, problem: string | null}>}
+ * @param {Wanted} [wanted]
+ * @returns {Promise<Opened>}
  */
-export async function openDevice(device, id) {
+export async function openDevice(device, wanted) {
   if (!navigator.mediaDevices) return { track: null, problem: insecureContext() };
   try {
-    return { track: await open(device, id), problem: null };
+    return { track: await open(device, wanted), problem: null };
   } catch (error) {
     return { track: null, problem: deviceProblem(error, device) };
   }
+}
+
+/**
+ * Opens another device while one is in use, which goes on until then, so that nobody sees or hears a gap.
+ * Many a phone opens one camera at a time: there the present one is closed first, and opened again if the
+ * other cannot be had.
+ * @param {Device} device
+ * @param {Wanted} wanted
+ * @param {MediaStreamTrack} present Stopped if another comes of it.
+ * @returns {Promise<Opened>}
+ */
+export async function changeDevice(device, wanted, present) {
+  const opened = await openDevice(device, wanted);
+  if (opened.track) {
+    present.stop();
+    return opened;
+  }
+  const { deviceId } = present.getSettings();
+  present.stop();
+  const again = await openDevice(device, wanted);
+  if (again.track) return again;
+  const before = await openDevice(device, { id: deviceId });
+  return { track: before.track, problem: again.problem };
+}
+
+/**
+ * Whether it looks away from who holds it: then it is no mirror.
+ * @param {MediaStreamTrack | null} camera
+ */
+export function isRear(camera) {
+  return camera?.getSettings().facingMode === "environment";
 }
 
 /**
@@ -77,13 +112,21 @@ export async function openBoth() {
   }
 }
 
-/** @returns {Promise<Record<Device, MediaDeviceInfo[]>>} */
+/** @returns {Promise<Record<Device | "speaker", MediaDeviceInfo[]>>} */
 export async function listDevices() {
   const all = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
-  return {
-    camera: all.filter(({ kind }) => kind === "videoinput"),
-    microphone: all.filter(({ kind }) => kind === "audioinput"),
-  };
+  // Without permission there is one of each kind at most, without an id.
+  const of = (/** @type {MediaDeviceKind} */ wanted) => all.filter(({ kind }) => kind === wanted);
+  return { camera: of("videoinput"), microphone: of("audioinput"), speaker: of("audiooutput") };
+}
+
+/**
+ * @param {Device | "speaker"} device
+ * @param {MediaDeviceInfo[]} devices
+ */
+export function deviceChoices(device, devices) {
+  const name = `${device[0]?.toUpperCase()}${device.slice(1)}`;
+  return devices.map(({ deviceId, label }, index) => ({ value: deviceId, label: label || `${name} ${index + 1}` }));
 }
 
 /** How loud a local audio track is. */

@@ -49,19 +49,33 @@ export function setIcon(parent, name) {
 }
 
 /**
- * A button that is on or off.
+ * A button for what is on or off. Its name says what pressing it does, so it is no toggle button to those
+ * who do not see it: "Mute, pressed" would say the contrary of what is.
  * @param {HTMLElement} button
  * @param {boolean} on
  * @param {string} iconName
  * @param {string} label What pressing it does.
  */
-export function setToggle(button, on, iconName, label) {
-  button.setAttribute("aria-pressed", String(on));
+export function setSwitch(button, on, iconName, label) {
+  button.dataset.on = String(on);
   button.title = label;
   setIcon(button, iconName);
   const words = button.querySelector("span");
   if (words) words.textContent = label;
   else button.setAttribute("aria-label", label);
+}
+
+/**
+ * What one can choose from.
+ * @param {HTMLSelectElement} picker
+ * @param {{value: string, label: string}[]} choices
+ * @param {string | undefined} chosen
+ * @param {string} none What is said if there is no choice.
+ */
+export function setChoices(picker, choices, chosen, none) {
+  const options = choices.map(({ value, label }) => new Option(label, value, false, value === chosen));
+  picker.replaceChildren(...(options.length > 0 ? options : [new Option(none)]));
+  picker.disabled = options.length === 0;
 }
 
 /** So long a toast stays, milliseconds. */

@@ -2,8 +2,11 @@
  * The tiles of a call and the grid that lays them out.
  */
 
-import { create, icon, setToggle } from "./dom.js";
-import { arrange } from "./layout.js";
+import { isRear } from "./devices.js";
+import { create, icon, setSwitch } from "./dom.js";
+import { arrange, fit } from "./layout.js";
+
+/** @import { Size } from "./layout.js" */
 
 /** Louder than this, somebody is speaking (root mean square or RFC 6464 level, 0 to 1). */
 const SPEAKING_LEVEL = 0.015;
@@ -20,6 +23,8 @@ export class Tile {
   #pauses = { audio: null, video: null };
   #microphone = icon("mic-off");
   #heardAt = -Infinity;
+  /** CSS pixels. @type {Size} */
+  #place = { width: 0, height: 0 };
   pinButton = create("button", "round pin", icon("pin"));
   element;
 
@@ -36,6 +41,7 @@ export class Tile {
     this.video.playsInline = true;
     this.video.autoplay = true;
     this.video.muted = true;
+    this.video.addEventListener("resize", () => this.#fit());
     this.#audio.autoplay = true;
     this.#microphone.classList.add("mic-off");
     this.pinButton.type = "button";
@@ -56,12 +62,28 @@ export class Tile {
   /** @param {MediaStreamTrack | null} track */
   setVideo(track) {
     this.element.classList.toggle("blank", track === null);
+    this.element.classList.toggle("mirrored", this.self && !this.screen && !isRear(track));
     show(this.video, track);
+  }
+
+  /** @param {Size} place How large it is, CSS pixels. */
+  setPlace(place) {
+    this.#place = place;
+    this.#fit();
+  }
+
+  #fit() {
+    if (!this.screen) this.element.classList.toggle("whole", fit(this.video, this.#place));
   }
 
   /** @param {MediaStreamTrack | null} track */
   setAudio(track) {
     show(this.#audio, track);
+  }
+
+  /** @param {string} id Where it is to be heard. */
+  async setSpeaker(id) {
+    await this.#audio.setSinkId?.(id);
   }
 
   /**
@@ -92,7 +114,7 @@ export class Tile {
 
   /** @param {boolean} pinned */
   setPinned(pinned) {
-    setToggle(this.pinButton, pinned, "pin", pinned ? `Unpin ${this.name}` : `Pin ${this.name}`);
+    setSwitch(this.pinButton, pinned, "pin", pinned ? `Unpin ${this.name}` : `Pin ${this.name}`);
     this.element.classList.toggle("pinned", pinned);
   }
 
@@ -122,6 +144,7 @@ export class Grid {
   /** @type {string | null} */
   #pinned = null;
   #onPin;
+  #speaker = "";
 
   /**
    * @param {HTMLElement} element
@@ -144,6 +167,7 @@ export class Grid {
    */
   add(tile) {
     this.#tiles.set(tile.key, tile);
+    if (this.#speaker) tile.setSpeaker(this.#speaker).catch(() => {});
     const before = tile.screen ? [...this.#tiles.values()].find(({ screen }) => !screen) : undefined;
     this.#element.insertBefore(tile.element, before?.element ?? null);
     tile.pinButton.onclick = () => this.pin(this.#pinned === tile.key ? null : tile.key);
@@ -177,16 +201,30 @@ export class Grid {
     this.#layOut();
   }
 
+  get speaker() {
+    return this.#speaker;
+  }
+
+  /**
+   * Has everybody heard there.
+   * @param {string} id Of the device; empty for what the system has chosen.
+   */
+  async setSpeaker(id) {
+    await Promise.all([...this.#tiles.values()].map((tile) => tile.setSpeaker(id)));
+    this.#speaker = id;
+  }
+
   #layOut() {
     const { clientWidth: width, clientHeight: height, children } = this.#element;
     if (!width || !height) return;
     const tiles = /** @type {HTMLElement[]} */ ([...children]);
     const pinned = tiles.findIndex(({ dataset }) => dataset.key === this.#pinned);
     arrange(tiles.length, { width, height }, pinned).forEach((rect, index) => {
-      const style = /** @type {HTMLElement} */ (tiles[index]).style;
+      const { style, dataset } = /** @type {HTMLElement} */ (tiles[index]);
       style.setProperty("transform", `translate(${rect.x}px, ${rect.y}px)`);
       style.setProperty("width", `${rect.width}px`);
       style.setProperty("height", `${rect.height}px`);
+      this.#tiles.get(dataset.key ?? "")?.setPlace(rect);
     });
   }
 }

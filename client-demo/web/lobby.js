@@ -2,8 +2,9 @@
  * The lobby: who you are, which room, which camera and microphone, with a preview of both.
  */
 
-import { LevelMeter, listDevices, openBoth, openDevice } from "./devices.js";
-import { byId, create, setToggle } from "./dom.js";
+import { deviceChoices, isRear, LevelMeter, listDevices, openBoth, openDevice } from "./devices.js";
+import { byId, setChoices, setSwitch } from "./dom.js";
+import { fit } from "./layout.js";
 import { friendlyRoom } from "./words.js";
 
 /** @import { Device } from "./words.js" */
@@ -28,6 +29,8 @@ export class Lobby {
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #meterTimer;
   #open = false;
+  /** Whether the button to join had the focus when it was pressed. */
+  #isFocusDue = false;
 
   /** @param {(choice: Choice) => void} onJoin */
   constructor(onJoin) {
@@ -45,6 +48,8 @@ export class Lobby {
       this.#buttons[device].addEventListener("click", () => void this.#toggle(device));
     }
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#fillPickers());
+    const preview = /** @type {HTMLVideoElement} */ (byId("preview"));
+    preview.addEventListener("resize", () => fit(preview, { width: preview.clientWidth, height: preview.clientHeight }));
   }
 
   /** Asks for the devices and shows them. */
@@ -83,8 +88,12 @@ export class Lobby {
   /** @param {boolean} busy */
   setBusy(busy) {
     const button = /** @type {HTMLButtonElement} */ (byId("join"));
+    const isFocused = document.activeElement === button;
     button.disabled = busy;
     button.textContent = busy ? "Joining…" : "Join";
+    this.#isFocusDue = busy ? isFocused : this.#isFocusDue;
+    // A disabled button has lost it.
+    if (!busy && this.#isFocusDue && document.body.dataset.view === "lobby") button.focus();
   }
 
   async #fillPickers() {
@@ -92,22 +101,14 @@ export class Lobby {
     const devices = await listDevices();
     for (const device of /** @type {Device[]} */ (["camera", "microphone"])) {
       const current = this.#tracks[device]?.getSettings().deviceId;
-      const options = devices[device].map(({ deviceId, label }, index) => {
-        const option = create("option", "", label || `${device === "camera" ? "Camera" : "Microphone"} ${index + 1}`);
-        option.value = deviceId;
-        option.selected = deviceId === current;
-        return option;
-      });
-      if (options.length === 0) options.push(create("option", "", `No ${device}`));
-      this.#pickers[device].replaceChildren(...options);
-      this.#pickers[device].disabled = devices[device].length === 0;
+      setChoices(this.#pickers[device], deviceChoices(device, devices[device]), current, `No ${device}`);
     }
   }
 
   /** @param {Device} device */
   async #switch(device) {
     this.#tracks[device]?.stop();
-    const { track, problem } = await openDevice(device, this.#pickers[device].value);
+    const { track, problem } = await openDevice(device, { id: this.#pickers[device].value });
     this.#set(device, track);
     this.say(problem, true);
   }
@@ -128,11 +129,13 @@ export class Lobby {
     this.#tracks[device] = track;
     const on = track !== null;
     if (device === "camera") {
-      setToggle(this.#buttons.camera, on, on ? "camera" : "camera-off", on ? "Turn camera off" : "Turn camera on");
-      /** @type {HTMLVideoElement} */ (byId("preview")).srcObject = track && new MediaStream([track]);
+      setSwitch(this.#buttons.camera, on, on ? "camera" : "camera-off", on ? "Turn camera off" : "Turn camera on");
+      const preview = /** @type {HTMLVideoElement} */ (byId("preview"));
+      preview.srcObject = track && new MediaStream([track]);
+      preview.classList.toggle("mirrored", !isRear(track));
       byId("preview-empty").hidden = on;
     } else {
-      setToggle(this.#buttons.microphone, on, on ? "mic" : "mic-off", on ? "Turn microphone off" : "Turn microphone on");
+      setSwitch(this.#buttons.microphone, on, on ? "mic" : "mic-off", on ? "Turn microphone off" : "Turn microphone on");
       this.#listen(track);
     }
   }
