@@ -368,7 +368,7 @@ export class Call extends Emitter {
       if (!known) this.#addParticipant(info);
       else this.#replaceTracks(known, info.tracks);
     }
-    this.#noteOffers(true);
+    this.#noteOthers(true);
     this.#reserveSlots();
     this.#updateState();
   }
@@ -445,7 +445,7 @@ export class Call extends Emitter {
         this.#media.renew();
         return;
     }
-    this.#noteOffers();
+    this.#noteOthers();
     this.#reserveSlots();
     this.#showTracks();
   }
@@ -630,10 +630,11 @@ export class Call extends Emitter {
   }
 
   /**
-   * Notes whether anybody shows anything.
+   * Notes how many there are, and whether anybody shows anything.
    * @param {boolean} [fromJoin]
    */
-  #noteOffers(fromJoin = false) {
+  #noteOthers(fromJoin = false) {
+    this.#media.setOthers(this.participants.size);
     const tracks = [...this.participants.values()].flatMap((participant) => [...participant.tracks.values()]);
     this.#firstFrame.update(tracks.some(({ kind, muted }) => kind === "video" && !muted), fromJoin);
   }

@@ -29,6 +29,8 @@ const CONNECT_PATIENCE_MS = 10_000;
 const MOVE_PATIENCE_MS = 12_000;
 /** Longest wait between two attempts, milliseconds. */
 const MAX_RETRY_MS = 8_000;
+/** Between two looks at what the own network carries, milliseconds. */
+const UPLINK_INTERVAL_MS = 1_000;
 /** Refusals that mean: the server no longer has this connection. */
 const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
 
@@ -107,6 +109,8 @@ export class Media extends Emitter {
   #watchdog;
   #soundDelays = new SoundDelays(() => this.receivers().values());
   #thrift = new Thrift();
+  #isPair = false;
+  #uplinkTimer = setInterval(() => void this.#lookAtUplink(), UPLINK_INTERVAL_MS);
   #hearing = new Hearing({
     newest: () => this.#newestPacket(),
     onSilence: () => this.emit("silent", undefined),
@@ -323,6 +327,23 @@ export class Media extends Emitter {
     }
   }
 
+  /** @param {number} others How many there are beside oneself. */
+  setOthers(others) {
+    this.#isPair = others <= 1;
+  }
+
+  /** Has what is sent follow what the own network carries. */
+  async #lookAtUplink() {
+    const pc = this.#pc;
+    const layered = [...this.publications].filter(({ encodings }) => encodings.length > 1);
+    if (!pc || !this.#connected || layered.length === 0) return;
+    const { availableOutgoingKbps } = connectionStats(await pc.getStats());
+    if (pc !== this.#pc) return;
+    const available = availableOutgoingKbps === undefined ? undefined : 1_000 * availableOutgoingKbps;
+    this.#thrift.setUplink({ available, isPair: this.#isPair });
+    for (const publication of layered) void this.#thrift.apply(publication);
+  }
+
   /** The server has lost the connection, or the network has: begin anew. */
   renew() {
     this.#setConnected(false);
@@ -332,6 +353,7 @@ export class Media extends Emitter {
   close() {
     this.#closed = true;
     clearTimeout(this.#watchdog);
+    clearInterval(this.#uplinkTimer);
     this.#soundDelays.close();
     this.#wayBack.close();
     this.#hearing.close();

@@ -1,8 +1,13 @@
 /**
  * Upstream thrift: an encoding that nobody receives is not sent. In: what the server says of each own
- * track, and the encodings that suit what is captured. Out: the parameters of its sender, which the
- * server follows by seconds and the browser at once. What nothing was said of is sent.
+ * track, the encodings that suit what is captured, and what the own network carries. Out: the parameters
+ * of its sender, which the server follows by seconds and the browser at once. What nothing was said of is
+ * sent.
  */
+
+import { UplinkFit } from "./uplink.js";
+
+/** @import { Uplink } from "./uplink.js" */
 
 /**
  * What is sent for a track.
@@ -18,6 +23,10 @@ const CHANGEABLE = /** @type {const} */ (["active", "scaleResolutionDownBy", "ma
 export class Thrift {
   /** Which encodings of a track are received, by its id. @type {Map<string, boolean[]>} */
   #received = new Map();
+  /** @type {WeakMap<RTCRtpSender, UplinkFit>} */
+  #fits = new WeakMap();
+  /** @type {Uplink} */
+  #uplink = { isPair: false };
   /** Of each sender the change that was begun last: one at a time. @type {WeakMap<RTCRtpSender, Promise<void>>} */
   #last = new WeakMap();
 
@@ -28,6 +37,11 @@ export class Thrift {
    */
   handleLayers(track, encodings) {
     this.#received.set(track, encodings);
+  }
+
+  /** @param {Uplink} uplink To be applied to each sender then. */
+  setUplink(uplink) {
+    this.#uplink = uplink;
   }
 
   /** @param {string} track */
@@ -64,12 +78,13 @@ export class Thrift {
   async #switch(sender, { id, encodings = [] }) {
     const received = id === null ? undefined : this.#received.get(id);
     const parameters = sender.getParameters();
-    const wanted = parameters.encodings.map((_, index) => wantedOf(encodings[index], received?.[index] ?? true));
+    const asked = parameters.encodings.map((_, index) => wantedOf(encodings[index], received?.[index] ?? true));
     // Nobody is to see nothing because what is received is too small to be sent now.
-    if (received?.includes(true) && !wanted.some(({ active }) => active)) {
-      const least = wanted[encodings.findIndex(({ active = true }) => active)];
+    if (received?.includes(true) && !asked.some(({ active }) => active)) {
+      const least = asked[encodings.findIndex(({ active = true }) => active)];
       if (least) least.active = true;
     }
+    const wanted = this.#fit(sender, received).fit(asked, this.#uplink, performance.now());
     let isChanged = false;
     for (const [index, encoding] of parameters.encodings.entries()) {
       for (const name of CHANGEABLE) {
@@ -81,6 +96,17 @@ export class Thrift {
       }
     }
     if (isChanged) await sender.setParameters(parameters);
+  }
+
+  /**
+   * @param {RTCRtpSender} sender
+   * @param {boolean[] | undefined} received
+   */
+  #fit(sender, received) {
+    const fit = this.#fits.get(sender) ?? new UplinkFit();
+    this.#fits.set(sender, fit);
+    fit.handleWanted(received, performance.now());
+    return fit;
   }
 }
 
