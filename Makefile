@@ -1,6 +1,6 @@
 # What a contributor types. Each target is one line; the work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit bots netem browser test-deps
+.PHONY: help run test lint unit bots clients netem browser test-deps
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -8,7 +8,7 @@ help: ## Show this list
 run: ## Build and start the server (needs Rust and a C compiler); it prints the address to open
 	cargo run --release --locked -p confab -- $(ARGS)
 
-test: ## Install what the tests need, then run every tier: lint, unit, bots, netem, browser
+test: ## Install what the tests need, then run every tier: lint, unit, bots, clients, netem, browser
 	scripts/test.sh
 
 lint: ## Formatting, clippy, dependencies and licences, types of the web SDK
@@ -19,6 +19,9 @@ unit: ## Unit, property and virtual-time tests, optimised but with overflow chec
 
 bots: ## Headless clients and the load generator against a real server on loopback
 	scripts/tier/bots.sh
+
+clients: ## GStreamer, FFmpeg, aiortc and others, and what clients in the field do (needs root)
+	scripts/tier/clients.sh
 
 netem: ## Real calls over impaired links between network namespaces (needs root)
 	scripts/tier/netem.sh
