@@ -10,7 +10,7 @@ readonly TIER_LIMIT=15m
 
 tiers=("$@")
 if [ ${#tiers[@]} -eq 0 ]; then
-  tiers=(lint unit bots netem browser)
+  tiers=(lint unit bots clients netem browser)
 fi
 
 running=
