@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use confab_signaling::auth::{Grants, MAX_TOKEN_LIFETIME, TokenRequest};
+use confab_signaling::auth::{
+    Grants, MAX_TOKEN_LIFETIME, TokenRequest, check_identity, check_metadata,
+};
 use confab_signaling::room::{RoomName, check_name};
 
 use crate::config::{SETTINGS, Setting, Sources};
@@ -127,7 +129,11 @@ fn token_command() -> Command {
             Arg::new("identity")
                 .long("identity")
                 .required(true)
-                .help("Who its bearer is, for the logs"),
+                .value_parser(|text: &str| {
+                    check_identity(text).map_err(|is| format!("it {is}"))?;
+                    Ok::<_, String>(text.to_owned())
+                })
+                .help("Who its bearer is: for the logs, and for the others' applications"),
         )
         .arg(
             Arg::new("name")
@@ -137,6 +143,15 @@ fn token_command() -> Command {
                     Ok::<_, String>(text.to_owned())
                 })
                 .help("The name the others see, whatever the bearer says"),
+        )
+        .arg(
+            Arg::new("metadata")
+                .long("metadata")
+                .value_parser(|text: &str| {
+                    check_metadata(text).map_err(|is| format!("it {is}"))?;
+                    Ok::<_, String>(text.to_owned())
+                })
+                .help("What else the others' applications are told of its bearer, such as JSON"),
         )
         .arg(
             Arg::new("minutes")
@@ -171,6 +186,7 @@ fn token_request(matches: &ArgMatches) -> TokenRequest {
         room: room.clone(),
         identity: identity.clone(),
         name: matches.get_one::<String>("name").cloned(),
+        metadata: matches.get_one::<String>("metadata").cloned(),
         grants: Grants {
             publish: !matches.get_flag("no-publish"),
             subscribe: !matches.get_flag("no-subscribe"),

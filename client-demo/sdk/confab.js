@@ -11,6 +11,7 @@
  * connection is restarted, a restarted server is joined again.
  */
 
+import { signalingUrl } from "./address.js";
 import { suitsSimulcast } from "./encodings.js";
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { FirstFrame } from "./first-frame.js";
@@ -21,11 +22,11 @@ import { StatsReader } from "./stats.js";
 import { isSteady } from "./steady.js";
 import { ViewReports } from "./view-reports.js";
 
-/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
+/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, Permissions, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
 /** @import { Offer, Publication } from "./media.js" */
 /** @import { CallStats } from "./stats.js" */
 
-export { ConfabError };
+export { ConfabError, signalingUrl };
 
 /** So long without the server, milliseconds, and the user is told. */
 const SERVER_GONE_MS = 10_000;
@@ -41,11 +42,14 @@ const PING_PAUSE_MS = 150;
 /**
  * @typedef {object} JoinOptions
  * @property {string} room
- * @property {string} name How the others see you.
- * @property {string} [url] The signaling address; by default that of the page's server.
+ * @property {string} [name] How the others see you. Who has no name and publishes nothing is a viewer,
+ *   whom they only count; a name in the token counts.
+ * @property {string} [url] The server: `https://call.example.org`, or with `http`, `ws` or `wss`; with a
+ *   path that ends in `/` the server is below it, any other path is that of its WebSocket. By default
+ *   the server that this file is from, or, if it is not from a server's `/sdk/`, the page's.
  * @property {string} [token]
  * @property {MediaStreamTrack[]} [tracks] Published from the start: audio as `microphone`, video
- *   as `camera`.
+ *   as `camera`. With a token that does not allow to publish they are not: see `call.permissions`.
  * @property {boolean} [simulcast] Whether those video tracks are sent in several sizes, of which each
  *   receiver gets the one that it shows and that its network carries; by default they are.
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] With `relay`, media goes through the
@@ -69,7 +73,13 @@ const PING_PAUSE_MS = 150;
 
 /**
  * Another participant.
- * @typedef {{id: string, name: string, tracks: Map<string, RemoteTrack>}} Participant
+ * @typedef {object} Participant
+ * @property {string} id
+ * @property {string} name
+ * @property {string} [identity] Who it is: the `sub` of its access token. One may be there more than
+ *   once, as with two devices.
+ * @property {string} [metadata] What the application has put into its access token.
+ * @property {Map<string, RemoteTrack>} tracks
  */
 
 /** @typedef {"connecting" | "connected" | "reconnecting" | "closed"} CallState */
@@ -77,7 +87,9 @@ const PING_PAUSE_MS = 150;
 /**
  * @typedef {object} CallEvents
  * @property {{participant: Participant}} participant Somebody came.
- * @property {{participant: Participant, reason: string}} participantleft
+ * @property {{participant: Participant, reason: string}} participantleft It is gone, or only watches
+ *   from now on (`watching`).
+ * @property {{count: number}} viewers How many only watch and have no name has changed.
  * @property {{participant: Participant, track: RemoteTrack}} track A remote track can be shown:
  *   its `mediaStreamTrack` is set, or is another one than before.
  * @property {{participant: Participant, track: RemoteTrack}} trackended It is gone, or has lost
@@ -87,6 +99,8 @@ const PING_PAUSE_MS = 150;
  *   server stops sending this picture or sound, or goes on. Without bandwidth for all, the most important
  *   pictures stay; what this browser cannot receive is paused with reason `codec`.
  * @property {{id: string | null}} dominantspeaker Somebody else has the floor, perhaps oneself.
+ * @property {{message: string, inMs: number}} stopping The server stops once everybody has left, in
+ *   `inMs` milliseconds at the latest. Afterwards the call goes on trying to come back.
  * @property {{state: CallState, signaling: boolean, media: boolean}} state
  * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;
  *   otherwise it goes on trying.
@@ -98,6 +112,17 @@ export class Call extends Emitter {
   participants = new Map();
   /** The own participant id. */
   id = "";
+  /** The own identity and metadata, as the token says. @type {{identity?: string, metadata?: string}} */
+  self = {};
+  /**
+   * What the token allows, known once joined. Without `publish` one only watches: nothing of `tracks` is
+   * published, `publications` is empty, and `publish` rejects. Without `subscribe` nothing of the others
+   * is received.
+   * @type {Permissions}
+   */
+  permissions = { publish: true, subscribe: true };
+  /** How many only watch and have no name, oneself included if one does. */
+  viewers = 0;
   /** Who has the floor, perhaps oneself; in silence who had it last. @type {string | null} */
   dominantSpeaker = null;
   /** @type {CallState} */
@@ -112,6 +137,8 @@ export class Call extends Emitter {
   #statsReader = new StatsReader();
   #joined = false;
   #wasConnected = false;
+  /** Whether the server has said that it stops. */
+  #isStopping = false;
   /** What the server says each slot shows. @type {Map<string, string | null>} */
   #slots = new Map();
   /** Remote tracks that are surfaced, and where. @type {Map<string, {mid: string, media: MediaStreamTrack}>} */
@@ -134,7 +161,7 @@ export class Call extends Emitter {
   constructor(options) {
     super();
     this.#options = options;
-    this.#signal = new Signal({ url: options.url ?? defaultUrl(), token: options.token });
+    this.#signal = new Signal({ url: signalingUrl(options.url), token: options.token });
     this.#media = new Media(
       {
         offer: (offer) => this.#sendOffer(offer),
@@ -152,6 +179,7 @@ export class Call extends Emitter {
     // A bad link lets the welcome wait; a server that is not there opens no socket.
     this.#signal.on("contact", () => this.#waitForContact());
     this.#signal.on("closed", (reason) => this.#end(reason));
+    this.#signal.on("stopping", (stopping) => this.#handleStopping(stopping));
     this.#signal.on("event", (event) => this.#handleEvent(event));
     this.#media.on("negotiated", () => this.#showTracks());
     this.#media.on("connected", () => this.#updateState());
@@ -192,9 +220,12 @@ export class Call extends Emitter {
    * @param {MediaStreamTrack} track
    * @param {{source: Source, name?: string, simulcast?: boolean}} options By default a camera is sent in
    *   several sizes, and anything else in one.
-   * @returns {Promise<Publication>}
+     * @returns {Promise<Publication>} Rejects with `not_allowed` if the token does not allow it.
    */
   async publish(track, options) {
+    if (!this.permissions.publish) {
+      throw new ConfabError("not_allowed", "The access token does not allow to publish: you can only watch.");
+    }
     const publication = newPublication(track, options);
     await this.#media.publish(publication);
     if (publication.muted) await this.setMuted(publication, true);
@@ -239,6 +270,9 @@ export class Call extends Emitter {
    * @param {string} trackId
    */
   async pin(trackId) {
+    if (!this.permissions.subscribe) {
+      throw new ConfabError("not_allowed", "The access token does not allow to receive anything.");
+    }
     const track = this.#remoteTrack(trackId);
     if (!track) throw new ConfabError("unknown_track", `There is no remote track ${trackId}.`);
     const mid = this.#slotOf(trackId) ?? this.#lastSlot(track.kind);
@@ -355,9 +389,15 @@ export class Call extends Emitter {
   }
 
   /** @param {Joined} joined */
-  #handleJoined({ participant: id, participants }) {
+  #handleJoined({ participant: id, identity, metadata, permissions, viewers, participants }) {
     this.#joined = true;
     this.id = id;
+    this.self = { identity, metadata };
+    this.permissions = permissions ?? this.permissions;
+    if (!this.permissions.publish) {
+      for (const publication of this.publications) this.#media.withdraw(publication);
+    }
+    this.#setViewers(viewers ?? 0);
     this.#setDominantSpeaker(null);
     const present = new Set(participants.map((info) => info.id));
     for (const gone of [...this.participants.keys()]) {
@@ -379,6 +419,7 @@ export class Call extends Emitter {
    */
   #handleOpen(resumed, relay) {
     clearTimeout(this.#goneTimer);
+    this.#isStopping = false;
     if (!resumed) this.#iceServers.handle(relay);
     if (!this.#media.hasWay) {
       this.#end(new ConfabError("no_relay", "Media may go through a relay only, and the server has none."));
@@ -402,9 +443,17 @@ export class Call extends Emitter {
   #waitForContact() {
     clearTimeout(this.#goneTimer);
     this.#goneTimer = setTimeout(() => {
-      const error = new ConfabError("server_gone", "The server does not answer.");
+      const error = this.#isStopping
+        ? new ConfabError("server_stopped", "The server has stopped. The call goes on when it is there again.")
+        : new ConfabError("server_gone", "The server does not answer.");
       this.emit("error", { error, fatal: false });
     }, SERVER_GONE_MS);
+  }
+
+  /** @param {{message: string, inMs: number}} stopping */
+  #handleStopping(stopping) {
+    this.#isStopping = true;
+    this.emit("stopping", stopping);
   }
 
   /** @param {ServerEvent} event */
@@ -437,6 +486,9 @@ export class Call extends Emitter {
       case "speakers":
         this.#setDominantSpeaker(event.dominant);
         return;
+      case "viewers":
+        this.#setViewers(event.viewers);
+        return;
       case "media":
         if (event.state === "silent") this.#media.seekWay();
         if (event.state === "lossy") void this.#considerTcp();
@@ -461,10 +513,10 @@ export class Call extends Emitter {
   }
 
   /** @param {ParticipantInfo} info */
-  #addParticipant({ id, name, tracks }) {
+  #addParticipant({ id, name, identity, metadata, tracks }) {
     if (id === this.id || this.participants.has(id)) return;
     /** @type {Participant} */
-    const participant = { id, name, tracks: new Map() };
+    const participant = { id, name, identity, metadata, tracks: new Map() };
     for (const track of tracks) {
       participant.tracks.set(track.id, newRemoteTrack(id, track));
     }
@@ -533,6 +585,7 @@ export class Call extends Emitter {
   }
 
   #reserveSlots() {
+    if (!this.permissions.subscribe) return;
     const count = { audio: 0, video: 0 };
     for (const { tracks } of this.participants.values()) {
       for (const { kind } of tracks.values()) count[kind] += 1;
@@ -610,6 +663,13 @@ export class Call extends Emitter {
       track.paused = paused;
       this.emit("pause", { participant: /** @type {Participant} */ (this.participants.get(track.participant)), track });
     }
+  }
+
+  /** @param {number} count */
+  #setViewers(count) {
+    if (count === this.viewers) return;
+    this.viewers = count;
+    this.emit("viewers", { count });
   }
 
   /** @param {string | null} id */
@@ -697,6 +757,7 @@ export const Confab = {
    * Joins a room. When this is fulfilled, `participants` is filled and tracks that already have a
    * slot carry their `mediaStreamTrack`; what comes later is told by events.
    * @param {JoinOptions} options
+   * With a token that allows less, `call.permissions` says so: the call is there all the same.
    * @returns {Promise<Call>} Rejects with a `ConfabError`.
    */
   async join(options) {
@@ -735,11 +796,4 @@ function newPublication(track, { source, name, simulcast = suitsSimulcast(track,
  */
 function newRemoteTrack(participant, info) {
   return { ...info, participant, mediaStreamTrack: null, paused: null };
-}
-
-/** The signaling address of the page's server. */
-export function defaultUrl() {
-  const url = new URL("/v1/ws", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  return url.href;
 }

@@ -32,16 +32,21 @@ export class Emitter extends EventTarget {
   }
 }
 
-/** What went wrong: a stable `code`, and a sentence for the user in `message`. */
+/**
+ * What went wrong: a stable `code`, a sentence for the user in `message`, and, of an access token that
+ * was refused, a stable `reason` such as `expired`.
+ */
 export class ConfabError extends Error {
   /**
    * @param {string} code
    * @param {string} message
+   * @param {string} [reason]
    */
-  constructor(code, message) {
+  constructor(code, message, reason) {
     super(message);
     this.name = "ConfabError";
     this.code = code;
+    this.reason = reason;
   }
 }
 

@@ -64,6 +64,7 @@ export const PASSING_CODES = new Set([
  *   one, the server knows nothing of what was said in an earlier session, and tells of its relay.
  * @property {undefined} contact A socket has opened: there is a server.
  * @property {undefined} lost The socket is gone, and is being reconnected.
+ * @property {{message: string, inMs: number}} stopping The server stops when everybody has left, or then.
  * @property {ConfabError} closed The session is over for good.
  */
 
@@ -354,7 +355,7 @@ export class Signal extends Emitter {
     this.#unanswered = 0;
     this.#stopAwaitingReply();
     if (this.#welcomed && this.#waiting.size > 0) this.#awaitReply();
-    if (reply.type === "error") waiting.reject(new ConfabError(reply.code, reply.message));
+    if (reply.type === "error") waiting.reject(new ConfabError(reply.code, reply.message, reply.reason));
     else waiting.resolve(reply);
   }
 
@@ -367,8 +368,9 @@ export class Signal extends Emitter {
     else this.emit("event", event);
   }
 
-  /** @param {{code: string, message: string}} closing */
-  #handleClosing({ code, message }) {
+  /** @param {{code: string, message: string, in_ms: number}} closing */
+  #handleClosing({ code, message, in_ms: inMs }) {
+    if (code === "shutting_down") this.emit("stopping", { message, inMs });
     if (!PASSING_CODES.has(code)) this.close(new ConfabError(code, message));
   }
 

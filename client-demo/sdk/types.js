@@ -22,7 +22,14 @@
  * @typedef {object} ParticipantInfo
  * @property {string} id `p_…`
  * @property {string} name
+ * @property {string} [identity] Who it is: the `sub` of its access token.
+ * @property {string} [metadata] What the application has put into its access token.
  * @property {TrackInfo[]} tracks
+ */
+
+/**
+ * What the access token allows.
+ * @typedef {{publish: boolean, subscribe: boolean}} Permissions
  */
 
 /**
@@ -108,7 +115,7 @@
  * Requests by type: what goes out, and what the reply carries.
  * @typedef {object} Requests
  * @property {{version: 1, token?: string, resume?: {session: string, seq: number}}} hello
- * @property {{room: string, name: string, offer?: string, tracks?: PublishedLine[]}} join
+ * @property {{room: string, name?: string, offer?: string, tracks?: PublishedLine[]}} join
  * @property {{sdp: string, tracks?: PublishedLine[], new_connection?: boolean, avoid_udp?: true}} offer
  * @property {PublishedLine} publish
  * @property {{track: string}} unpublish
@@ -140,7 +147,12 @@
  * @typedef {object} Joined
  * @property {string} participant The caller's own id.
  * @property {string} room
+ * @property {string | null} [name] As the others see it; null for a viewer.
+ * @property {string} [identity]
+ * @property {string} [metadata]
+ * @property {Permissions} [permissions] Not of servers of before.
  * @property {ParticipantInfo[]} participants The others.
+ * @property {number} [viewers] How many only watch and have no name.
  * @property {string} [answer]
  * @property {OwnTrack[]} tracks
  * @property {SlotInfo[]} slots
@@ -176,9 +188,10 @@
  *   | {type: "layers", track: string, encodings: boolean[]}
  *   | {type: "slot_paused", mid: string, reason: Reason | null, message: string}
  *   | {type: "speakers", dominant: string | null}
+ *   | {type: "viewers", viewers: number}
  *   | {type: "media", state: string}
  *   | {type: "reconnect", reason: string, message: string}
- *   | {type: "closing", code: string, message: string}} ServerEvent
+ *   | {type: "closing", code: string, message: string, in_ms: number}} ServerEvent
  */
 
 export {};

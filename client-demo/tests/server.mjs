@@ -39,19 +39,21 @@ export class Server {
   #mediaAddress = "127.0.0.1";
   /** @type {RelayPort | undefined} */
   #relay;
+  #tokens = false;
   /** The one port for everything over TCP, if there is one. */
   onePort = 0;
   log = "";
 
   /**
    * @param {string} [mediaAddress] Where media is received. Beyond loopback, joining needs a token.
-   * @param {{relay?: RelayPort, onePort?: boolean}} [options] Whether there is a TURN relay, on a port of its own or on that of media;
-   *   and whether everything over TCP is on the port of HTTPS.
+   * @param {{relay?: RelayPort, onePort?: boolean, tokens?: boolean}} [options] Whether there is a TURN relay, on a port of its own or on that of media;
+   *   whether everything over TCP is on the port of HTTPS; and whether joining needs a token on loopback too.
    */
-  static async start(mediaAddress = "127.0.0.1", { relay, onePort } = {}) {
+  static async start(mediaAddress = "127.0.0.1", { relay, onePort, tokens = false } = {}) {
     const server = new Server();
     server.#mediaAddress = mediaAddress;
     server.#relay = relay;
+    server.#tokens = tokens || mediaAddress !== "127.0.0.1";
     server.#httpPort = await freeTcpPort();
     if (onePort) server.onePort = await freeTcpPort();
     server.#mediaPort = await freeUdpPorts(mediaAddress);
@@ -92,14 +94,14 @@ export class Server {
   }
 
   /** What lets one into a room of a server that asks for tokens. */
-  token(room, identity) {
-    return execFileSync(binary(), ["token", "--room", room, "--identity", identity], { env: this.#environment(), encoding: "utf8" }).trim();
+  token(room, identity, ...flags) {
+    return execFileSync(binary(), ["token", "--room", room, "--identity", identity, ...flags], { env: this.#environment(), encoding: "utf8" }).trim();
   }
 
   /** Without the tests' own CONFAB_ variables, which are no settings, and without a developer's. */
   #environment() {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("CONFAB_"));
-    return { ...Object.fromEntries(inherited), ...(this.#mediaAddress !== "127.0.0.1" && API_KEY) };
+    return { ...Object.fromEntries(inherited), ...(this.#tokens && API_KEY) };
   }
 
   async #isReady() {
@@ -108,6 +110,11 @@ export class Server {
     } catch {
       return false;
     }
+  }
+
+  /** Asks it to stop, as an operator would. */
+  stop() {
+    this.#child?.kill("SIGTERM");
   }
 
   /** Ends it at once, as a crash would. */

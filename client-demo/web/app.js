@@ -11,6 +11,7 @@ import { CallView } from "./call-view.js";
 import { byId } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Lobby } from "./lobby.js";
+import { mayPublish } from "./token.js";
 import { callProblem } from "./words.js";
 
 /** @import { Call } from "./sdk/confab.js" */
@@ -30,7 +31,7 @@ Object.assign(window, { confab: handle });
 /** @type {CallView | null} */
 let view = null;
 const grid = new Grid(byId("grid"), (key, pinned) => view?.pin(key, pinned));
-const lobby = new Lobby((choice) => void join(choice));
+const lobby = new Lobby((choice) => void join(choice), { watches: !mayPublish(token) });
 
 /** @param {"lobby" | "call" | "left"} name */
 function show(name) {
@@ -45,6 +46,8 @@ async function join({ name, room, camera, microphone }) {
     const tracks = [microphone, camera].filter((track) => track !== null);
     const call = await Confab.join({ room, name, token, tracks, simulcast, iceTransportPolicy });
     lobby.handOver();
+    // Nobody would see or hear them.
+    if (!call.permissions.publish) for (const track of tracks) track.stop();
     handle.call = call;
     rememberRoom(room);
     show("call");

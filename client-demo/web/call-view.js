@@ -9,7 +9,7 @@ import { Tile } from "./grid.js";
 import { QualityPanel } from "./quality.js";
 import { brief, showStatistics } from "./statistics.js";
 import { WakeLock } from "./wake-lock.js";
-import { callProblem } from "./words.js";
+import { callProblem, headCount, roleWords, stoppingWords } from "./words.js";
 
 /** @import { Call, Participant, RemoteTrack } from "./sdk/confab.js" */
 /** @import { Publication } from "./sdk/media.js" */
@@ -56,9 +56,15 @@ export class CallView {
     this.#simulcast = simulcast;
     this.#quality = new QualityPanel(call, (id) => this.#nameOf(id));
     this.#self = new Tile(SELF, name, { self: true });
-    grid.add(this.#self);
+    // Who only watches has nothing to show.
+    const { publish } = call.permissions;
+    if (publish) grid.add(this.#self);
+    const role = roleWords(call.permissions);
+    byId("call-role").hidden = role === null;
+    byId("call-role").textContent = role;
+    for (const id of ["toggle-mic", "toggle-camera"]) byId(id).hidden = !publish;
+    byId("toggle-screen").hidden = !publish || !navigator.mediaDevices?.getDisplayMedia;
     byId("room-name").textContent = room;
-    byId("toggle-screen").hidden = !navigator.mediaDevices?.getDisplayMedia;
     this.#devices = new DevicePanel({
       current: (device) => this.#current(device),
       use: (device, id) => this.#choose(device, id),
@@ -126,6 +132,8 @@ export class CallView {
       call.on("mute", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("pause", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("dominantspeaker", () => this.#showDominant()),
+      call.on("viewers", () => this.#refreshCount()),
+      call.on("stopping", ({ inMs }) => this.#showProblem(stoppingWords(inMs))),
       call.on("state", () => this.#showState()),
       call.on("error", ({ error }) => this.#showProblem(callProblem(error), error.code === "media_failed")),
     );
@@ -375,7 +383,7 @@ export class CallView {
 
   #refreshCount() {
     const count = this.#call.participants.size + 1;
-    byId("head-count").textContent = count === 1 ? "only you" : `${count} people`;
+    byId("head-count").textContent = headCount(count, this.#call.viewers);
     byId("alone").hidden = count > 1;
   }
 

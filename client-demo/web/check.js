@@ -9,7 +9,7 @@ import { pause, TestPicture, tryWay, WAYS } from "./check-ways.js";
 import { deviceFinding, signalingFinding, verdict, WAY_NAMES, wayFinding } from "./check-words.js";
 import { listDevices } from "./devices.js";
 import { byId, create } from "./dom.js";
-import { ConfabError, defaultUrl } from "./sdk/confab.js";
+import { ConfabError, signalingUrl } from "./sdk/confab.js";
 import { Signal } from "./sdk/signal.js";
 import { callProblem, firefoxOnLoopback } from "./words.js";
 
@@ -134,7 +134,7 @@ async function checkWays(room) {
  * @param {MediaStreamTrack} track
  */
 async function checkWay(way, room, track) {
-  const signal = new Signal({ url: defaultUrl(), token });
+  const signal = new Signal({ url: signalingUrl(), token });
   try {
     const relay = await opened(signal);
     await signal.request("join", { room, name: NAME });
@@ -170,7 +170,7 @@ async function check() {
   handle.outcomes = null;
   byId("verdict").textContent = "";
   for (const id of ["camera", "microphone", "signaling", ...WAYS]) show(id, { grade: "none", words: "…" });
-  const signal = new Signal({ url: defaultUrl(), token });
+  const signal = new Signal({ url: signalingUrl(), token });
   try {
     await checkDevices();
     await soon(opened(signal));

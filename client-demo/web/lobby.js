@@ -31,9 +31,18 @@ export class Lobby {
   #open = false;
   /** Whether the button to join had the focus when it was pressed. */
   #isFocusDue = false;
+  #watches;
 
-  /** @param {(choice: Choice) => void} onJoin */
-  constructor(onJoin) {
+  /**
+   * @param {(choice: Choice) => void} onJoin
+   * @param {{watches: boolean}} options Whether one may only watch: then no device is asked for.
+   */
+  constructor(onJoin, { watches }) {
+    this.#watches = watches;
+    byId("lobby-watching").hidden = !watches;
+    for (const part of document.querySelectorAll(".preview, label:has(#camera), label:has(#microphone)")) {
+      /** @type {HTMLElement} */ (part).hidden = watches;
+    }
     const query = new URLSearchParams(location.search);
     this.#name.value = query.get("name") ?? localStorage.getItem(NAME_KEY) ?? "";
     this.#room.value = query.get("room") ?? friendlyRoom();
@@ -56,6 +65,7 @@ export class Lobby {
   async open() {
     this.#open = true;
     this.say(null);
+    if (this.#watches) return;
     const { camera, microphone, problems } = await openBoth();
     this.#set("camera", camera);
     this.#set("microphone", microphone);

@@ -3,7 +3,7 @@
  * what to do about it.
  */
 
-/** @import { Quality, Reason } from "./sdk/types.js" */
+/** @import { Permissions, Quality, Reason } from "./sdk/types.js" */
 
 /** @typedef {"camera" | "microphone"} Device */
 
@@ -59,6 +59,36 @@ export function callProblem({ code, message }, { joining = false } = {}) {
     default:
       return message;
   }
+}
+
+/**
+ * Who is there.
+ * @param {number} people Oneself among them.
+ * @param {number} viewers Who only watch.
+ */
+export function headCount(people, viewers) {
+  const words = people === 1 ? "only you" : `${people} people`;
+  if (viewers === 0) return words;
+  return `${words}, ${viewers === 1 ? "1 viewer" : `${viewers} viewers`}`;
+}
+
+/**
+ * What one does in a call that one's token restricts; null if it does not.
+ * @param {Permissions} permissions
+ */
+export function roleWords({ publish, subscribe }) {
+  if (publish && subscribe) return null;
+  if (publish) return "You are sending: you see and hear nobody";
+  return subscribe ? "You are watching" : "You neither send nor receive anything";
+}
+
+/**
+ * What a stopping server means for a call.
+ * @param {number} inMs How long it goes on, at most.
+ */
+export function stoppingWords(inMs) {
+  const when = inMs < 1_000 ? "now" : `in ${duration(inMs)}, or when everybody has left`;
+  return `The server is stopping ${when}. Finish what you are saying; the call goes on if the server comes back.`;
 }
 
 /**

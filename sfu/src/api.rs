@@ -9,7 +9,7 @@ use crate::media::Kind;
 pub use crate::publish::meter::LayerInfo;
 pub use crate::room::{Content, SlotChoice};
 pub use crate::subscribe::allocation::{Priority, Reason, SETTLING, SlotView};
-use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
 use crate::units::Bitrate;
 use crate::way::Protocol;
 
@@ -51,6 +51,9 @@ pub struct Offer {
     /// Whether the client is to leave UDP: its checks over UDP are not answered, but for those that come
     /// through our own relay, or it would prefer them.
     pub avoid_udp: bool,
+    /// Who it is, if there may be other peers of the same person in the room: slots that are left to the
+    /// server show none of what they publish.
+    pub person: Option<PersonId>,
 }
 
 /// The answer to an [`Offer`].

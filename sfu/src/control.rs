@@ -16,7 +16,7 @@ use crate::api::{
 use crate::config::Config;
 use crate::media::Kind;
 use crate::room::{Rooms, SlotChoice};
-use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
 
 mod slots;
 
@@ -302,6 +302,7 @@ enum Pending {
         peer: PeerId,
         worker: usize,
         publish: Publish,
+        person: Option<PersonId>,
         create: bool,
     },
     RestartIce {
@@ -535,6 +536,7 @@ impl Control {
                 peer,
                 worker,
                 publish: offer.publish,
+                person: offer.person,
                 create,
             },
         );
@@ -573,6 +575,7 @@ impl Control {
             peer,
             worker,
             publish,
+            person,
             create,
         }) = self.pending.remove(&request)
         else {
@@ -595,6 +598,7 @@ impl Control {
             voice: None,
         });
         state.sections.clone_from(&sections);
+        self.rooms.set_person(room, peer, person);
         let stopped: Vec<(Mid, TrackId)> = state
             .tracks
             .iter()

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::media::Kind;
 use crate::subscribe::allocation::Priority;
-use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
 
 mod floor;
 mod stage;
@@ -138,6 +138,8 @@ struct Room {
     tracks: Vec<Track>,
     /// Ordered, so that two runs with the same input tell workers the same things in the same order.
     peers: BTreeMap<PeerId, Vec<Slot>>,
+    /// Who is behind those peers that are not their person's only one, perhaps.
+    persons: HashMap<PeerId, PersonId>,
     floor: Floor,
 }
 
@@ -148,7 +150,7 @@ impl Room {
             dominant: self.floor.poll_dominant(),
             ..Changes::default()
         };
-        let stage = Stage::new(&self.tracks, &self.floor);
+        let stage = Stage::new(&self.tracks, &self.persons, &self.floor);
         for (&peer, slots) in &mut self.peers {
             let before: Vec<Option<TrackId>> = slots.iter().map(|s| s.shows).collect();
             decide(&stage, peer, slots);
@@ -209,6 +211,16 @@ impl Rooms {
         changes
     }
 
+    /// Who is behind a peer, whose slots are filled with what others publish. To be said before its slots
+    /// and tracks are.
+    pub fn set_person(&mut self, room: RoomId, peer: PeerId, person: Option<PersonId>) {
+        let persons = &mut self.rooms.entry(room).or_default().persons;
+        match person {
+            Some(person) => persons.insert(peer, person),
+            None => persons.remove(&peer),
+        };
+    }
+
     /// A new track in the room.
     pub fn publish(
         &mut self,
@@ -237,6 +249,7 @@ impl Rooms {
     pub fn leave(&mut self, room: RoomId, peer: PeerId) -> Changes {
         let changes = self.change(room, |state| {
             state.peers.remove(&peer);
+            state.persons.remove(&peer);
             state.tracks.retain(|t| t.peer != peer);
             state.floor.remove(peer);
         });

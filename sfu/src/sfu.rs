@@ -510,6 +510,7 @@ mod tests {
             may_publish: true,
             may_subscribe: true,
             avoid_udp: false,
+            person: None,
         }
     }
 

@@ -15,6 +15,10 @@ pub struct RoomId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PeerId(pub u64);
 
+/// Who is behind several connections of a room. Chosen by the caller of the SFU.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PersonId(pub u64);
+
 /// A published track. Chosen by the SFU; never used twice. Displays as `t_` and hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TrackId(pub u64);

@@ -31,6 +31,7 @@ fn offer() -> Offer {
         may_publish: true,
         may_subscribe: true,
         avoid_udp: false,
+        person: None,
     }
 }
 

@@ -1,17 +1,21 @@
 //! Who may do what: access tokens (JWT, RFC 7519) and the grants in them.
 //!
-//! In come a token and the time; out comes an [`Access`], or a refusal that does not say which
-//! check failed. Without an API key everybody may do everything, which the binary allows only
-//! while every listener is on loopback.
+//! In come a token and the time; out comes an [`Access`], or a [`Refusal`] that says in words what is
+//! wrong. Without an API key everybody may do everything, which the binary allows only while every
+//! listener is on loopback.
+
+mod claims;
+mod refusals;
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
 
-use crate::protocol::{ErrorCode, Failure};
-use crate::room::{RoomName, check_name};
+use crate::protocol::{Failure, Permissions, TokenFault};
+use crate::room::RoomName;
+pub(crate) use refusals::Refusals;
 
 /// Shortest API secret, in characters: as many as HMAC-SHA-256 has bytes (RFC 7518 section 3.2).
 pub const MIN_SECRET_LEN: usize = 32;
@@ -19,11 +23,11 @@ pub const MIN_SECRET_LEN: usize = 32;
 /// How far ahead a token's `exp` may lie.
 pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How far the clocks of the issuer and of this server may be apart.
-const LEEWAY: Duration = Duration::from_secs(10);
+/// Longest identity, in bytes: everybody in the room is told of it.
+pub const MAX_IDENTITY_LEN: usize = 256;
 
-/// Longest token looked at, in bytes.
-const MAX_TOKEN_LEN: usize = 4_096;
+/// Longest metadata, in bytes: everybody in the room is told of it.
+pub const MAX_METADATA_LEN: usize = 4_096;
 
 /// The key pair that signs and checks tokens.
 #[derive(Clone)]
@@ -65,33 +69,66 @@ impl ApiKey {
     }
 }
 
-/// What a token says.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Claims {
+/// What a new token says.
+#[derive(Debug, Serialize)]
+struct Claims<'a> {
     /// The API key.
-    iss: String,
+    iss: &'a str,
     /// The participant's identity.
-    sub: String,
+    sub: &'a str,
     /// Seconds since 1970 when it ends.
     exp: u64,
     /// Seconds since 1970 before which it is not valid.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    nbf: Option<u64>,
-    room: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    nbf: u64,
+    room: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a str>,
     grants: Grants,
 }
 
 /// What the bearer of a token may do in its room.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Grants {
     /// Send media.
-    #[serde(default)]
     pub publish: bool,
     /// Receive media.
-    #[serde(default)]
     pub subscribe: bool,
+}
+
+impl From<Grants> for Permissions {
+    fn from(Grants { publish, subscribe }: Grants) -> Permissions {
+        Permissions { publish, subscribe }
+    }
+}
+
+/// Checks who somebody is said to be.
+///
+/// # Errors
+/// When it is not 1 to [`MAX_IDENTITY_LEN`] bytes without control characters; the text goes behind the
+/// name of what it was.
+pub fn check_identity(identity: &str) -> Result<(), String> {
+    let fits = (1..=MAX_IDENTITY_LEN).contains(&identity.len());
+    if !fits || identity.chars().any(char::is_control) {
+        return Err(format!(
+            "is not 1 to {MAX_IDENTITY_LEN} bytes without control characters"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks what an application says of a participant.
+///
+/// # Errors
+/// When it is longer than [`MAX_METADATA_LEN`]; the text goes behind the name of what it was.
+pub fn check_metadata(metadata: &str) -> Result<(), String> {
+    match metadata.len() {
+        0..=MAX_METADATA_LEN => Ok(()),
+        long => Err(format!(
+            "has {long} bytes; {MAX_METADATA_LEN} are the most that is taken"
+        )),
+    }
 }
 
 /// What a client may do.
@@ -103,6 +140,8 @@ pub struct Access {
     pub room: Option<RoomName>,
     /// The name it goes by, whatever it says itself.
     pub name: Option<String>,
+    /// What the application says of it to the others.
+    pub metadata: Option<String>,
     /// What it may do in the room.
     pub grants: Grants,
 }
@@ -112,14 +151,49 @@ impl Access {
     ///
     /// # Errors
     /// When the token was for another one.
-    pub fn check_room(&self, room: &RoomName) -> Result<(), Failure> {
+    pub fn check_room(&self, room: &RoomName) -> Result<(), Refusal> {
         match &self.room {
-            Some(own) if own != room => Err(Failure::new(
-                ErrorCode::WrongRoom,
-                format!("The access token is not for the room {:?}.", room.as_str()),
-            )),
+            Some(own) if own != room => {
+                let (own, room) = (own.as_str(), room.as_str());
+                let text =
+                    format!("The access token is for the room {own:?}, not for the room {room:?}.");
+                Err(Refusal {
+                    identity: self.identity.clone(),
+                    room: Some(own.to_owned()),
+                    ..Refusal::new(TokenFault::OtherRoom, text)
+                })
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// Why a token was refused.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Refusal {
+    /// What its holder is told.
+    pub failure: Failure,
+    /// Whose it is, if it is signed by the API key.
+    pub identity: Option<String>,
+    /// Which room it is for, if it is signed by the API key.
+    pub room: Option<String>,
+}
+
+impl Refusal {
+    fn new(fault: TokenFault, message: impl Into<String>) -> Refusal {
+        Refusal {
+            failure: Failure::of_token(fault, message),
+            identity: None,
+            room: None,
+        }
+    }
+
+    /// An `Authorization` header that has no token.
+    pub(crate) fn of_header() -> Refusal {
+        Refusal::new(
+            TokenFault::Malformed,
+            "The `Authorization` header has to be `Bearer` and the access token.",
+        )
     }
 }
 
@@ -132,6 +206,8 @@ pub struct TokenRequest {
     pub identity: String,
     /// The name the others see.
     pub name: Option<String>,
+    /// What the others' applications are told of the participant.
+    pub metadata: Option<String>,
     /// What its bearer may do.
     pub grants: Grants,
     /// How long it is valid, at most [`MAX_TOKEN_LIFETIME`].
@@ -167,12 +243,13 @@ impl Auth {
     ///
     /// # Errors
     /// When one is needed, and it is missing or not valid now.
-    pub fn check(&self, token: Option<&str>, now: SystemTime) -> Result<Access, Failure> {
+    pub fn check(&self, token: Option<&str>, now: SystemTime) -> Result<Access, Refusal> {
         let Some(key) = &self.key else {
             return Ok(Access {
                 identity: None,
                 room: None,
                 name: None,
+                metadata: None,
                 grants: Grants {
                     publish: true,
                     subscribe: true,
@@ -180,51 +257,16 @@ impl Auth {
             });
         };
         let token = token.ok_or_else(|| {
-            Failure::new(
-                ErrorCode::Unauthorized,
+            Refusal::new(
+                TokenFault::Missing,
                 "An access token is needed; `confab token` makes one.",
             )
         })?;
-        key.check(token, now).ok_or_else(|| {
-            Failure::new(
-                ErrorCode::Unauthorized,
-                "The access token is not valid, or not valid any more.",
-            )
-        })
+        claims::check(key, token, now)
     }
 }
 
 impl ApiKey {
-    fn check(&self, token: &str, now: SystemTime) -> Option<Access> {
-        if token.len() > MAX_TOKEN_LEN {
-            return None;
-        }
-        // Times are checked below, against the time given. The algorithm is this one, whatever
-        // the token's header says.
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.validate_exp = false;
-        validation.required_spec_claims.clear();
-        let secret = DecodingKey::from_secret(self.secret.as_bytes());
-        let claims = jsonwebtoken::decode::<Claims>(token, &secret, &validation)
-            .ok()?
-            .claims;
-        let now = now.duration_since(UNIX_EPOCH).ok()?;
-        let expires = Duration::from_secs(claims.exp);
-        let starts = Duration::from_secs(claims.nbf.unwrap_or(0));
-        let valid = claims.iss == self.key
-            && now < expires.saturating_add(LEEWAY)
-            && expires <= now + MAX_TOKEN_LIFETIME + LEEWAY
-            && starts <= now + LEEWAY
-            && claims.name.as_deref().is_none_or(|n| check_name(n).is_ok());
-        valid.then_some(())?;
-        Some(Access {
-            identity: Some(claims.sub),
-            room: Some(claims.room.parse().ok()?),
-            name: claims.name,
-            grants: claims.grants,
-        })
-    }
-
     /// Makes a token.
     ///
     /// # Errors
@@ -233,12 +275,13 @@ impl ApiKey {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires = now + request.lifetime.min(MAX_TOKEN_LIFETIME);
         let claims = Claims {
-            iss: self.key.clone(),
-            sub: request.identity.clone(),
+            iss: &self.key,
+            sub: &request.identity,
             exp: expires.as_secs(),
-            nbf: Some(now.as_secs()),
-            room: request.room.as_str().to_owned(),
-            name: request.name.clone(),
+            nbf: now.as_secs(),
+            room: request.room.as_str(),
+            name: request.name.as_deref(),
+            metadata: request.metadata.as_deref(),
             grants: request.grants,
         };
         let secret = EncodingKey::from_secret(self.secret.as_bytes());
@@ -256,6 +299,7 @@ pub struct MintError(String);
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::protocol::ErrorCode;
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
@@ -302,6 +346,7 @@ mod tests {
             room: "kitchen".parse().unwrap(),
             identity: "alice".into(),
             name: Some("Alice".into()),
+            metadata: Some("{\"seat\": 7}".into()),
             grants: Grants {
                 publish: false,
                 subscribe: true,
@@ -312,61 +357,222 @@ mod tests {
         let access = auth().check(Some(&token), now()).unwrap();
         assert_eq!(access.identity.as_deref(), Some("alice"));
         assert_eq!(access.name.as_deref(), Some("Alice"));
+        assert_eq!(access.metadata.as_deref(), Some("{\"seat\": 7}"));
         assert_eq!(access.grants, request.grants);
         assert!(access.check_room(&"kitchen".parse().unwrap()).is_ok());
         let wrong = access.check_room(&"cellar".parse().unwrap()).unwrap_err();
+        let wrong = wrong.failure;
         assert_eq!(wrong.code, ErrorCode::WrongRoom);
+        let text = "The access token is for the room \"kitchen\", not for the room \"cellar\".";
+        assert_eq!(wrong.message, text);
         let later = now() + Duration::from_secs(3_600 + 11);
         assert!(auth().check(Some(&token), later).is_err());
     }
 
+    fn refused(token: &str) -> (TokenFault, String) {
+        let refusal = auth().check(Some(token), now()).expect_err(token);
+        let failure = refusal.failure;
+        assert_eq!(failure.code, ErrorCode::Unauthorized);
+        assert!(failure.message.ends_with('.'), "{}", failure.message);
+        assert!(failure.message.len() < 250, "{}", failure.message);
+        (failure.reason.unwrap(), failure.message)
+    }
+
     #[test]
-    fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
-        let signed = sign(&good(), Algorithm::HS256, SECRET);
+    fn what_is_wrong_with_a_token_of_ours_is_said() {
+        use TokenFault::{BadClaim, ExpTooFar, Expired, NoGrants, NotYetValid, UnknownKey};
+        let long = "x".repeat(5_000);
+        let hours = |hours: u64| json!(NOW + hours * 3_600);
+        let table = [
+            (without("iss"), BadClaim, "`iss` is missing"),
+            (
+                with("iss", json!("other")),
+                UnknownKey,
+                "`iss` is \"other\"",
+            ),
+            (
+                with("aud", json!("x")),
+                BadClaim,
+                "`aud` names somebody else",
+            ),
+            (without("exp"), BadClaim, "`exp` is missing"),
+            (
+                with("exp", json!("soon")),
+                BadClaim,
+                "`exp` is not a number",
+            ),
+            (with("exp", json!(-1)), BadClaim, "`exp` is not a number"),
+            (
+                with("exp", json!(NOW - 61)),
+                Expired,
+                "expired 61 seconds ago",
+            ),
+            (
+                with("exp", json!(NOW - 7_200)),
+                Expired,
+                "expired 2 hours ago",
+            ),
+            (with("exp", json!(0)), Expired, "days ago"),
+            (
+                with("exp", hours(25)),
+                ExpTooFar,
+                "25 hours ahead; 24 hours is",
+            ),
+            (
+                with("exp", json!(NOW * 1_000)),
+                ExpTooFar,
+                "not in milliseconds",
+            ),
+            (
+                with("exp", json!(u64::MAX)),
+                ExpTooFar,
+                "at most 24 hours ahead",
+            ),
+            (
+                with("exp", json!(1e300)),
+                ExpTooFar,
+                "at most 24 hours ahead",
+            ),
+            (
+                with("nbf", json!(NOW + 60)),
+                NotYetValid,
+                "`nbf` lies 60 seconds ahead",
+            ),
+            (with("nbf", json!(u64::MAX)), NotYetValid, "not valid yet"),
+            (without("sub"), BadClaim, "`sub` is missing"),
+            (
+                with("sub", json!("")),
+                BadClaim,
+                "`sub` is not 1 to 256 bytes",
+            ),
+            (with("sub", json!(7)), BadClaim, "`sub` is not a string"),
+            (
+                with("sub", json!("a\nb")),
+                BadClaim,
+                "`sub` is not 1 to 256 bytes",
+            ),
+            (without("room"), BadClaim, "`room` is missing"),
+            (with("room", json!("a b")), BadClaim, "`room` is \"a b\""),
+            (with("name", json!("\n")), BadClaim, "`name` is not 1 to 64"),
+            (
+                with("metadata", json!({})),
+                BadClaim,
+                "`metadata` is not a string",
+            ),
+            (
+                with("metadata", json!(long)),
+                BadClaim,
+                "`metadata` has 5000 bytes",
+            ),
+            (without("grants"), NoGrants, "no `grants`"),
+            (
+                with("grants", json!([])),
+                BadClaim,
+                "`grants` is not an object",
+            ),
+            (
+                with("grants", json!({"publish": "yes"})),
+                BadClaim,
+                "`grants.publish` is not true or false",
+            ),
+        ];
+        for (claims, fault, words) in table {
+            let (told, message) = refused(&sign(&claims, Algorithm::HS256, SECRET));
+            assert_eq!(told, fault, "{message}");
+            assert!(message.contains(words), "{message}");
+        }
+        let expired = sign(&with("exp", json!(NOW - 61)), Algorithm::HS256, SECRET);
+        let refusal = auth().check(Some(&expired), now()).unwrap_err();
+        assert_eq!(refusal.identity.as_deref(), Some("alice"), "for the log");
+        assert_eq!(refusal.room.as_deref(), Some("kitchen"));
+    }
+
+    #[test]
+    fn of_a_token_that_is_not_ours_no_claim_is_looked_at() {
+        use TokenFault::{Algorithm, BadSignature, Malformed};
+        let signed = sign(&good(), jsonwebtoken::Algorithm::HS256, SECRET);
         assert!(auth().check(Some(&signed), now()).is_ok());
         let (head, rest) = signed.split_once('.').unwrap();
         let (_, signature) = rest.split_once('.').unwrap();
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = |alg: Value| encode(&json!({"alg": alg, "typ": "JWT"}));
         let other_body = encode(&with("room", json!("cellar")));
-        let none = encode(&json!({"alg": "none", "typ": "JWT"}));
-        let bad = [
-            String::new(),
-            "..".into(),
-            "x".repeat(100_000),
-            format!("{head}.{other_body}.{signature}"),
-            format!("{none}.{}.", encode(&good())),
-            sign(&good(), Algorithm::HS512, SECRET),
-            sign(
-                &good(),
-                Algorithm::HS256,
-                "another secret of enough length!",
+        let body = encode(&good());
+        let long = "x".repeat(10_000);
+        let other = "another secret of enough length!";
+        let other_key = with("iss", json!("other"));
+        let table = [
+            (String::new(), Malformed, "not a JWT"),
+            ("..".into(), Malformed, "not a JWT"),
+            (format!("{head}.{body}"), Malformed, "not a JWT"),
+            (format!("{signed}.x.y"), Malformed, "not a JWT"),
+            ("x".repeat(100_000), Malformed, "longer than 16384 bytes"),
+            (
+                format!("{}.{body}.x", header(json!(7))),
+                Malformed,
+                "not a JWT",
             ),
-            sign(&without("exp"), Algorithm::HS256, SECRET),
-            sign(&without("room"), Algorithm::HS256, SECRET),
-            sign(&without("grants"), Algorithm::HS256, SECRET),
-            sign(&with("exp", json!(NOW - 60)), Algorithm::HS256, SECRET),
-            sign(
-                &with("exp", json!(NOW + 25 * 3_600)),
-                Algorithm::HS256,
-                SECRET,
+            (
+                format!("{}.{body}.", header(json!("none"))),
+                Algorithm,
+                "not signed",
             ),
-            sign(&with("exp", json!(u64::MAX)), Algorithm::HS256, SECRET),
-            sign(&with("exp", json!(-1)), Algorithm::HS256, SECRET),
-            sign(&with("nbf", json!(NOW + 60)), Algorithm::HS256, SECRET),
-            sign(&with("nbf", json!(u64::MAX)), Algorithm::HS256, SECRET),
-            sign(&with("iss", json!("other")), Algorithm::HS256, SECRET),
-            sign(&with("room", json!("a b")), Algorithm::HS256, SECRET),
-            sign(&with("name", json!("\n")), Algorithm::HS256, SECRET),
+            (
+                format!("{}.{body}.", header(json!("nOnE"))),
+                Algorithm,
+                "not signed",
+            ),
+            (
+                format!("{}.{body}.x", header(json!("HS257"))),
+                Algorithm,
+                "\"HS257\"; sign it with HS256",
+            ),
+            (format!("{}.{body}.x", header(json!(long))), Algorithm, "…"),
+            (
+                sign(&good(), jsonwebtoken::Algorithm::HS512, SECRET),
+                Algorithm,
+                "HS512",
+            ),
+            (
+                format!("{head}.{other_body}.{signature}"),
+                BadSignature,
+                "changed since",
+            ),
+            (
+                sign(&good(), jsonwebtoken::Algorithm::HS256, other),
+                BadSignature,
+                "another secret",
+            ),
+            (
+                sign(&other_key, jsonwebtoken::Algorithm::HS256, other),
+                BadSignature,
+                "another secret",
+            ),
+            (
+                sign(&without("exp"), jsonwebtoken::Algorithm::HS256, other),
+                BadSignature,
+                "another secret",
+            ),
         ];
-        let messages: Vec<_> = bad
-            .iter()
-            .map(|token| {
-                let failure = auth().check(Some(token), now()).expect_err(token);
-                assert_eq!(failure.code, ErrorCode::Unauthorized);
-                failure.message
-            })
-            .collect();
-        assert!(messages.windows(2).all(|pair| pair[0] == pair[1]));
+        for (token, fault, words) in table {
+            let (told, message) = refused(&token);
+            assert_eq!(told, fault, "{message}");
+            assert!(message.contains(words), "{message}");
+            let refusal = auth().check(Some(&token), now()).unwrap_err();
+            assert_eq!((refusal.identity, refusal.room), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_time_may_have_a_fraction_and_metadata_4096_bytes() {
+        for claims in [
+            with("exp", json!(NOW as f64 + 60.5)),
+            with("metadata", json!("\"".repeat(4_096))),
+            with("nbf", Value::Null),
+        ] {
+            let token = sign(&claims, Algorithm::HS256, SECRET);
+            assert!(auth().check(Some(&token), now()).is_ok(), "{}", token.len());
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Connection {
     }
 
     fn close(&mut self, code: ErrorCode, message: String) {
-        self.action = Some(Action::Close(Failure { code, message }));
+        self.action = Some(Action::Close(Failure::new(code, message)));
     }
 }
 

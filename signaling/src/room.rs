@@ -1,22 +1,28 @@
 //! Rooms: who is in them, what they publish, and who is told.
 //!
-//! Sans-I/O. In: participants coming and going, tracks coming, going and being muted. Out:
-//! [`Rooms::poll_event`], each event with the participant that is to hear it. Time plays no part.
+//! Sans-I/O. In: members coming and going, tracks coming, going and being muted, and time. Out:
+//! [`Rooms::poll_event`], each event with the member that is to hear it.
 //!
-//! A participant is *admitted* first, which reserves its place, and *announced* once its media is
+//! A member is *admitted* first, which reserves its place, and *announced* once its media is
 //! negotiated: only then do the others hear of it, so a join that fails is never seen.
+//!
+//! The others hear of it as a participant if it has a name or publishes; if not it is a viewer, and
+//! counted. Who publishes by WHIP and watches by WHEP is one participant: both members have one seat.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod seats;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use confab_sfu::media::Kind;
-use confab_sfu::types::{InvalidId, RoomId, TrackId};
+use confab_sfu::types::{InvalidId, PersonId, RoomId, TrackId};
 
 use crate::protocol::{
-    ErrorCode, Event, Failure, Participant, ParticipantJoined, ParticipantLeft, Source, Speakers,
-    Text, Track, TrackMuted, TrackPublished, TrackUnpublished,
+    ErrorCode, Event, Failure, Source, Speakers, Text, Track, TrackMuted, TrackUnpublished,
 };
+use seats::Shown;
 
 /// Longest name of a room, in bytes.
 pub const MAX_ROOM_NAME_LEN: usize = 64;
@@ -29,7 +35,7 @@ pub const MAX_NAME_CHARS: usize = 64;
 pub struct Limits {
     /// Most rooms at once.
     pub rooms: usize,
-    /// Most participants in a room.
+    /// Most participants in a room, viewers among them.
     pub participants: usize,
     /// Most tracks of a participant.
     pub tracks: usize,
@@ -125,29 +131,83 @@ pub struct Description {
     pub name: Option<String>,
 }
 
+/// Why one who is still there is no participant any more: it is a viewer.
+const WATCHING: &str = "watching";
+
+/// How a member is connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// By a WebSocket.
+    Socket,
+    /// By WHIP: it publishes.
+    Whip,
+    /// By WHEP: it receives.
+    Whep,
+}
+
+impl Via {
+    /// What one who publishes without a name is called.
+    fn default_name(self) -> &'static str {
+        match self {
+            Via::Whip => "Stream",
+            Via::Socket | Via::Whep => "Guest",
+        }
+    }
+}
+
+/// Who wants to come in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entrant {
+    /// How it is connected.
+    pub via: Via,
+    /// The name it has, if it has one.
+    pub name: Option<String>,
+    /// Who it is, if that is known.
+    pub identity: Option<String>,
+    /// What the application says of it.
+    pub metadata: Option<String>,
+}
+
+/// A place in a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Whose it is.
+    pub id: ParticipantId,
+    /// The room.
+    pub room: RoomId,
+    /// Whose tracks it is not shown, beside its own.
+    pub person: Option<PersonId>,
+}
+
 #[derive(Debug)]
 struct Room {
     name: RoomName,
     members: Vec<ParticipantId>,
-    /// Who has the floor.
+    /// The participants that the others know of, by seat.
+    shown: BTreeMap<ParticipantId, Shown>,
+    /// The seat of who has the floor.
     dominant: Option<ParticipantId>,
+    /// How many viewers everybody has been told of; none if not everybody knows the same.
+    viewers_told: Option<usize>,
+    /// When it may be told again.
+    viewers_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Member {
     room: RoomId,
-    name: String,
+    is: Entrant,
+    /// The id under which the others know it: its own, or that of another member of the same person.
+    seat: ParticipantId,
+    person: Option<PersonId>,
     announced: bool,
     tracks: Vec<Track>,
 }
 
 impl Member {
-    fn view(&self, id: ParticipantId) -> Participant {
-        Participant {
-            id: Text(id),
-            name: self.name.clone(),
-            tracks: self.tracks.clone(),
-        }
+    /// Whether it is a participant, and no viewer.
+    fn takes_part(&self) -> bool {
+        self.is.name.is_some() || self.is.via == Via::Whip || !self.tracks.is_empty()
     }
 }
 
@@ -159,6 +219,10 @@ pub struct Rooms {
     rooms: BTreeMap<RoomId, Room>,
     members: HashMap<ParticipantId, Member>,
     tracks: HashMap<TrackId, ParticipantId>,
+    /// Rooms whose viewers are to be counted.
+    uncounted: BTreeSet<RoomId>,
+    /// When the count may be told. A room that is gone may still be here.
+    due: BTreeSet<(Instant, RoomId)>,
     last_id: u64,
     events: VecDeque<(ParticipantId, Event)>,
 }
@@ -173,6 +237,8 @@ impl Rooms {
             rooms: BTreeMap::new(),
             members: HashMap::new(),
             tracks: HashMap::new(),
+            uncounted: BTreeSet::new(),
+            due: BTreeSet::new(),
             last_id: 0,
             events: VecDeque::new(),
         }
@@ -182,12 +248,8 @@ impl Rooms {
     ///
     /// # Errors
     /// When the name is not one, or the room or the server is full.
-    pub fn admit(
-        &mut self,
-        room: &RoomName,
-        name: &str,
-    ) -> Result<(ParticipantId, RoomId), Failure> {
-        check_name(name)?;
+    pub fn admit(&mut self, room: &RoomName, entrant: Entrant) -> Result<Place, Failure> {
+        entrant.name.as_deref().map_or(Ok(()), check_name)?;
         let room_id = match self.by_name.get(room) {
             Some(&id) => id,
             None if self.rooms.len() >= self.limits.rooms => {
@@ -207,13 +269,18 @@ impl Rooms {
                     Room {
                         name: room.clone(),
                         members: Vec::new(),
+                        shown: BTreeMap::new(),
                         dominant: None,
+                        viewers_told: Some(0),
+                        viewers_at: None,
                     },
                 );
                 id
             }
         };
         let id = ParticipantId(self.next_id());
+        let person = self.person(room_id, &entrant);
+        let person = person.or_else(|| entrant.is_known().then_some(PersonId(id.0)));
         let Some(state) = self.rooms.get_mut(&room_id) else {
             return Err(Failure::new(ErrorCode::Internal, "The room is lost."));
         };
@@ -221,7 +288,7 @@ impl Rooms {
             return Err(Failure::new(
                 ErrorCode::RoomFull,
                 format!(
-                    "The room has {} participants, as many as it may.",
+                    "The room has {} participants and viewers, as many as it may.",
                     self.limits.participants
                 ),
             ));
@@ -231,12 +298,15 @@ impl Rooms {
             id,
             Member {
                 room: room_id,
-                name: name.to_owned(),
+                is: entrant,
+                seat: id,
+                person,
                 announced: false,
                 tracks: Vec::new(),
             },
         );
-        Ok((id, room_id))
+        let room = room_id;
+        Ok(Place { id, room, person })
     }
 
     fn next_id(&mut self) -> u64 {
@@ -244,31 +314,35 @@ impl Rooms {
         self.last_id
     }
 
-    /// Tells the others of an admitted participant and what it publishes so far.
+    /// Tells the others of an admitted member and what it publishes so far.
     pub fn announce(&mut self, id: ParticipantId) {
-        let Some(member) = self.members.get_mut(&id) else {
+        let Some(member) = self.members.get(&id) else {
             return;
         };
-        member.announced = true;
-        let joined = Event::ParticipantJoined(ParticipantJoined {
-            participant: member.view(id),
-        });
         let room = member.room;
-        self.tell_others(id, &joined);
+        let (is, tracks) = (member.is.clone(), member.tracks.clone());
+        self.take_seat(room, id, &is);
+        let Some(seat) = self.seat(id) else {
+            return;
+        };
+        if self.is_shown(room, seat) {
+            for track in tracks {
+                self.tell_published(room, seat, track);
+            }
+        }
+        self.show(room, seat, "");
         let dominant = self.rooms.get(&room).and_then(|room| room.dominant);
         if dominant.is_some() {
             self.events.push_back((id, speakers(dominant)));
         }
     }
 
-    /// Takes a participant out of its room; the room goes with its last participant.
+    /// Takes a member out of its room; the room goes with its last member.
     pub fn remove(&mut self, id: ParticipantId, reason: &str) {
-        if self.is_announced(id) {
-            let left = Event::ParticipantLeft(ParticipantLeft {
-                participant: Text(id),
-                reason: reason.to_owned(),
-            });
-            self.tell_others(id, &left);
+        // What the others of its seat do not have any more is told of; without others the seat goes.
+        let has_others = self.shares_seat(id);
+        if has_others {
+            self.remove_tracks(id);
         }
         let Some(member) = self.members.remove(&id) else {
             return;
@@ -280,10 +354,15 @@ impl Rooms {
             return;
         };
         room.members.retain(|&other| other != id);
-        room.dominant = room.dominant.filter(|&dominant| dominant != id);
         if room.members.is_empty() {
             self.by_name.remove(&room.name);
             self.rooms.remove(&member.room);
+            return;
+        }
+        if member.announced {
+            let reason = if has_others { WATCHING } else { reason };
+            self.show(member.room, member.seat, reason);
+            self.merge(member.room, &member.is);
         }
     }
 
@@ -303,14 +382,13 @@ impl Rooms {
             muted: false,
         };
         member.tracks.push(track.clone());
-        let announced = member.announced;
+        let (announced, room, seat) = (member.announced, member.room, member.seat);
         self.tracks.insert(track.id.0, id);
         if announced {
-            let published = Event::TrackPublished(TrackPublished {
-                participant: Text(id),
-                track,
-            });
-            self.tell_others(id, &published);
+            if self.is_shown(room, seat) {
+                self.tell_published(room, seat, track);
+            }
+            self.show(room, seat, "");
         }
     }
 
@@ -324,14 +402,15 @@ impl Rooms {
         if member.tracks.len() == before {
             return;
         }
-        let announced = member.announced;
+        let (announced, room, seat) = (member.announced, member.room, member.seat);
         self.tracks.remove(&track);
         if announced {
             let unpublished = Event::TrackUnpublished(TrackUnpublished {
-                participant: Text(id),
+                participant: Text(seat),
                 track: Text(track),
             });
-            self.tell_others(id, &unpublished);
+            self.tell_room(room, seat, &unpublished);
+            self.show(room, seat, WATCHING);
         }
     }
 
@@ -347,21 +426,23 @@ impl Rooms {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
+        let (room, seat) = (member.room, member.seat);
         let Some(state) = member.tracks.iter_mut().find(|t| t.id.0 == track) else {
             return;
         };
         if std::mem::replace(&mut state.muted, muted) != muted {
             let event = Event::TrackMuted(TrackMuted {
-                participant: Text(id),
+                participant: Text(seat),
                 track: Text(track),
                 muted,
             });
-            self.tell_others(id, &event);
+            self.tell_room(room, seat, &event);
         }
     }
 
     /// Notes who has the floor in a room; everybody in it hears of it.
     pub fn set_dominant(&mut self, room: RoomId, dominant: Option<ParticipantId>) {
+        let dominant = dominant.and_then(|id| self.seat(id));
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
@@ -372,14 +453,12 @@ impl Rooms {
         self.events.extend(told);
     }
 
-    /// The others of a participant's room that have been announced.
+    /// The name under which the others know a member; none if it is a viewer.
     #[must_use]
-    pub fn others(&self, id: ParticipantId) -> Vec<Participant> {
-        self.roommates(id)
-            .filter_map(|other| Some((other, self.members.get(&other)?)))
-            .filter(|(_, member)| member.announced)
-            .map(|(other, member)| member.view(other))
-            .collect()
+    pub fn name_of(&self, id: ParticipantId) -> Option<&str> {
+        let member = self.members.get(&id)?;
+        let shown = self.rooms.get(&member.room)?.shown.get(&member.seat)?;
+        Some(&shown.name)
     }
 
     /// The tracks of a participant, in the order in which they were published.
@@ -402,7 +481,8 @@ impl Rooms {
     #[must_use]
     pub fn sees(&self, id: ParticipantId, track: TrackId) -> bool {
         self.tracks.get(&track).is_some_and(|&owner| {
-            owner != id && self.is_announced(owner) && self.room_of(owner) == self.room_of(id)
+            let is_other = owner != id && self.seat(owner) != self.seat(id);
+            is_other && self.is_announced(owner) && self.room_of(owner) == self.room_of(id)
         })
     }
 
@@ -412,11 +492,22 @@ impl Rooms {
         self.members.get(&id).map(|m| m.room)
     }
 
-    /// Whether a participant is in the room of this name.
+    /// The members of a room that are meant by a participant's id, receivers first: one who publishes
+    /// by WHIP and watches by WHEP is two. A viewer is meant by its own.
     #[must_use]
-    pub fn is_in(&self, id: ParticipantId, room: &RoomName) -> bool {
-        let room = self.by_name.get(room);
-        room.is_some() && self.room_of(id) == room.copied()
+    pub fn meant_by(&self, room: &RoomName, id: ParticipantId) -> Vec<ParticipantId> {
+        let Some(room) = self.by_name.get(room).and_then(|id| self.rooms.get(id)) else {
+            return Vec::new();
+        };
+        let members = room.members.iter().copied();
+        let mut meant: Vec<ParticipantId> = members
+            .filter(|&member| member == id || self.seat(member) == Some(id))
+            .collect();
+        meant.sort_by_key(|member| {
+            let via = self.members.get(member).map(|member| member.is.via);
+            via == Some(Via::Whip)
+        });
+        meant
     }
 
     /// How many rooms there are.
@@ -425,10 +516,22 @@ impl Rooms {
         self.rooms.len()
     }
 
-    /// How many participants there are in all rooms.
+    /// How many participants there are in all rooms, viewers not among them.
     #[must_use]
     pub fn participant_count(&self) -> usize {
-        self.members.len()
+        self.rooms.values().map(|room| room.shown.len()).sum()
+    }
+
+    /// How many viewers there are in all rooms.
+    #[must_use]
+    pub fn viewer_count(&self) -> usize {
+        self.rooms.values().map(|room| self.viewers_in(room)).sum()
+    }
+
+    /// Whether nobody is in any room, or about to be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 
     /// Most tracks of a participant.
@@ -446,20 +549,17 @@ impl Rooms {
         self.members.get(&id).is_some_and(|m| m.announced)
     }
 
-    fn roommates(&self, id: ParticipantId) -> impl Iterator<Item = ParticipantId> + '_ {
-        let room = self.room_of(id).and_then(|room| self.rooms.get(&room));
-        room.into_iter()
-            .flat_map(|room| room.members.iter().copied())
-            .filter(move |&other| other != id)
-    }
-
-    fn tell_others(&mut self, id: ParticipantId, event: &Event) {
-        let heard: Vec<_> = self
-            .roommates(id)
-            .filter(|&other| self.is_announced(other))
-            .map(|other| (other, event.clone()))
-            .collect();
-        self.events.extend(heard);
+    /// Tells everybody in a room but those of one seat.
+    fn tell_room(&mut self, room: RoomId, but: ParticipantId, event: &Event) {
+        let Some(room) = self.rooms.get(&room) else {
+            return;
+        };
+        let members = room.members.iter();
+        let heard = members.filter(|id| {
+            let member = self.members.get(id);
+            member.is_some_and(|member| member.announced && member.seat != but)
+        });
+        self.events.extend(heard.map(|&id| (id, event.clone())));
     }
 }
 
@@ -470,136 +570,4 @@ fn speakers(dominant: Option<ParticipantId>) -> Event {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn name(text: &str) -> RoomName {
-        text.parse().unwrap()
-    }
-
-    fn enter(rooms: &mut Rooms, room: &str, who: &str) -> ParticipantId {
-        let (id, _) = rooms.admit(&name(room), who).unwrap();
-        rooms.announce(id);
-        id
-    }
-
-    fn camera() -> Description {
-        Description {
-            source: Source::Camera,
-            name: None,
-        }
-    }
-
-    /// What was told, as `who: event`.
-    fn told(rooms: &mut Rooms) -> Vec<(ParticipantId, String)> {
-        std::iter::from_fn(|| rooms.poll_event())
-            .map(|(who, event)| {
-                let event = serde_json::to_value(event).unwrap();
-                (who, event["type"].as_str().unwrap().to_owned())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_others_hear_of_everything_and_oneself_of_nothing() {
-        let mut rooms = Rooms::new(Limits::default());
-        let alice = enter(&mut rooms, "kitchen", "Alice");
-        let elsewhere = enter(&mut rooms, "cellar", "Eve");
-        assert_eq!(told(&mut rooms), []);
-        let bob = enter(&mut rooms, "kitchen", "Bob");
-        rooms.add_track(bob, TrackId(7), Kind::Video, camera());
-        rooms.set_muted(bob, TrackId(7), true);
-        rooms.set_muted(bob, TrackId(7), true);
-        rooms.remove_track(bob, TrackId(7));
-        rooms.remove(bob, "left");
-        let heard: Vec<_> = told(&mut rooms);
-        assert!(
-            heard
-                .iter()
-                .all(|(who, _)| *who == alice && *who != elsewhere)
-        );
-        let types: Vec<_> = heard.iter().map(|(_, t)| t.as_str()).collect();
-        assert_eq!(
-            types,
-            [
-                "participant_joined",
-                "track_published",
-                "track_muted",
-                "track_unpublished",
-                "participant_left"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_join_that_fails_is_never_seen() {
-        let mut rooms = Rooms::new(Limits::default());
-        let alice = enter(&mut rooms, "kitchen", "Alice");
-        let (bob, _) = rooms.admit(&name("kitchen"), "Bob").unwrap();
-        assert_eq!(rooms.others(alice), []);
-        rooms.add_track(bob, TrackId(1), Kind::Audio, camera());
-        assert!(!rooms.sees(alice, TrackId(1)));
-        rooms.remove(bob, "left");
-        assert_eq!(told(&mut rooms), []);
-    }
-
-    #[test]
-    fn a_newcomer_sees_the_tracks_that_are_there_but_not_another_rooms() {
-        let mut rooms = Rooms::new(Limits::default());
-        let alice = enter(&mut rooms, "kitchen", "Alice");
-        rooms.add_track(alice, TrackId(1), Kind::Video, camera());
-        let bob = enter(&mut rooms, "kitchen", "Bob");
-        let eve = enter(&mut rooms, "cellar", "Eve");
-        assert_eq!(rooms.others(bob)[0].tracks[0].id, Text(TrackId(1)));
-        assert!(rooms.sees(bob, TrackId(1)));
-        assert!(!rooms.sees(eve, TrackId(1)));
-        assert!(!rooms.sees(alice, TrackId(1)), "not its own");
-        assert!(rooms.owns(alice, TrackId(1)) && !rooms.owns(bob, TrackId(1)));
-    }
-
-    #[test]
-    fn a_room_goes_with_its_last_participant() {
-        let mut rooms = Rooms::new(Limits::default());
-        let alice = enter(&mut rooms, "kitchen", "Alice");
-        let bob = enter(&mut rooms, "kitchen", "Bob");
-        rooms.remove(alice, "left");
-        assert_eq!(rooms.room_count(), 1);
-        rooms.remove(bob, "left");
-        assert_eq!((rooms.room_count(), rooms.participant_count()), (0, 0));
-    }
-
-    #[test]
-    fn what_is_over_a_bound_is_refused_and_leaves_nothing_behind() {
-        let mut rooms = Rooms::new(Limits {
-            rooms: 1,
-            participants: 1,
-            tracks: 1,
-        });
-        enter(&mut rooms, "kitchen", "Alice");
-        let full = rooms.admit(&name("kitchen"), "Bob").unwrap_err();
-        assert_eq!(full.code, ErrorCode::RoomFull);
-        let full = rooms.admit(&name("cellar"), "Bob").unwrap_err();
-        assert_eq!(full.code, ErrorCode::ServerFull);
-        assert_eq!((rooms.room_count(), rooms.participant_count()), (1, 1));
-    }
-
-    #[test]
-    fn names_keep_to_the_rules() {
-        let long = "x".repeat(64);
-        for good in ["a", "A-Z_09", &long] {
-            assert!(good.parse::<RoomName>().is_ok(), "{good}");
-        }
-        let too_long = "x".repeat(65);
-        for bad in ["", "a b", "küche", "a/b", "..", &too_long] {
-            let failure = bad.parse::<RoomName>().unwrap_err();
-            assert_eq!(failure.code, ErrorCode::BadRoom, "{bad}");
-        }
-        for good in ["Zoë", "李雷", "a b", &"é".repeat(64)] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "  ", "a\nb", "a\u{202e}b", &"é".repeat(65)] {
-            assert!(check_name(bad).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -152,6 +152,7 @@ impl Server {
             sockets: Arc::new(Semaphore::new(max_sockets)),
             ready: Arc::new(AtomicBool::new(true)),
             certificates: self.certificates,
+            refusals: Arc::default(),
         };
         self.entrance.open(public_router(app.clone()));
         let own_entrance = Entrance::default();

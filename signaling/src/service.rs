@@ -141,11 +141,11 @@ impl<M: MediaPlane> Task<M> {
                     None => return,
                 },
                 event = events.recv(), if media_lives => match event {
-                    Some(event) => self.control.handle_media_event(event),
+                    Some(event) => self.control.handle_media_event(Instant::now(), event),
                     None => media_lives = false,
                 },
                 Some((id, outcome)) = commands.next() => {
-                    self.control.handle_outcome(id, outcome);
+                    self.control.handle_outcome(Instant::now(), id, outcome);
                 }
                 () = tokio::time::sleep(wait), if deadline.is_some() => {
                     self.control.handle_timeout(Instant::now());
@@ -179,7 +179,7 @@ impl<M: MediaPlane> Task<M> {
                 self.last_ticket += 1;
                 let ticket = TicketId(self.last_ticket);
                 self.tickets.insert(ticket, answer);
-                self.control.handle_http(ticket, request);
+                self.control.handle_http(Instant::now(), ticket, request);
             }
             Input::Counters(answer) => {
                 let counters = self.control.counters();
@@ -189,7 +189,7 @@ impl<M: MediaPlane> Task<M> {
                 });
             }
             Input::Drain(within, drained) => {
-                self.control.handle_shutdown(within);
+                self.control.handle_shutdown(Instant::now(), within);
                 self.drained = Some(drained);
             }
             Input::Stop => {
@@ -265,6 +265,7 @@ mod tests {
                 let input = match ClientMessage::parse(&text).unwrap() {
                     ClientMessage::Request(id, Request::Hello(hello)) => {
                         let access = Auth::open().check(None, SystemTime::now());
+                        let access = access.map_err(|refusal| refusal.failure);
                         SocketInput::Hello(id, hello, access)
                     }
                     ClientMessage::Request(id, request) => SocketInput::Request(id, request),

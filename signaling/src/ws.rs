@@ -13,14 +13,12 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
-use crate::auth::Auth;
 use crate::connection::{ACK_COST, Action, Connection, MAX_MESSAGE_BYTES, REQUEST_COST};
 use crate::control::{SocketId, SocketInput};
 use crate::deflate::{NotDeflated, WORTH_BYTES, deflate, inflate};
 use crate::http::App;
 use crate::http::problem::{self, Problem};
 use crate::protocol::{ClientMessage, Closing, ErrorCode, Event, Failure, Malformed, Request};
-use crate::service::Service;
 
 /// Where the WebSocket library itself gives up, in bytes: beyond our own bound, so that the client
 /// of a somewhat oversize message is told.
@@ -51,7 +49,7 @@ pub(crate) async fn upgrade(
         .max_frame_size(HARD_LIMIT_BYTES)
         .on_upgrade(move |socket| async move {
             let _permit = permit;
-            run(socket, &app.service, &app.auth).await;
+            run(socket, &app).await;
         })
 }
 
@@ -63,7 +61,8 @@ enum End {
     Lost,
 }
 
-async fn run(mut socket: WebSocket, service: &Service, auth: &Auth) {
+async fn run(mut socket: WebSocket, app: &App) {
+    let service = &app.service;
     let (id, mut frames) = service.open_socket().await;
     let mut connection = Connection::new(Instant::now());
     let end = loop {
@@ -89,7 +88,7 @@ async fn run(mut socket: WebSocket, service: &Service, auth: &Auth) {
                     break End::Lost;
                 };
                 connection.handle_frame(Instant::now());
-                if let Some(end) = handle(message, &mut connection, id, service, auth).await {
+                if let Some(end) = handle(message, &mut connection, id, app).await {
                     break end;
                 }
             }
@@ -103,7 +102,7 @@ async fn run(mut socket: WebSocket, service: &Service, auth: &Auth) {
                     break End::Lost;
                 }
             }
-            Some(Action::Close(Failure { code, message })) => {
+            Some(Action::Close(Failure { code, message, .. })) => {
                 let closing = Event::Closing(Closing {
                     code,
                     message,
@@ -125,9 +124,9 @@ async fn handle(
     message: Message,
     connection: &mut Connection,
     id: SocketId,
-    service: &Service,
-    auth: &Auth,
+    app: &App,
 ) -> Option<End> {
+    let service = &app.service;
     let inflated;
     let text = match &message {
         Message::Text(text) => text.as_str(),
@@ -170,7 +169,8 @@ async fn handle(
     let input = match parsed {
         Ok(ClientMessage::Request(re, Request::Hello(hello))) => {
             connection.handle_hello(hello.deflate);
-            let access = auth.check(hello.token.as_deref(), SystemTime::now());
+            let checked = app.auth.check(hello.token.as_deref(), SystemTime::now());
+            let access = checked.map_err(|refusal| app.refuse(refusal));
             SocketInput::Hello(re, hello, access)
         }
         Ok(ClientMessage::Request(re, request)) => SocketInput::Request(re, request),

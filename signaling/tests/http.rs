@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use common::{House, Response, settings};
@@ -56,9 +57,50 @@ async fn a_whep_client_receives_and_publishes_nothing() {
         .http("POST", "/whep/kitchen", SDP, "receive 0, send 1")
         .await;
     assert_eq!(created.status, 201);
-    assert!(created.header("location").starts_with("/whep/kitchen/"));
+    let session = created.header("location");
+    assert!(session.starts_with("/whep/kitchen/"));
+    let told = alice.event().await;
+    assert_eq!(
+        (&told["type"], &told["viewers"]),
+        (&json!("viewers"), &json!(1))
+    );
+    assert_eq!(house.http("DELETE", session, "", "").await.status, 200);
+    let told = alice.event().await;
+    assert_eq!(
+        (&told["type"], &told["viewers"]),
+        (&json!("viewers"), &json!(0))
+    );
+    house
+        .http("POST", "/whep/kitchen?name=Bob", SDP, "receive 0")
+        .await;
     let joined = alice.event().await;
+    assert_eq!(joined["participant"]["name"], "Bob");
     assert_eq!(joined["participant"]["tracks"], json!([]));
+}
+
+#[tokio::test]
+async fn without_tokens_one_may_say_who_one_is() {
+    let house = House::new().await;
+    let mut alice = house.guest("Alice", "receive 0").await;
+    let by = |way: &str| format!("/{way}/kitchen?identity=ada");
+    house.http("POST", &by("whep"), SDP, "receive 0").await;
+    assert_eq!(alice.event().await["viewers"], 1);
+    house.http("POST", &by("whip"), SDP, "send 0").await;
+    let joined = alice.event().await;
+    assert_eq!(joined["participant"]["identity"], "ada");
+    assert_eq!(alice.event().await["viewers"], 0);
+    let long = format!("/whip/kitchen?identity={}", "x".repeat(257));
+    for path in [
+        long.as_str(),
+        "/whip/kitchen?identity=",
+        "/whip/kitchen?identity=%07",
+    ] {
+        let refused = house.http("POST", path, SDP, "send 0").await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (400, "bad_request")
+        );
+    }
 }
 
 #[derive(Debug)]
@@ -214,6 +256,7 @@ async fn the_quality_of_a_connection_is_there_for_who_may_enter_the_room() {
             room: room.parse().unwrap(),
             identity: "support".into(),
             name: None,
+            metadata: None,
             grants: Grants {
                 publish: true,
                 subscribe: true,
@@ -314,6 +357,7 @@ async fn with_a_key_a_bearer_token_is_needed() {
             room: room.parse().unwrap(),
             identity: "encoder".into(),
             name: None,
+            metadata: None,
             grants: Grants {
                 publish,
                 subscribe: true,
@@ -342,12 +386,277 @@ async fn with_a_key_a_bearer_token_is_needed() {
         .http("POST", "/whip/kitchen", &bearer("kitchen", true), "send 0")
         .await;
     assert_eq!(created.status, 201);
-    let session = created.header("location");
-    assert_eq!(house.http("DELETE", session, "", "").await.status, 401);
-    let other = bearer("cellar", true);
-    assert_eq!(house.http("DELETE", session, &other, "").await.status, 403);
-    let right = bearer("kitchen", true);
-    assert_eq!(house.http("DELETE", session, &right, "").await.status, 200);
+}
+
+/// A token for the kitchen that ends then, or ended.
+fn token(key: &ApiKey, at: SystemTime) -> String {
+    let request = TokenRequest {
+        room: "kitchen".parse().unwrap(),
+        identity: "ada".into(),
+        name: None,
+        metadata: None,
+        grants: Grants {
+            publish: true,
+            subscribe: true,
+        },
+        lifetime: Duration::from_secs(60),
+    };
+    key.mint(&request, at - request.lifetime).unwrap()
+}
+
+fn key() -> ApiKey {
+    ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap()
+}
+
+#[tokio::test]
+async fn who_knows_the_address_of_a_session_may_move_and_end_it_when_the_token_has_ended() {
+    let auth = Auth::with_key(key());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let bearer = |at| format!("Authorization: Bearer {}\r\n", token(&key(), at));
+    let now = SystemTime::now();
+    let valid = format!("{SDP}{}", bearer(now + Duration::from_secs(60)));
+    let expired = bearer(now - Duration::from_secs(60));
+    for headers in ["", expired.as_str(), "Authorization: Basic x\r\n"] {
+        let created = house.http("POST", "/whip/kitchen", &valid, "send 0").await;
+        let session = created.header("location");
+        let secret = session.strip_prefix("/whip/kitchen/").unwrap();
+        assert_eq!(secret.len(), 32, "192 bits: nobody guesses it");
+        let restart = format!("{FRAGMENT}If-Match: *\r\n{headers}");
+        let fragment = "a=ice-ufrag:new\r\na=ice-pwd:x\r\n";
+        let restarted = house.http("PATCH", session, &restart, fragment).await;
+        assert_eq!(restarted.status, 200);
+        for other in [
+            format!("/whep/kitchen/{secret}"),
+            format!("/whip/cellar/{secret}"),
+            format!("/whip/kitchen/{}", &secret[1..]),
+        ] {
+            assert_eq!(house.http("DELETE", &other, headers, "").await.status, 404);
+        }
+        assert_eq!(house.http("DELETE", session, headers, "").await.status, 200);
+        assert_eq!(house.http("DELETE", session, headers, "").await.status, 404);
+    }
+    let headers = format!("{SDP}{expired}");
+    let refused = house.http("POST", "/whip/kitchen", &headers, "send 0");
+    assert_eq!(refused.await.status, 401);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_token_is_said_alike_at_every_door() {
+    let auth = Auth::with_key(key());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let other = ApiKey::new("main".into(), "another secret of enough length!".into()).unwrap();
+    let now = SystemTime::now();
+    let unsigned = "eyJhbGciOiJub25lIn0.e30.";
+    let table = [
+        (None, "missing", "An access token is needed"),
+        (Some("x".to_owned()), "malformed", "not a JWT"),
+        (Some(unsigned.to_owned()), "algorithm", "not signed"),
+        (
+            Some(token(&other, now + Duration::from_secs(60))),
+            "bad_signature",
+            "another secret",
+        ),
+        (
+            Some(token(&key(), now - Duration::from_secs(90))),
+            "expired",
+            "seconds ago",
+        ),
+        (
+            Some(token(&key(), now + Duration::from_secs(90_000))),
+            "exp_too_far",
+            "hours ahead",
+        ),
+    ];
+    let quality = "/v1/rooms/kitchen/participants/p_1/quality";
+    for (token, reason, words) in table {
+        let mut client = house.socket().await;
+        let heard = client
+            .ask("hello", json!({"version": 1, "token": token}))
+            .await;
+        assert_eq!(
+            (&heard["code"], &heard["reason"]),
+            (&json!("unauthorized"), &json!(reason))
+        );
+        let message = heard["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+        let header = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let headers = format!("{SDP}{}", header.as_deref().unwrap_or(""));
+        for (method, path) in [
+            ("POST", "/whip/kitchen"),
+            ("POST", "/whep/kitchen"),
+            ("GET", quality),
+        ] {
+            let refused = house.http(method, path, &headers, "send 0").await;
+            assert_eq!(
+                (refused.status, refused.code().as_str()),
+                (401, "unauthorized")
+            );
+            let problem: serde_json::Value = serde_json::from_str(&refused.body).unwrap();
+            let told = (&problem["title"], &problem["reason"]);
+            assert_eq!(told, (&json!(message), &json!(reason)), "{path}");
+            let challenge = match reason {
+                "missing" => "Bearer".to_owned(),
+                _ => format!(
+                    "Bearer error=\"invalid_token\", error_description=\"{}\"",
+                    message.replace('"', "'")
+                ),
+            };
+            assert_eq!(refused.header("www-authenticate"), challenge);
+        }
+    }
+    let headers = format!("{SDP}Authorization: Basic YTpi\r\n");
+    let refused = house
+        .http("POST", "/whip/kitchen", &headers, "send 0")
+        .await;
+    assert!(
+        refused.body.contains("has to be `Bearer`"),
+        "{}",
+        refused.body
+    );
+    let valid = token(&key(), now + Duration::from_secs(60));
+    let headers = format!("{SDP}Authorization: bearer  {valid}\r\n");
+    let refused = house.http("POST", "/whip/cellar", &headers, "send 0").await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "wrong_room")
+    );
+    assert!(refused.body.contains("\"other_room\""), "{}", refused.body);
+    assert!(refused.body.contains("is for the room"), "{}", refused.body);
+}
+
+/// What is written to the log.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_what_was_wrong_with_a_token_once_and_never_the_token() {
+    let written = Written::default();
+    let writer = written.clone();
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(log);
+    let auth = Auth::with_key(key());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let now = SystemTime::now();
+    let expired = token(&key(), now - Duration::from_secs(90));
+    let valid = token(&key(), now + Duration::from_secs(60));
+    for _ in 0..20 {
+        for (token, path) in [(&expired, "/whip/kitchen"), (&valid, "/whip/cellar")] {
+            let headers = format!("{SDP}Authorization: Bearer {token}\r\n");
+            house.http("POST", path, &headers, "send 0").await;
+        }
+        let mut client = house.socket().await;
+        client
+            .ask("hello", json!({"version": 1, "token": expired}))
+            .await;
+    }
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let refused = text
+        .lines()
+        .filter(|line| line.contains("an access token was refused"));
+    let refused: Vec<&str> = refused.collect();
+    assert_eq!(refused.len(), 2, "{text}");
+    for (line, reason) in refused.iter().zip(["expired", "other_room"]) {
+        assert!(
+            line.contains(" INFO ") && line.contains(&format!("reason={reason}")),
+            "{line}"
+        );
+        assert!(line.contains("identity=\"ada\" room=\"kitchen\""), "{line}");
+    }
+    for token in [&expired, &valid] {
+        for part in token.split('.') {
+            assert!(!text.contains(part), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_every_origin_may_load_the_sdk_and_nothing_else() {
+    let house = House::new().await;
+    let origin = "Origin: https://elsewhere.example.org\r\n";
+    for (path, kind) in [
+        ("/sdk/confab.js", "text/javascript; charset=utf-8"),
+        ("/sdk/signal.js", "text/javascript; charset=utf-8"),
+    ] {
+        let file = house.http("GET", path, origin, "").await;
+        assert_eq!(file.status, 200);
+        assert_eq!(file.header("content-type"), kind);
+        assert_eq!(file.header("access-control-allow-origin"), "*");
+        assert_eq!(file.header("cross-origin-resource-policy"), "cross-origin");
+        let known = format!("{origin}If-None-Match: {}\r\n", file.header("etag"));
+        let again = house.http("GET", path, &known, "").await;
+        assert_eq!(again.status, 304);
+        assert_eq!(again.header("access-control-allow-origin"), "*");
+        let preflight = house.http("OPTIONS", path, origin, "").await;
+        assert_eq!(preflight.status, 204);
+        assert_eq!(preflight.header("access-control-allow-origin"), "*");
+    }
+    for path in ["/", "/app.js", "/health/ready", "/sdk/nothing.js"] {
+        let file = house.http("GET", path, origin, "").await;
+        assert_eq!(file.header("access-control-allow-origin"), "", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_address_of_whip_and_whep_answers_a_preflight() {
+    let auth = Auth::with_key(key());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let asks = "Origin: https://elsewhere.example.org\r\n\
+                Access-Control-Request-Method: POST\r\n\
+                Access-Control-Request-Headers: authorization, content-type\r\n";
+    for path in [
+        "/whip/kitchen",
+        "/whep/kitchen",
+        "/whip/kitchen/x",
+        "/whep/kitchen/x",
+        "/v1/rooms/kitchen/participants/p_1/quality",
+    ] {
+        let preflight = house.http("OPTIONS", path, asks, "").await;
+        assert_eq!(preflight.status, 204, "{path}");
+        let origin = preflight.header("access-control-allow-origin");
+        assert_eq!(origin, "https://elsewhere.example.org");
+        let methods = preflight.header("access-control-allow-methods");
+        assert!(
+            ["POST", "PATCH", "DELETE"]
+                .iter()
+                .all(|m| methods.contains(m))
+        );
+        let headers = preflight.header("access-control-allow-headers");
+        assert!(
+            ["Authorization", "Content-Type", "If-Match"]
+                .iter()
+                .all(|h| headers.contains(h))
+        );
+    }
+    let headers = format!("{SDP}Origin: https://elsewhere.example.org\r\n");
+    let refused = house
+        .http("POST", "/whip/kitchen", &headers, "send 0")
+        .await;
+    assert_eq!(refused.status, 401);
+    let origin = refused.header("access-control-allow-origin");
+    assert_eq!(
+        origin, "https://elsewhere.example.org",
+        "so that the page can say why"
+    );
+    let exposed = refused.header("access-control-expose-headers");
+    assert!(
+        ["Location", "ETag", "Link"]
+            .iter()
+            .all(|h| exposed.contains(h))
+    );
 }
 
 #[tokio::test]
@@ -384,6 +693,7 @@ async fn metrics_count_what_happened() {
         "confab_sessions 1",
         "confab_rooms 1",
         "confab_participants 2",
+        "confab_viewers 0",
         "confab_tracks 42",
         "confab_requests_total{type=\"join\"} 1",
         "confab_refusals_total{code=\"bad_request\"} 1",

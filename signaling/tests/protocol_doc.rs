@@ -9,10 +9,11 @@ use std::path::Path;
 use confab_signaling::protocol::{
     Answer, AskIceServers, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure,
     Hello, IceServer, IceServers, Join, Joined, Layer, Layers, Leave, Left, Limit, Media, Mute,
-    Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Ping, Pong, Priority,
-    Publish, Published, PublishedLine, Quality, Reason, Reconnect, Reply, Request, Resume, Slot,
-    SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers, Subscribe, Subscribed, Track,
-    TrackMuted, TrackPublished, TrackUnpublished, Unpublish, Unpublished, View, Viewed, Welcome,
+    Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions, Ping,
+    Pong, Priority, Publish, Published, PublishedLine, Quality, Reason, Reconnect, Reply, Request,
+    Resume, Slot, SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers, Subscribe,
+    Subscribed, TokenFault, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublish,
+    Unpublished, View, Viewed, Viewers, Welcome,
 };
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -27,6 +28,7 @@ A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one 
 - **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
 - **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. A socket closed by the client with code 1000 or 1001 ends the session at once.
 - **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none, and need not wait for them: the server learns them from its checks. A PeerConnection that is to get through firewalls has the `ice_servers` of `welcome`.
+- **Participants and viewers**: who has a name or publishes is a participant, and everybody in the room is told of it. Who does neither, as a WHEP player without `?name=` or a client that joins without a `name`, is a viewer, and only counted (`viewers`). A viewer who publishes is a participant from then on (`participant_joined`). Who publishes by WHIP and watches by WHEP with one identity is one participant, and gets nothing of itself; two WebSockets of one identity are two participants.
 - **Limits**: a message has at most 262144 bytes, compressed or not; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
 - **Growth**: replies and events may get more fields, and events more types, within a version: ignore those you do not know.
 
@@ -96,7 +98,7 @@ fn replies() -> Vec<Section> {
         ),
         section::<Joined>(
             "joined",
-            r#"{"re": 2, "type": "joined", "participant": "p_3", "room": "kitchen", "participants": [{"id": "p_2", "name": "Grace", "tracks": [{"id": "t_1f", "kind": "audio", "source": "microphone", "muted": false}]}], "answer": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}, {"mid": "3", "kind": "video", "track": null}]}"#,
+            r#"{"re": 2, "type": "joined", "participant": "p_3", "room": "kitchen", "name": "Ada", "identity": "ada@example.org", "metadata": "{\"seat\": 7}", "permissions": {"publish": true, "subscribe": true}, "participants": [{"id": "p_2", "name": "Grace", "identity": "grace@example.org", "tracks": [{"id": "t_1f", "kind": "audio", "source": "microphone", "muted": false}]}], "answer": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}, {"mid": "3", "kind": "video", "track": null}], "viewers": 3}"#,
         ),
         section::<Answer>(
             "answer",
@@ -131,7 +133,7 @@ fn replies() -> Vec<Section> {
         section::<Pong>("pong", r#"{"re": 12, "type": "pong"}"#),
         section::<Failure>(
             "error",
-            r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants, as many as it may."}"#,
+            r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants and viewers, as many as it may."}"#,
         ),
     ]
 }
@@ -174,13 +176,14 @@ fn events() -> Vec<Section> {
             "speakers",
             r#"{"seq": 9, "type": "speakers", "dominant": "p_4"}"#,
         ),
+        section::<Viewers>("viewers", r#"{"seq": 10, "type": "viewers", "viewers": 4}"#),
         section::<Media>(
             "media",
-            r#"{"seq": 10, "type": "media", "state": "connected"}"#,
+            r#"{"seq": 11, "type": "media", "state": "connected"}"#,
         ),
         section::<Reconnect>(
             "reconnect",
-            r#"{"seq": 11, "type": "reconnect", "reason": "consent_lost", "message": "Nothing was heard of the media connection for 30 seconds."}"#,
+            r#"{"seq": 12, "type": "reconnect", "reason": "consent_lost", "message": "Nothing was heard of the media connection for 30 seconds."}"#,
         ),
         section::<Closing>(
             "closing",
@@ -197,6 +200,7 @@ fn objects() -> Vec<(&'static str, Value)> {
         ("PublishedLine", schema_for!(PublishedLine).to_value()),
         ("SlotView", schema_for!(SlotView).to_value()),
         ("Participant", schema_for!(Participant).to_value()),
+        ("Permissions", schema_for!(Permissions).to_value()),
         ("Track", schema_for!(Track).to_value()),
         ("OwnTrack", schema_for!(OwnTrack).to_value()),
         ("Slot", schema_for!(Slot).to_value()),
@@ -297,6 +301,7 @@ fn document() -> String {
     values::<Reason>(&mut text, "### `Reason`", "value");
     values::<Limit>(&mut text, "### `Limit`", "value");
     values::<ErrorCode>(&mut text, "## Codes", "code");
+    values::<TokenFault>(&mut text, "### `TokenFault`", "reason");
     format!("{}\n", text.trim_end())
 }
 

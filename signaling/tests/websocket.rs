@@ -407,6 +407,7 @@ fn token(room: &str, publish: bool) -> String {
         room: room.parse().unwrap(),
         identity: "alice".into(),
         name: Some("Alice of the token".into()),
+        metadata: Some("{\"seat\": 7}".into()),
         grants: Grants {
             publish,
             subscribe: true,
@@ -432,10 +433,13 @@ async fn a_token_opens_its_room_and_no_other() {
     let hello = json!({"version": 1, "token": token("kitchen", false)});
     assert_eq!(alice.ask("hello", hello).await["type"], "welcome");
     let join = |room: &str| json!({"room": room, "name": "Mallory", "offer": "send 0"});
+    let refused = alice.ask("join", join("cellar")).await;
     assert_eq!(
-        alice.ask("join", join("cellar")).await["code"],
-        "wrong_room"
+        (&refused["code"], &refused["reason"]),
+        (&json!("wrong_room"), &json!("other_room"))
     );
+    let text = "The access token is for the room \"kitchen\", not for the room \"cellar\".";
+    assert_eq!(refused["message"], text);
     let mut bob = house.socket().await;
     let hello = json!({"version": 1, "token": token("kitchen", true)});
     bob.ask("hello", hello).await;
@@ -443,8 +447,13 @@ async fn a_token_opens_its_room_and_no_other() {
         .await;
     let joined = alice.ask("join", join("kitchen")).await;
     assert_eq!(joined["tracks"], json!([]), "it may not publish");
+    let permissions = json!({"publish": false, "subscribe": true});
+    assert_eq!(joined["permissions"], permissions, "and is told so");
+    assert_eq!(joined["name"], "Alice of the token");
     let event = bob.event().await;
     assert_eq!(event["participant"]["name"], "Alice of the token");
+    assert_eq!(event["participant"]["identity"], "alice");
+    assert_eq!(event["participant"]["metadata"], "{\"seat\": 7}");
     let publish = json!({"mid": "0", "source": "camera"});
     assert_eq!(alice.ask("publish", publish).await["code"], "not_allowed");
 }

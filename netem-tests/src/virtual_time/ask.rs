@@ -24,6 +24,7 @@ impl Call {
             may_publish: true,
             may_subscribe: true,
             avoid_udp: false,
+            person: None,
         };
         let (room, peer) = (participant.room, participant.client.peer);
         let answer = match self.request(Request::Offer(room, peer, offer)) {

@@ -104,6 +104,7 @@ impl Call {
             may_publish: true,
             may_subscribe: true,
             avoid_udp: false,
+            person: None,
         };
         let request = self.ask(Request::Offer(ROOM, peer, offer));
         let result = Ok((String::new(), sections));

@@ -13,7 +13,7 @@ use super::floor::Floor;
 use super::{Content, Slot, SlotChoice, Track};
 use crate::media::Kind;
 use crate::subscribe::allocation::Priority;
-use crate::types::{PeerId, TrackId};
+use crate::types::{PeerId, PersonId, TrackId};
 
 /// Whoever has come into a slot by speaking stays for this time. A picture costs its publisher a
 /// key frame, and faces are not to hop; a voice costs nothing, but what is cut to pieces cannot be
@@ -27,17 +27,23 @@ pub(super) struct Stage<'a> {
     /// The most important first.
     tracks: Vec<&'a Track>,
     known: HashMap<TrackId, &'a Track>,
+    persons: &'a HashMap<PeerId, PersonId>,
     floor: &'a Floor,
 }
 
 impl<'a> Stage<'a> {
     /// For the tracks of a room, in the order they were published.
-    pub(super) fn new(tracks: &'a [Track], floor: &'a Floor) -> Self {
+    pub(super) fn new(
+        tracks: &'a [Track],
+        persons: &'a HashMap<PeerId, PersonId>,
+        floor: &'a Floor,
+    ) -> Self {
         let mut ranked: Vec<&Track> = tracks.iter().collect();
         ranked.sort_by_cached_key(|t| (t.content != Content::Screen, floor.importance(t.peer)));
         Stage {
             tracks: ranked,
             known: tracks.iter().map(|t| (t.id, t)).collect(),
+            persons,
             floor,
         }
     }
@@ -166,11 +172,16 @@ impl<'a> Stage<'a> {
     fn candidates(&self, peer: PeerId, slots: &[Slot], kind: Kind) -> Vec<&'a Track> {
         let pinned: HashSet<TrackId> = slots.iter().filter_map(Slot::pinned).collect();
         let tracks = self.tracks.iter();
-        let others = tracks.filter(|t| t.kind == kind && t.peer != peer);
+        let others = tracks.filter(|t| t.kind == kind && !self.is_same_person(t.peer, peer));
         others
             .filter(|t| !pinned.contains(&t.id))
             .copied()
             .collect()
+    }
+
+    fn is_same_person(&self, one: PeerId, other: PeerId) -> bool {
+        let person = |peer| self.persons.get(&peer);
+        one == other || person(one).is_some_and(|is| person(other) == Some(is))
     }
 
     /// The slots that may show somebody else now. Those that show a screen may not.

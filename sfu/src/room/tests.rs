@@ -68,6 +68,25 @@ fn slots_fill_in_the_order_of_publishing_and_never_with_ones_own() {
 }
 
 #[test]
+fn slots_show_nothing_of_another_peer_of_the_same_person() {
+    let mut rooms = Rooms::default();
+    let ada = Some(PersonId(7));
+    rooms.set_person(ROOM, ALICE, ada);
+    rooms.set_slots(ROOM, ALICE, &slots(0, 2));
+    rooms.set_slots(ROOM, CAROL, &slots(0, 2));
+    rooms.set_person(ROOM, BOB, ada);
+    publish(&mut rooms, BOB, 2, Kind::Video);
+    publish(&mut rooms, CAROL, 3, Kind::Video);
+    let seen = |rooms: &Rooms, peer| (shows(rooms, peer, 20), shows(rooms, peer, 21));
+    assert_eq!(seen(&rooms, ALICE), (Some(3), None));
+    assert_eq!(seen(&rooms, CAROL), (Some(2), None));
+    rooms.leave(ROOM, BOB);
+    assert_eq!(seen(&rooms, CAROL), (None, None));
+    publish(&mut rooms, BOB, 4, Kind::Video);
+    assert_eq!(seen(&rooms, ALICE), (Some(3), Some(4)), "nobody known");
+}
+
+#[test]
 fn a_pin_wins_and_is_given_back_when_its_track_ends() {
     let mut rooms = Rooms::default();
     rooms.set_slots(ROOM, ALICE, &slots(0, 1));

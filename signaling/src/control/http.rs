@@ -2,6 +2,7 @@
 //! what operators ask of any participant.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use confab_sfu::api::Publish;
 use confab_sfu::media::Kind;
@@ -11,7 +12,7 @@ use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::media::{Command, Outcome};
 use crate::protocol::{ErrorCode, Failure, IceServer, Quality, Source};
-use crate::room::{Description, ParticipantId, RoomName};
+use crate::room::{Description, Entrant, ParticipantId, RoomName, Via};
 use crate::session::new_secret;
 
 /// Which way the media goes.
@@ -33,10 +34,10 @@ impl Endpoint {
         }
     }
 
-    fn default_name(self) -> &'static str {
+    fn via(self) -> Via {
         match self {
-            Endpoint::Whip => "Stream",
-            Endpoint::Whep => "Viewer",
+            Endpoint::Whip => Via::Whip,
+            Endpoint::Whep => Via::Whep,
         }
     }
 
@@ -92,6 +93,8 @@ pub enum Request {
         room: RoomName,
         /// The name it wants to have.
         name: Option<String>,
+        /// Who it says it is, which counts if no token says so.
+        identity: Option<String>,
         /// What its token allows.
         access: Access,
         /// The SDP offer.
@@ -119,7 +122,8 @@ pub enum Request {
     },
 }
 
-/// A session's address, and what the token of the request allows.
+/// A session's address. Whoever knows it may end the session and move it, also when the token of its
+/// beginning has ended: its secret cannot be guessed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Address {
     /// Which way.
@@ -128,8 +132,6 @@ pub struct Address {
     pub room: RoomName,
     /// The secret in its path.
     pub secret: String,
-    /// What the token allows.
-    pub access: Access,
 }
 
 /// What an HTTP request is answered with.
@@ -171,18 +173,24 @@ pub enum Answer {
 
 impl Control {
     /// A client has asked for something over HTTP.
-    pub fn handle_http(&mut self, ticket: TicketId, request: Request) {
+    pub fn handle_http(&mut self, now: Instant, ticket: TicketId, request: Request) {
         let answer = match request {
             Request::Create {
                 endpoint,
                 room,
                 name,
+                identity,
                 access,
                 sdp,
-            } => self
-                .create(ticket, endpoint, room, name, access, sdp)
-                .err()
-                .map(Answer::Refused),
+            } => {
+                let access = Access {
+                    name: access.name.or(name),
+                    identity: access.identity.or(identity),
+                    ..access
+                };
+                let created = self.create(ticket, endpoint, room, access, sdp);
+                created.err().map(Answer::Refused)
+            }
             Request::Delete(address) => Some(match self.resolve(&address) {
                 Ok(participant) => {
                     self.remove_member(participant, "left");
@@ -209,7 +217,7 @@ impl Control {
         if let Some(answer) = answer {
             self.answer(ticket, answer);
         }
-        self.settle();
+        self.settle(now);
     }
 
     fn create(
@@ -217,19 +225,26 @@ impl Control {
         ticket: TicketId,
         endpoint: Endpoint,
         room: RoomName,
-        name: Option<String>,
         access: Access,
         sdp: String,
     ) -> Result<(), Failure> {
         self.check_not_draining()?;
-        access.check_room(&room)?;
+        self.check_room(&access, &room)?;
         let grants = endpoint.grants(access.grants)?;
-        let name = access.name.or(name);
-        let name = name.as_deref().unwrap_or(endpoint.default_name());
-        let (participant, room_id) = self.rooms.admit(&room, name)?;
+        let identity = access.identity.clone();
+        let place = self.rooms.admit(
+            &room,
+            Entrant {
+                via: endpoint.via(),
+                name: access.name,
+                identity: access.identity,
+                metadata: access.metadata,
+            },
+        )?;
+        let participant = place.id;
         let relay_user = self.new_relay_user();
         tracing::info!(
-            %participant, room = room.as_str(), identity = access.identity,
+            %participant, room = room.as_str(), identity,
             endpoint = endpoint.path(), relay_user, "participant joins"
         );
         let resource = Resource {
@@ -246,7 +261,8 @@ impl Control {
             participant,
             Member {
                 owner: Owner::Http(resource),
-                room: room_id,
+                room: place.room,
+                person: place.person,
                 grants,
                 peer: None,
                 had_peer: false,
@@ -311,10 +327,10 @@ impl Control {
         participant: ParticipantId,
         access: &Access,
     ) -> Result<(), Failure> {
-        access.check_room(room)?;
-        let member = self.members.get(&participant);
-        let member = member.filter(|_| self.rooms.is_in(participant, room));
-        let peer = member.and_then(|member| member.peer).ok_or_else(|| {
+        self.check_room(access, room)?;
+        let meant = self.rooms.meant_by(room, participant).into_iter();
+        let mut connected = meant.filter_map(|id| Some((id, self.members.get(&id)?.peer?)));
+        let (participant, peer) = connected.next().ok_or_else(|| {
             let text = "There is no such participant in the room, or it has no media connection.";
             Failure::new(ErrorCode::UnknownPeer, text)
         })?;
@@ -394,10 +410,6 @@ impl Control {
 
     /// The participant that an address means. One that is still being made has no address yet.
     fn resolve(&self, address: &Address) -> Result<ParticipantId, Answer> {
-        address
-            .access
-            .check_room(&address.room)
-            .map_err(Answer::Refused)?;
         let participant = *self
             .by_resource
             .get(&address.secret)

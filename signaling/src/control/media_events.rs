@@ -1,5 +1,7 @@
 //! What the media plane reports, and when the client is told.
 
+use std::time::Instant;
+
 use confab_sfu::api::{self, GoneReason, Reason};
 use confab_sfu::types::{Mid, PeerId, TrackId};
 
@@ -32,12 +34,12 @@ impl Control {
     }
 
     /// Tells what had to wait for a command that has now been carried out.
-    pub(super) fn release_held(&mut self, participant: ParticipantId) {
+    pub(super) fn release_held(&mut self, now: Instant, participant: ParticipantId) {
         if self.lanes.is_busy(participant) {
             return;
         }
         // What the reply set off comes first: the client must know a track before its slot.
-        self.settle();
+        self.settle(now);
         let held = self
             .members
             .get_mut(&participant)

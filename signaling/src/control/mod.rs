@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use confab_sfu::api;
-use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
+use confab_sfu::types::{Mid, PeerId, PersonId, RoomId, TrackId};
 
-use crate::auth::{Access, Grants};
+use crate::auth::{Access, Grants, Refusal, Refusals};
 use crate::connection::{MAX_MESSAGE_BYTES, PING_INTERVAL};
 use crate::media::{Command, Outcome};
 use crate::protocol::{
@@ -28,7 +28,7 @@ use crate::protocol::{
     Welcome,
 };
 use crate::relay::{Relay, Relays};
-use crate::room::{Limits, ParticipantId, Rooms};
+use crate::room::{Limits, ParticipantId, RoomName, Rooms};
 use crate::session::{Admission, Session, new_secret};
 
 use http::Resource;
@@ -113,8 +113,10 @@ pub struct Counters {
     pub sessions: usize,
     /// Rooms now.
     pub rooms: usize,
-    /// Participants now.
+    /// Participants now, who have a name or publish.
     pub participants: usize,
+    /// Viewers now, who do neither.
+    pub viewers: usize,
     /// Requests, by type.
     pub requests: BTreeMap<&'static str, u64>,
     /// Refusals, by code.
@@ -152,6 +154,8 @@ enum Owner {
 struct Member {
     owner: Owner,
     room: RoomId,
+    /// Whose tracks it is not shown.
+    person: Option<PersonId>,
     grants: Grants,
     peer: Option<PeerId>,
     /// A media connection was there before; the next one must say that it is new.
@@ -184,7 +188,11 @@ pub struct Control {
     /// Slots that show a track which their owner has not been told of yet.
     early_slots: Vec<(ParticipantId, Mid, TrackId)>,
     last_id: u64,
-    draining: bool,
+    /// When the server stops at the latest, once it is to.
+    stops: Option<Instant>,
+    /// Tokens refused since the log was last written to.
+    refused: Vec<Refusal>,
+    refusals: Refusals,
     counters: Counters,
     outputs: VecDeque<Output>,
 }
@@ -208,7 +216,9 @@ impl Control {
             purposes: HashMap::new(),
             early_slots: Vec::new(),
             last_id: 0,
-            draining: false,
+            stops: None,
+            refused: Vec::new(),
+            refusals: Refusals::default(),
             counters: Counters::default(),
             outputs: VecDeque::new(),
         }
@@ -227,7 +237,7 @@ impl Control {
     pub fn handle_socket(&mut self, now: Instant, socket: SocketId, input: SocketInput) {
         match (input, self.sockets.get(&socket).copied()) {
             (SocketInput::Hello(id, hello, access), None) => {
-                self.hello(socket, id, &hello, access);
+                self.hello(now, socket, id, &hello, access);
             }
             (SocketInput::Hello(id, ..), Some(_)) => self.refuse_on_socket(
                 socket,
@@ -265,11 +275,11 @@ impl Control {
             }
             (SocketInput::Ack(_) | SocketInput::Closed { .. }, None) => {}
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// A media command has been carried out.
-    pub fn handle_outcome(&mut self, id: CommandId, outcome: Outcome) {
+    pub fn handle_outcome(&mut self, now: Instant, id: CommandId, outcome: Outcome) {
         let Some((participant, purpose)) = self.purposes.remove(&id) else {
             return;
         };
@@ -277,14 +287,14 @@ impl Control {
             self.outputs.push_back(Output::Command(id, command));
         }
         self.finish(participant, purpose, outcome);
-        self.release_held(participant);
-        self.settle();
+        self.release_held(now, participant);
+        self.settle(now);
     }
 
     /// The media plane reports something.
-    pub fn handle_media_event(&mut self, event: api::Event) {
+    pub fn handle_media_event(&mut self, now: Instant, event: api::Event) {
         self.media_event(event);
-        self.settle();
+        self.settle(now);
     }
 
     /// Time has passed.
@@ -302,21 +312,30 @@ impl Control {
                 self.end_session(key, "connection_lost");
             }
         }
-        self.settle();
+        self.settle(now);
     }
 
-    /// No one may join any more; everybody is told that the server stops in `within`.
-    pub fn handle_shutdown(&mut self, within: Duration) {
-        self.draining = true;
+    /// No one may join any more; everybody is told that the server stops in `within`, and so is
+    /// whoever comes back until then.
+    pub fn handle_shutdown(&mut self, now: Instant, within: Duration) {
+        self.stops = Some(now + within);
+        let sockets: Vec<SocketId> = self.sockets.keys().copied().collect();
+        for socket in sockets {
+            self.tell_stop(now, socket);
+        }
+    }
+
+    fn tell_stop(&mut self, now: Instant, socket: SocketId) {
+        let Some(stops) = self.stops else {
+            return;
+        };
         let closing = Event::Closing(Closing {
             code: ErrorCode::ShuttingDown,
             message: "The server is stopping.".into(),
-            in_ms: millis(within),
+            in_ms: millis(stops.saturating_duration_since(now)),
         });
-        for &socket in self.sockets.keys() {
-            let frame = closing.frame(None);
-            self.outputs.push_back(Output::Frame(socket, frame));
-        }
+        let frame = closing.frame(None);
+        self.outputs.push_back(Output::Frame(socket, frame));
     }
 
     /// The server stops now: every socket is to be closed.
@@ -328,13 +347,14 @@ impl Control {
     /// Whether nobody is in a room any more.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rooms.participant_count() == 0
+        self.rooms.is_empty()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.graces.first().map(|&(deadline, _)| deadline)
+        let grace = self.graces.first().map(|&(deadline, _)| deadline);
+        grace.into_iter().chain(self.rooms.next_deadline()).min()
     }
 
     /// The next thing to be done outside.
@@ -349,12 +369,14 @@ impl Control {
             sessions: self.clients.len(),
             rooms: self.rooms.room_count(),
             participants: self.rooms.participant_count(),
+            viewers: self.rooms.viewer_count(),
             ..self.counters.clone()
         }
     }
 
     fn hello(
         &mut self,
+        now: Instant,
         socket: SocketId,
         id: RequestId,
         hello: &Hello,
@@ -381,9 +403,10 @@ impl Control {
                 self.outputs
                     .push_back(Output::Frame(socket, welcome.frame(Some(id))));
                 self.flush_frames(key);
+                self.tell_stop(now, socket);
             }
             Err(failure) => {
-                self.refuse_on_socket(socket, id, failure.code, &failure.message);
+                self.refuse(socket, id, failure);
                 self.outputs.push_back(Output::Close(socket));
             }
         }
@@ -538,7 +561,11 @@ impl Control {
     }
 
     /// Hands on what the rooms have to tell, and slots whose track has been told of by now.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Instant) {
+        for refusal in std::mem::take(&mut self.refused) {
+            self.refusals.write(now, &refusal);
+        }
+        self.rooms.handle_timeout(now);
         while let Some((participant, event)) = self.rooms.poll_event() {
             self.event(participant, &event);
         }
@@ -612,9 +639,22 @@ impl Control {
     }
 
     fn refuse_on_socket(&mut self, socket: SocketId, id: RequestId, code: ErrorCode, text: &str) {
-        self.count_refusal(code);
-        let frame = Reply::Error(Failure::new(code, text)).frame(Some(id));
+        self.refuse(socket, id, Failure::new(code, text));
+    }
+
+    fn refuse(&mut self, socket: SocketId, id: RequestId, failure: Failure) {
+        self.count_refusal(failure.code);
+        let frame = Reply::Error(failure).frame(Some(id));
         self.outputs.push_back(Output::Frame(socket, frame));
+    }
+
+    /// Checks that a token is for this room, and notes it for the log if not.
+    fn check_room(&mut self, access: &Access, room: &RoomName) -> Result<(), Failure> {
+        access.check_room(room).map_err(|refusal| {
+            let failure = refusal.failure.clone();
+            self.refused.push(refusal);
+            failure
+        })
     }
 
     fn close_socket(&mut self, socket: SocketId, code: ErrorCode, message: &str) {

@@ -6,12 +6,13 @@ use confab_sfu::api::{self, Content, Publish};
 use confab_sfu::types::{Mid, PeerId, TrackId};
 
 use super::{Control, Member, Owner, SessionKey, TicketId};
+use crate::auth::Grants;
 use crate::media::{Command, Outcome};
 use crate::protocol::{
     Answer, ErrorCode, Failure, Join, Joined, Left, Muted, Offer, OwnTrack, Pong, Published,
     PublishedLine, Quality, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished, Viewed,
 };
-use crate::room::{Description, ParticipantId, RoomName, check_name};
+use crate::room::{Description, Entrant, ParticipantId, RoomName, Via, check_name};
 
 /// Most slots of a `view`: an offer has no more m-lines.
 const MAX_VIEWS: usize = confab_sfu::peer::sdp::MAX_LINES;
@@ -148,6 +149,9 @@ impl Control {
                     )
                 })?;
                 let participant = self.participant(key)?;
+                if !self.member(participant)?.grants.subscribe {
+                    return Err(may_not("receive"));
+                }
                 if let api::SlotChoice::Pin(track) = to
                     && !self.rooms.sees(participant, track)
                 {
@@ -208,15 +212,23 @@ impl Control {
                 "The session is in a room already; leave it first.",
             ));
         }
+        let access = client.access.clone();
+        let relay_user = client.relay_user.clone();
         self.check_not_draining()?;
         let room: RoomName = join.room.parse()?;
-        client.access.check_room(&room)?;
+        self.check_room(&access, &room)?;
         let descriptions = self.descriptions(join.tracks)?;
-        let grants = client.access.grants;
-        let identity = client.access.identity.clone();
-        let name = client.access.name.clone().unwrap_or(join.name);
-        let relay_user = client.relay_user.clone();
-        let (participant, room_id) = self.rooms.admit(&room, &name)?;
+        let identity = access.identity.clone();
+        let place = self.rooms.admit(
+            &room,
+            Entrant {
+                via: Via::Socket,
+                name: access.name.or(join.name),
+                identity: access.identity,
+                metadata: access.metadata,
+            },
+        )?;
+        let participant = place.id;
         tracing::info!(
             %participant, room = room.as_str(), identity, relay_user, "participant joins"
         );
@@ -224,8 +236,9 @@ impl Control {
             participant,
             Member {
                 owner: Owner::Session(key),
-                room: room_id,
-                grants,
+                room: place.room,
+                person: place.person,
+                grants: access.grants,
                 peer: None,
                 had_peer: false,
                 answered: false,
@@ -238,8 +251,8 @@ impl Control {
             client.participant = Some(participant);
         }
         let Some(sdp) = join.offer else {
-            let joined = self.joined(participant, &room, None);
             self.rooms.announce(participant);
+            let joined = self.joined(participant, &room, None);
             return Ok(Progress::Answered(joined));
         };
         let mids = lines(&descriptions);
@@ -279,6 +292,7 @@ impl Control {
                 may_publish: member.grants.publish,
                 may_subscribe: member.grants.subscribe,
                 avoid_udp: offer.avoid_udp,
+                person: member.person,
             },
         };
         self.command(participant, command, Purpose::Offer(key, id, descriptions));
@@ -309,6 +323,7 @@ impl Control {
                 may_publish: member.grants.publish,
                 may_subscribe: member.grants.subscribe,
                 avoid_udp: false,
+                person: member.person,
             },
         };
         self.peers.insert(peer, participant);
@@ -371,8 +386,8 @@ impl Control {
                     return self.conclude(key, id, refusal(outcome));
                 };
                 self.set_tracks(participant, &answer, &descriptions);
-                let joined = self.joined(participant, &room, Some(answer));
                 self.rooms.announce(participant);
+                let joined = self.joined(participant, &room, Some(answer));
                 self.conclude(key, id, joined);
             }
             Purpose::Offer(key, id, descriptions) => {
@@ -508,9 +523,22 @@ impl Control {
             .as_ref()
             .map(|answer| self.own_view(participant, answer))
             .unwrap_or_default();
+        let (access, grants) = match self.members.get(&participant) {
+            Some(Member {
+                owner: Owner::Session(key),
+                grants,
+                ..
+            }) => (self.clients.get(key).map(|client| &client.access), *grants),
+            _ => (None, Grants::default()),
+        };
         Reply::Joined(Joined {
             participant: Text(participant),
             room: room.as_str().to_owned(),
+            name: self.rooms.name_of(participant).map(str::to_owned),
+            identity: access.and_then(|access| access.identity.clone()),
+            metadata: access.and_then(|access| access.metadata.clone()),
+            permissions: grants.into(),
+            viewers: self.rooms.viewers_for(participant),
             participants: self.rooms.others(participant),
             answer: answer.map(|answer| answer.sdp),
             tracks,
@@ -566,7 +594,7 @@ impl Control {
     }
 
     pub(super) fn check_not_draining(&self) -> Result<(), Failure> {
-        if self.draining {
+        if self.stops.is_some() {
             return Err(Failure::new(
                 ErrorCode::ShuttingDown,
                 "The server is stopping; nobody can join any more.",

@@ -26,6 +26,8 @@ struct House {
     commands: VecDeque<(CommandId, Command)>,
     http: HashMap<TicketId, HttpAnswer>,
     next_id: u64,
+    /// What the next one's token allows.
+    access: Access,
 }
 
 fn mid(text: &str) -> Mid {
@@ -72,6 +74,7 @@ impl House {
             commands: VecDeque::new(),
             http: HashMap::new(),
             next_id: 0,
+            access: open_access(),
         }
     }
 
@@ -94,8 +97,7 @@ impl House {
     fn say(&mut self, socket: u64, message: Value) {
         let input = match ClientMessage::parse(&message.to_string()).unwrap() {
             ClientMessage::Request(id, Request::Hello(hello)) => {
-                let access = Auth::open().check(None, std::time::SystemTime::now());
-                SocketInput::Hello(id, hello, access)
+                SocketInput::Hello(id, hello, Ok(self.access.clone()))
             }
             ClientMessage::Request(id, request) => SocketInput::Request(id, request),
             ClientMessage::Ack(seq) => SocketInput::Ack(seq),
@@ -151,12 +153,12 @@ impl House {
     }
 
     fn outcome(&mut self, id: CommandId, outcome: Outcome) {
-        self.control.handle_outcome(id, outcome);
+        self.control.handle_outcome(self.now, id, outcome);
         self.drain();
     }
 
     fn report(&mut self, event: MediaEvent) {
-        self.control.handle_media_event(event);
+        self.control.handle_media_event(self.now, event);
         self.drain();
     }
 
@@ -618,9 +620,11 @@ fn a_session_that_ends_while_its_offer_is_answered_leaves_no_peer() {
 fn a_stopping_server_lets_calls_live_and_nobody_in() {
     let mut house = House::new();
     house.join(1, "Alice", answer(&[], &[]));
-    house.hello(2);
+    let session = house.hello(2);
     house.heard(1);
-    house.control.handle_shutdown(Duration::from_secs(5));
+    house
+        .control
+        .handle_shutdown(house.now, Duration::from_secs(5));
     house.drain();
     let closing = house.only(1);
     assert_eq!(
@@ -631,6 +635,12 @@ fn a_stopping_server_lets_calls_live_and_nobody_in() {
     house.heard(2);
     house.ask(2, "join", json!({"room": "kitchen", "name": "Bob"}));
     assert_eq!(house.types(2), ["error shutting_down"]);
+    house.pass(Duration::from_secs(2));
+    let resume = json!({"session": session, "seq": 0});
+    house.ask(3, "hello", json!({"version": 1, "resume": resume}));
+    let heard = house.heard(3);
+    assert_eq!(heard[0]["type"], "welcome");
+    assert_eq!(heard[1]["in_ms"], 3_000, "who comes back hears it too");
     house.ask(1, "ping", json!({}));
     assert_eq!(house.types(1), ["pong"]);
     assert!(!house.control.is_empty());
@@ -824,7 +834,7 @@ impl House {
     fn http(&mut self, request: HttpRequest) -> TicketId {
         self.next_id += 1;
         let ticket = TicketId(self.next_id);
-        self.control.handle_http(ticket, request);
+        self.control.handle_http(self.now, ticket, request);
         self.drain();
         ticket
     }
@@ -834,6 +844,7 @@ impl House {
             endpoint: Endpoint::Whip,
             room: "kitchen".parse().unwrap(),
             name: Some("Encoder".into()),
+            identity: None,
             access: open_access(),
             sdp: "v=0\r\na=ice-ufrag:old\r\n".into(),
         });
@@ -848,7 +859,6 @@ fn address(secret: &str) -> Address {
         endpoint: Endpoint::Whip,
         room: "kitchen".parse().unwrap(),
         secret: secret.to_owned(),
-        access: open_access(),
     }
 }
 
@@ -934,4 +944,193 @@ fn a_whip_client_with_too_many_tracks_or_a_lost_connection_is_gone() {
             "participant_left"
         ]
     );
+}
+
+/// What a token says of somebody.
+fn token(identity: &str, publish: bool, subscribe: bool) -> Access {
+    Access {
+        identity: Some(identity.to_owned()),
+        room: Some("kitchen".parse().unwrap()),
+        name: None,
+        metadata: Some(format!("{{\"who\":\"{identity}\"}}")),
+        grants: Grants { publish, subscribe },
+    }
+}
+
+impl House {
+    /// A session over HTTP, whose offer the media plane answers, and whose tracks it is not shown.
+    fn create(
+        &mut self,
+        endpoint: Endpoint,
+        access: Access,
+        tracks: &[(&str, u64)],
+    ) -> (String, api::Offer) {
+        let ticket = self.http(HttpRequest::Create {
+            endpoint,
+            room: "kitchen".parse().unwrap(),
+            name: None,
+            identity: None,
+            access,
+            sdp: "v=0\r\n".into(),
+        });
+        let (id, Command::Offer { offer, .. }) = self.command() else {
+            panic!("an offer");
+        };
+        self.outcome(id, Outcome::Answered(answer(tracks, &[])));
+        match self.http.remove(&ticket).unwrap() {
+            HttpAnswer::Created { secret, .. } => (secret, offer),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_viewer_is_counted_until_it_publishes_and_after_a_resume_too() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    assert_eq!(house.only(1)["viewers"], 0);
+    let session = house.hello(2);
+    house.ask(2, "join", json!({"room": "kitchen", "offer": "x"}));
+    let (id, _) = house.offered_peer();
+    house.outcome(id, Outcome::Answered(answer(&[], &[("0", None)])));
+    let joined = house.heard(2).remove(0);
+    assert_eq!(
+        (&joined["name"], &joined["viewers"]),
+        (&Value::Null, &json!(1))
+    );
+    assert_eq!(joined["participants"][0]["name"], "Alice");
+    let told = house.only(1);
+    assert_eq!(
+        (&told["type"], &told["viewers"]),
+        (&json!("viewers"), &json!(1))
+    );
+    // Its network changes: nobody notices.
+    house.close(2, false);
+    let resume = json!({"session": session, "seq": 0});
+    house.ask(3, "hello", json!({"version": 1, "resume": resume}));
+    house.heard(3);
+    house.pass(Duration::from_secs(2));
+    assert_eq!(house.types(1), Vec::<String>::new());
+    house.ask(3, "publish", json!({"mid": "1", "source": "camera"}));
+    let (id, _) = house.command();
+    let info = TrackInfo {
+        track: TrackId(7),
+        mid: mid("1"),
+        kind: Kind::Video,
+    };
+    house.outcome(id, Outcome::Published(info));
+    let told = house.heard(1);
+    assert_eq!(told[0]["type"], "participant_joined");
+    assert_eq!(told[0]["participant"]["tracks"][0]["id"], "t_7");
+    assert_eq!(told[1]["viewers"], 0);
+    assert_eq!(house.control.counters().participants, 2);
+    house.close(3, true);
+    assert_eq!(house.types(1), ["participant_left"]);
+}
+
+#[test]
+fn a_room_is_full_of_viewers_too() {
+    let mut house = House::with(Config {
+        limits: Limits {
+            participants: 1,
+            ..Limits::default()
+        },
+        ..Config::default()
+    });
+    house.hello(1);
+    house.ask(1, "join", json!({"room": "kitchen"}));
+    house.heard(1);
+    house.hello(2);
+    house.ask(2, "join", json!({"room": "kitchen", "name": "Bob"}));
+    assert_eq!(house.types(2), ["error room_full"]);
+    assert_eq!(house.control.counters().viewers, 1);
+    assert!(
+        !house.control.is_empty(),
+        "a stopping server waits for viewers"
+    );
+}
+
+#[test]
+fn one_who_publishes_and_watches_over_http_is_one_person_who_does_not_see_himself() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[], &[]));
+    house.heard(1);
+    let ada = token("ada", true, true);
+    let (_, sends) = house.create(Endpoint::Whip, ada.clone(), &[("0", 7)]);
+    let (watching, receives) = house.create(Endpoint::Whep, ada, &[]);
+    let (_, other) = house.create(Endpoint::Whep, token("bob", true, true), &[]);
+    assert!(sends.person.is_some());
+    assert_eq!(receives.person, sends.person);
+    assert_ne!(other.person, sends.person);
+    let told = house.heard(1);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0]["participant"]["identity"], "ada");
+    assert_eq!(told[0]["participant"]["metadata"], "{\"who\":\"ada\"}");
+    assert_eq!(told[1]["viewers"], 1, "Bob");
+    // Its quality is that of what it receives.
+    let id = told[0]["participant"]["id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let ticket = house.http(HttpRequest::Quality {
+        room: "kitchen".parse().unwrap(),
+        participant: id,
+        access: open_access(),
+    });
+    let (command, Command::Quality { peer }) = house.command() else {
+        panic!("a question");
+    };
+    let receiving = house.control.by_resource[&watching];
+    assert_eq!(house.control.members[&receiving].peer, Some(peer));
+    house.outcome(command, Outcome::Quality(api::PeerQuality::default()));
+    assert!(matches!(house.http[&ticket], HttpAnswer::Quality(_)));
+    let delete = HttpRequest::Delete(Address {
+        endpoint: Endpoint::Whep,
+        ..address(&watching)
+    });
+    house.http(delete);
+    house.pass(Duration::from_secs(2));
+    assert_eq!(
+        house.types(1),
+        Vec::<String>::new(),
+        "it is there as before"
+    );
+}
+
+#[test]
+fn two_devices_of_one_identity_are_two_participants() {
+    let mut house = House::new();
+    house.access = token("ada", true, true);
+    house.join(1, "Ada", answer(&[("0", 7)], &[]));
+    house.join(2, "Ada", answer(&[("0", 8)], &[("1", Some(7))]));
+    let joined = house.only(2);
+    assert_eq!(joined["participants"][0]["identity"], "ada");
+    assert_eq!(joined["slots"][0]["track"], "t_7", "each sees the other");
+    assert_eq!(joined["identity"], "ada");
+    assert_eq!(joined["metadata"], "{\"who\":\"ada\"}");
+    assert_eq!(joined["name"], "Ada");
+}
+
+#[test]
+fn who_joins_is_told_what_it_may_do() {
+    for (publish, subscribe) in [(true, true), (false, true), (true, false)] {
+        let mut house = House::new();
+        house.access = token("ada", publish, subscribe);
+        house.join(1, "Ada", answer(&[], &[("1", None)]));
+        let permissions = house.only(1)["permissions"].clone();
+        let expected = json!({"publish": publish, "subscribe": subscribe});
+        assert_eq!(permissions, expected);
+        house.ask(1, "publish", json!({"mid": "0", "source": "camera"}));
+        let types = house.types(1);
+        assert_eq!(types == ["error not_allowed"], !publish, "{types:?}");
+        if publish {
+            let (id, _) = house.command();
+            house.outcome(id, Outcome::from(api::CommandError::UnknownMid(mid("0"))));
+            house.heard(1);
+        }
+        house.ask(1, "subscribe", json!({"mid": "1", "auto": true}));
+        let types = house.types(1);
+        assert_eq!(types == ["error not_allowed"], !subscribe, "{types:?}");
+    }
 }

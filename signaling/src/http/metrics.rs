@@ -103,9 +103,16 @@ static METRICS: &[Metric] = &[
         |s| one(s.control.sessions),
     ),
     gauge("confab_rooms", "Rooms.", |s| one(s.control.rooms)),
-    gauge("confab_participants", "Participants in all rooms.", |s| {
-        one(s.control.participants)
-    }),
+    gauge(
+        "confab_participants",
+        "Participants in all rooms: who has a name or publishes.",
+        |s| one(s.control.participants),
+    ),
+    gauge(
+        "confab_viewers",
+        "Viewers in all rooms: who watches without a name.",
+        |s| one(s.control.viewers),
+    ),
     gauge("confab_tracks", "Published tracks.", |s| {
         one(s.media.tracks)
     }),

@@ -13,8 +13,9 @@ pub(crate) mod problem;
 mod quality;
 mod whip;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -24,9 +25,10 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Refusal, Refusals};
 use crate::connection::MAX_MESSAGE_BYTES;
 use crate::control::Endpoint;
+use crate::protocol::Failure;
 use crate::relay::Relay;
 use crate::service::Service;
 use crate::ws;
@@ -45,11 +47,21 @@ pub(crate) struct App {
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) certificates: Option<Arc<dyn Certificates>>,
+    /// What the log has been told of refused tokens.
+    pub(crate) refusals: Arc<Mutex<Refusals>>,
 }
 
 impl App {
     pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Writes of a refused token to the log, and gives what its holder is told.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Failure {
+        // One whose holder has panicked is as good as before.
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.write(Instant::now(), &refusal);
+        refusal.failure
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
         "/" => "/index.html",
         path => path,
     };
+    let is_sdk = path.starts_with("/sdk/");
     let Some(asset) = ASSETS.get(path) else {
         return Problem::new(
             StatusCode::NOT_FOUND,
@@ -84,6 +85,10 @@ pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
         )
         .into_response();
     };
+    if method == Method::OPTIONS && is_sdk {
+        let allow = [(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD")];
+        return (StatusCode::NO_CONTENT, for_everybody(), allow).into_response();
+    }
     if method != Method::GET && method != Method::HEAD {
         let mut response = problem::method_not_allowed().await.into_response();
         let allow = HeaderValue::from_static("GET, HEAD");
@@ -104,11 +109,29 @@ pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
             PERMISSIONS.to_owned(),
         ),
     ];
-    if known {
-        return (StatusCode::NOT_MODIFIED, common).into_response();
+    let mut response = match known {
+        true => (StatusCode::NOT_MODIFIED, common).into_response(),
+        false => {
+            let content_type = [(header::CONTENT_TYPE, asset.content_type)];
+            (common, content_type, asset.bytes).into_response()
+        }
+    };
+    if is_sdk {
+        response.headers_mut().extend(for_everybody());
     }
-    let content_type = [(header::CONTENT_TYPE, asset.content_type)];
-    (common, content_type, asset.bytes).into_response()
+    response
+}
+
+/// Lets pages of every origin use a file, also those that take nothing from elsewhere unless it says
+/// that they may. It is the same for everybody, and nothing in it is secret.
+fn for_everybody() -> HeaderMap {
+    let anybody = HeaderValue::from_static("*");
+    let elsewhere = HeaderValue::from_static("cross-origin");
+    let resource = header::HeaderName::from_static("cross-origin-resource-policy");
+    HeaderMap::from_iter([
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, anybody),
+        (resource, elsewhere),
+    ])
 }
 
 /// Everything from this server and nothing from elsewhere. Its sockets are named by host, since

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::protocol::{ErrorCode, Failure};
+use crate::protocol::{ErrorCode, Failure, TokenFault};
 
 /// When to try again what the server has no room for now, in seconds.
 const RETRY_AFTER: &str = "5";
@@ -43,6 +43,8 @@ struct Document {
     status: u16,
     code: ErrorCode,
     title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<TokenFault>,
 }
 
 impl IntoResponse for Problem {
@@ -51,14 +53,16 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             code: self.failure.code,
             title: self.failure.message,
+            reason: self.failure.reason,
         };
+        let challenge = challenge(&document);
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(header::CONTENT_TYPE, "application/problem+json");
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                set(header::WWW_AUTHENTICATE, "Bearer");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
@@ -67,6 +71,20 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// What says how to be let in, and what was wrong with a token that has been shown (RFC 6750 section 3).
+fn challenge(document: &Document) -> HeaderValue {
+    let bare = HeaderValue::from_static("Bearer");
+    if matches!(document.reason, None | Some(TokenFault::Missing)) {
+        return bare;
+    }
+    // No more than these may be in a description.
+    let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+    let title = document.title.chars();
+    let title: String = title.map(|c| if plain(c) { c } else { '\'' }).collect();
+    let text = format!("Bearer error=\"invalid_token\", error_description=\"{title}\"");
+    HeaderValue::try_from(text).unwrap_or(bare)
 }
 
 /// What a method that a path does not know is answered with.

@@ -2,13 +2,14 @@
 //!
 //! `POST /whip/{room}` or `/whep/{room}` with an SDP offer gives `201`, the answer, the session's
 //! address in `Location`, its ICE session in `ETag`, and the relay, if there is one, in `Link`.
-//! `PATCH` of that address restarts ICE, `DELETE` ends the session.
+//! `PATCH` of that address restarts ICE, `DELETE` ends the session: who knows it needs no token.
 
 use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -16,7 +17,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::problem::{self, Problem};
-use crate::auth::Access;
+use crate::auth::{Access, Refusal, check_identity};
 use crate::control::{Address, Endpoint, HttpAnswer, HttpRequest};
 use crate::protocol::{ErrorCode, Failure, IceServer};
 use crate::room::RoomName;
@@ -29,6 +30,8 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 struct Options {
     /// What the participant is to be called.
     name: Option<String>,
+    /// Who it is, where no token says so.
+    identity: Option<String>,
 }
 
 /// A request whose token is valid.
@@ -36,8 +39,7 @@ pub(super) struct Admitted<Params> {
     pub(super) app: App,
     pub(super) params: Params,
     pub(super) access: Access,
-    name: Option<String>,
-    headers: HeaderMap,
+    options: Options,
     request: Request,
 }
 
@@ -46,51 +48,100 @@ impl<Params: for<'de> Deserialize<'de> + Send> FromRequest<App> for Admitted<Par
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let access = app.auth.check(bearer(&parts.headers), SystemTime::now())?;
-        let Path(params) = Path::<Params>::from_request_parts(&mut parts, app)
-            .await
-            .map_err(|rejection| {
-                let text = format!("The path is not valid: {}.", rejection.body_text());
-                Failure::new(ErrorCode::BadRequest, text)
-            })?;
-        let Query(Options { name }) =
-            Query::<Options>::try_from_uri(&parts.uri).map_err(|rejection| {
-                let text = format!("The query is not valid: {}.", rejection.body_text());
-                Failure::new(ErrorCode::BadRequest, text)
-            })?;
+        let access = access(app, &parts.headers)?;
+        let params = path(app, &mut parts).await?;
+        let Query(options) = Query::<Options>::try_from_uri(&parts.uri).map_err(|rejection| {
+            let text = format!("The query is not valid: {}.", rejection.body_text());
+            Failure::new(ErrorCode::BadRequest, text)
+        })?;
         Ok(Admitted {
             app: app.clone(),
             params,
             access,
-            name,
-            headers: parts.headers.clone(),
+            options,
             request: Request::from_parts(parts, body),
         })
     }
 }
 
-impl<Params> Admitted<Params> {
-    /// The body as text, if its type is `wanted`.
-    async fn text(self, wanted: &str) -> Result<String, Problem> {
-        let found = self.headers.get(header::CONTENT_TYPE);
-        let found = found.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media_type = found.split(';').next().unwrap_or("").trim();
-        if !media_type.eq_ignore_ascii_case(wanted) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                ErrorCode::BadRequest,
-                format!("The `Content-Type` must be `{wanted}`."),
-            ));
-        }
-        let bytes = Bytes::from_request(self.request, &self.app)
-            .await
-            .map_err(|rejection| {
-                let text = format!("The body cannot be read: {}.", rejection.body_text());
-                Problem::new(rejection.status(), ErrorCode::TooLarge, text)
-            })?;
-        String::from_utf8(bytes.into())
-            .map_err(|_| Failure::new(ErrorCode::BadSdp, "The body is not UTF-8.").into())
+/// A request to the address of a session. It needs no token, and looks at none: whoever knows the address
+/// has made the session, and the token that let it may have ended since.
+pub(super) struct Addressed {
+    app: App,
+    room: RoomName,
+    secret: String,
+    request: Request,
+}
+
+impl FromRequest<App> for Addressed {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let (room, secret): (String, String) = path(app, &mut parts).await?;
+        Ok(Addressed {
+            app: app.clone(),
+            room: room.parse()?,
+            secret,
+            request: Request::from_parts(parts, body),
+        })
     }
+}
+
+/// What is variable in the path.
+async fn path<Params: for<'de> Deserialize<'de> + Send>(
+    app: &App,
+    parts: &mut Parts,
+) -> Result<Params, Problem> {
+    let path = Path::<Params>::from_request_parts(parts, app).await;
+    path.map(|Path(params)| params).map_err(|rejection| {
+        let text = format!("The path is not valid: {}.", rejection.body_text());
+        Failure::new(ErrorCode::BadRequest, text).into()
+    })
+}
+
+/// What the token of a request allows.
+fn access(app: &App, headers: &HeaderMap) -> Result<Access, Failure> {
+    let now = SystemTime::now();
+    let checked = match app.auth.is_open() {
+        // Whatever a proxy in front may have put there.
+        true => app.auth.check(None, now),
+        false => bearer(headers).and_then(|token| app.auth.check(token, now)),
+    };
+    checked.map_err(|refusal| app.refuse(refusal))
+}
+
+/// The token, if there is one.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let value = value.to_str().ok().and_then(|value| value.split_once(' '));
+    value
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| Some(token.trim()))
+        .ok_or_else(Refusal::of_header)
+}
+
+/// The body as text, if its type is `wanted`.
+async fn text(app: &App, request: Request, wanted: &str) -> Result<String, Problem> {
+    let found = request.headers().get(header::CONTENT_TYPE);
+    let found = found.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = found.split(';').next().unwrap_or("").trim();
+    if !media_type.eq_ignore_ascii_case(wanted) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ErrorCode::BadRequest,
+            format!("The `Content-Type` must be `{wanted}`."),
+        ));
+    }
+    let bytes = Bytes::from_request(request, app).await;
+    let bytes = bytes.map_err(|rejection| {
+        let text = format!("The body cannot be read: {}.", rejection.body_text());
+        Problem::new(rejection.status(), ErrorCode::TooLarge, text)
+    })?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| Failure::new(ErrorCode::BadSdp, "The body is not UTF-8.").into())
 }
 
 /// `POST /whip/{room}`, `POST /whep/{room}`.
@@ -98,53 +149,57 @@ pub(super) async fn create(
     endpoint: Endpoint,
     admitted: Admitted<String>,
 ) -> Result<Response, Problem> {
-    let room: RoomName = admitted.params.parse()?;
-    let name = admitted.name.clone();
-    let service = admitted.app.service.clone();
-    let access = admitted.access.clone();
+    let Admitted {
+        app,
+        params,
+        access,
+        options,
+        request,
+    } = admitted;
+    let room: RoomName = params.parse()?;
+    let Options { name, identity } = options;
+    if let Some(identity) = &identity {
+        check_identity(identity).map_err(|is| {
+            Failure::new(
+                ErrorCode::BadRequest,
+                format!("The `identity` in the query {is}."),
+            )
+        })?;
+    }
     let location = format!("/{}/{}", endpoint.path(), room.as_str());
-    let sdp = admitted.text(SDP).await?;
+    let sdp = text(&app, request, SDP).await?;
     let request = HttpRequest::Create {
         endpoint,
         room,
         name,
+        identity,
         access,
         sdp,
     };
-    Ok(response(service.http(request).await, &location))
+    Ok(response(app.service.http(request).await, &location))
 }
 
 /// `DELETE` of a session.
-pub(super) async fn delete(
-    endpoint: Endpoint,
-    admitted: Admitted<(String, String)>,
-) -> Result<Response, Problem> {
-    let address = address(endpoint, &admitted)?;
-    let answer = admitted
-        .app
-        .service
-        .http(HttpRequest::Delete(address))
-        .await;
-    Ok(response(answer, ""))
+pub(super) async fn delete(endpoint: Endpoint, addressed: Addressed) -> Result<Response, Problem> {
+    let service = addressed.app.service.clone();
+    let request = HttpRequest::Delete(addressed.address(endpoint));
+    Ok(response(service.http(request).await, ""))
 }
 
 /// `PATCH` of a session.
-pub(super) async fn patch(
-    endpoint: Endpoint,
-    admitted: Admitted<(String, String)>,
-) -> Result<Response, Problem> {
-    let address = address(endpoint, &admitted)?;
-    let if_match = admitted.headers.get(header::IF_MATCH);
+pub(super) async fn patch(endpoint: Endpoint, addressed: Addressed) -> Result<Response, Problem> {
+    let address = addressed.address(endpoint);
+    let Addressed { app, request, .. } = addressed;
+    let if_match = request.headers().get(header::IF_MATCH);
     let if_match = if_match
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
-    let service = admitted.app.service.clone();
     let request = HttpRequest::Patch {
         address,
         if_match,
-        fragment: admitted.text(FRAGMENT).await?,
+        fragment: text(&app, request, FRAGMENT).await?,
     };
-    Ok(response(service.http(request).await, ""))
+    Ok(response(app.service.http(request).await, ""))
 }
 
 /// `OPTIONS`: what [`cors`] adds is the answer.
@@ -188,20 +243,14 @@ pub(super) async fn cors(State(app): State<App>, request: Request, next: Next) -
     response
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn address(endpoint: Endpoint, admitted: &Admitted<(String, String)>) -> Result<Address, Failure> {
-    let (room, secret) = &admitted.params;
-    Ok(Address {
-        endpoint,
-        room: room.parse()?,
-        secret: secret.clone(),
-        access: admitted.access.clone(),
-    })
+impl Addressed {
+    fn address(&self, endpoint: Endpoint) -> Address {
+        Address {
+            endpoint,
+            room: self.room.clone(),
+            secret: self.secret.clone(),
+        }
+    }
 }
 
 /// Every way to reach each server, as a client without a socket is told of it (RFC 9725 section 4.6), but

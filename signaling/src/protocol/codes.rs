@@ -27,7 +27,7 @@ pub enum ErrorCode {
     HelloTimeout,
     /// The server speaks another version of the protocol.
     UnsupportedVersion,
-    /// The access token is missing, not valid, or expired.
+    /// The access token is missing, not valid, or expired; `reason` says what is wrong with it.
     Unauthorized,
     /// The access token is for another room.
     WrongRoom,
@@ -93,6 +93,52 @@ impl ErrorCode {
             "worker_failed" => ErrorCode::WorkerFailed,
             _ => ErrorCode::Internal,
         }
+    }
+}
+
+/// What is wrong with an access token. Of a token that the server's API key has not signed no more is
+/// told than that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenFault {
+    /// There is none, and one is needed.
+    Missing,
+    /// It is no signed JWT, or longer than 16 KiB.
+    Malformed,
+    /// It is signed with another algorithm than HS256, or not at all.
+    Algorithm,
+    /// It was signed with another secret, or changed since.
+    BadSignature,
+    /// Its `iss` is not the name of this server's API key.
+    UnknownKey,
+    /// Its `exp` has passed.
+    Expired,
+    /// Its `nbf` has not come yet.
+    NotYetValid,
+    /// Its `exp` is more than 24 hours ahead.
+    ExpTooFar,
+    /// It has no `grants`.
+    NoGrants,
+    /// Another claim is missing, or not what it has to be; the message names it.
+    BadClaim,
+    /// It is for another room (`wrong_room`).
+    OtherRoom,
+}
+
+impl TokenFault {
+    /// The code of a refusal for this.
+    #[must_use]
+    pub fn code(self) -> ErrorCode {
+        match self {
+            TokenFault::OtherRoom => ErrorCode::WrongRoom,
+            _ => ErrorCode::Unauthorized,
+        }
+    }
+}
+
+impl std::fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
     }
 }
 

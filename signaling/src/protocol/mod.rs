@@ -12,7 +12,7 @@ mod responses;
 mod text;
 
 pub use amount::Amount;
-pub use codes::ErrorCode;
+pub use codes::{ErrorCode, TokenFault};
 pub(crate) use quality::pause;
 pub use quality::{Decision, Layer, Limit, Priority, Quality, Reason, SlotQuality};
 pub use requests::{
@@ -21,9 +21,9 @@ pub use requests::{
 };
 pub use responses::{
     Answer, Closing, Event, Failure, IceServer, IceServers, Joined, Layers, Left, Media, MediaKind,
-    MediaState, Muted, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Pong, Published,
-    Reconnect, Reply, Slot, SlotPaused, SlotShows, Speakers, Subscribed, Track, TrackMuted,
-    TrackPublished, TrackUnpublished, Unpublished, Viewed, Welcome,
+    MediaState, Muted, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions,
+    Pong, Published, Reconnect, Reply, Slot, SlotPaused, SlotShows, Speakers, Subscribed, Track,
+    TrackMuted, TrackPublished, TrackUnpublished, Unpublished, Viewed, Viewers, Welcome,
 };
 pub use text::Text;
 
@@ -69,7 +69,7 @@ impl ClientMessage {
     pub fn parse(text: &str) -> Result<ClientMessage, Malformed> {
         let malformed = |re, code, message: String| Malformed {
             re,
-            failure: Failure { code, message },
+            failure: Failure::new(code, message),
         };
         let mut fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
             malformed(
@@ -141,7 +141,7 @@ impl ClientMessage {
 }
 
 /// A client's text as it may be repeated to it: long enough to be recognised, no longer.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 40;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -252,10 +252,10 @@ mod tests {
                 "`x`",
             ),
             (
-                r#"{"id":1,"type":"join","room":"a"}"#,
+                r#"{"id":1,"type":"join","name":"b"}"#,
                 Some(1),
                 ErrorCode::BadRequest,
-                "`name`",
+                "`room`",
             ),
             (
                 r#"{"id":1,"type":"join","room":"a","name":"b","ofer":""}"#,

@@ -81,8 +81,10 @@ pub struct Join {
     /// The room: 1 to 64 of `A`-`Z`, `a`-`z`, `0`-`9`, `_` and `-`.
     pub room: String,
     /// How the others see the participant: 1 to 64 visible characters. A name in the access token
-    /// takes its place.
-    pub name: String,
+    /// takes its place. Who has neither is a viewer, whom the others only count, and a `Guest` while
+    /// publishing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// An SDP offer, the first of the media connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<String>,

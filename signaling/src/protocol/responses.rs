@@ -5,7 +5,7 @@ use confab_sfu::types::{Mid, TrackId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Quality, Reason, Source, Text};
+use super::{ErrorCode, Quality, Reason, Source, Text, TokenFault};
 use crate::room::ParticipantId;
 
 /// The one reply to a request: its `type` beside its fields.
@@ -56,8 +56,20 @@ pub struct Joined {
     pub participant: Text<ParticipantId>,
     /// The room.
     pub room: String,
+    /// The own name as the others see it; null for a viewer.
+    pub name: Option<String>,
+    /// The own identity: the `sub` of the access token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The own `metadata` of the access token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// What the access token allows. M-lines for what it does not are answered as inactive.
+    pub permissions: Permissions,
     /// The others.
     pub participants: Vec<Participant>,
+    /// How many viewers the room has, oneself included if one is.
+    pub viewers: usize,
     /// The SDP answer, if there was an offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
@@ -65,6 +77,15 @@ pub struct Joined {
     pub tracks: Vec<OwnTrack>,
     /// The receiving m-lines and what they show.
     pub slots: Vec<Slot>,
+}
+
+/// What a client may do in its room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Permissions {
+    /// Send media. Who may not only watches.
+    pub publish: bool,
+    /// Receive media.
+    pub subscribe: bool,
 }
 
 /// To `offer`.
@@ -161,6 +182,9 @@ pub struct Failure {
     pub code: ErrorCode,
     /// What is wrong, for people: a sentence.
     pub message: String,
+    /// What is wrong with the access token, if that is what it was refused for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<TokenFault>,
 }
 
 impl Failure {
@@ -168,6 +192,15 @@ impl Failure {
         Failure {
             code,
             message: message.into(),
+            reason: None,
+        }
+    }
+
+    /// A refusal of an access token.
+    pub(crate) fn of_token(fault: TokenFault, message: impl Into<String>) -> Failure {
+        Failure {
+            reason: Some(fault),
+            ..Failure::new(fault.code(), message)
         }
     }
 }
@@ -194,13 +227,20 @@ pub struct Slot {
     pub track: Option<Text<TrackId>>,
 }
 
-/// Someone in the room.
+/// Someone in the room who has a name, or publishes. Who neither has a name nor publishes is a viewer,
+/// and only counted.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {
     /// Its id, unique while the server runs.
     pub id: Text<ParticipantId>,
     /// Its name, as it or its token said.
     pub name: String,
+    /// Who it is: the `sub` of its access token. It may be there more than once, as with two devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// What the application has put into its access token as `metadata`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
     /// Its tracks, in the order in which they were published.
     pub tracks: Vec<Track>,
 }
@@ -254,12 +294,13 @@ pub enum Event {
     SlotPaused(SlotPaused),
     Layers(Layers),
     Speakers(Speakers),
+    Viewers(Viewers),
     Media(Media),
     Reconnect(Reconnect),
     Closing(Closing),
 }
 
-/// Someone has come into the room.
+/// Someone has come into the room, or was a viewer and has begun to publish.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantJoined {
     /// Who, with the tracks it came with.
@@ -271,7 +312,8 @@ pub struct ParticipantJoined {
 pub struct ParticipantLeft {
     /// Who.
     pub participant: Text<ParticipantId>,
-    /// Why: `left`, or `connection_lost` when it did not come back in time.
+    /// Why: `left`, `connection_lost` when it did not come back in time, `watching` when it is a viewer
+    /// from now on, or `merged` when it belongs to another participant of its identity from now on.
     pub reason: String,
 }
 
@@ -345,6 +387,13 @@ pub struct Speakers {
     pub dominant: Option<Text<ParticipantId>>,
 }
 
+/// The room has more viewers now, or fewer. Told once a second at most.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Viewers {
+    /// How many connections only watch and have no name.
+    pub viewers: usize,
+}
+
 /// The client's own media connection has changed its state.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Media {
@@ -388,6 +437,7 @@ pub struct Closing {
     pub code: ErrorCode,
     /// Why, for people: a sentence.
     pub message: String,
-    /// How long until then, in milliseconds; 0 is at once.
+    /// How long until then at most, in milliseconds; 0 is at once. A server that stops waits until
+    /// everybody has left, and no longer than this.
     pub in_ms: u64,
 }
