@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use crate::bandwidth::estimator::Limit;
 use crate::media::Kind;
+pub use crate::peer::sdp::OfferError as SdpError;
 pub use crate::publish::meter::LayerInfo;
 pub use crate::room::{Content, SlotChoice};
 pub use crate::subscribe::allocation::{Priority, Reason, SETTLING, SlotView};
@@ -48,6 +49,9 @@ pub struct Offer {
     pub may_publish: bool,
     /// Whether receiving m-lines are accepted.
     pub may_subscribe: bool,
+    /// Whether it is refused for an m-line to publish by that cannot be served, and for having nothing
+    /// that can be done by it. Otherwise what can be served is, and [`Answer::refused`] has the rest.
+    pub is_whole: bool,
     /// Whether the client is to leave UDP: its checks over UDP are not answered, but for those that come
     /// through our own relay, or it would prefer them.
     pub avoid_udp: bool,
@@ -65,6 +69,8 @@ pub struct Answer {
     pub tracks: Vec<TrackInfo>,
     /// Every slot the peer has now.
     pub slots: Vec<SlotInfo>,
+    /// The m-lines that were offered and are not served, and why.
+    pub refused: Vec<(Mid, SdpError)>,
 }
 
 /// A published track.
@@ -193,7 +199,7 @@ impl GoneReason {
 pub enum OfferError {
     /// The SDP could not be served.
     #[error(transparent)]
-    Sdp(#[from] crate::peer::sdp::OfferError),
+    Sdp(#[from] SdpError),
     /// No such peer.
     #[error("this connection is not known to the server any more; make a new one and offer again")]
     UnknownPeer,

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::api::{
     Answer, CommandError, Content, Event, GoneReason, Offer, OfferError, PeerStats, Priority,
-    Publish, Reason, SlotInfo, SlotView, Stats, TrackInfo,
+    Publish, Reason, SdpError, SlotInfo, SlotView, Stats, TrackInfo,
 };
 use crate::config::Config;
 use crate::media::Kind;
@@ -85,6 +85,8 @@ pub enum Command {
         may_publish: bool,
         /// Receiving m-lines are accepted.
         may_subscribe: bool,
+        /// As in [`Offer`].
+        is_whole: bool,
         /// As in [`Offer`].
         avoid_udp: bool,
     },
@@ -163,6 +165,17 @@ pub enum Command {
     },
 }
 
+/// What a worker has made of an offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answered {
+    /// The SDP answer.
+    pub sdp: String,
+    /// Every live m-line.
+    pub sections: Vec<SectionInfo>,
+    /// The m-lines that were offered and are not served, and why.
+    pub refused: Vec<(Mid, SdpError)>,
+}
+
 /// One m-line as a worker has negotiated it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SectionInfo {
@@ -194,8 +207,8 @@ pub enum Report {
     Answered {
         /// The command's.
         request: RequestId,
-        /// The SDP answer and every live m-line.
-        result: Result<(String, Vec<SectionInfo>), OfferError>,
+        /// What was agreed on.
+        result: Result<Answered, OfferError>,
     },
     /// To [`Command::RestartIce`].
     IceRestarted {
@@ -549,6 +562,7 @@ impl Control {
                 sdp: offer.sdp,
                 may_publish: offer.may_publish,
                 may_subscribe: offer.may_subscribe,
+                is_whole: offer.is_whole,
                 avoid_udp: offer.avoid_udp,
             },
         );
@@ -565,11 +579,7 @@ impl Control {
             .ok_or(OfferError::Overloaded)
     }
 
-    fn answered(
-        &mut self,
-        request: RequestId,
-        result: Result<(String, Vec<SectionInfo>), OfferError>,
-    ) {
+    fn answered(&mut self, request: RequestId, result: Result<Answered, OfferError>) {
         let Some(Pending::Offer {
             room,
             peer,
@@ -581,7 +591,11 @@ impl Control {
         else {
             return;
         };
-        let (sdp, sections) = match result {
+        let Answered {
+            sdp,
+            sections,
+            refused,
+        } = match result {
             Ok(answered) => answered,
             Err(error) => {
                 if create {
@@ -624,14 +638,22 @@ impl Control {
         let changes = self.rooms.set_slots(room, peer, &slots);
         // The answer itself says what the peer's own slots show.
         self.apply(room, changes, |slot| slot.peer == peer);
-        let answer = self.answer(room, peer, sdp, &sections);
+        let answer = self.answer(room, peer, sdp, &sections, refused);
         self.reply(request, Reply::Offer(Ok(answer)));
     }
 
-    fn answer(&self, room: RoomId, peer: PeerId, sdp: String, sections: &[SectionInfo]) -> Answer {
+    fn answer(
+        &self,
+        room: RoomId,
+        peer: PeerId,
+        sdp: String,
+        sections: &[SectionInfo],
+        refused: Vec<(Mid, SdpError)>,
+    ) -> Answer {
         let tracks = self.peers.get(&peer).map(|p| &p.tracks);
         Answer {
             sdp,
+            refused,
             tracks: sections
                 .iter()
                 .filter_map(|s| {

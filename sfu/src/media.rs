@@ -238,11 +238,21 @@ pub enum Extension {
     DependencyDescriptor,
     /// Absolute capture time.
     AbsCaptureTime,
+    /// Transmission time offset (RFC 5450). Agreed on and not read, as all that follow.
+    TransmissionOffset,
+    /// Camera or screen.
+    VideoContentType,
+    /// When each step of sending a frame was done.
+    VideoTiming,
+    /// Colour space of the pictures.
+    ColorSpace,
+    /// Which layers are sent, with their bitrates.
+    VideoLayersAllocation,
 }
 
 impl Extension {
     /// Every extension, in the order of their discriminants.
-    pub const ALL: [Extension; 10] = [
+    pub const ALL: [Extension; 15] = [
         Extension::Mid,
         Extension::Rid,
         Extension::RepairedRid,
@@ -253,6 +263,11 @@ impl Extension {
         Extension::PlayoutDelay,
         Extension::DependencyDescriptor,
         Extension::AbsCaptureTime,
+        Extension::TransmissionOffset,
+        Extension::VideoContentType,
+        Extension::VideoTiming,
+        Extension::ColorSpace,
+        Extension::VideoLayersAllocation,
     ];
 
     /// The URI it is negotiated by.
@@ -274,6 +289,15 @@ impl Extension {
             }
             Extension::AbsCaptureTime => {
                 "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+            }
+            Extension::TransmissionOffset => "urn:ietf:params:rtp-hdrext:toffset",
+            Extension::VideoContentType => {
+                "http://www.webrtc.org/experiments/rtp-hdrext/video-content-type"
+            }
+            Extension::VideoTiming => "http://www.webrtc.org/experiments/rtp-hdrext/video-timing",
+            Extension::ColorSpace => "http://www.webrtc.org/experiments/rtp-hdrext/color-space",
+            Extension::VideoLayersAllocation => {
+                "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00"
             }
         }
     }

@@ -509,6 +509,7 @@ mod tests {
             publish: Publish::All,
             may_publish: true,
             may_subscribe: true,
+            is_whole: false,
             avoid_udp: false,
             person: None,
         }

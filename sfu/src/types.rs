@@ -3,9 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Longest `mid` or `rid` we accept, in bytes: what a one-byte header extension can carry
-/// (RFC 8285 section 4.2).
-pub const MAX_SDES_ID_LEN: usize = 16;
+/// Longest `mid` we accept, in bytes: a UUID with a prefix fits. SDP has no limit (RFC 5888 section 4),
+/// a two-byte header extension can carry 255 (RFC 8285 section 4.3).
+pub const MAX_MID_LEN: usize = 64;
+
+/// Longest `mid` that a one-byte header extension can carry, in bytes (RFC 8285 section 4.2).
+pub const MAX_SHORT_MID_LEN: usize = 16;
+
+/// Longest `rid` we accept, in bytes: what a one-byte header extension can carry, and what browsers
+/// take.
+pub const MAX_RID_LEN: usize = 16;
 
 /// A room. Chosen by the caller of the SFU; unique among the rooms that exist.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -53,20 +60,19 @@ pub struct Ssrc(pub u32);
 #[error("not a valid identifier")]
 pub struct InvalidId;
 
-/// Up to [`MAX_SDES_ID_LEN`] bytes of visible ASCII, kept inline so that it is `Copy`.
+/// Up to `MAX` bytes of visible ASCII, kept inline so that it is `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct SdesId {
+struct SdesId<const MAX: usize> {
     len: u8,
-    bytes: [u8; MAX_SDES_ID_LEN],
+    bytes: [u8; MAX],
 }
 
-impl SdesId {
+impl<const MAX: usize> SdesId<MAX> {
     fn new(text: &[u8]) -> Result<Self, InvalidId> {
-        if text.is_empty() || text.len() > MAX_SDES_ID_LEN || !text.iter().all(u8::is_ascii_graphic)
-        {
+        if text.is_empty() || text.len() > MAX || !text.iter().all(u8::is_ascii_graphic) {
             return Err(InvalidId);
         }
-        let mut bytes = [0; MAX_SDES_ID_LEN];
+        let mut bytes = [0; MAX];
         bytes[..text.len()].copy_from_slice(text);
         Ok(SdesId {
             len: text.len() as u8,
@@ -84,16 +90,16 @@ impl SdesId {
 }
 
 macro_rules! sdes_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $max:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(SdesId);
+        pub struct $name(SdesId<$max>);
 
         impl $name {
             /// From the bytes of a header extension or an SDP attribute.
             ///
             /// # Errors
-            /// When empty, longer than [`MAX_SDES_ID_LEN`], or not visible ASCII.
+            #[doc = concat!("When empty, longer than [`", stringify!($max), "`], or not visible ASCII.")]
             pub fn new(text: impl AsRef<[u8]>) -> Result<Self, InvalidId> {
                 SdesId::new(text.as_ref()).map($name)
             }
@@ -135,11 +141,11 @@ macro_rules! sdes_id {
 
 sdes_id!(
     /// Names an m-line (RFC 9143).
-    Mid
+    Mid, MAX_MID_LEN
 );
 sdes_id!(
     /// Names a simulcast encoding within an m-line (RFC 8851).
-    Rid
+    Rid, MAX_RID_LEN
 );
 
 #[cfg(test)]
@@ -157,12 +163,14 @@ mod tests {
 
     #[test]
     fn sdes_ids_are_bounded_visible_ascii() {
-        assert_eq!(
-            Mid::new("0123456789abcdef").map(|m| m.to_string()),
-            Ok("0123456789abcdef".into())
-        );
-        for bad in [&b""[..], b"0123456789abcdefg", b"a b", b"\xff"] {
+        let longest = "m".repeat(MAX_MID_LEN);
+        assert_eq!(Mid::new(&longest).map(|m| m.to_string()), Ok(longest));
+        let rid = Rid::new("0123456789abcdef").map(|rid| rid.to_string());
+        assert_eq!(rid, Ok("0123456789abcdef".into()));
+        for bad in [&b""[..], &[b'm'; MAX_MID_LEN + 1], b"a b", b"\xff"] {
             assert_eq!(Mid::new(bad), Err(InvalidId));
+            assert_eq!(Rid::new(bad), Err(InvalidId));
         }
+        assert_eq!(Rid::new("0123456789abcdefg"), Err(InvalidId));
     }
 }

@@ -30,6 +30,7 @@ fn offer() -> Offer {
         publish: Publish::All,
         may_publish: true,
         may_subscribe: true,
+        is_whole: false,
         avoid_udp: false,
         person: None,
     }

@@ -203,7 +203,12 @@ impl From<CommandError> for Outcome {
 }
 
 fn refused(code: &str, message: &str) -> Outcome {
-    Outcome::Refused(Failure::new(ErrorCode::from_media(code), sentence(message)))
+    Outcome::Refused(failure(code, message))
+}
+
+/// A refusal of the media plane as clients are told of it.
+pub(crate) fn failure(code: &str, message: &str) -> Failure {
+    Failure::new(ErrorCode::from_media(code), sentence(message))
 }
 
 /// An error's text as a sentence: errors are written to be put after a colon.

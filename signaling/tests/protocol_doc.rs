@@ -10,10 +10,10 @@ use confab_signaling::protocol::{
     Answer, AskIceServers, AskQuality, ClientMessage, Closing, Decision, ErrorCode, Event, Failure,
     Hello, IceServer, IceServers, Join, Joined, Layer, Layers, Leave, Left, Limit, Media, Mute,
     Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions, Ping,
-    Pong, Priority, Publish, Published, PublishedLine, Quality, Reason, Reconnect, Reply, Request,
-    Resume, Slot, SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers, Subscribe,
-    Subscribed, TokenFault, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublish,
-    Unpublished, View, Viewed, Viewers, Welcome,
+    Pong, Priority, Publish, Published, PublishedLine, Quality, Reason, Reconnect, RefusedLine,
+    Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers,
+    Subscribe, Subscribed, TokenFault, Track, TrackMuted, TrackPublished, TrackUnpublished,
+    Unpublish, Unpublished, View, Viewed, Viewers, Welcome,
 };
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -27,7 +27,7 @@ A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one 
 - **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` is answered at once.
 - **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
 - **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. A socket closed by the client with code 1000 or 1001 ends the session at once.
-- **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none, and need not wait for them: the server learns them from its checks. A PeerConnection that is to get through firewalls has the `ice_servers` of `welcome`.
+- **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none, and need not wait for them: the server learns them from its checks. A PeerConnection that is to get through firewalls has the `ice_servers` of `welcome`. An m-line that cannot be served is rejected alone (port 0) and named in `refused`, with the reason; the others are. An m-line without `a=mid` goes by its place, from 0.
 - **Participants and viewers**: who has a name or publishes is a participant, and everybody in the room is told of it. Who does neither, as a WHEP player without `?name=` or a client that joins without a `name`, is a viewer, and only counted (`viewers`). A viewer who publishes is a participant from then on (`participant_joined`). Who publishes by WHIP and watches by WHEP with one identity is one participant, and gets nothing of itself; two WebSockets of one identity are two participants.
 - **Limits**: a message has at most 262144 bytes, compressed or not; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
 - **Growth**: replies and events may get more fields, and events more types, within a version: ignore those you do not know.
@@ -102,7 +102,7 @@ fn replies() -> Vec<Section> {
         ),
         section::<Answer>(
             "answer",
-            r#"{"re": 3, "type": "answer", "sdp": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}]}"#,
+            r#"{"re": 3, "type": "answer", "sdp": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}], "refused": [{"mid": "9", "code": "unsupported_sdp", "message": "M-line 9 (video, mid \"9\") offers theora, none of which the server handles; it handles VP8."}]}"#,
         ),
         section::<Published>(
             "published",
@@ -203,6 +203,7 @@ fn objects() -> Vec<(&'static str, Value)> {
         ("Permissions", schema_for!(Permissions).to_value()),
         ("Track", schema_for!(Track).to_value()),
         ("OwnTrack", schema_for!(OwnTrack).to_value()),
+        ("RefusedLine", schema_for!(RefusedLine).to_value()),
         ("Slot", schema_for!(Slot).to_value()),
         ("SlotQuality", schema_for!(SlotQuality).to_value()),
         ("Layer", schema_for!(Layer).to_value()),

@@ -23,6 +23,7 @@ impl Call {
             publish,
             may_publish: true,
             may_subscribe: true,
+            is_whole: false,
             avoid_udp: false,
             person: None,
         };

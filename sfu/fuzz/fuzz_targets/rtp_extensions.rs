@@ -24,18 +24,21 @@ fuzz_target!(|packet: &[u8]| {
     };
     let mut buffer = [0; 1500];
     let len = write_header(&mut buffer, fields, |w| came.write(w, &map, packet))
-        .expect("ten elements of at most 255 bytes fit, and only one is so long");
+        .expect("fifteen elements of at most 255 bytes fit, and only two are so long");
     let went = &buffer[..len];
     let header = RtpHeader::parse(went).expect("what was written is a packet");
     let seen = HeaderExtensions::parse(went, &header, &map);
     let without_place = |extensions| HeaderExtensions {
+        mid: None,
         dependency_descriptor: None,
         ..extensions
     };
     assert_eq!(without_place(seen), without_place(came));
-    let descriptor = |extensions: HeaderExtensions, packet| {
-        let span = extensions.dependency_descriptor?;
-        Some(span.of(packet).to_vec()).filter(|data| !data.is_empty())
+    let placed = |extensions: HeaderExtensions, packet| {
+        [extensions.mid, extensions.dependency_descriptor].map(|span| {
+            let data: Option<&[u8]> = span.map(|span| span.of(packet));
+            data.filter(|data| !data.is_empty()).map(<[u8]>::to_vec)
+        })
     };
-    assert_eq!(descriptor(seen, went), descriptor(came, packet));
+    assert_eq!(placed(seen, went), placed(came, packet));
 });

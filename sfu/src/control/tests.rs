@@ -103,11 +103,16 @@ impl Call {
             publish: Publish::Mids(people.to_vec()),
             may_publish: true,
             may_subscribe: true,
+            is_whole: false,
             avoid_udp: false,
             person: None,
         };
         let request = self.ask(Request::Offer(ROOM, peer, offer));
-        let result = Ok((String::new(), sections));
+        let result = Ok(Answered {
+            sdp: String::new(),
+            sections,
+            refused: Vec::new(),
+        });
         let report = Report::Answered { request, result };
         self.control.handle_report(0, report);
         match self.drain() {

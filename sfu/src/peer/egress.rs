@@ -15,10 +15,10 @@ use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
 use crate::peer::srtp::{MAX_SRTP_TRAILER, SrtpSender};
-use crate::rtp::extension::{self, HeaderExtensions};
+use crate::rtp::extension::{self, HeaderExtensions, Lengths};
 use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields, RtpHeader, write_header};
 use crate::rtp::sequence::SequenceNumber;
-use crate::types::{PeerId, Ssrc};
+use crate::types::{Mid, PeerId, Ssrc};
 use crate::units::DataSize;
 use crate::way::{Protocol, Way};
 use crate::worker::outbox::{Outbox, Tracked};
@@ -30,7 +30,7 @@ pub const MAX_HEADER: usize = 512;
 /// The header of a packet with the usual extensions, and the tag, bytes: near enough for the pacer.
 const TYPICAL_HEADER: usize = 12 + 4 + 16 + SRTP_TAG;
 
-/// More than the extensions of nearly every packet take, bytes, the dependency descriptor aside: what has
+/// More than the extensions of nearly every packet take, bytes, the values of [`Lengths`] aside: what has
 /// room for so many need not be looked at closer.
 const USUAL_EXTENSIONS: usize = 64;
 
@@ -60,6 +60,8 @@ pub struct Outgoing<'a> {
     pub map: &'a ExtensionMap,
     /// The values of the extensions; those of the transport are filled in here.
     pub extensions: HeaderExtensions,
+    /// The m-line it goes out on.
+    pub mid: &'a Mid,
     /// The dependency descriptor, patched.
     pub descriptor: &'a [u8],
     /// What stands before the payload and is not patched: the original sequence number of a
@@ -76,6 +78,13 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    fn lengths(&self) -> Lengths {
+        Lengths {
+            mid: self.mid.as_bytes().len(),
+            descriptor: self.descriptor.len(),
+        }
+    }
+
     /// Writes the header, with these values for what is filled in last. Returns its length.
     pub fn write_header(
         &self,
@@ -87,6 +96,7 @@ impl Outgoing<'_> {
         let extensions = HeaderExtensions {
             transport_sequence: Some(transport_sequence),
             abs_send_time: Some(abs_send_time),
+            mid: None,
             dependency_descriptor: None,
             ..self.extensions
         };
@@ -97,6 +107,9 @@ impl Outgoing<'_> {
         };
         let len = write_header(buffer, fields, |writer| {
             extensions.write(writer, self.map, &[]);
+            if let Some(id) = self.map.id(Extension::Mid) {
+                writer.put(id, self.mid.as_bytes());
+            }
             if let Some(id) = self.map.id(Extension::DependencyDescriptor)
                 && !self.descriptor.is_empty()
             {
@@ -254,11 +267,11 @@ impl Egress<'_> {
     /// left out.
     pub fn fit(&self, packet: &Outgoing<'_>, payload_len: usize) -> Option<ExtensionMap> {
         let room = self.room(payload_len);
-        let descriptor = packet.descriptor.len();
-        let is_short = room >= USUAL_EXTENSIONS + descriptor;
+        let lengths = packet.lengths();
+        let is_short = room >= USUAL_EXTENSIONS + lengths.mid + lengths.descriptor;
         (!is_short).then(|| {
             let receiver = self.receiver(packet.is_known);
-            fit(packet.map, &packet.extensions, descriptor, receiver, room)
+            fit(packet.map, &packet.extensions, lengths, receiver, room)
         })
     }
 
@@ -268,7 +281,7 @@ impl Egress<'_> {
         let Some(map) = self.fit(packet, payload_len) else {
             return true;
         };
-        let block = packet.extensions.block_len(&map, packet.descriptor.len());
+        let block = packet.extensions.block_len(&map, packet.lengths());
         block <= self.room(payload_len)
     }
 

@@ -4,7 +4,7 @@
 //! add some to a packet that its publisher may have filled to the last byte.
 
 use crate::media::{Extension, ExtensionMap};
-use crate::rtp::extension::HeaderExtensions;
+use crate::rtp::extension::{HeaderExtensions, Lengths};
 
 /// What a packet can do without, the first to be left out first. The rest it needs: the transport-wide
 /// number, since an estimate that never sees the large packets would be a fraction of what the path
@@ -39,26 +39,26 @@ impl Receiver {
     }
 }
 
-/// The extensions of a packet whose block of them has `room` bytes; `descriptor` is the length of its
-/// dependency descriptor. All of them where the packet is too long without any that it can do without,
+/// The extensions of a packet whose block of them has `room` bytes; `lengths` are those of what stands
+/// beside `values`. All of them where the packet is too long without any that it can do without,
 /// since it has to be fragmented then in any case.
 #[must_use]
 pub fn fit(
     all: &ExtensionMap,
     values: &HeaderExtensions,
-    descriptor: usize,
+    lengths: Lengths,
     receiver: Receiver,
     room: usize,
 ) -> ExtensionMap {
     let mut map = *all;
     let optional = OPTIONAL.into_iter().filter(|e| !receiver.needs(*e));
     for extension in optional {
-        if values.block_len(&map, descriptor) <= room {
+        if values.block_len(&map, lengths) <= room {
             return map;
         }
         map.set(extension, 0);
     }
-    match values.block_len(&map, descriptor) <= room {
+    match values.block_len(&map, lengths) <= room {
         true => map,
         false => *all,
     }
@@ -68,7 +68,6 @@ pub fn fit(
 mod tests {
     use super::*;
     use crate::rtp::extension::{AbsCaptureTime, PlayoutDelay};
-    use crate::types::Mid;
 
     #[test]
     fn what_matters_least_is_left_out_first() {
@@ -82,7 +81,6 @@ mod tests {
             all.set(extension, id);
         }
         let values = HeaderExtensions {
-            mid: Mid::new("0").ok(),
             transport_sequence: Some(0),
             abs_send_time: Some(0),
             playout_delay: Some(PlayoutDelay {
@@ -125,7 +123,8 @@ mod tests {
                 knows_stream,
                 gives_feedback,
             };
-            let map = fit(&all, &values, descriptor, receiver, room);
+            let lengths = Lengths { mid: 1, descriptor };
+            let map = fit(&all, &values, lengths, receiver, room);
             let carried = map.iter().map(|(extension, _)| extension);
             let has_value = |e: &Extension| descriptor > 0 || *e != Descriptor;
             let carried: Vec<Extension> = carried.filter(has_value).collect();

@@ -50,7 +50,9 @@ impl Peer {
         }
         let route = match self.routes.get(&header.ssrc) {
             Some(&route) => route,
-            None => self.bind(&header, &extensions).ok_or("rtp_unknown_ssrc")?,
+            None => self
+                .bind(&header, &extensions, packet)
+                .ok_or("rtp_unknown_ssrc")?,
         };
         let publication = &mut self.publications[route.publication];
         let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);
@@ -80,10 +82,18 @@ impl Peer {
     }
 
     /// Finds out what an authenticated packet with a new SSRC belongs to, and remembers it.
-    fn bind(&mut self, header: &RtpHeader, extensions: &HeaderExtensions) -> Option<Route> {
+    fn bind(
+        &mut self,
+        header: &RtpHeader,
+        extensions: &HeaderExtensions,
+        packet: &[u8],
+    ) -> Option<Route> {
         let payload_type = header.payload_type;
         let publication = match extensions.mid {
-            Some(mid) => self.publications.iter().position(|p| p.mid == mid)?,
+            Some(mid) => {
+                let mut all = self.publications.iter();
+                all.position(|p| p.mid.as_bytes() == mid.of(packet))?
+            }
             None => {
                 // RFC 8843 section 9.2: by payload type, where that is not ambiguous.
                 let mut candidates = self

@@ -4,11 +4,12 @@
 //! copyable and typed. [`HeaderExtensions::write`] goes the other way through an
 //! [`ExtensionWriter`], with another connection's map.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::packet::{ONE_BYTE_PROFILE, RtpHeader, TWO_BYTE_PROFILE};
 use crate::media::{Extension, ExtensionMap};
-use crate::types::{Mid, Rid};
+use crate::types::Rid;
 
 /// Bytes before the elements: profile and length (RFC 3550 section 5.3.1).
 const PREAMBLE_LEN: usize = 4;
@@ -91,14 +92,14 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 /// Sets to zero what a sender fills in last, after it has computed repair packets: the
-/// transport-wide sequence number and the absolute send time. As libwebrtc does
-/// (`RtpPacket::ZeroMutableExtensions`) on both sides of ULPFEC and FlexFEC.
+/// transport-wide sequence number, the absolute send time, the transmission offset and the timing of
+/// a frame. As libwebrtc does (`RtpPacket::ZeroMutableExtensions`) on both sides of ULPFEC and FlexFEC.
 pub fn clear_mutable(packet: &mut [u8], header: &RtpHeader, map: &ExtensionMap) {
     set_mutable(packet, header, map, 0, 0);
 }
 
 /// Fills in what a sender fills in last: the transport-wide sequence number, and the absolute send
-/// time in 24 bits, where the packet has a place for them.
+/// time in 24 bits, where the packet has a place for them. What else it would, is zero.
 pub fn set_mutable(
     packet: &mut [u8],
     header: &RtpHeader,
@@ -109,18 +110,20 @@ pub fn set_mutable(
     let Some(block) = header.extensions else {
         return;
     };
-    let mut spans = [None, None];
+    let mut spans = [const { None }; 4];
     let mut all = elements(packet, header);
     while let Some((id, data)) = all.next() {
         let end = block.range().end - all.rest.len();
         match map.extension(id) {
             Some(Extension::TransportSequence) => spans[0] = Some(end - data.len()..end),
             Some(Extension::AbsSendTime) => spans[1] = Some(end - data.len()..end),
+            Some(Extension::TransmissionOffset) => spans[2] = Some(end - data.len()..end),
+            Some(Extension::VideoTiming) => spans[3] = Some(end - data.len()..end),
             _ => {}
         }
     }
     let [_, send_time @ ..] = abs_send_time.to_be_bytes();
-    let values: [&[u8]; 2] = [&transport_sequence.to_be_bytes(), &send_time];
+    let values: [&[u8]; 4] = [&transport_sequence.to_be_bytes(), &send_time, &[], &[]];
     for (span, value) in spans.into_iter().zip(values) {
         // A publisher may have sent another length than the one that is written here.
         let place = span.and_then(|span| packet.get_mut(span));
@@ -246,11 +249,21 @@ pub fn unwrap_abs_send_time(last: u64, send_time: u32) -> u64 {
     }
 }
 
+/// Bytes of the values of which [`HeaderExtensions`] knows the place in a packet alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lengths {
+    /// Of the name of the m-line.
+    pub mid: usize,
+    /// Of the dependency descriptor.
+    pub descriptor: usize,
+}
+
 /// Every header extension we understand, as one packet carries them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HeaderExtensions {
-    /// The m-line the packet belongs to.
-    pub mid: Option<Mid>,
+    /// Where in the packet the name of its m-line is: copied with every packet, a name of its full
+    /// length would be most of it.
+    pub mid: Option<Span>,
     /// The simulcast encoding it belongs to.
     pub rid: Option<Rid>,
     /// The simulcast encoding it repairs.
@@ -285,7 +298,7 @@ impl HeaderExtensions {
                 continue;
             };
             match extension {
-                Extension::Mid => found.mid = Mid::new(data).ok(),
+                Extension::Mid => found.mid = Some(span_of(block.range(), &all, data)),
                 Extension::Rid => found.rid = Rid::new(data).ok(),
                 Extension::RepairedRid => found.repaired_rid = Rid::new(data).ok(),
                 Extension::TransportSequence => {
@@ -301,24 +314,25 @@ impl HeaderExtensions {
                 Extension::PlayoutDelay => found.playout_delay = PlayoutDelay::parse(data),
                 Extension::AbsCaptureTime => found.capture_time = AbsCaptureTime::parse(data),
                 Extension::DependencyDescriptor => {
-                    let start = block.range().end - all.rest.len() - data.len();
-                    found.dependency_descriptor = Some(Span {
-                        start: start as u16,
-                        len: data.len() as u8,
-                    });
+                    found.dependency_descriptor = Some(span_of(block.range(), &all, data));
                 }
+                Extension::TransmissionOffset
+                | Extension::VideoContentType
+                | Extension::VideoTiming
+                | Extension::ColorSpace
+                | Extension::VideoLayersAllocation => {}
             }
         }
         found
     }
 
     /// How many bytes [`write_header`](super::packet::write_header) makes of those extensions that `map`
-    /// has an id for, with a dependency descriptor of this length; a value that is filled in last takes
-    /// its place whether it is there or not.
+    /// has an id for, with these `lengths` of what is not kept here; a value that is filled in last
+    /// takes its place whether it is there or not.
     #[must_use]
-    pub fn block_len(&self, map: &ExtensionMap, descriptor: usize) -> usize {
+    pub fn block_len(&self, map: &ExtensionMap, lengths: Lengths) -> usize {
         let len = |extension| match extension {
-            Extension::Mid => self.mid.map_or(0, |mid| mid.as_bytes().len()),
+            Extension::Mid => lengths.mid,
             Extension::Rid => self.rid.map_or(0, |rid| rid.as_bytes().len()),
             Extension::RepairedRid => self.repaired_rid.map_or(0, |rid| rid.as_bytes().len()),
             Extension::TransportSequence => 2,
@@ -327,7 +341,12 @@ impl HeaderExtensions {
             Extension::VideoOrientation => usize::from(self.orientation.is_some()),
             Extension::PlayoutDelay => self.playout_delay.map_or(0, |_| 3),
             Extension::AbsCaptureTime => self.capture_time.map_or(0, |time| time.encode().1),
-            Extension::DependencyDescriptor => descriptor,
+            Extension::DependencyDescriptor => lengths.descriptor,
+            Extension::TransmissionOffset
+            | Extension::VideoContentType
+            | Extension::VideoTiming
+            | Extension::ColorSpace
+            | Extension::VideoLayersAllocation => 0,
         };
         let elements = || map.iter().map(|(e, id)| (id, len(e)));
         let elements = || elements().filter(|(_, len)| *len > 0);
@@ -341,11 +360,11 @@ impl HeaderExtensions {
     }
 
     /// Writes those extensions that `map` has an id for. `packet` is the one this was parsed from,
-    /// for the dependency descriptor; without one it may be empty.
+    /// for the mid and the dependency descriptor; without them it may be empty.
     pub fn write(&self, writer: &mut ExtensionWriter<'_>, map: &ExtensionMap, packet: &[u8]) {
         for (extension, id) in map.iter() {
             match extension {
-                Extension::Mid => put(writer, id, self.mid.as_ref().map(Mid::as_bytes)),
+                Extension::Mid => put_span(writer, id, self.mid, packet),
                 Extension::Rid => put(writer, id, self.rid.as_ref().map(Rid::as_bytes)),
                 Extension::RepairedRid => {
                     put(writer, id, self.repaired_rid.as_ref().map(Rid::as_bytes));
@@ -368,12 +387,30 @@ impl HeaderExtensions {
                     }
                 }
                 Extension::DependencyDescriptor => {
-                    let span = self.dependency_descriptor.map(|span| span.of(packet));
-                    put(writer, id, span.filter(|data| !data.is_empty()));
+                    put_span(writer, id, self.dependency_descriptor, packet);
                 }
+                Extension::TransmissionOffset
+                | Extension::VideoContentType
+                | Extension::VideoTiming
+                | Extension::ColorSpace
+                | Extension::VideoLayersAllocation => {}
             }
         }
     }
+}
+
+/// Where the element is that the iterator has just given.
+fn span_of(block: Range<usize>, all: &Elements<'_>, data: &[u8]) -> Span {
+    let start = block.end - all.rest.len() - data.len();
+    Span {
+        start: start as u16,
+        len: data.len() as u8,
+    }
+}
+
+fn put_span(writer: &mut ExtensionWriter<'_>, id: u8, span: Option<Span>, packet: &[u8]) {
+    let data = span.map(|span| span.of(packet));
+    put(writer, id, data.filter(|data| !data.is_empty()));
 }
 
 fn put(writer: &mut ExtensionWriter<'_>, id: u8, data: Option<impl AsRef<[u8]>>) {
@@ -544,10 +581,11 @@ mod tests {
         let found = HeaderExtensions::parse(&packet, &header, &full_map(1));
         let descriptor = found.dependency_descriptor.unwrap();
         assert_eq!(descriptor.of(&packet), [0xaa, 0xbb]);
+        assert_eq!(found.mid.unwrap().of(&packet), b"0");
         assert_eq!(
             found,
             HeaderExtensions {
-                mid: Mid::new("0").ok(),
+                mid: found.mid,
                 rid: Rid::new("hi").ok(),
                 repaired_rid: None,
                 transport_sequence: Some(0x1234),
@@ -605,13 +643,13 @@ mod tests {
     #[test]
     fn only_what_the_other_side_negotiated_is_written() {
         let extensions = HeaderExtensions {
-            mid: Mid::new("a").ok(),
+            rid: Rid::new("a").ok(),
             transport_sequence: Some(7),
             orientation: Some(1),
             ..HeaderExtensions::default()
         };
         let mut map = ExtensionMap::default();
-        map.set(Extension::Mid, 9);
+        map.set(Extension::Rid, 9);
         map.set(Extension::TransportSequence, 3);
         map.set(Extension::AudioLevel, 4);
         let mut buffer = [0; 64];
@@ -636,7 +674,6 @@ mod tests {
                 clock_offset,
             });
         (
-            prop::option::of(id.prop_map(|t| Mid::new(t).unwrap())),
             prop::option::of(id.prop_map(|t| Rid::new(t).unwrap())),
             prop::option::of(any::<u16>()),
             prop::option::of(0u32..1 << 24),
@@ -645,9 +682,9 @@ mod tests {
             prop::option::of(delay),
             prop::option::of(capture),
         )
-            .prop_map(|(mid, rid, seq, send, level, turn, delay, capture)| {
-                HeaderExtensions {
-                    mid,
+            .prop_map(
+                |(rid, seq, send, level, turn, delay, capture)| HeaderExtensions {
+                    mid: None,
                     rid,
                     repaired_rid: rid,
                     transport_sequence: seq,
@@ -657,8 +694,8 @@ mod tests {
                     playout_delay: delay,
                     capture_time: capture,
                     dependency_descriptor: None,
-                }
-            })
+                },
+            )
     }
 
     proptest! {
@@ -667,23 +704,25 @@ mod tests {
             let packet = packet(if two { 0x1000 } else { 0xbede }, &block);
             if let Ok(header) = RtpHeader::parse(&packet) {
                 let found = HeaderExtensions::parse(&packet, &header, &full_map(1));
-                if let Some(span) = found.dependency_descriptor {
+                for span in [found.mid, found.dependency_descriptor].into_iter().flatten() {
                     prop_assert!(elements(&packet, &header).any(|(_, data)| data == span.of(&packet)));
                 }
             }
         }
 
-        /// In either form, with any ids, the other side reads what was written, and the dependency
-        /// descriptor travels from packet to packet.
+        /// In either form, with any ids, the other side reads what was written, and mid and dependency
+        /// descriptor travel from packet to packet.
         #[test]
         fn forwarding_keeps_everything(
             sent in some_extensions(),
+            mid in "[a-zA-Z0-9]{1,64}",
             descriptor in prop::collection::vec(any::<u8>(), 1..100),
             (first_in, first_out) in (1u8..30, 1u8..30),
         ) {
             let (map_in, map_out) = (full_map(first_in), full_map(first_out));
             let mut buffer = [0; 1500];
             let len = write_header(&mut buffer, FIELDS, |w| {
+                w.put(map_in.id(Extension::Mid).unwrap(), mid.as_bytes());
                 w.put(map_in.id(Extension::DependencyDescriptor).unwrap(), &descriptor);
                 sent.write(w, &map_in, &[]);
             }).unwrap();
@@ -696,6 +735,7 @@ mod tests {
             let header = RtpHeader::parse(went).unwrap();
             let mut seen = HeaderExtensions::parse(went, &header, &map_out);
             prop_assert_eq!(seen.dependency_descriptor.take().unwrap().of(went), &descriptor[..]);
+            prop_assert_eq!(seen.mid.take().unwrap().of(went), mid.as_bytes());
             prop_assert_eq!(seen, sent);
         }
     }

@@ -184,10 +184,8 @@ impl Slot {
             fields,
             sequence,
             map: &self.extensions,
-            extensions: HeaderExtensions {
-                mid: Some(self.mid),
-                ..HeaderExtensions::default()
-            },
+            extensions: HeaderExtensions::default(),
+            mid: &self.mid,
             descriptor: &[],
             prefix,
             payload,

@@ -548,7 +548,6 @@ impl Slot {
         payload: &'a [u8],
     ) -> Outgoing<'a> {
         let mut extensions = HeaderExtensions {
-            mid: Some(self.mid),
             rid: None,
             repaired_rid: None,
             ..meta.extensions
@@ -569,6 +568,7 @@ impl Slot {
             sequence,
             map: &self.extensions,
             extensions,
+            mid: &self.mid,
             descriptor,
             prefix,
             payload,

@@ -6,7 +6,7 @@ use super::economy::INTERVAL;
 use super::mailbox::Message;
 use super::{Shared, Worker};
 use crate::api::OfferError;
-use crate::control::{Command, Report, RequestId, SectionInfo};
+use crate::control::{Answered, Command, Report, RequestId};
 use crate::peer::sdp::Policy;
 use crate::peer::{LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};
@@ -24,11 +24,13 @@ impl Worker {
                 sdp,
                 may_publish,
                 may_subscribe,
+                is_whole,
                 avoid_udp,
             } => {
                 let policy = Policy {
                     may_publish,
                     may_subscribe,
+                    is_whole,
                 };
                 let result = self.answer(now, peer, create, &sdp, policy);
                 if let Some(peer) = self.peers.get_mut(&peer).filter(|_| result.is_ok()) {
@@ -97,7 +99,7 @@ impl Worker {
         create: bool,
         sdp: &str,
         policy: Policy,
-    ) -> Result<(String, Vec<SectionInfo>), OfferError> {
+    ) -> Result<Answered, OfferError> {
         if !create && !self.peers.contains_key(&id) {
             return Err(OfferError::UnknownPeer);
         }
@@ -124,7 +126,11 @@ impl Worker {
         self.update_ufrags(id);
         self.after_negotiation(id);
         let sections = self.peers.get(&id).map(|p| p.sections().collect());
-        Ok((negotiated.answer, sections.unwrap_or_default()))
+        Ok(Answered {
+            sdp: negotiated.answer,
+            sections: sections.unwrap_or_default(),
+            refused: negotiated.refused,
+        })
     }
 
     fn restart_ice(&mut self, now: Instant, request: RequestId, id: PeerId, fragment: &str) {

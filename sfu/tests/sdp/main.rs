@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod browsers;
+mod clients;
 mod hostile;
 mod refusals;
 mod renegotiation;
 mod support;
+mod tolerance;

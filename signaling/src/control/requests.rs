@@ -7,10 +7,11 @@ use confab_sfu::types::{Mid, PeerId, TrackId};
 
 use super::{Control, Member, Owner, SessionKey, TicketId};
 use crate::auth::Grants;
-use crate::media::{Command, Outcome};
+use crate::media::{self, Command, Outcome};
 use crate::protocol::{
     Answer, ErrorCode, Failure, Join, Joined, Left, Muted, Offer, OwnTrack, Pong, Published,
-    PublishedLine, Quality, Reply, Request, RequestId, Slot, Subscribed, Text, Unpublished, Viewed,
+    PublishedLine, Quality, RefusedLine, Reply, Request, RequestId, Slot, Subscribed, Text,
+    Unpublished, Viewed,
 };
 use crate::room::{Description, Entrant, ParticipantId, RoomName, Via, check_name};
 
@@ -291,6 +292,7 @@ impl Control {
                 publish: Publish::Mids(mids),
                 may_publish: member.grants.publish,
                 may_subscribe: member.grants.subscribe,
+                is_whole: false,
                 avoid_udp: offer.avoid_udp,
                 person: member.person,
             },
@@ -322,6 +324,8 @@ impl Control {
                 publish,
                 may_publish: member.grants.publish,
                 may_subscribe: member.grants.subscribe,
+                // Who comes over HTTP has no words but the status to hear of a part that is refused.
+                is_whole: matches!(member.owner, Owner::Http(_)),
                 avoid_udp: false,
                 person: member.person,
             },
@@ -398,6 +402,7 @@ impl Control {
                 self.set_tracks(participant, &answer, &descriptions);
                 let (tracks, slots) = self.own_view(participant, &answer);
                 let reply = Reply::Answer(Answer {
+                    refused: refused_lines(&answer),
                     sdp: answer.sdp,
                     tracks,
                     slots,
@@ -531,6 +536,7 @@ impl Control {
             }) => (self.clients.get(key).map(|client| &client.access), *grants),
             _ => (None, Grants::default()),
         };
+        let refused = answer.as_ref().map(refused_lines).unwrap_or_default();
         Reply::Joined(Joined {
             participant: Text(participant),
             room: room.as_str().to_owned(),
@@ -543,6 +549,7 @@ impl Control {
             answer: answer.map(|answer| answer.sdp),
             tracks,
             slots,
+            refused,
         })
     }
 
@@ -653,6 +660,16 @@ fn no_peer() -> Failure {
         ErrorCode::UnknownPeer,
         "There is no media connection; send an `offer`, with `new_connection` if there was one.",
     )
+}
+
+/// What an answer does not serve of its offer.
+fn refused_lines(answer: &api::Answer) -> Vec<RefusedLine> {
+    let lines = answer.refused.iter().map(|(mid, reason)| {
+        let Failure { code, message, .. } = media::failure(reason.code(), &reason.to_string());
+        let mid = Text(*mid);
+        RefusedLine { mid, code, message }
+    });
+    lines.collect()
 }
 
 /// The reply to a request that the media plane has refused.

@@ -7,7 +7,7 @@ mod relay;
 use std::time::{Duration, Instant};
 
 use confab_sfu::api::{
-    Answer, Content, Event as MediaEvent, GoneReason, Publish, SlotInfo, TrackInfo,
+    Answer, Content, Event as MediaEvent, GoneReason, Publish, SdpError, SlotInfo, TrackInfo,
 };
 use confab_sfu::media::{Codec, Kind};
 use confab_sfu::types::{Mid, PeerId, TrackId};
@@ -53,6 +53,7 @@ fn answer(tracks: &[(&str, u64)], slots: &[(&str, Option<u64>)]) -> Answer {
                 track: track.map(TrackId),
             })
             .collect(),
+        refused: Vec::new(),
     }
 }
 
@@ -580,6 +581,58 @@ fn a_later_offer_keeps_what_is_published() {
     };
     let lines = ["1", "0"].map(|name| (mid(name), Content::Person));
     assert_eq!(offer.publish, Publish::Mids(lines.to_vec()));
+}
+
+#[test]
+fn m_lines_that_are_refused_are_named_in_the_reply() {
+    let refused = |name: &str| {
+        let line = confab_sfu::peer::sdp::LineName {
+            index: 1,
+            media: "audio".into(),
+            mid: Mid::new(name).ok(),
+        };
+        let mut answer = answer(&[("0", 7)], &[]);
+        answer.refused = vec![(mid(name), SdpError::NotBundled(line))];
+        answer
+    };
+    let mut house = House::new();
+    house.join(1, "Alice", refused("mic"));
+    let joined = house.only(1);
+    assert_eq!(joined["type"], "joined");
+    assert_eq!(joined["tracks"].as_array().map(Vec::len), Some(1));
+    let line = &joined["refused"][0];
+    assert_eq!(
+        (&line["mid"], &line["code"]),
+        (&json!("mic"), &json!("unsupported_sdp"))
+    );
+    let message = line["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("M-line 1 (audio, mid \"mic\")"),
+        "{message}"
+    );
+    house.ask(1, "offer", json!({"sdp": "x", "tracks": []}));
+    let (id, _) = house.offered_peer();
+    house.outcome(id, Outcome::Answered(refused("more")));
+    assert_eq!(house.only(1)["refused"][0]["mid"], "more");
+
+    // Who has no words but a status to hear of it has the whole offer refused.
+    let is_whole = |house: &mut House| match house.command() {
+        (_, Command::Offer { offer, .. }) => offer.is_whole,
+        other => panic!("{other:?}"),
+    };
+    house.ask(1, "offer", json!({"sdp": "x", "tracks": []}));
+    assert!(!is_whole(&mut house));
+    for endpoint in [Endpoint::Whip, Endpoint::Whep] {
+        house.http(HttpRequest::Create {
+            endpoint,
+            room: "kitchen".parse().unwrap(),
+            name: None,
+            identity: None,
+            access: open_access(),
+            sdp: String::new(),
+        });
+        assert!(is_whole(&mut house), "{endpoint:?}");
+    }
 }
 
 #[test]

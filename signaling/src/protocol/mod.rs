@@ -22,8 +22,9 @@ pub use requests::{
 pub use responses::{
     Answer, Closing, Event, Failure, IceServer, IceServers, Joined, Layers, Left, Media, MediaKind,
     MediaState, Muted, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions,
-    Pong, Published, Reconnect, Reply, Slot, SlotPaused, SlotShows, Speakers, Subscribed, Track,
-    TrackMuted, TrackPublished, TrackUnpublished, Unpublished, Viewed, Viewers, Welcome,
+    Pong, Published, Reconnect, RefusedLine, Reply, Slot, SlotPaused, SlotShows, Speakers,
+    Subscribed, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublished, Viewed, Viewers,
+    Welcome,
 };
 pub use text::Text;
 

@@ -77,6 +77,9 @@ pub struct Joined {
     pub tracks: Vec<OwnTrack>,
     /// The receiving m-lines and what they show.
     pub slots: Vec<Slot>,
+    /// The m-lines of the offer that are not served; the answer rejects them (port 0). The others are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedLine>,
 }
 
 /// What a client may do in its room.
@@ -97,6 +100,9 @@ pub struct Answer {
     pub tracks: Vec<OwnTrack>,
     /// The receiving m-lines and what they show.
     pub slots: Vec<Slot>,
+    /// The m-lines of the offer that are not served; the answer rejects them (port 0). The others are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedLine>,
 }
 
 /// To `publish`.
@@ -214,6 +220,17 @@ pub struct OwnTrack {
     pub mid: Text<Mid>,
     /// Audio or video.
     pub kind: MediaKind,
+}
+
+/// An m-line that is not served.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedLine {
+    /// The m-line. One without `a=mid` goes by its place, from 0.
+    pub mid: Text<Mid>,
+    /// Why it is not served, for programs.
+    pub code: ErrorCode,
+    /// Why it is not served, for people: a sentence.
+    pub message: String,
 }
 
 /// A receiving m-line.

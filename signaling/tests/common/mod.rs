@@ -112,6 +112,7 @@ impl MediaPlane for FakeSfu {
             sdp: format!("answer to {}", offer.sdp),
             tracks: peers.published.get(&peer).cloned().unwrap_or_default(),
             slots,
+            refused: Vec::new(),
         })
     }
 

@@ -220,8 +220,9 @@ impl Slot {
             }
         }
         let extensions = HeaderExtensions::parse(packet, header, &self.map);
-        if extensions.mid.is_some_and(|mid| mid != self.mid) {
-            return Err(format!("the packet says m-line {:?}", extensions.mid));
+        let mid = extensions.mid.map(|mid| mid.of(packet));
+        if mid.is_some_and(|mid| mid != self.mid.as_bytes()) {
+            return Err(format!("the packet says m-line {mid:?}"));
         }
         for (extension, is_there) in [
             (Extension::Mid, extensions.mid.is_some()),

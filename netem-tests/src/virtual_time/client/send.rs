@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use confab_sfu::media::{ExtensionMap, Kind};
+use confab_sfu::media::{Extension, ExtensionMap, Kind};
 use confab_sfu::rtp::extension::{AudioLevel, HeaderExtensions};
 use confab_sfu::rtp::packet::{HeaderFields, write_header};
 use confab_sfu::types::{Mid, Rid, Ssrc};
@@ -89,6 +89,8 @@ pub struct Outgoing {
     pub rollover: u32,
     /// Its header extensions.
     pub extensions: HeaderExtensions,
+    /// The m-line it says it belongs to.
+    pub mid: Mid,
     /// Which ids those have.
     pub map: ExtensionMap,
     /// Its payload.
@@ -107,6 +109,9 @@ impl Outgoing {
         };
         let header = write_header(buffer, self.fields, |writer| {
             extensions.write(writer, &self.map, &[]);
+            if let Some(id) = self.map.id(Extension::Mid) {
+                writer.put(id, self.mid.as_bytes());
+            }
         })
         .expect("room for the header");
         let end = header + self.payload.len();
@@ -344,8 +349,8 @@ impl Source {
                     ssrc: encoding.ssrc,
                 },
                 rollover: (encoding.sequence >> 16) as u32,
+                mid,
                 extensions: HeaderExtensions {
-                    mid: Some(mid),
                     rid: encoding.rid,
                     audio_level: (kind == Kind::Audio).then_some(AudioLevel {
                         voice: true,

@@ -2,20 +2,26 @@
 
 use super::codec::{self, Codecs, Format};
 use super::error::OfferError;
-use super::extension::Extensions;
-use super::offer::{Offer, OfferedLine};
+use super::extension::{Carried, Extensions};
+use super::offer::OfferedLine;
 use super::section::{ReceiveSection, Section, SendSection};
 use super::simulcast::Simulcast;
 use super::{Policy, SlotSources};
 use crate::media::{Extension, Kind};
-use crate::types::Ssrc;
+use crate::types::{MAX_SHORT_MID_LEN, Mid, Ssrc};
 
-/// The profiles of RTP over DTLS (RFC 8829 section 5.1.2): what follows the transport in `<proto>`.
-const PROFILES: [&str; 4] = [
+/// What `<proto>` may say. All of it means RTP over DTLS with feedback, whatever it says: RFC 8829
+/// section 5.1.2 has the first eight taken for that, and the last is what was written before it.
+const PROFILES: [&str; 9] = [
     "UDP/TLS/RTP/SAVPF",
+    "UDP/TLS/RTP/SAVP",
     "TCP/DTLS/RTP/SAVPF",
-    "TCP/TLS/RTP/SAVPF",
+    "TCP/DTLS/RTP/SAVP",
     "RTP/SAVPF",
+    "RTP/SAVP",
+    "RTP/AVPF",
+    "RTP/AVP",
+    "TCP/TLS/RTP/SAVPF",
 ];
 
 /// An m-line that is served, with what only the answer needs to know.
@@ -29,24 +35,17 @@ pub(super) struct Accepted {
     pub(super) rids: Vec<String>,
 }
 
-/// Accepts an m-line, or says why it cannot be served. `sources` are the SSRCs it had as a slot,
-/// filled in when it becomes one; `free_stream` numbers the stream of a new slot.
+/// Accepts an m-line, or says why it cannot be served. `mid` is its name; `sources` are the SSRCs it
+/// had as a slot, filled in when it becomes one; `free_stream` numbers the stream of a new slot.
 pub(super) fn accept(
-    offer: &Offer,
     line: &OfferedLine,
+    mid: Mid,
     policy: Policy,
     sources: &mut SlotSources,
     new_ssrc: &mut dyn FnMut() -> Ssrc,
     free_stream: impl FnOnce(Kind) -> u16,
 ) -> Result<Accepted, OfferError> {
     let kind = supported_kind(line)?;
-    let mid = line
-        .name
-        .mid
-        .ok_or_else(|| OfferError::NoMid(line.name.clone()))?;
-    if !offer.bundle.contains(&mid) {
-        return Err(OfferError::NotBundled(line.name.clone()));
-    }
     let Codecs {
         payloads,
         repair,
@@ -65,9 +64,13 @@ pub(super) fn accept(
     let extensions = Extensions::negotiate(
         kind,
         &line.extensions,
-        line.extmap_allow_mixed,
-        receives,
-        sends,
+        Carried {
+            allows_mixed: line.extmap_allow_mixed,
+            // Longer than that it needs the two-byte form.
+            says_mid: mid.as_bytes().len() <= MAX_SHORT_MID_LEN || line.extmap_allow_mixed,
+            receives,
+            sends,
+        },
     );
     // Without the header extension no packet would say which encoding it is of.
     let has_rids = kind == Kind::Video && extensions.receive.id(Extension::Rid).is_some();
@@ -89,10 +92,8 @@ pub(super) fn accept(
         .iter()
         .any(|payload| payload.rtx_payload_type.is_some());
     let receive = receives.then(|| ReceiveSection {
-        ssrcs: match rids.is_empty() {
-            true => line.ssrcs.clone(),
-            false => Vec::new(),
-        },
+        ssrcs: line.ssrcs.clone(),
+        is_sim_group: line.is_sim_group && rids.is_empty() && kind == Kind::Video,
         rids,
         cname: line.cname.clone(),
         extensions: extensions.receive,
@@ -129,7 +130,7 @@ pub(super) fn accept(
 
 fn supported_kind(line: &OfferedLine) -> Result<Kind, OfferError> {
     line.kind
-        .filter(|_| PROFILES.contains(&line.proto.as_str()))
+        .filter(|_| PROFILES.contains(&line.proto.to_ascii_uppercase().as_str()))
         .ok_or_else(|| OfferError::UnsupportedMedia {
             line: line.name.clone(),
             proto: super::error::quote(&line.proto),

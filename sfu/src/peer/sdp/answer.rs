@@ -1,11 +1,7 @@
 //! Writes the answer (RFC 8829 section 5.3).
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
-
-use rtc_sdp::SessionDescription;
-use rtc_sdp::description::common::{Address, Attribute, ConnectionInformation};
-use rtc_sdp::description::media::{MediaDescription, MediaName, RangedPort};
-use rtc_sdp::description::session::{Origin, TimeDescription};
 
 use super::accept::Accepted;
 use super::offer::OfferedLine;
@@ -27,9 +23,11 @@ pub(super) struct Writer<'a> {
     pub(super) fingerprint: &'a str,
     pub(super) candidates: &'a [Candidate],
     pub(super) restarts: u32,
-    /// The accepted m-lines in the order of the offer's BUNDLE group: the first carries the
-    /// candidates.
+    /// The accepted m-lines of the offer's BUNDLE group, in its order.
     pub(super) bundle: &'a [Mid],
+    /// The m-line that carries the candidates, by its place: the first of that group, or the one that
+    /// is served without a group.
+    pub(super) first: Option<usize>,
 }
 
 impl Writer<'_> {
@@ -41,39 +39,27 @@ impl Writer<'_> {
         let mut session = Attributes::default();
         if !self.bundle.is_empty() {
             let mids: Vec<_> = self.bundle.iter().map(Mid::as_str).collect();
-            session.value("group", format!("BUNDLE {}", mids.join(" ")));
+            session.value("group", format_args!("BUNDLE {}", mids.join(" ")));
         }
         session.flag("ice-lite");
         session.value("ice-options", "trickle");
         session.value("msid-semantic", "WMS *");
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        SessionDescription {
-            origin: Origin {
-                username: "-".into(),
-                session_id: self.session_id,
-                session_version: self.version,
-                network_type: "IN".into(),
-                address_type: "IP4".into(),
-                unicast_address: any.to_string(),
-            },
-            session_name: "-".into(),
-            time_descriptions: vec![TimeDescription::default()],
-            attributes: session.0,
-            media_descriptions: lines
-                .map(|(offered, accepted)| match accepted {
-                    Some(accepted) => self.accepted(offered, accepted),
-                    None => rejected(offered),
-                })
-                .collect(),
-            ..SessionDescription::default()
-        }
-        .marshal()
+        let media = lines.map(|(offered, accepted)| match accepted {
+            Some(accepted) => self.accepted(offered, accepted),
+            None => rejected(offered),
+        });
+        let (session_id, version) = (self.session_id, self.version);
+        let origin = format!("v=0\r\no=- {session_id} {version} IN IP4 0.0.0.0\r\n");
+        let head = origin + "s=-\r\nt=0 0\r\n" + &session.0;
+        std::iter::once(head).chain(media).collect()
     }
 
-    fn accepted(&self, offered: &OfferedLine, accepted: &Accepted) -> MediaDescription {
+    fn accepted(&self, offered: &OfferedLine, accepted: &Accepted) -> String {
         let section = &accepted.section;
         let mut a = Attributes::default();
-        a.value("mid", section.mid);
+        if let Some(mid) = offered.name.mid {
+            a.value("mid", mid);
+        }
         self.transport(&mut a, section);
         a.flag(direction(section));
         if section.extmap_allow_mixed {
@@ -102,7 +88,7 @@ impl Writer<'_> {
             default.map_or(DISCARD_PORT, |address| address.port()),
             default.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip()),
             formats.collect(),
-            a,
+            &a,
         )
     }
 
@@ -117,7 +103,7 @@ impl Writer<'_> {
         if section.rtcp_rsize {
             a.flag("rtcp-rsize");
         }
-        if self.bundle.first() == Some(&section.mid) {
+        if self.first == Some(section.index) {
             for candidate in candidates(self.candidates, self.restarts) {
                 a.value("candidate", candidate);
             }
@@ -163,45 +149,28 @@ impl Writer<'_> {
 }
 
 /// A rejected m-line: port 0 and one of its formats (RFC 8829 section 5.3.1).
-fn rejected(offered: &OfferedLine) -> MediaDescription {
+fn rejected(offered: &OfferedLine) -> String {
     let mut a = Attributes::default();
     if let Some(mid) = offered.name.mid {
         a.value("mid", mid);
     }
     a.flag("inactive");
     let formats = vec![offered.first_format.clone()];
-    media(offered, 0, IpAddr::V4(Ipv4Addr::UNSPECIFIED), formats, a)
+    media(offered, 0, IpAddr::V4(Ipv4Addr::UNSPECIFIED), formats, &a)
 }
 
+/// One m-line, its profile and the like repeated as they were offered.
 fn media(
     offered: &OfferedLine,
     port: u16,
     address: IpAddr,
     formats: Vec<String>,
-    attributes: Attributes,
-) -> MediaDescription {
-    MediaDescription {
-        media_name: MediaName {
-            media: offered.name.media.clone(),
-            port: RangedPort {
-                value: isize::try_from(port).unwrap_or_default(),
-                range: None,
-            },
-            protos: vec![offered.proto.clone()],
-            formats,
-        },
-        connection_information: Some(ConnectionInformation {
-            network_type: "IN".into(),
-            address_type: if address.is_ipv4() { "IP4" } else { "IP6" }.into(),
-            address: Some(Address {
-                address: address.to_string(),
-                ttl: None,
-                range: None,
-            }),
-        }),
-        attributes: attributes.0,
-        ..MediaDescription::default()
-    }
+    attributes: &Attributes,
+) -> String {
+    let (media, proto, formats) = (&offered.name.media, &offered.proto, formats.join(" "));
+    let family = if address.is_ipv4() { "IP4" } else { "IP6" };
+    let attributes = &attributes.0;
+    format!("m={media} {port} {proto} {formats}\r\nc=IN {family} {address}\r\n{attributes}")
 }
 
 /// The direction as we say it: the client's publication is what we receive.
@@ -214,16 +183,16 @@ fn direction(section: &Section) -> &'static str {
     }
 }
 
+/// `a=` lines.
 #[derive(Default)]
-struct Attributes(Vec<Attribute>);
+struct Attributes(String);
 
 impl Attributes {
     fn flag(&mut self, key: &str) {
-        self.0.push(Attribute::new(key.into(), None));
+        self.0 += &format!("a={key}\r\n");
     }
 
-    fn value(&mut self, key: &str, value: impl ToString) {
-        self.0
-            .push(Attribute::new(key.into(), Some(value.to_string())));
+    fn value(&mut self, key: &str, value: impl Display) {
+        self.0 += &format!("a={key}:{value}\r\n");
     }
 }

@@ -1,10 +1,9 @@
 //! Which codecs an m-line agrees on, and under which payload types.
 
-use rtc_sdp::description::common::Attribute;
-
 use super::matching::H264Profile;
 use super::offer::{integer, values};
 use super::repair;
+use super::text::Attribute;
 use crate::media::{Codec, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 
 /// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).

@@ -21,7 +21,7 @@ pub struct LineName {
 
 impl fmt::Display for LineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "m-line {} ({}", self.index, self.media)?;
+        write!(f, "m-line {} ({}", self.index, quote(&self.media))?;
         match self.mid {
             Some(mid) => write!(f, ", mid \"{mid}\")"),
             None => f.write_str(", no mid)"),
@@ -62,11 +62,11 @@ pub enum OfferError {
         limit: usize,
     },
     /// Not SDP at all.
-    #[error("this is not SDP: the parser stopped at \"{0}\"; send the browser's offer unchanged")]
+    #[error("this is not SDP: {0}; send the client's offer unchanged")]
     Syntax(String),
-    /// An m-line without a usable `a=mid`.
-    #[error("{0} has no valid a=mid of at most 16 characters")]
-    NoMid(LineName),
+    /// An m-line whose `a=mid` is none.
+    #[error("{0} has an a=mid that is not a token of at most 64 characters")]
+    BadMid(LineName),
     /// Two m-lines of the same name.
     #[error("{line} has the mid of m-line {first}; every m-line needs its own")]
     DuplicateMid {
@@ -116,8 +116,11 @@ pub enum OfferError {
     /// RTP and RTCP on separate ports.
     #[error("{0} has no a=rtcp-mux, which the server requires")]
     NoRtcpMux(LineName),
-    /// The m-line is outside the BUNDLE group.
-    #[error("{0} is not in the first a=group:BUNDLE; the server needs all media on one transport")]
+    /// The m-line is not on the transport of the others.
+    #[error(
+        "{0} is not in the first a=group:BUNDLE with the m-lines that are served; the server needs \
+         all media on one transport"
+    )]
     NotBundled(LineName),
     /// Not audio or video, or not over DTLS-SRTP.
     #[error("{line} is over {proto}; the server has audio and video over UDP/TLS/RTP/SAVPF only")]
@@ -137,6 +140,18 @@ pub enum OfferError {
         /// The codec names the server has for that kind.
         handled: &'static str,
     },
+    /// An offer to publish by, and by nothing else, that has nothing to publish.
+    #[error(
+        "the offer has no m-line on which the client sends, so nothing can be published by it; \
+         offer sendonly audio or video"
+    )]
+    NothingToPublish,
+    /// An offer to receive by, and by nothing else, that receives nothing.
+    #[error(
+        "the offer has no m-line on which the client receives, so nothing can be sent by it; \
+         offer recvonly audio or video"
+    )]
+    NothingToReceive,
     /// A first offer in which every m-line is absent or stopped.
     #[error("the offer has no active audio or video m-line")]
     NothingOffered,
@@ -181,7 +196,7 @@ impl OfferError {
             | OfferError::TooManyLines { .. }
             | OfferError::TooMany { .. }
             | OfferError::Syntax(_)
-            | OfferError::NoMid(_)
+            | OfferError::BadMid(_)
             | OfferError::DuplicateMid { .. }
             | OfferError::DuplicateSsrc { .. }
             | OfferError::ExtensionConflict { .. }
@@ -196,6 +211,8 @@ impl OfferError {
             | OfferError::NotBundled(_)
             | OfferError::UnsupportedMedia { .. }
             | OfferError::NoCommonCodec { .. }
+            | OfferError::NothingToPublish
+            | OfferError::NothingToReceive
             | OfferError::FingerprintChanged
             | OfferError::NotConnected => "unsupported_sdp",
             OfferError::NotAllowed => "not_allowed",

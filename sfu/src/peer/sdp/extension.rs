@@ -1,5 +1,11 @@
 //! Which header extensions an m-line agrees on (RFC 8285): the client's ids, each direction apart,
 //! because a client may say that it only sends or only reads one.
+//!
+//! The answer keeps every extension that browsers offer by themselves, whether or not the m-line has a
+//! use for it now: Chromium (143 to 156 at least) offers on a new m-line what the last answer had on the
+//! first m-line of its kind, and on an m-line what the answer had there. Without `rid` in the answers to
+//! slots, or to a camera that is off, it could not send simulcast afterwards. And what is left out gives
+//! its id to another extension of a later offer, which Chromium 148 has refused to apply.
 
 use super::offer::{integer, words};
 use crate::media::{Extension, ExtensionMap, Kind};
@@ -16,6 +22,19 @@ pub(super) struct OfferedExtension {
     extension: Extension,
     client_sends: bool,
     client_reads: bool,
+}
+
+/// What the packets of an m-line can carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried {
+    /// Header extensions of the two-byte form.
+    pub(super) allows_mixed: bool,
+    /// The name of the m-line.
+    pub(super) says_mid: bool,
+    /// The client sends packets.
+    pub(super) receives: bool,
+    /// We do.
+    pub(super) sends: bool,
 }
 
 /// What the m-line agrees on.
@@ -55,40 +74,37 @@ impl OfferedExtension {
 impl Extensions {
     /// Answers the extensions of one m-line. Of two with the same id or the same meaning, the
     /// first counts.
-    pub(super) fn negotiate(
-        kind: Kind,
-        offered: &[OfferedExtension],
-        allow_mixed: bool,
-        receive: bool,
-        send: bool,
-    ) -> Self {
+    pub(super) fn negotiate(kind: Kind, offered: &[OfferedExtension], carried: Carried) -> Self {
         let mut agreed = Extensions::default();
         let mut seen = ExtensionMap::default();
         for offer in offered {
-            let OfferedExtension { id, extension, .. } = *offer;
+            let OfferedExtension {
+                id,
+                extension,
+                client_sends,
+                client_reads,
+            } = *offer;
             if seen.id(extension).is_some() || seen.extension(id).is_some() {
                 continue;
             }
             seen.set(extension, id);
-            if !belongs_to(extension, kind) || (id > MAX_ONE_BYTE_ID && !allow_mixed) {
+            if !belongs_to(extension, kind) || (id > MAX_ONE_BYTE_ID && !carried.allows_mixed) {
                 continue;
             }
-            let receives = receive && offer.client_sends;
-            let sends = send && offer.client_reads && is_sent(extension);
+            let receives = carried.receives && client_sends;
+            let sends = carried.sends && client_reads;
             if receives {
                 agreed.receive.set(extension, id);
             }
-            if sends {
+            if sends && is_sent(extension, carried) {
                 agreed.send.set(extension, id);
             }
-            // No direction means that of the m-line, which is enough unless one of the two is
-            // missing there.
-            let direction = match (receives, sends) {
-                (false, false) => continue,
-                _ if receives == receive && sends == send && offer.both_ways() => "",
+            let direction = match (client_sends, client_reads) {
+                // That of the m-line, whatever it is now or will be.
                 (true, true) => "",
-                (true, false) => "/recvonly",
-                (false, true) => "/sendonly",
+                (true, false) if receives => "/recvonly",
+                (false, true) if sends => "/sendonly",
+                _ => continue,
             };
             agreed
                 .attributes
@@ -98,30 +114,40 @@ impl Extensions {
     }
 }
 
-impl OfferedExtension {
-    fn both_ways(&self) -> bool {
-        self.client_sends && self.client_reads
-    }
-}
-
 fn belongs_to(extension: Extension, kind: Kind) -> bool {
     match extension {
         Extension::Mid
         | Extension::TransportSequence
         | Extension::AbsSendTime
-        | Extension::AbsCaptureTime => true,
+        | Extension::AbsCaptureTime
+        | Extension::TransmissionOffset => true,
         Extension::AudioLevel => kind == Kind::Audio,
         Extension::Rid
         | Extension::RepairedRid
         | Extension::VideoOrientation
         | Extension::PlayoutDelay
-        | Extension::DependencyDescriptor => kind == Kind::Video,
+        | Extension::DependencyDescriptor
+        | Extension::VideoContentType
+        | Extension::VideoTiming
+        | Extension::ColorSpace
+        | Extension::VideoLayersAllocation => kind == Kind::Video,
     }
 }
 
-/// A slot shows one stream, known by its SSRC: there is nothing for a `rid` to tell apart.
-fn is_sent(extension: Extension) -> bool {
-    !matches!(extension, Extension::Rid | Extension::RepairedRid)
+/// Whether our packets have it where it was agreed on. A slot shows one stream, known by its SSRC:
+/// there is nothing for a `rid` to tell apart. What is not read cannot be sent on.
+fn is_sent(extension: Extension, carried: Carried) -> bool {
+    match extension {
+        Extension::Rid
+        | Extension::RepairedRid
+        | Extension::TransmissionOffset
+        | Extension::VideoContentType
+        | Extension::VideoTiming
+        | Extension::ColorSpace
+        | Extension::VideoLayersAllocation => false,
+        Extension::Mid => carried.says_mid,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -134,22 +160,32 @@ mod tests {
     const DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
     const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
-    fn video(lines: &[String], allow_mixed: bool, receive: bool, send: bool) -> Extensions {
+    fn video(lines: &[String], allows_mixed: bool, receives: bool, sends: bool) -> Extensions {
+        let carried = Carried {
+            allows_mixed,
+            says_mid: true,
+            receives,
+            sends,
+        };
+        negotiate(lines, carried)
+    }
+
+    fn negotiate(lines: &[String], carried: Carried) -> Extensions {
         let offered: Vec<_> = lines
             .iter()
             .filter_map(|l| OfferedExtension::parse(l))
             .collect();
-        Extensions::negotiate(Kind::Video, &offered, allow_mixed, receive, send)
+        Extensions::negotiate(Kind::Video, &offered, carried)
     }
 
     #[test]
-    fn directions_are_reversed_and_bounded_by_the_m_line() {
+    fn directions_are_reversed_and_what_has_none_is_kept() {
         // offered, we receive, we send, answered
         let cases = [
             (format!("4 {MID}"), true, true, Some(format!("4 {MID}"))),
             (format!("4 {MID}"), true, false, Some(format!("4 {MID}"))),
             (format!("4 {MID}"), false, true, Some(format!("4 {MID}"))),
-            (format!("4 {MID}"), false, false, None),
+            (format!("4 {MID}"), false, false, Some(format!("4 {MID}"))),
             (
                 format!("6/recvonly {DELAY}"),
                 true,
@@ -166,13 +202,15 @@ mod tests {
             (format!("6/sendonly {DELAY}"), false, true, None),
             (format!("6/inactive {DELAY}"), true, true, None),
             (
-                format!("9 {RID}"),
+                format!("9/sendonly {RID}"),
                 true,
                 true,
                 Some(format!("9/recvonly {RID}")),
             ),
+            (format!("9 {RID}"), true, true, Some(format!("9 {RID}"))),
             (format!("9 {RID}"), true, false, Some(format!("9 {RID}"))),
-            (format!("9 {RID}"), false, true, None),
+            (format!("9 {RID}"), false, true, Some(format!("9 {RID}"))),
+            (format!("9 {RID}"), false, false, Some(format!("9 {RID}"))),
             (format!("1 {LEVEL}"), true, true, None),
         ];
         for (offered, receive, send, answered) in cases {
@@ -199,6 +237,35 @@ mod tests {
         assert_eq!(agreed.send.id(Extension::Mid), Some(4));
         assert_eq!(agreed.send.id(Extension::Rid), None);
         assert_eq!(agreed.send.id(Extension::PlayoutDelay), Some(6));
+    }
+
+    #[test]
+    fn a_slot_agrees_on_rid_and_never_sends_it() {
+        let agreed = video(
+            &[format!("9 {RID}"), format!("4 {MID}")],
+            false,
+            false,
+            true,
+        );
+        assert_eq!(agreed.attributes.len(), 2);
+        assert_eq!(
+            agreed.send.iter().collect::<Vec<_>>(),
+            [(Extension::Mid, 4)]
+        );
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_agreed_on_and_not_sent() {
+        let carried = Carried {
+            allows_mixed: false,
+            says_mid: false,
+            receives: true,
+            sends: true,
+        };
+        let agreed = negotiate(&[format!("4 {MID}")], carried);
+        assert_eq!(agreed.attributes, [format!("4 {MID}")]);
+        assert_eq!(agreed.receive.id(Extension::Mid), Some(4));
+        assert_eq!(agreed.send.id(Extension::Mid), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::error::OfferError;
 use super::section::Section;
 use super::transport::{candidates, credentials};
 use crate::peer::ice::Credentials;
+use crate::types::Mid;
 use crate::way::Candidate;
 
 /// Largest fragment that is read, in bytes: credentials and some hundred candidates.
@@ -27,23 +28,21 @@ pub(super) fn parse(fragment: &str) -> Result<Credentials, OfferError> {
     credentials(value("a=ice-ufrag:"), value("a=ice-pwd:"))
 }
 
-/// The fragment to answer with.
+/// The fragment to answer with: the BUNDLE group, and its first m-line with the name that the client
+/// gives it.
 pub(super) fn write(
-    sections: &[Section],
+    bundle: &[Mid],
+    first: Option<(&Section, Option<Mid>)>,
     ice: &Credentials,
     ways: &[Candidate],
     restarts: u32,
 ) -> String {
-    let mids: Vec<_> = sections
-        .iter()
-        .map(|section| section.mid.as_str())
-        .collect();
-    let mut lines = vec![
-        "a=ice-lite".to_owned(),
-        "a=ice-options:trickle".to_owned(),
-        format!("a=group:BUNDLE {}", mids.join(" ")),
-    ];
-    if let Some(section) = sections.first() {
+    let mut lines = vec!["a=ice-lite".to_owned(), "a=ice-options:trickle".to_owned()];
+    if !bundle.is_empty() {
+        let mids: Vec<_> = bundle.iter().map(Mid::as_str).collect();
+        lines.push(format!("a=group:BUNDLE {}", mids.join(" ")));
+    }
+    if let Some((section, mid)) = first {
         let formats: Vec<_> = section
             .payloads
             .iter()
@@ -54,7 +53,7 @@ pub(super) fn write(
             section.kind,
             formats.join(" ")
         ));
-        lines.push(format!("a=mid:{}", section.mid));
+        lines.extend(mid.map(|mid| format!("a=mid:{mid}")));
     }
     lines.push(format!("a=ice-ufrag:{}", ice.ufrag));
     lines.push(format!("a=ice-pwd:{}", ice.pwd));

@@ -5,7 +5,7 @@
 //! media bundled on one transport (RFC 8843). [`Negotiation::answer`] changes nothing when it
 //! refuses an offer.
 //!
-//! - `offer.rs` reads the text into types, `answer.rs` writes the reply
+//! - `text.rs` reads the text as lines, `offer.rs` those into types; `answer.rs` writes the reply
 //! - `accept.rs` decides on one m-line, with `codec.rs`, `repair.rs`, `extension.rs` and
 //!   `simulcast.rs`
 //! - `matching.rs` finds the payload of a slot for a track
@@ -23,6 +23,7 @@ mod offer;
 mod repair;
 mod section;
 mod simulcast;
+mod text;
 mod transport;
 
 use std::collections::HashSet;
@@ -56,6 +57,11 @@ pub struct Policy {
     pub may_publish: bool,
     /// It may receive media; otherwise m-lines it would receive on are answered without sending.
     pub may_subscribe: bool,
+    /// The client cannot be told of a part that is refused, so that an m-line to publish by that
+    /// cannot be served refuses the offer (RFC 9725 section 4.2), and so does a first offer by which
+    /// nothing can be done. Otherwise what can be served is, and the rest is in
+    /// [`Negotiated::refused`].
+    pub is_whole: bool,
 }
 
 /// The outcome of an accepted offer. The m-lines are in [`Negotiation::sections`].
@@ -75,6 +81,8 @@ pub struct Negotiated {
     pub stopped_receiving: Vec<Mid>,
     /// The m-lines on which we sent before this offer and no longer do.
     pub stopped_sending: Vec<Mid>,
+    /// The m-lines that were offered and are not served, in the order of the SDP, and why.
+    pub refused: Vec<(Mid, OfferError)>,
 }
 
 /// The outcome of an ICE restart without an offer.
@@ -101,6 +109,8 @@ pub struct Negotiation {
     /// Every m-line of the last offer, stopped ones included.
     lines: Vec<Line>,
     sections: Vec<Section>,
+    /// The BUNDLE group of the last answer.
+    bundle: Vec<Mid>,
     transport: Option<Transport>,
 }
 
@@ -108,6 +118,8 @@ pub struct Negotiation {
 #[derive(Debug)]
 struct Line {
     name: LineName,
+    /// The one in `name`, or one of ours.
+    mid: Mid,
     /// It was accepted: until it is stopped it stays what it is (RFC 8829 section 5.2.2).
     live: bool,
     sources: SlotSources,
@@ -122,6 +134,14 @@ struct SlotSources {
     /// The n-th audio and the n-th video slot share a stream: receivers keep sound and picture in
     /// step within a stream only.
     stream: Option<u16>,
+}
+
+/// What was decided on the m-lines of an offer, each in the order of the SDP.
+#[derive(Debug, Default)]
+struct Decided {
+    lines: Vec<Line>,
+    accepted: Vec<Accepted>,
+    refused: Vec<(Mid, OfferError)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -145,6 +165,7 @@ impl Negotiation {
             version: 0,
             lines: Vec::new(),
             sections: Vec::new(),
+            bundle: Vec::new(),
             transport: None,
         }
     }
@@ -164,12 +185,18 @@ impl Negotiation {
         }
         let offer = Offer::parse(offer)?;
         self.check_continuity(&offer)?;
-        let (lines, accepted) = self.accept_lines(&offer, policy, local.new_ssrc)?;
+        let Decided {
+            lines,
+            accepted,
+            refused,
+        } = self.accept_lines(&offer, policy, local.new_ssrc)?;
         check_conflicts(&offer, &accepted)?;
         let (transport, ice_restart) = self.agree_on_transport(&offer, &accepted, local)?;
 
         self.version += 1;
-        let bundle: Vec<Mid> = bundled(&offer, &accepted)
+        let together = || bundled(&offer, &accepted);
+        let bundle: Vec<Mid> = together()
+            .filter(|(line, _)| offer.is_bundled(line))
             .map(|(_, a)| a.section.mid)
             .collect();
         let answer = Writer {
@@ -181,6 +208,7 @@ impl Negotiation {
             candidates: local.candidates,
             restarts: transport.restarts,
             bundle: &bundle,
+            first: together().next().map(|(line, _)| line.name.index),
         }
         .write(offer.lines.iter().map(|line| {
             let index = line.name.index;
@@ -190,6 +218,7 @@ impl Negotiation {
         let sections: Vec<Section> = accepted.into_iter().map(|a| a.section).collect();
         let before = std::mem::replace(&mut self.sections, sections);
         self.lines = lines;
+        self.bundle = bundle;
         self.transport = Some(transport.clone());
         Ok(Negotiated {
             answer,
@@ -199,6 +228,7 @@ impl Negotiation {
             fingerprints: transport.fingerprints,
             stopped_receiving: stopped(&before, &self.sections, |s| s.receive.is_some()),
             stopped_sending: stopped(&before, &self.sections, |s| s.send.is_some()),
+            refused,
         })
     }
 
@@ -226,7 +256,11 @@ impl Negotiation {
             transport.local = (local.new_credentials)();
             transport.restarts += 1;
             let (ice, restarts) = (&transport.local, transport.restarts);
-            answer = fragment::write(&self.sections, ice, local.candidates, restarts);
+            let first = self.sections.first().map(|section| {
+                let line = self.lines.get(section.index);
+                (section, line.and_then(|line| line.name.mid))
+            });
+            answer = fragment::write(&self.bundle, first, ice, local.candidates, restarts);
         }
         Ok(Restarted {
             fragment: answer,
@@ -255,69 +289,113 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Decides on every m-line. An m-line that cannot be served is rejected alone, but one that
-    /// the client wants to publish with refuses the offer, lest it talk to nobody; so does an
-    /// offer of which nothing is left before there is a connection.
+    /// The names of the m-lines, in their order: those that the client gives, and ours for those it gives
+    /// none (RFC 9429 section 5.10): their place, unless another is called so.
+    fn names(&self, offer: &Offer) -> Result<Vec<Mid>, OfferError> {
+        let named = |mid| offer.lines.iter().find(|line| line.name.mid == Some(mid));
+        let name = |line: &OfferedLine| {
+            let index = line.name.index;
+            if line.has_bad_mid && line.kind.is_some() && !line.stopped {
+                return Err(OfferError::BadMid(line.name.clone()));
+            }
+            if let Some(mid) = line.name.mid {
+                return Ok(mid);
+            }
+            // Of so many names one is free.
+            let others = (0..=MAX_LINES).map(|n| format!("{index}_{n}"));
+            let mut ours = std::iter::once(index.to_string())
+                .chain(others)
+                .filter_map(|name| Mid::new(name).ok());
+            let before = self.lines.get(index).filter(|line| line.live);
+            let mid = before
+                .map(|line| line.mid)
+                .or_else(|| ours.find(|mid| named(*mid).is_none()))
+                .ok_or_else(|| OfferError::BadMid(line.name.clone()))?;
+            match named(mid) {
+                Some(twin) => Err(OfferError::DuplicateMid {
+                    line: twin.name.clone(),
+                    first: index,
+                }),
+                None => Ok(mid),
+            }
+        };
+        offer.lines.iter().map(name).collect()
+    }
+
+    /// Decides on every m-line. One that cannot be served is refused alone, unless the policy has it
+    /// otherwise; an offer of which nothing is left before there is a connection is refused.
+    ///
+    /// All that is served shares one transport (RFC 9429 section 5.3.1, policy `max-bundle`): that of
+    /// the BUNDLE group or, without one, that of the first m-line that can be served.
     fn accept_lines(
         &self,
         offer: &Offer,
         policy: Policy,
         new_ssrc: &mut dyn FnMut() -> Ssrc,
-    ) -> Result<(Vec<Line>, Vec<Accepted>), OfferError> {
-        let mut lines = Vec::with_capacity(offer.lines.len());
-        let mut accepted = Vec::new();
-        let mut streams: Vec<(Kind, u16)> = Vec::new();
-        let mut first_reason = None;
-        for offered in &offer.lines {
-            let before = self.lines.get(offered.name.index).filter(|line| line.live);
-            let mut line = Line {
+    ) -> Result<Decided, OfferError> {
+        let names = self.names(offer)?;
+        let before = |index: usize| self.lines.get(index).filter(|line| line.live);
+        let mut decided = Decided::default();
+        for (offered, mid) in offer.lines.iter().zip(names) {
+            decided.lines.push(Line {
                 name: offered.name.clone(),
+                mid,
                 live: false,
-                sources: before.map(|line| line.sources).unwrap_or_default(),
+                sources: before(offered.name.index).map_or_else(Default::default, |l| l.sources),
+            });
+        }
+        let mut order: Vec<&OfferedLine> = offer.lines.iter().filter(|l| !l.stopped).collect();
+        order.sort_by_key(|line| (!offer.is_bundled(line), before(line.name.index).is_none()));
+        let mut streams: Vec<(Kind, u16)> = Vec::new();
+        for offered in order {
+            let Some(line) = decided.lines.get_mut(offered.name.index) else {
+                continue;
             };
-            if !offered.stopped {
-                // Streams are few, so that looking for a free one costs little.
-                let free_stream = |kind| {
-                    let kept = self.sections.iter().filter(|s| s.kind == kind);
-                    let taken: Vec<u16> = kept
-                        .filter_map(|s| self.lines.get(s.index)?.sources.stream)
-                        .chain(streams.iter().filter(|s| s.0 == kind).map(|s| s.1))
-                        .collect();
-                    (0..u16::MAX)
-                        .find(|stream| !taken.contains(stream))
-                        .unwrap_or_default()
-                };
-                match accept(
-                    offer,
-                    offered,
-                    policy,
-                    &mut line.sources,
-                    new_ssrc,
-                    free_stream,
-                ) {
-                    Ok(section) => {
-                        line.live = true;
-                        let stream = line.sources.stream;
-                        streams.extend(stream.map(|stream| (section.section.kind, stream)));
-                        accepted.push(section);
-                    }
-                    Err(reason @ OfferError::NoCommonCodec { .. })
-                        if offered.client_sends && policy.may_publish =>
-                    {
-                        return Err(reason);
-                    }
-                    Err(reason @ OfferError::NoMid(_)) => return Err(reason),
-                    Err(reason) => {
-                        first_reason.get_or_insert(reason);
-                    }
-                }
+            if !offer.is_bundled(offered) && !decided.accepted.is_empty() {
+                let reason = OfferError::NotBundled(offered.name.clone());
+                decided.refused.push((line.mid, reason));
+                continue;
             }
-            lines.push(line);
+            // Streams are few, so that looking for a free one costs little.
+            let free_stream = |kind| {
+                let kept = self.sections.iter().filter(|s| s.kind == kind);
+                let taken: Vec<u16> = kept
+                    .filter_map(|s| self.lines.get(s.index)?.sources.stream)
+                    .chain(streams.iter().filter(|s| s.0 == kind).map(|s| s.1))
+                    .collect();
+                (0..u16::MAX)
+                    .find(|stream| !taken.contains(stream))
+                    .unwrap_or_default()
+            };
+            match accept(
+                offered,
+                line.mid,
+                policy,
+                &mut line.sources,
+                new_ssrc,
+                free_stream,
+            ) {
+                Ok(accepted) => {
+                    line.live = true;
+                    let stream = line.sources.stream;
+                    streams.extend(stream.map(|stream| (accepted.section.kind, stream)));
+                    decided.accepted.push(accepted);
+                }
+                Err(reason @ OfferError::NoCommonCodec { .. })
+                    if offered.client_sends && policy.may_publish && policy.is_whole =>
+                {
+                    return Err(reason);
+                }
+                Err(reason) => decided.refused.push((line.mid, reason)),
+            }
         }
-        if accepted.is_empty() && self.transport.is_none() {
-            return Err(first_reason.unwrap_or(OfferError::NothingOffered));
+        let Decided { lines, refused, .. } = &mut decided;
+        refused.sort_by_key(|(mid, _)| lines.iter().position(|line| line.mid == *mid));
+        decided.accepted.sort_by_key(|a| a.section.index);
+        if self.transport.is_none() {
+            check_use(&decided, policy)?;
         }
-        Ok((lines, accepted))
+        Ok(decided)
     }
 
     /// The transport as the first m-line of the bundle has it, and whether ICE starts anew.
@@ -337,9 +415,10 @@ impl Negotiation {
         };
         // The first accepted m-line counts (RFC 8843 section 7.3.1), but a `bundle-only` one may
         // leave its transport to one that we rejected.
+        let rejected = |line: &&OfferedLine| !line.stopped && offer.is_bundled(line);
         let line = bundled(offer, accepted)
             .map(|(line, _)| line)
-            .chain(offer.lines.iter().filter(|line| !line.stopped))
+            .chain(offer.lines.iter().filter(rejected))
             .find(|line| line.transport.ufrag.is_some())
             .unwrap_or(first);
         let offered = &line.transport;
@@ -378,15 +457,36 @@ impl Negotiation {
     }
 }
 
-/// The accepted m-lines in the order of the BUNDLE group.
+/// A first offer is for something.
+fn check_use(decided: &Decided, policy: Policy) -> Result<(), OfferError> {
+    let mut sections = decided.accepted.iter().map(|accepted| &accepted.section);
+    if decided.accepted.is_empty() {
+        let mut reasons = decided.refused.iter().map(|(_, reason)| reason.clone());
+        return Err(reasons.next().unwrap_or(OfferError::NothingOffered));
+    }
+    let is_of_use = sections.any(|section| section.receive.is_some() || section.send.is_some());
+    match (is_of_use || !policy.is_whole, policy.may_publish) {
+        (true, _) => Ok(()),
+        (false, true) => Err(OfferError::NothingToPublish),
+        (false, false) => Err(OfferError::NothingToReceive),
+    }
+}
+
+/// The accepted m-lines in the order of the BUNDLE group, or the one that has its transport for itself.
 fn bundled<'a>(
     offer: &'a Offer,
     accepted: &'a [Accepted],
 ) -> impl Iterator<Item = (&'a OfferedLine, &'a Accepted)> {
-    offer.bundle.iter().filter_map(|mid| {
-        let accepted = accepted.iter().find(|a| a.section.mid == *mid)?;
-        Some((offer.lines.get(accepted.section.index)?, accepted))
-    })
+    let with_line = move |accepted: &'a Accepted| {
+        let line = offer.lines.get(accepted.section.index)?;
+        Some((line, accepted))
+    };
+    let in_group = offer.bundle.iter().filter_map(move |mid| {
+        let accepted = accepted.iter().find(|a| a.section.mid == *mid);
+        accepted.and_then(with_line)
+    });
+    let alone = accepted.iter().filter_map(with_line);
+    in_group.chain(alone.filter(move |(line, _)| !offer.is_bundled(line)))
 }
 
 /// What bundled m-lines share must mean the same in all of them: an SSRC names one stream, and a

@@ -1,17 +1,13 @@
 //! From the text of an offer to types. What is ill-formed beyond repair is refused here; what is
 //! merely unknown is left out. Nothing is decided yet.
 
-use std::io::Cursor;
 use std::str::FromStr;
 
-use rtc_sdp::SessionDescription;
-use rtc_sdp::description::common::Attribute;
-use rtc_sdp::description::media::MediaDescription;
-
 use super::codec::OfferedPayload;
-use super::error::{LineName, OfferError, quote};
+use super::error::{LineName, OfferError};
 use super::extension::OfferedExtension;
 use super::simulcast::OfferedRid;
+use super::text::{Attribute, Description, Media};
 use super::{MAX_LINES, MAX_SDP_BYTES};
 use crate::media::Kind;
 use crate::peer::dtls::Fingerprint;
@@ -41,6 +37,8 @@ pub(super) struct Offer {
 #[derive(Debug)]
 pub(super) struct OfferedLine {
     pub(super) name: LineName,
+    /// It has an `a=mid` that is none.
+    pub(super) has_bad_mid: bool,
     /// `None` for what is neither audio nor video.
     pub(super) kind: Option<Kind>,
     pub(super) proto: String,
@@ -57,6 +55,8 @@ pub(super) struct OfferedLine {
     pub(super) simulcast: Option<String>,
     /// Each SSRC with that of its retransmissions (RFC 4588 section 8.3, RFC 5576).
     pub(super) ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
+    /// Those are the encodings of one source, by `a=ssrc-group:SIM`.
+    pub(super) is_sim_group: bool,
     pub(super) cname: Option<String>,
     pub(super) rtcp_mux: bool,
     pub(super) rtcp_rsize: bool,
@@ -80,18 +80,17 @@ impl Offer {
                 limit: MAX_SDP_BYTES,
             });
         }
-        let sdp = SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
-            .map_err(|error| OfferError::Syntax(quote(complaint(&error.to_string()))))?;
-        if sdp.media_descriptions.len() > MAX_LINES {
+        let sdp = Description::parse(text)?;
+        if sdp.media.len() > MAX_LINES {
             return Err(OfferError::TooManyLines {
-                lines: sdp.media_descriptions.len(),
+                lines: sdp.media.len(),
                 limit: MAX_LINES,
             });
         }
 
         let session = Session::new(&sdp.attributes);
         let lines = sdp
-            .media_descriptions
+            .media
             .iter()
             .enumerate()
             .map(|(index, media)| OfferedLine::parse(index, media, &session))
@@ -115,11 +114,20 @@ impl Offer {
     }
 }
 
+impl Offer {
+    /// Whether an m-line shares the transport of the BUNDLE group.
+    pub(super) fn is_bundled(&self, line: &OfferedLine) -> bool {
+        let mid = line.name.mid;
+        mid.is_some_and(|mid| self.bundle.contains(&mid))
+    }
+}
+
 /// What the session level says for every m-line.
 struct Session {
     bundle: Vec<Mid>,
     ice_lite: bool,
     extmap_allow_mixed: bool,
+    extensions: Vec<OfferedExtension>,
     direction: (bool, bool),
     transport: OfferedTransport,
 }
@@ -139,6 +147,7 @@ impl Session {
             bundle,
             ice_lite: has(attributes, "ice-lite"),
             extmap_allow_mixed: has(attributes, "extmap-allow-mixed"),
+            extensions: extensions(attributes).collect(),
             direction: direction(attributes).unwrap_or((true, true)),
             transport: OfferedTransport::parse(attributes, &OfferedTransport::default()),
         }
@@ -170,18 +179,18 @@ impl OfferedTransport {
 }
 
 impl OfferedLine {
-    fn parse(
-        index: usize,
-        media: &MediaDescription,
-        session: &Session,
-    ) -> Result<OfferedLine, OfferError> {
-        let attributes = &media.attributes;
+    fn parse(index: usize, media: &Media, session: &Session) -> Result<OfferedLine, OfferError> {
+        let Media {
+            formats,
+            attributes,
+            ..
+        } = media;
+        let offered_mid = values(attributes, "mid").next();
         let name = LineName {
             index,
-            media: media.media_name.media.clone(),
-            mid: values(attributes, "mid").next().and_then(mid),
+            media: media.media.clone(),
+            mid: offered_mid.and_then(mid),
         };
-        let formats = &media.media_name.formats;
         let too_many = |what, count, limit| {
             let line = name.clone();
             match count > limit {
@@ -199,28 +208,32 @@ impl OfferedLine {
 
         let (ssrcs, cname) = sources(attributes);
         too_many("SSRCs", ssrcs.len(), MAX_SSRCS)?;
+        let paired = pair_repairs(&ssrcs, attributes);
+        let sim_group = sim_group(&paired, attributes);
         let (client_sends, client_receives) = direction(attributes).unwrap_or(session.direction);
         Ok(OfferedLine {
-            kind: match name.media.as_str() {
+            kind: match name.media.to_ascii_lowercase().as_str() {
                 "audio" => Some(Kind::Audio),
                 "video" => Some(Kind::Video),
                 _ => None,
             },
-            proto: media.media_name.protos.join("/"),
+            has_bad_mid: offered_mid.is_some() && name.mid.is_none(),
+            proto: media.proto.clone(),
             first_format: formats.first().cloned().unwrap_or_default(),
-            stopped: media.media_name.port.value == 0 && !has(attributes, "bundle-only"),
+            stopped: media.is_port_zero && !has(attributes, "bundle-only"),
             client_sends,
             client_receives,
             payloads: OfferedPayload::parse_all(formats, attributes),
-            extensions: values(attributes, "extmap")
-                .filter_map(OfferedExtension::parse)
+            extensions: extensions(attributes)
+                .chain(session.extensions.iter().copied())
                 .collect(),
             extmap_allow_mixed: session.extmap_allow_mixed || has(attributes, "extmap-allow-mixed"),
             rids: values(attributes, "rid")
                 .filter_map(OfferedRid::parse)
                 .collect(),
             simulcast: values(attributes, "simulcast").next().map(str::to_owned),
-            ssrcs: pair_repairs(&ssrcs, attributes),
+            is_sim_group: sim_group.is_some(),
+            ssrcs: sim_group.unwrap_or(paired),
             cname,
             rtcp_mux: has(attributes, "rtcp-mux"),
             rtcp_rsize: has(attributes, "rtcp-rsize"),
@@ -279,6 +292,11 @@ fn direction(attributes: &[Attribute]) -> Option<(bool, bool)> {
         })
 }
 
+/// The header extensions that we understand, of one m-line or of all (RFC 8285 section 5).
+fn extensions(attributes: &[Attribute]) -> impl Iterator<Item = OfferedExtension> {
+    values(attributes, "extmap").filter_map(OfferedExtension::parse)
+}
+
 /// The SSRCs in the order of their first `a=ssrc`, one more than accepted at most, and the cname.
 fn sources(attributes: &[Attribute]) -> (Vec<Ssrc>, Option<String>) {
     let mut ssrcs = Vec::new();
@@ -333,9 +351,24 @@ fn pair_repairs(ssrcs: &[Ssrc], attributes: &[Attribute]) -> Vec<(Ssrc, Option<S
         .collect()
 }
 
-/// What the parser stopped at: its errors have a name of the parser's own before it.
-fn complaint(error: &str) -> &str {
-    error.split_once(": ").map_or(error, |(_, what)| what)
+/// Of the announced SSRCs those that are simulcast encodings of one source, in the order of their
+/// group: what clients wrote before there were rids.
+fn sim_group(
+    announced: &[(Ssrc, Option<Ssrc>)],
+    attributes: &[Attribute],
+) -> Option<Vec<(Ssrc, Option<Ssrc>)>> {
+    let mut groups = values(attributes, "ssrc-group");
+    let group = groups.find_map(|group| group.strip_prefix("SIM "))?;
+    let mut encodings = Vec::new();
+    for ssrc in words(group)
+        .take(MAX_SSRCS)
+        .filter_map(integer::<u32>)
+        .map(Ssrc)
+    {
+        let found = announced.iter().find(|(media, _)| *media == ssrc);
+        encodings.extend(found.filter(|found| !encodings.contains(*found)));
+    }
+    (encodings.len() > 1).then_some(encodings)
 }
 
 #[cfg(test)]
@@ -379,6 +412,37 @@ mod tests {
     }
 
     #[test]
+    fn a_sim_group_has_the_encodings_in_its_order() {
+        let group = |lines: &[&str]| {
+            let announced = [
+                "ssrc:1 cname:x",
+                "ssrc:2 cname:x",
+                "ssrc:3 cname:x",
+                "ssrc:4",
+            ];
+            let attributes = attributes(&[&announced[..], lines].concat());
+            let (ssrcs, _) = sources(&attributes);
+            sim_group(&pair_repairs(&ssrcs, &attributes), &attributes)
+        };
+        let plain = |ssrcs: &[u32]| Some(ssrcs.iter().map(|&s| (Ssrc(s), None)).collect());
+        assert_eq!(group(&["ssrc-group:SIM 3 1 2"]), plain(&[3, 1, 2]));
+        assert_eq!(
+            group(&["ssrc-group:FID 1 4", "ssrc-group:SIM 1 2"]),
+            Some(vec![(Ssrc(1), Some(Ssrc(4))), (Ssrc(2), None)])
+        );
+        // Neither of what was not announced, nor twice of the same, nor of one alone.
+        assert_eq!(group(&["ssrc-group:SIM 9 1 1 2 x"]), plain(&[1, 2]));
+        for none in [
+            "ssrc-group:SIM 1",
+            "ssrc-group:SIM 1 9",
+            "ssrc-group:SIM",
+            "x",
+        ] {
+            assert_eq!(group(&[none]), None, "{none}");
+        }
+    }
+
+    #[test]
     fn the_media_level_wins_over_the_session_level() {
         let digest = |byte: &str| format!("fingerprint:sha-256 {}", [byte; 32].join(":"));
         let session = OfferedTransport::parse(
@@ -408,7 +472,8 @@ mod tests {
     #[test]
     fn mids_are_tokens() {
         assert_eq!(mid("cam-1").unwrap().as_str(), "cam-1");
-        for bad in ["", "a b", "a;b", "a/b", "seventeen-letters"] {
+        assert_eq!(mid(&"m".repeat(64)).unwrap().as_str().len(), 64);
+        for bad in ["", "a b", "a;b", "a/b", "é", &"m".repeat(65)] {
             assert_eq!(mid(bad), None, "{bad}");
         }
     }

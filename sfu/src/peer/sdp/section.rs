@@ -8,7 +8,7 @@ use crate::types::{Mid, Rid, Ssrc};
 pub struct Section {
     /// Position of the m-line in the SDP, from 0. Stays the same for the life of the m-line.
     pub index: usize,
-    /// Its name, unique on the connection.
+    /// Its name, unique on the connection. One of our own where the client gives none.
     pub mid: Mid,
     /// Audio or video.
     pub kind: Kind,
@@ -32,9 +32,13 @@ pub struct ReceiveSection {
     /// The simulcast encodings, at most [`MAX_ENCODINGS`](super::MAX_ENCODINGS), in the order the
     /// client lists them. Empty when the client sends one stream without a `rid`.
     pub rids: Vec<Rid>,
-    /// The announced SSRCs, each with that of its retransmissions. Empty when the encodings are
-    /// named by `rid`, or when the client announces none and is known by its `mid` alone.
+    /// The announced SSRCs, each with that of its retransmissions: of `rids` in their order, for
+    /// packets that do not say theirs. Empty when the client announces none and is known by its
+    /// `mid` alone.
     pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
+    /// Each of the first of `ssrcs`, at most [`MAX_ENCODINGS`](super::MAX_ENCODINGS), is an encoding of
+    /// one source, by `a=ssrc-group:SIM`. Not together with `rids`.
+    pub is_sim_group: bool,
     /// The client's canonical name (RFC 3550 section 6.5.1), if announced.
     pub cname: Option<String>,
     /// The header extensions that the client may put on packets.

@@ -29,6 +29,7 @@ fn publication(codec: Codec) -> Publication {
     let receive = ReceiveSection {
         rids: Vec::new(),
         ssrcs: vec![(SSRC, Some(Ssrc(8)))],
+        is_sim_group: false,
         cname: None,
         extensions,
     };

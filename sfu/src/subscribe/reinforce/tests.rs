@@ -46,6 +46,7 @@ pub(in crate::subscribe) fn section(kind: Kind, repair: RepairFormats) -> Sectio
         receive: Some(ReceiveSection {
             rids: Vec::new(),
             ssrcs: vec![(SSRC, None)],
+            is_sim_group: false,
             cname: None,
             extensions,
         }),
