@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::control::SectionInfo;
 use crate::media::{ExtensionMap, Kind};
 use crate::publish::publication::Publication;
+use crate::publish::sources::Role;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
 use crate::way::{Candidate, Way};
@@ -83,15 +84,6 @@ struct Route {
     publication: usize,
     encoding: u8,
     role: Role,
-}
-
-/// What a stream is for its encoding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Role {
-    Media,
-    Retransmission,
-    /// FlexFEC.
-    Repair,
 }
 
 /// One client.

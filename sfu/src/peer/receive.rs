@@ -3,9 +3,12 @@
 //! In: SRTP datagrams from a validated address. Out: the plaintext packet with what the track's
 //! feed needs to know of it. An SSRC is bound to a stream only by a packet that has authenticated.
 
-use super::{Context, Peer, Role, Route};
+use std::time::Instant;
+
+use super::{Context, Peer, Route};
 use crate::publish::history::PacketMeta;
 use crate::publish::publication::Format;
+use crate::publish::sources::{Claimed, Role};
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::RtpHeader;
 use crate::types::{Ssrc, TrackId};
@@ -48,12 +51,14 @@ impl Peer {
             self.feedback
                 .handle_packet(cx.now, sequence, extensions.abs_send_time);
         }
-        let route = match self.routes.get(&header.ssrc) {
-            Some(&route) => route,
-            None => self
-                .bind(&header, &extensions, packet)
-                .ok_or("rtp_unknown_ssrc")?,
-        };
+        let known = self.routes.get(&header.ssrc).copied();
+        let known = known.filter(|route| {
+            let publication = self.publications.get(route.publication);
+            publication.is_some_and(|p| p.is_still(route.encoding, route.role, extensions.rid))
+        });
+        let route = known
+            .or_else(|| self.bind(cx.now, &header, &extensions, packet))
+            .ok_or("rtp_unknown_ssrc")?;
         let publication = &mut self.publications[route.publication];
         let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);
         cx.stats.packets_repaired += std::mem::take(&mut publication.repaired_by);
@@ -81,28 +86,24 @@ impl Peer {
         })
     }
 
-    /// Finds out what an authenticated packet with a new SSRC belongs to, and remembers it.
+    /// Finds out what an authenticated packet with a new SSRC belongs to (RFC 9143 section 9.2), and
+    /// remembers it.
     fn bind(
         &mut self,
+        now: Instant,
         header: &RtpHeader,
         extensions: &HeaderExtensions,
         packet: &[u8],
     ) -> Option<Route> {
-        let payload_type = header.payload_type;
+        let RtpHeader {
+            ssrc, payload_type, ..
+        } = *header;
+        let mut all = self.publications.iter();
         let publication = match extensions.mid {
-            Some(mid) => {
-                let mut all = self.publications.iter();
-                all.position(|p| p.mid.as_bytes() == mid.of(packet))?
-            }
+            Some(mid) => all.position(|p| p.mid.as_bytes() == mid.of(packet))?,
             None => {
-                // RFC 8843 section 9.2: by payload type, where that is not ambiguous.
-                let mut candidates = self
-                    .publications
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, p)| p.format(payload_type).is_some());
-                let (index, _) = candidates.next()?;
-                candidates.next().is_none().then_some(index)?
+                let announced = all.position(|p| p.announces(ssrc));
+                announced.or_else(|| self.only_one_with(payload_type))?
             }
         };
         let state = self.publications.get_mut(publication)?;
@@ -115,21 +116,15 @@ impl Peer {
             Role::Media => extensions.rid,
             Role::Retransmission | Role::Repair => extensions.repaired_rid,
         };
-        let encoding = state.encoding_named(rid)?;
-        let stream = state.encodings.get_mut(usize::from(encoding))?;
-        let former = match role {
-            Role::Retransmission => stream.rtx_ssrc.replace(header.ssrc),
-            Role::Repair => stream.flexfec_ssrc.replace(header.ssrc),
-            Role::Media => {
-                let former = stream.ssrc;
-                stream.set_ssrc(header.ssrc);
-                former
-            }
-        };
-        if let Some(former) = former.filter(|&f| f != header.ssrc) {
-            self.routes.remove(&former);
-            if let Some(secured) = &mut self.secured {
-                secured.receiver.forget(former);
+        let Claimed { encoding, former } = state.claim(now, role, ssrc, rid)?;
+        for former in former.into_iter().flatten() {
+            // Another m-line may have it by now.
+            let is_own = |route: &Route| route.publication == publication;
+            if self.routes.get(&former).is_some_and(is_own) {
+                self.routes.remove(&former);
+                if let Some(secured) = &mut self.secured {
+                    secured.receiver.release(former);
+                }
             }
         }
         let route = Route {
@@ -137,14 +132,30 @@ impl Peer {
             encoding,
             role,
         };
-        self.routes.insert(header.ssrc, route);
+        self.routes.insert(ssrc, route);
+        if let Some(secured) = &mut self.secured {
+            secured.receiver.keep(ssrc);
+        }
         Some(route)
+    }
+
+    /// The publication that a payload type names, where it names one alone.
+    fn only_one_with(&self, payload_type: u8) -> Option<usize> {
+        let mut candidates = self.publications.iter().enumerate();
+        let mut next = || candidates.find(|(_, p)| p.format(payload_type).is_some());
+        let (index, _) = next()?;
+        next().is_none().then_some(index)
     }
 
     /// Makes the table of SSRCs anew, after a negotiation.
     pub(super) fn rebuild_routes(&mut self) {
         let former = std::mem::take(&mut self.routes);
         for (publication, state) in self.publications.iter().enumerate() {
+            // What an offer has announced for another m-line is bound to that by its next packet.
+            let is_elsewhere = |ssrc| {
+                let mut others = self.publications.iter().enumerate();
+                !state.announces(ssrc) && others.any(|(n, p)| n != publication && p.announces(ssrc))
+            };
             for (index, encoding) in state.encodings.iter().enumerate() {
                 for (ssrc, role) in [
                     (encoding.ssrc, Role::Media),
@@ -156,7 +167,7 @@ impl Peer {
                         encoding: index as u8,
                         role,
                     };
-                    if let Some(ssrc) = ssrc {
+                    if let Some(ssrc) = ssrc.filter(|&ssrc| !is_elsewhere(ssrc)) {
                         self.routes.insert(ssrc, route);
                     }
                 }
@@ -165,7 +176,7 @@ impl Peer {
         if let Some(secured) = &mut self.secured {
             let gone = |ssrc: &&Ssrc| !self.routes.contains_key(ssrc);
             for &ssrc in former.keys().filter(gone) {
-                secured.receiver.forget(ssrc);
+                secured.receiver.release(ssrc);
             }
         }
     }

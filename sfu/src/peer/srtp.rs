@@ -7,6 +7,8 @@
 mod cipher;
 mod replay;
 
+use std::collections::HashSet;
+
 use crate::rtp::packet::{MalformedRtp, RtpHeader};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
@@ -15,6 +17,10 @@ use replay::ReplayWindow;
 
 /// Most streams one peer may send. A bound on memory and on the linear search for a stream.
 pub const MAX_SSRCS: usize = 50;
+
+/// Most streams that have given up their place to others in the life of a connection: several times
+/// what somebody needs who turns a camera in three sizes off and on every minute for a day.
+const MAX_RETIRED: usize = 10_000;
 
 /// Most bytes that sealing adds: a GCM tag and the SRTCP index (RFC 7714 section 9.2).
 pub const MAX_SRTP_TRAILER: usize = GCM_TAG_LEN + SRTCP_INDEX_LEN;
@@ -158,6 +164,9 @@ pub enum SrtpError {
     /// The packet is authentic but would start one stream too many.
     #[error("the peer sends more than {MAX_SSRCS} streams")]
     TooManySsrcs,
+    /// The packet is of a stream that ended long ago: nobody knows any more whether it is a replay.
+    #[error("the stream has ended")]
+    Retired,
     /// The buffer does not hold what sealing adds.
     #[error("the buffer does not hold the packet and its trailer")]
     NoRoom,
@@ -179,6 +188,7 @@ impl SrtpError {
             SrtpError::Replayed => "replayed",
             SrtpError::NotEncrypted => "not_encrypted",
             SrtpError::TooManySsrcs => "too_many_ssrcs",
+            SrtpError::Retired => "ssrc_retired",
             SrtpError::NoRoom => "no_room",
             SrtpError::IndexExhausted => "index_exhausted",
             SrtpError::BadKey => "bad_key",
@@ -205,6 +215,9 @@ pub struct Opened {
 pub struct SrtpReceiver {
     keys: SessionKeys,
     streams: Vec<Stream>,
+    /// Streams that were released and whose windows had to make room. They never come back: with keys
+    /// that are as old as the connection, a replay would look like a beginning.
+    retired: HashSet<Ssrc>,
 }
 
 /// What is remembered of one stream that proved authentic.
@@ -212,6 +225,8 @@ struct Stream {
     ssrc: Ssrc,
     rtp: ReplayWindow<RTP_WINDOW_WORDS>,
     rtcp: ReplayWindow<RTCP_WINDOW_WORDS>,
+    /// Nothing is made of its packets any more.
+    is_released: bool,
 }
 
 impl SrtpReceiver {
@@ -223,6 +238,7 @@ impl SrtpReceiver {
         Ok(SrtpReceiver {
             keys: SessionKeys::derive(profile, MasterKey { key, salt })?,
             streams: Vec::with_capacity(MAX_SSRCS),
+            retired: HashSet::new(),
         })
     }
 
@@ -286,29 +302,53 @@ impl SrtpReceiver {
         Ok(plain_len)
     }
 
-    /// Gives a stream's place to another, once nothing is received from it any more. Its packets
-    /// could be replayed from then on, so only forget a stream that no track is mapped to.
-    pub fn forget(&mut self, ssrc: Ssrc) {
-        self.streams.retain(|stream| stream.ssrc != ssrc);
+    /// Lets a stream's place go to another when there is none left: nothing is made of it any more.
+    pub fn release(&mut self, ssrc: Ssrc) {
+        self.mark(ssrc, true);
+    }
+
+    /// Takes back a [`SrtpReceiver::release`].
+    pub fn keep(&mut self, ssrc: Ssrc) {
+        self.mark(ssrc, false);
+    }
+
+    fn mark(&mut self, ssrc: Ssrc, is_released: bool) {
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc);
+        if let Some(stream) = stream {
+            stream.is_released = is_released;
+        }
     }
 
     /// Where the stream is, if it is known. Refuses an unknown one when there is no place left,
     /// before any cryptography is spent on it.
     fn find(&self, ssrc: Ssrc) -> Result<Option<usize>, SrtpError> {
         let at = self.streams.iter().position(|stream| stream.ssrc == ssrc);
-        if at.is_none() && self.streams.len() >= MAX_SSRCS {
-            return Err(SrtpError::TooManySsrcs);
+        if at.is_some() {
+            return Ok(at);
         }
-        Ok(at)
+        if self.retired.contains(&ssrc) {
+            return Err(SrtpError::Retired);
+        }
+        let can_retire =
+            || self.retired.len() < MAX_RETIRED && self.streams.iter().any(|s| s.is_released);
+        match self.streams.len() < MAX_SSRCS || can_retire() {
+            true => Ok(None),
+            false => Err(SrtpError::TooManySsrcs),
+        }
     }
 
     /// The stream that [`SrtpReceiver::find`] found, or a new one.
     fn stream(&mut self, at: Option<usize>, ssrc: Ssrc) -> &mut Stream {
         let at = at.unwrap_or_else(|| {
+            let released = self.streams.iter().position(|s| s.is_released);
+            if let Some(oldest) = released.filter(|_| self.streams.len() >= MAX_SSRCS) {
+                self.retired.insert(self.streams.remove(oldest).ssrc);
+            }
             self.streams.push(Stream {
                 ssrc,
                 rtp: ReplayWindow::default(),
                 rtcp: ReplayWindow::default(),
+                is_released: false,
             });
             self.streams.len() - 1
         });

@@ -101,6 +101,8 @@ pub struct Encoding {
     sequence: Unwrapper,
     timestamp: TimestampUnwrapper,
     epoch: u32,
+    /// It has another SSRC, of which nothing has come yet.
+    is_replaced: bool,
     reception: Reception,
     /// Bytes of all packets.
     bytes: u64,
@@ -150,6 +152,7 @@ impl Encoding {
             sequence: Unwrapper::default(),
             timestamp: TimestampUnwrapper::default(),
             epoch: 0,
+            is_replaced: false,
             reception: Reception::default(),
             bytes: 0,
             last_packet: None,
@@ -169,15 +172,29 @@ impl Encoding {
         !is_begun
     }
 
-    /// Binds the encoding to another SSRC; its numbering starts anew.
+    /// Binds the encoding to another SSRC; its numbering starts anew, and with a key frame.
     pub fn set_ssrc(&mut self, ssrc: Ssrc) {
         if self.ssrc == Some(ssrc) {
             return;
         }
-        if self.ssrc.is_some() && self.last_packet.is_some() {
+        if self.last_packet.is_some() {
             self.start_anew();
+            self.is_replaced = true;
         }
         self.ssrc = Some(ssrc);
+    }
+
+    /// When its last packet came, if any has.
+    #[must_use]
+    pub fn heard(&self) -> Option<Instant> {
+        self.last_packet
+    }
+
+    /// Whether nothing has come of it for so long.
+    #[must_use]
+    pub fn is_silent(&self, now: Instant, long: Duration) -> bool {
+        self.last_packet
+            .is_none_or(|at| now.saturating_duration_since(at) >= long)
     }
 
     fn start_anew(&mut self) {
@@ -266,7 +283,7 @@ impl Encoding {
             timestamp,
             due: now,
             epoch: self.epoch,
-            needs_key_frame: is_lost,
+            needs_key_frame: std::mem::take(&mut self.is_replaced) || is_lost,
         }
     }
 
@@ -499,7 +516,9 @@ mod tests {
         let jumped = receive(&mut encoding, now, 20_000);
         assert!(jumped.needs_key_frame && jumped.epoch == first.epoch + 1);
         encoding.set_ssrc(Ssrc(9));
-        assert_eq!(receive(&mut encoding, now, 1).epoch, first.epoch + 2);
+        let replaced = receive(&mut encoding, now, 1);
+        assert!(replaced.needs_key_frame && replaced.epoch == first.epoch + 2);
+        assert!(!receive(&mut encoding, now, 2).needs_key_frame);
     }
 
     #[test]

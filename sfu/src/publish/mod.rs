@@ -13,5 +13,6 @@ pub mod receive;
 mod reception;
 pub mod redundancy;
 pub mod repair;
+pub mod sources;
 pub mod thrift;
 pub mod unwrap;

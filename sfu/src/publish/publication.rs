@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use super::encoding::Encoding;
 use super::receive::Repaired;
+use super::sources::Sources;
 use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
-use crate::peer::sdp::{ReceiveSection, Section};
-use crate::types::{Mid, Rid, Ssrc, TrackId};
+use crate::peer::sdp::{MAX_ENCODINGS, ReceiveSection, Section};
+use crate::types::{Mid, Rid, TrackId};
 
 /// A published m-line.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Publication {
     pub(super) payloads: Vec<PayloadMap>,
     pub(super) repair: RepairFormats,
     pub(super) repaired: Repaired,
+    pub(super) sources: Sources,
     /// How many packets came after all, since somebody counted them last.
     pub repaired_by: RepairCounts,
     /// The log has told that it cannot be asked for key frames.
@@ -55,15 +57,19 @@ impl Publication {
     /// For an m-line as negotiated.
     #[must_use]
     pub fn new(section: &Section, receive: &ReceiveSection) -> Self {
-        let encodings = if receive.rids.is_empty() {
-            let (ssrc, rtx) = receive.ssrcs.first().copied().unzip();
-            vec![Encoding::new(section.kind, None, ssrc, rtx.flatten())]
+        let unnamed = |place: usize| {
+            let (ssrc, rtx) = receive.ssrcs.get(place).copied().unzip();
+            Encoding::new(section.kind, None, ssrc, rtx.flatten())
+        };
+        let encodings = if !receive.rids.is_empty() {
+            // Which SSRC is which their packets say, if anything does.
+            let named = |&rid: &Rid| Encoding::new(section.kind, Some(rid), None, None);
+            receive.rids.iter().map(named).collect()
+        } else if receive.is_sim_group {
+            let count = receive.ssrcs.len().min(MAX_ENCODINGS);
+            (0..count).map(unnamed).collect()
         } else {
-            let encoding = |(index, &rid): (usize, &Rid)| {
-                let (ssrc, rtx) = receive.ssrcs.get(index).copied().unzip();
-                Encoding::new(section.kind, Some(rid), ssrc, rtx.flatten())
-            };
-            receive.rids.iter().enumerate().map(encoding).collect()
+            vec![unnamed(0)]
         };
         Publication {
             mid: section.mid,
@@ -75,6 +81,7 @@ impl Publication {
             payloads: section.payloads.clone(),
             repair: section.repair,
             repaired: Repaired::default(),
+            sources: Sources::new(&receive.ssrcs),
             repaired_by: RepairCounts::default(),
             is_known_deaf: false,
         }
@@ -85,6 +92,7 @@ impl Publication {
         self.payloads.clone_from(&section.payloads);
         self.repair = section.repair;
         self.extensions = receive.extensions;
+        self.sources.announce(&receive.ssrcs);
         let known: Vec<Option<Rid>> = self.encodings.iter().map(|e| e.rid).collect();
         let fresh = Publication::new(section, receive);
         if fresh.encodings.iter().map(|e| e.rid).ne(known) {
@@ -110,27 +118,6 @@ impl Publication {
             .or(is(repair.red).then_some(Format::Red))
             .or(is(repair.ulpfec).then_some(Format::Ulpfec))
             .or(is(repair.flexfec).then_some(Format::Flexfec))
-    }
-
-    /// The encoding with a simulcast name, or the only one there is.
-    #[must_use]
-    pub fn encoding_named(&self, rid: Option<Rid>) -> Option<u8> {
-        let index = match rid {
-            Some(rid) => self.encodings.iter().position(|e| e.rid == Some(rid))?,
-            None if self.encodings.len() == 1 => 0,
-            None => return None,
-        };
-        u8::try_from(index).ok()
-    }
-
-    /// The encoding that retransmissions on an SSRC belong to, from the SDP.
-    #[must_use]
-    pub fn encoding_of_rtx(&self, ssrc: Ssrc) -> Option<u8> {
-        let index = self
-            .encodings
-            .iter()
-            .position(|e| e.rtx_ssrc == Some(ssrc))?;
-        u8::try_from(index).ok()
     }
 
     /// When something is to be asked of the publisher.

@@ -166,9 +166,30 @@ fn forged_packets_leave_nothing_behind_and_streams_are_bounded() {
         assert_eq!(open(ssrc), Ok(()));
     }
     assert_eq!(open(1000), Err(SrtpError::TooManySsrcs));
-    receiver.forget(Ssrc(0));
-    let mut packet = sender.sealed_rtp(&rtp(1000, 1, b"media"), 0);
-    assert!(receiver.open_rtp(&mut packet).is_ok());
+}
+
+#[test]
+fn a_released_stream_keeps_its_window_and_never_comes_back_without_it() {
+    let (mut sender, mut receiver) = pair(SrtpProfile::Aes128Gcm);
+    let mut seal = |ssrc, sequence| sender.sealed_rtp(&rtp(ssrc, sequence, b"media"), 0);
+    let recorded: Vec<_> = (0..MAX_SSRCS as u32).map(|ssrc| seal(ssrc, 1)).collect();
+    for packet in &recorded {
+        assert!(receiver.open_rtp(&mut packet.clone()).is_ok());
+    }
+    receiver.release(Ssrc(0));
+    receiver.release(Ssrc(1));
+    receiver.keep(Ssrc(0));
+    let replayed = receiver.open_rtp(&mut recorded[1].clone());
+    assert_eq!(replayed, Err(SrtpError::Replayed));
+    assert!(receiver.open_rtp(&mut seal(1, 2)).is_ok());
+    // Another takes the place of the one that is released.
+    assert!(receiver.open_rtp(&mut seal(1000, 1)).is_ok());
+    for mut packet in [recorded[1].clone(), seal(1, 3)] {
+        assert_eq!(receiver.open_rtp(&mut packet), Err(SrtpError::Retired));
+    }
+    assert!(receiver.open_rtp(&mut seal(0, 2)).is_ok());
+    let one_more = receiver.open_rtp(&mut seal(1001, 1));
+    assert_eq!(one_more, Err(SrtpError::TooManySsrcs));
 }
 
 #[test]
