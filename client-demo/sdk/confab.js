@@ -23,7 +23,7 @@ import { isSteady } from "./steady.js";
 import { ViewReports } from "./view-reports.js";
 
 /** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, Permissions, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
-/** @import { Offer, Publication } from "./media.js" */
+/** @import { Offer, Publication, Refusal } from "./media.js" */
 /** @import { CallStats } from "./stats.js" */
 
 export { ConfabError, signalingUrl };
@@ -101,6 +101,8 @@ const PING_PAUSE_MS = 150;
  * @property {{id: string | null}} dominantspeaker Somebody else has the floor, perhaps oneself.
  * @property {{message: string, inMs: number}} stopping The server stops once everybody has left, in
  *   `inMs` milliseconds at the latest. Afterwards the call goes on trying to come back.
+ * @property {Refusal} refused The server does not take an own track, of which it has no codec for
+ *   instance. It is no publication any more; the others are sent. Also in `call.refused`.
  * @property {{state: CallState, signaling: boolean, media: boolean}} state
  * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;
  *   otherwise it goes on trying.
@@ -125,6 +127,8 @@ export class Call extends Emitter {
   viewers = 0;
   /** Who has the floor, perhaps oneself; in silence who had it last. @type {string | null} */
   dominantSpeaker = null;
+  /** Own tracks that the server did not take, since joining. @type {Refusal[]} */
+  refused = [];
   /** @type {CallState} */
   state = "connecting";
   #options;
@@ -184,6 +188,10 @@ export class Call extends Emitter {
     this.#media.on("negotiated", () => this.#showTracks());
     this.#media.on("connected", () => this.#updateState());
     this.#media.on("silent", () => this.#signal.check());
+    this.#media.on("refused", (refusal) => {
+      this.refused.push(refusal);
+      this.emit("refused", refusal);
+    });
     this.#media.on("error", (error) => this.emit("error", { error, fatal: false }));
   }
 
@@ -220,7 +228,8 @@ export class Call extends Emitter {
    * @param {MediaStreamTrack} track
    * @param {{source: Source, name?: string, simulcast?: boolean}} options By default a camera is sent in
    *   several sizes, and anything else in one.
-     * @returns {Promise<Publication>} Rejects with `not_allowed` if the token does not allow it.
+   * @returns {Promise<Publication>} Rejects when the server does not take it, and with `not_allowed` if
+   *   the token does not allow it.
    */
   async publish(track, options) {
     if (!this.permissions.publish) {
@@ -369,7 +378,8 @@ export class Call extends Emitter {
     try {
       const joined = await this.#signal.request("join", { room, name, offer, tracks });
       this.#handleJoined(joined);
-      return { sdp: joined.answer ?? "", tracks: joined.tracks, slots: joined.slots };
+      const { answer = "", tracks: own, slots, refused } = joined;
+      return { sdp: answer, tracks: own, slots, refused };
     } catch (error) {
       const reason = asConfabError(error);
       if (!PASSING_CODES.has(reason.code)) this.#end(reason);

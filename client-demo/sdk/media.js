@@ -13,7 +13,7 @@ import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
 import { isRelayOverTcp, reachedOver, WayBack, worksOverUdp } from "./way-back.js";
 
-/** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, Source } from "./types.js" */
+/** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, RefusedLine, Source } from "./types.js" */
 
 /** Slots of each kind in the first offer, so that joining a small call takes one round trip. */
 const FIRST_SLOTS = 4;
@@ -70,7 +70,13 @@ export const FRESH = 2;
  * @property {undefined} negotiated An answer has been applied; there may be new slots.
  * @property {boolean} connected Whether media can flow.
  * @property {undefined} silent Nothing is received any more that was received all the time.
+ * @property {Refusal} refused An own track is not sent: it is no publication any more.
  * @property {ConfabError} error
+ */
+
+/**
+ * An own track that the server does not take, and why.
+ * @typedef {{publication: Publication, error: ConfabError}} Refusal
  */
 
 /** @extends {Emitter<MediaEvents>} */
@@ -287,7 +293,16 @@ export class Media extends Emitter {
     try {
       publication.encodings = encodingsOf(publication);
       const idle = this.#takeIdle(publication);
-      if (!idle) return await this.negotiate(UPDATE);
+      if (!idle) {
+        /** @type {ConfabError | undefined} */
+        let refusal;
+        const undo = this.on("refused", (refused) => {
+          if (refused.publication === publication) refusal = refused.error;
+        });
+        await this.negotiate(UPDATE).finally(undo);
+        if (refusal) throw refusal;
+        return;
+      }
       publication.transceiver = idle;
       // What nobody received of the last publication must not be missing from this one.
       await this.#thrift.apply(publication);
@@ -405,6 +420,7 @@ export class Media extends Emitter {
       await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
       this.#answered = true;
       this.#nameOwnTracks(answer.tracks);
+      for (const line of answer.refused ?? []) this.#dropRefused(line);
       this.emit("negotiated", undefined);
       if (!this.#connected) this.#watch(CONNECT_PATIENCE_MS);
     } catch (error) {
@@ -471,6 +487,18 @@ export class Media extends Emitter {
       const own = tracks.find(({ mid }) => mid === publication.transceiver?.mid);
       if (own) publication.id = own.id;
     }
+  }
+
+  /**
+   * The m-line is stopped; what is published next gets a new one.
+   * @param {RefusedLine} line
+   */
+  #dropRefused({ mid, code, message }) {
+    const publication = [...this.publications].find(({ transceiver }) => transceiver?.mid === mid);
+    if (!publication) return;
+    this.publications.delete(publication);
+    publication.transceiver = null;
+    this.emit("refused", { publication, error: new ConfabError(code, message) });
   }
 
   /**

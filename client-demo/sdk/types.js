@@ -156,9 +156,15 @@
  * @property {string} [answer]
  * @property {OwnTrack[]} tracks
  * @property {SlotInfo[]} slots
+ * @property {RefusedLine[]} [refused]
  */
 
-/** @typedef {{sdp: string, tracks: OwnTrack[], slots: SlotInfo[]}} Answered */
+/** @typedef {{sdp: string, tracks: OwnTrack[], slots: SlotInfo[], refused?: RefusedLine[]}} Answered */
+
+/**
+ * An m-line that the server does not serve.
+ * @typedef {{mid: string, code: string, message: string}} RefusedLine
+ */
 
 /**
  * Replies by the type of their request.

@@ -9,7 +9,7 @@ import { Tile } from "./grid.js";
 import { QualityPanel } from "./quality.js";
 import { brief, showStatistics } from "./statistics.js";
 import { WakeLock } from "./wake-lock.js";
-import { callProblem, headCount, roleWords, stoppingWords } from "./words.js";
+import { callProblem, headCount, refusalWords, roleWords, stoppingWords } from "./words.js";
 
 /** @import { Call, Participant, RemoteTrack } from "./sdk/confab.js" */
 /** @import { Publication } from "./sdk/media.js" */
@@ -89,6 +89,7 @@ export class CallView {
     this.#refreshCount();
     this.#showState();
     void this.#devices.refresh().then(({ camera }) => this.#showFlip(camera.length));
+    for (const refusal of call.refused) toast(refusalWords(refusal));
   }
 
   /** Stops the own devices and takes the tiles away; the call itself is left alone. */
@@ -131,6 +132,10 @@ export class CallView {
       call.on("trackended", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("mute", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("pause", ({ participant, track }) => this.#showTrack(participant, track)),
+      call.on("refused", (refusal) => {
+        toast(refusalWords(refusal));
+        this.#refreshSelf();
+      }),
       call.on("dominantspeaker", () => this.#showDominant()),
       call.on("viewers", () => this.#refreshCount()),
       call.on("stopping", ({ inMs }) => this.#showProblem(stoppingWords(inMs))),

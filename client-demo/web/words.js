@@ -3,6 +3,7 @@
  * what to do about it.
  */
 
+/** @import { Refusal } from "./sdk/media.js" */
 /** @import { Permissions, Quality, Reason } from "./sdk/types.js" */
 
 /** @typedef {"camera" | "microphone"} Device */
@@ -89,6 +90,15 @@ export function roleWords({ publish, subscribe }) {
 export function stoppingWords(inMs) {
   const when = inMs < 1_000 ? "now" : `in ${duration(inMs)}, or when everybody has left`;
   return `The server is stopping ${when}. Finish what you are saying; the call goes on if the server comes back.`;
+}
+
+/**
+ * An own track that the server does not take.
+ * @param {Refusal} refusal
+ */
+export function refusalWords({ publication: { source }, error }) {
+  const what = source === "screen_audio" ? "the sound of your screen" : `your ${source === "other" ? "track" : source}`;
+  return `The others do not get ${what}: ${error.message}`;
 }
 
 /**
