@@ -17,6 +17,7 @@ readonly PROGRAMS=(
   node:nodejs
   npm:npm
   turnutils_uclient:coturn # another implementation's TURN clients
+  openssl:openssl # another implementation of DTLS
   pebble:pebble # another implementation's certificate authority
   ip:iproute2 # network namespaces
   nft:nftables # NAT and firewalls between them

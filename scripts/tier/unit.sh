@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/need.sh
-# Without the last two, the tests against other implementations would say so and pass.
-need cargo cmake pebble turnutils_uclient
+# Without the last three, the tests against other implementations would say so and pass.
+need cargo cmake openssl pebble turnutils_uclient
 
 source scripts/build.sh
 # Those of the binary wait for most of their time: for renewals, and for the patience of doors to end.

@@ -170,10 +170,10 @@ pub enum Event {
 pub enum GoneReason {
     /// No authenticated connectivity check for 30 s (RFC 7675).
     ConsentLost,
-    /// No first connectivity check, or no DTLS handshake, within 30 s.
+    /// No first connectivity check within 30 s.
     NeverConnected,
-    /// The DTLS handshake failed, as with a certificate other than the offer's fingerprint.
-    DtlsFailed,
+    /// The DTLS handshake failed.
+    DtlsFailed(DtlsFailure),
     /// The client closed its DTLS connection.
     Closed,
     /// The worker thread that held it has failed.
@@ -187,11 +187,48 @@ impl GoneReason {
         match self {
             GoneReason::ConsentLost => "consent_lost",
             GoneReason::NeverConnected => "never_connected",
-            GoneReason::DtlsFailed => "dtls_failed",
+            GoneReason::DtlsFailed(_) => "dtls_failed",
             GoneReason::Closed => "closed",
             GoneReason::WorkerFailed => "worker_failed",
         }
     }
+}
+
+/// Why a DTLS handshake failed, as the client may be told: it knows how it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DtlsFailure {
+    /// Another certificate than the SDP promises.
+    #[error("the client's certificate is not the one that its a=fingerprint names")]
+    WrongCertificate,
+    /// No certificate.
+    #[error("the client showed no certificate")]
+    NoCertificate,
+    /// A certificate whose key is of no use.
+    #[error(
+        "the client's certificate cannot be used; RSA of 2048 to 8192 bits, P-224, P-256, P-384, \
+         P-521 and Ed25519 can"
+    )]
+    UnsupportedCertificate,
+    /// Nothing in common to protect media with.
+    #[error(
+        "the client offers no SRTP profile that the server has: SRTP_AEAD_AES_256_GCM, \
+         SRTP_AEAD_AES_128_GCM or SRTP_AES128_CM_HMAC_SHA1_80"
+    )]
+    NoSrtpProfile,
+    /// Nothing in common to protect the handshake with.
+    #[error(
+        "the client offers no DTLS version, cipher suite, group or signature that the server has"
+    )]
+    NoCipherSuite,
+    /// The client has given up.
+    #[error("the client ended the DTLS handshake")]
+    Refused,
+    /// The handshake has begun, and has not ended.
+    #[error("the DTLS handshake did not finish in time")]
+    Timeout,
+    /// What the client says is no DTLS, or something on the way alters it.
+    #[error("the client's DTLS messages are wrong")]
+    Protocol,
 }
 
 /// Why an offer was refused.

@@ -52,8 +52,8 @@ pub mod way;
 pub mod worker;
 
 pub use api::{
-    Answer, CommandError, Event, GoneReason, Offer, OfferError, PeerStats, Publish, SlotChoice,
-    SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
+    Answer, CommandError, DtlsFailure, Event, GoneReason, Offer, OfferError, PeerStats, Publish,
+    SlotChoice, SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
 };
 pub use config::Config;
 pub use sfu::{Sfu, StartError};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, rngs::StdRng};
 
-use crate::api::{GoneReason, PeerStats, StreamStats, WorkerStats};
+use crate::api::{DtlsFailure, GoneReason, PeerStats, StreamStats, WorkerStats};
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
 use crate::control::SectionInfo;
@@ -39,7 +39,7 @@ pub mod srtp;
 pub mod stun;
 
 use allocate::Allocator;
-use dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN};
+use dtls::{Certificate, DtlsEndpoint, DtlsError, DtlsOutput, Role};
 use egress::Egress;
 use flood::FloodGuard;
 use hopeless::Hopeless;
@@ -178,7 +178,12 @@ impl Peer {
             negotiated.local_ice.clone(),
             &negotiated.remote_ice.ufrag,
         );
-        let dtls = DtlsEndpoint::server(now, local.certificate, negotiated.fingerprints.clone());
+        let dtls = DtlsEndpoint::new(
+            now,
+            Role::Server,
+            local.certificate,
+            negotiated.fingerprints.clone(),
+        );
         let mut peer = Peer {
             id,
             worker: local.worker,
@@ -456,30 +461,21 @@ impl Peer {
 
     fn drive_dtls(
         &mut self,
-        result: Result<(), dtls::DtlsError>,
+        result: Result<(), DtlsError>,
         cx: &mut Context<'_>,
     ) -> Option<Change> {
         let mut change = None;
-        if let Err(error) = result {
-            tracing::debug!(peer = self.id.0, %error, "DTLS failed");
-            change = Some(Change::Gone(match error {
-                dtls::DtlsError::HandshakeTimeout => GoneReason::NeverConnected,
-                _ => GoneReason::DtlsFailed,
-            }));
-        }
-        // Handshakes are rare; this is not the packet path.
-        let mut buffer = vec![0; POLL_BUFFER_LEN];
-        loop {
-            match self.dtls.poll(cx.now, &mut buffer) {
-                Ok(Some(DtlsOutput::Packet(packet))) => {
+        while let Some(output) = self.dtls.poll() {
+            match output {
+                DtlsOutput::Packet(packet) => {
                     if let Some(to) = self.ice.selected() {
                         cx.outbox.push(to, None, packet.len(), |out| {
-                            out.copy_from_slice(packet);
+                            out.copy_from_slice(&packet);
                             Some(packet.len())
                         });
                     }
                 }
-                Ok(Some(DtlsOutput::Connected(keys))) => {
+                DtlsOutput::Connected(keys) => {
                     change = Some(match secure(&keys) {
                         Ok(secured) => {
                             *cx.stats.srtp_profiles.entry(secured.profile).or_default() += 1;
@@ -489,19 +485,26 @@ impl Peer {
                         }
                         Err(error) => {
                             tracing::warn!(peer = self.id.0, %error, "SRTP keys are unusable");
-                            Change::Gone(GoneReason::DtlsFailed)
+                            Change::Gone(GoneReason::DtlsFailed(DtlsFailure::Protocol))
                         }
                     });
                 }
-                Ok(Some(DtlsOutput::ApplicationData(_))) => cx.stats.drop("dtls_application_data"),
-                Ok(Some(DtlsOutput::Closed)) => change = Some(Change::Gone(GoneReason::Closed)),
-                Ok(None) => return change,
-                Err(error) => {
-                    tracing::debug!(peer = self.id.0, %error, "DTLS failed");
-                    return Some(Change::Gone(GoneReason::DtlsFailed));
-                }
+                DtlsOutput::ApplicationData(_) => cx.stats.drop("dtls_application_data"),
+                DtlsOutput::Closed => change = Some(Change::Gone(GoneReason::Closed)),
             }
         }
+        let Err(error) = result else {
+            return change;
+        };
+        // Without a way the reason is not DTLS.
+        let reason = match self.ice.selected() {
+            None => GoneReason::NeverConnected,
+            Some(way) => {
+                tracing::info!(peer = self.id.0, %way, %error, "DTLS failed");
+                GoneReason::DtlsFailed(error.failure())
+            }
+        };
+        Some(Change::Gone(reason))
     }
 
     /// The way out to the client, once there is one.

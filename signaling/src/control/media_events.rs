@@ -1,5 +1,6 @@
 //! What the media plane reports, and when the client is told.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use confab_sfu::api::{self, GoneReason, Reason};
@@ -121,7 +122,7 @@ impl Control {
             Some(Owner::Session(_)) => {
                 let reconnect = Event::Reconnect(Reconnect {
                     reason: reason.code().to_owned(),
-                    message: sentence(reason).to_owned(),
+                    message: sentence(reason).into_owned(),
                 });
                 self.event(participant, &reconnect);
             }
@@ -193,14 +194,18 @@ fn peer_of(event: &api::Event) -> Option<PeerId> {
     }
 }
 
-fn sentence(reason: GoneReason) -> &'static str {
-    match reason {
+fn sentence(reason: GoneReason) -> Cow<'static, str> {
+    Cow::Borrowed(match reason {
         GoneReason::ConsentLost => "Nothing was heard of the media connection for 30 seconds.",
         GoneReason::NeverConnected => {
             "The media connection was not made within 30 seconds; is UDP to the server blocked?"
         }
-        GoneReason::DtlsFailed => "The media connection could not be encrypted.",
+        GoneReason::DtlsFailed(failure) => {
+            return Cow::Owned(format!(
+                "The media connection could not be encrypted: {failure}."
+            ));
+        }
         GoneReason::Closed => "The client closed the media connection.",
         GoneReason::WorkerFailed => "The part of the server that held the connection has failed.",
-    }
+    })
 }

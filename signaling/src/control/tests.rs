@@ -7,7 +7,8 @@ mod relay;
 use std::time::{Duration, Instant};
 
 use confab_sfu::api::{
-    Answer, Content, Event as MediaEvent, GoneReason, Publish, SdpError, SlotInfo, TrackInfo,
+    Answer, Content, DtlsFailure, Event as MediaEvent, GoneReason, Publish, SdpError, SlotInfo,
+    TrackInfo,
 };
 use confab_sfu::media::{Codec, Kind};
 use confab_sfu::types::{Mid, PeerId, TrackId};
@@ -546,6 +547,24 @@ fn a_lost_media_connection_is_told_and_replaced() {
     assert_eq!(house.types(2), ["track_published"]);
     house.report(MediaEvent::PeerConnected { peer: fresh });
     assert_eq!(house.only(1)["state"], "connected");
+}
+
+#[test]
+fn a_connection_that_could_not_be_encrypted_is_said_to_be_so_with_the_cause() {
+    let mut house = House::new();
+    let alice = house.join(1, "Alice", answer(&[], &[]));
+    house.heard(1);
+    house.report(MediaEvent::PeerGone {
+        peer: alice,
+        reason: GoneReason::DtlsFailed(DtlsFailure::WrongCertificate),
+    });
+    let event = house.only(1);
+    assert_eq!(
+        (&event["type"], &event["reason"]),
+        (&json!("reconnect"), &json!("dtls_failed"))
+    );
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("a=fingerprint"), "{message}");
 }
 
 #[test]

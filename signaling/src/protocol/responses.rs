@@ -442,7 +442,8 @@ pub struct Reconnect {
     /// Why, for programs: `consent_lost`, `never_connected`, `dtls_failed`, `closed` or
     /// `worker_failed`.
     pub reason: String,
-    /// Why, for people: a sentence.
+    /// Why, for people: a sentence. With `dtls_failed` it says what was wrong: the client's
+    /// certificate, its cipher suites, its SRTP profiles, or that it was too slow.
     pub message: String,
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use confab_sfu::bandwidth::feedback::FeedbackRecorder;
 use confab_sfu::clock::Clock;
 use confab_sfu::media::Kind;
-use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, POLL_BUFFER_LEN, SrtpKeys};
+use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, SrtpKeys};
 use confab_sfu::peer::srtp::{MAX_SRTP_TRAILER, SrtpReceiver, SrtpSender};
 use confab_sfu::rtp::packet::{PacketClass, RtpHeader};
 use confab_sfu::rtp::rtcp::{NoRoom, Writer};
@@ -132,7 +132,7 @@ impl Client {
             lines: Vec::new(),
             version: 0,
             ice: Ice::new(&mut rng),
-            certificate: Certificate::generate_seeded(rng.random()).expect("a certificate"),
+            certificate: Certificate::generate().expect("a certificate"),
             dtls: None,
             secured: None,
             connected_at: None,
@@ -215,14 +215,14 @@ impl Client {
         if !self.ice.is_connected() {
             return Ok(());
         }
+        dtls.begin(now).map_err(|e| e.to_string())?;
         if dtls.next_deadline().is_some_and(|due| now >= due) {
             dtls.handle_timeout(now).map_err(|e| e.to_string())?;
         }
-        let mut buffer = vec![0; POLL_BUFFER_LEN];
         let mut keys = None;
-        while let Some(output) = dtls.poll(now, &mut buffer).map_err(|e| e.to_string())? {
+        while let Some(output) = dtls.poll() {
             match output {
-                DtlsOutput::Packet(packet) => self.outbox.push_back(packet.to_vec()),
+                DtlsOutput::Packet(packet) => self.outbox.push_back(packet),
                 DtlsOutput::Connected(fresh) => keys = Some(fresh),
                 DtlsOutput::ApplicationData(_) => return Err("data over DTLS".into()),
                 DtlsOutput::Closed => {}

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use confab_sfu::media::Kind;
-use confab_sfu::peer::dtls::DtlsEndpoint;
+use confab_sfu::peer::dtls::{DtlsEndpoint, Role};
 use confab_sfu::types::{Mid, Rid, Ssrc};
 use rand::Rng;
 
@@ -163,8 +163,9 @@ impl Client {
         self.ice.connect(now, *server, &answer.ufrag, &answer.pwd);
         if self.dtls.is_none() {
             let fingerprint = answer.fingerprint.parse().map_err(|_| "no fingerprint")?;
-            self.dtls = Some(DtlsEndpoint::client(
+            self.dtls = Some(DtlsEndpoint::new(
                 now,
+                Role::Client,
                 &self.certificate,
                 vec![fingerprint],
             ));

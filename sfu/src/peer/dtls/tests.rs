@@ -1,4 +1,5 @@
-//! Two endpoints, and what is lost, doubled or forged between them.
+//! Two endpoints, and what is lost, doubled or forged between them. `tests/dtls.rs` has other
+//! implementations.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
@@ -7,7 +8,14 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
+use super::fingerprint::Hash;
+use super::reassembly::{HANDSHAKE_HEADER_LEN, Reassembly};
+use super::record::RECORD_HEADER_LEN;
 use super::*;
+use crate::api::DtlsFailure;
+use crate::peer::srtp::SrtpProfile;
+
+const HANDSHAKE_RECORD: u8 = content::HANDSHAKE;
 
 /// An endpoint with what it has said so far.
 struct Side {
@@ -29,27 +37,29 @@ impl Side {
         }
     }
 
-    fn poll(&mut self, now: Instant) {
-        let mut buffer = vec![0; POLL_BUFFER_LEN];
-        loop {
-            match self.endpoint.poll(now, &mut buffer) {
-                Ok(None) => return,
-                Ok(Some(DtlsOutput::Packet(packet))) => self.sent.push_back(packet.to_vec()),
-                Ok(Some(DtlsOutput::Connected(keys))) => {
+    fn poll(&mut self) {
+        while let Some(output) = self.endpoint.poll() {
+            match output {
+                DtlsOutput::Packet(packet) => self.sent.push_back(packet),
+                DtlsOutput::Connected(keys) => {
                     assert!(self.keys.replace(keys).is_none(), "connected once");
                 }
-                Ok(Some(DtlsOutput::Closed)) => self.closed = true,
-                Ok(Some(DtlsOutput::ApplicationData(_))) => panic!("nobody sent any"),
-                Err(error) => self.error = Some(error),
+                DtlsOutput::Closed => self.closed = true,
+                DtlsOutput::ApplicationData(_) => panic!("nobody sent any"),
             }
         }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.endpoint.begin(now).unwrap();
+        self.poll();
     }
 
     fn handle(&mut self, now: Instant, packet: &[u8]) {
         if let Err(error) = self.endpoint.handle_packet(now, packet) {
             self.error = Some(error);
         }
-        self.poll(now);
+        self.poll();
     }
 
     fn timeout(&mut self, now: Instant) {
@@ -57,7 +67,7 @@ impl Side {
             if let Err(error) = self.endpoint.handle_timeout(now) {
                 self.error = Some(error);
             }
-            self.poll(now);
+            self.poll();
         }
     }
 }
@@ -82,21 +92,22 @@ impl Story {
         let expected = vec![ours.fingerprint().clone()];
         Story {
             now,
-            client: Side::new(DtlsEndpoint::client(now, theirs, expected)),
-            server: Side::new(DtlsEndpoint::server(now, ours, promised)),
+            client: Side::new(DtlsEndpoint::new(now, Role::Client, theirs, expected)),
+            server: Side::new(DtlsEndpoint::new(now, Role::Server, ours, promised)),
             rng: StdRng::seed_from_u64(1),
         }
     }
 
     /// The client's first flight.
     fn client_hello(&mut self) -> Vec<u8> {
-        self.client.timeout(self.now);
+        self.client.begin(self.now);
         assert_eq!(self.client.sent.len(), 1);
         self.client.sent.pop_front().unwrap()
     }
 
     fn run(&mut self, seconds: u64, loss: f64) {
         let end = self.now + Duration::from_secs(seconds);
+        self.client.begin(self.now);
         while self.now < end {
             self.client.timeout(self.now);
             self.server.timeout(self.now);
@@ -150,6 +161,7 @@ fn a_handshake_yields_the_same_keys_on_both_sides() {
 fn a_handshake_takes_two_round_trips() {
     let mut story = Story::new();
     let start = story.now;
+    story.client.begin(start);
     while story.server.keys.is_none() {
         story.client.timeout(story.now);
         story.now += Duration::from_millis(10);
@@ -162,6 +174,57 @@ fn a_handshake_takes_two_round_trips() {
         }
     }
     assert_eq!(story.now - start, Duration::from_millis(40));
+}
+
+#[test]
+fn a_finished_message_that_was_lost_is_said_again_when_the_client_repeats_itself() {
+    let mut story = Story::new();
+    story.client.begin(story.now);
+    while story.server.keys.is_none() {
+        for packet in std::mem::take(&mut story.client.sent) {
+            story.server.handle(story.now, &packet);
+        }
+        if story.server.keys.is_none() {
+            for packet in std::mem::take(&mut story.server.sent) {
+                story.client.handle(story.now, &packet);
+            }
+        }
+    }
+    story.server.sent.clear();
+    assert!(story.client.keys.is_none());
+    story.run(1, 0.0);
+    story.assert_connected();
+}
+
+#[test]
+fn sealed_records_that_overtake_the_others_are_kept_until_their_keys_are_known() {
+    let mut story = Story::new();
+    story.client.begin(story.now);
+    let mut flights = Vec::new();
+    while flights.len() < 2 {
+        let flight = std::mem::take(&mut story.client.sent);
+        flights.push(flight.clone());
+        for packet in flight.iter().filter(|_| flights.len() < 2) {
+            story.server.handle(story.now, packet);
+        }
+        for packet in std::mem::take(&mut story.server.sent) {
+            story.client.handle(story.now, &packet);
+        }
+    }
+    // Certificate, ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished: last one first.
+    let last_flight = &flights[1];
+    let all: Vec<&[u8]> = last_flight
+        .iter()
+        .flat_map(|packet| records(packet))
+        .map(|record| record.raw)
+        .collect();
+    assert_eq!(all.len(), 5);
+    for record in all.into_iter().rev() {
+        assert!(story.server.keys.is_none());
+        story.server.handle(story.now, record);
+    }
+    story.run(1, 0.0);
+    story.assert_connected();
 }
 
 #[test]
@@ -199,11 +262,7 @@ fn a_certificate_that_the_sdp_did_not_promise_ends_it() {
 fn every_accepted_hash_function_verifies() {
     let (ours, theirs) = (certificate(), certificate());
     for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
-        let digest = hash.digest(&theirs.0.certificate.certificate);
-        let fingerprint = Fingerprint {
-            hash,
-            digest: digest.as_ref().to_vec(),
-        };
+        let fingerprint = Fingerprint::of(hash, theirs.der());
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint.clone()));
         let mut story = Story::with(&ours, &theirs, vec![fingerprint]);
         story.run(1, 0.0);
@@ -274,6 +333,114 @@ fn gcm_is_chosen_whatever_the_clients_order() {
     }
 }
 
+/// Replaces a part of a ClientHello by another of the same length.
+fn replaced(mut hello: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let at = hello.windows(from.len()).position(|part| part == from);
+    hello[at.unwrap()..][..to.len()].copy_from_slice(to);
+    hello
+}
+
+/// A fatal alert in the clear.
+fn fatal(number: u8) -> Vec<u8> {
+    vec![21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, number]
+}
+
+#[test]
+fn a_hello_that_cannot_be_answered_is_refused_by_an_alert() {
+    type Spoil = fn(Vec<u8>) -> Vec<u8>;
+    let cases: [(Spoil, u8, DtlsFailure); 6] = [
+        (
+            |hello| offer(hello, [2, 5, 6]),
+            alert::HANDSHAKE_FAILURE,
+            DtlsFailure::NoSrtpProfile,
+        ),
+        (
+            |hello| {
+                let ours = [0xc0, 0x2b, 0xc0, 0x2c, 0xcc, 0xa9];
+                replaced(hello, &ours, &[0xc0, 0x09, 0xc0, 0x0a, 0xc0, 0x23])
+            },
+            alert::HANDSHAKE_FAILURE,
+            DtlsFailure::NoCipherSuite,
+        ),
+        (
+            |hello| {
+                replaced(
+                    hello,
+                    &[0, 10, 0, 29, 0, 23, 0, 24, 0, 25, 0, 21],
+                    &[0, 10, 0, 30, 0, 1, 0, 2, 0, 3, 0, 21],
+                )
+            },
+            alert::HANDSHAKE_FAILURE,
+            DtlsFailure::NoCipherSuite,
+        ),
+        (
+            |hello| replaced(hello, &[0, 26, 4, 3], &[0, 26, 2, 3]),
+            alert::HANDSHAKE_FAILURE,
+            DtlsFailure::NoCipherSuite,
+        ),
+        (
+            |mut hello| {
+                hello[26] = 0xff; // DTLS 1.0
+                hello
+            },
+            alert::PROTOCOL_VERSION,
+            DtlsFailure::NoCipherSuite,
+        ),
+        (
+            |hello| replaced(hello, &[0, 14, 0, 9], &[0, 14, 9, 9]),
+            alert::DECODE_ERROR,
+            DtlsFailure::Protocol,
+        ),
+    ];
+    for (spoil, number, failure) in cases {
+        let mut story = Story::new();
+        let hello = spoil(story.client_hello());
+        story.server.handle(story.now, &hello);
+        let error = story.server.error.as_ref().unwrap();
+        assert_eq!(story.server.sent, [fatal(number)], "{error}");
+        assert_eq!(error.failure(), failure);
+        // The client knows at once, and says nothing more.
+        story.run(5, 0.0);
+        assert!(matches!(story.client.error, Some(DtlsError::PeerAlert(n)) if n == number));
+        assert_eq!(story.client.endpoint.next_deadline(), None);
+    }
+}
+
+#[test]
+fn whoever_shows_another_certificate_hears_so() {
+    let (ours, theirs) = (certificate(), certificate());
+    let mut story = Story::with(&ours, &theirs, vec![ours.fingerprint().clone()]);
+    story.run(1, 0.0);
+    assert!(matches!(
+        story.client.error,
+        Some(DtlsError::PeerAlert(alert::BAD_CERTIFICATE))
+    ));
+    // The other way round.
+    let mut story = Story::with(&ours, &theirs, vec![theirs.fingerprint().clone()]);
+    let expected = vec![theirs.fingerprint().clone()];
+    story.client = Side::new(DtlsEndpoint::new(
+        story.now,
+        Role::Client,
+        &theirs,
+        expected,
+    ));
+    story.run(1, 0.0);
+    assert!(matches!(
+        story.server.error,
+        Some(DtlsError::PeerAlert(alert::BAD_CERTIFICATE))
+    ));
+}
+
+#[test]
+fn a_message_out_of_turn_ends_the_handshake() {
+    let mut story = Story::new();
+    let mut hello = story.client_hello();
+    hello[13] = 14; // ServerHelloDone
+    story.server.handle(story.now, &hello);
+    assert_eq!(story.server.sent, [fatal(alert::UNEXPECTED_MESSAGE)]);
+}
+
 /// The same ClientHello in two records, as Chromium's is since it carries a post-quantum key.
 fn in_two(hello: &[u8]) -> [Vec<u8>; 2] {
     let (record, message) = hello.split_at(RECORD_HEADER_LEN);
@@ -334,23 +501,26 @@ fn six_hundred_header_only_fragments_end_only_their_own_handshake() {
 
 #[test]
 fn fragments_and_bytes_are_bounded_but_retransmissions_are_free() {
-    let mut fragments = Fragments::default();
+    let insert = |reassembly: &mut Reassembly, packet: &[u8]| {
+        reassembly.insert(&packet[RECORD_HEADER_LEN..])
+    };
+    let mut fragments = Reassembly::default();
     for i in 0..MAX_FRAGMENTS as u32 {
         for _ in 0..10 {
-            fragments.admit(&header_only(0, i)).unwrap();
+            insert(&mut fragments, &header_only(0, i)).unwrap();
         }
     }
     assert!(matches!(
-        fragments.admit(&header_only(0, MAX_FRAGMENTS as u32)),
+        insert(&mut fragments, &header_only(0, MAX_FRAGMENTS as u32)),
         Err(DtlsError::HandshakeTooLarge)
     ));
 
-    let mut fragments = Fragments::default();
+    let mut fragments = Reassembly::default();
     let mut large = header_only(0, 0);
     large[22..25].copy_from_slice(&[1, 0, 0]); // 64 kB
-    fragments.admit(&large).unwrap();
+    insert(&mut fragments, &large).unwrap();
     assert!(matches!(
-        fragments.admit(&{
+        insert(&mut fragments, &{
             let mut more = header_only(0, 0x10000);
             more[24] = 1;
             more
@@ -408,7 +578,7 @@ fn closing_tells_the_peer() {
     let mut story = Story::new();
     story.run(1, 0.0);
     story.server.endpoint.close().unwrap();
-    story.server.poll(story.now);
+    story.server.poll();
     story.run(1, 0.0);
     assert!(story.client.closed);
     assert!(!story.client.endpoint.is_connected());
@@ -467,6 +637,7 @@ proptest! {
     ) {
         let mut story = Story::new();
         let mut count = 0;
+        story.client.begin(story.now);
         for _ in 0..40 {
             story.client.timeout(story.now);
             story.now += Duration::from_millis(10);
