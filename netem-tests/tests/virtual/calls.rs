@@ -4,6 +4,7 @@ use confab_netem_tests::link::Loss;
 use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
 use confab_netem_tests::virtual_time::client::send::Beginning;
 use confab_netem_tests::virtual_time::client::{publish, watch};
+use confab_sfu::api::Publish;
 
 /// One has the other's picture and sound whole.
 fn assert_good(call: &Call, viewer: Person, publisher: Person) {
@@ -69,6 +70,20 @@ fn chromium_and_firefox_understand_each_others_numbers() {
     call.run(secs(3));
     assert_good(&call, firefox, chromium);
     assert_good(&call, chromium, firefox);
+}
+
+#[test]
+fn the_server_begins_dtls_with_whoever_wants_to_be_its_server() {
+    let mut call = Call::new(8);
+    let alice = call.join("alice", publish().audio().video().passive());
+    let bob = call.join("bob", publish().audio().video());
+    call.run(secs(1));
+    // Another offer does not change the roles.
+    call[alice].restart_ice();
+    assert_eq!(call.offer(alice, Publish::All), Ok(()));
+    call.run(secs(4));
+    assert_good(&call, alice, bob);
+    assert_good(&call, bob, alice);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub mod srtp;
 pub mod stun;
 
 use allocate::Allocator;
-use dtls::{Certificate, DtlsEndpoint, DtlsError, DtlsOutput, Role};
+use dtls::{Certificate, DtlsEndpoint, DtlsError, DtlsOutput};
 use egress::Egress;
 use flood::FloodGuard;
 use hopeless::Hopeless;
@@ -180,7 +180,7 @@ impl Peer {
         );
         let dtls = DtlsEndpoint::new(
             now,
-            Role::Server,
+            negotiated.role,
             local.certificate,
             negotiated.fingerprints.clone(),
         );
@@ -456,6 +456,12 @@ impl Peer {
     /// Takes a DTLS datagram from a validated address.
     pub fn handle_dtls(&mut self, packet: &[u8], cx: &mut Context<'_>) -> Option<Change> {
         let result = self.dtls.handle_packet(cx.now, packet);
+        self.drive_dtls(result, cx)
+    }
+
+    /// Begins the handshake if that is on us, now that ICE has a way to the client.
+    pub fn begin_dtls(&mut self, cx: &mut Context<'_>) -> Option<Change> {
+        let result = self.dtls.begin(cx.now);
         self.drive_dtls(result, cx)
     }
 

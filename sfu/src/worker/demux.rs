@@ -124,9 +124,20 @@ impl Worker {
             tracing::debug!(peer = id.0, %from, "the way to the client is validated");
         }
         self.touched.push(id);
+        if checked.selected.is_some() {
+            self.begin_dtls(now, id);
+        }
         if checked.resumes {
             self.begin_anew(now, id);
         }
+    }
+
+    fn begin_dtls(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let change = peer.begin_dtls(&mut self.lent.at(now));
+        self.apply(now, id, change);
     }
 
     /// Gives up the pictures that are on their way to a peer, and has others begin with key frames.

@@ -20,11 +20,6 @@ fn first_offers_are_refused_with_a_sentence() {
     let cases: &[(Spoil, &str, &[&str])] = &[
         (|o| o.lines.clear(), "bad_sdp", &["no active"]),
         (
-            |o| o.setup = "passive",
-            "unsupported_sdp",
-            &["mic", "passive", "actpass"],
-        ),
-        (
             |o| o.setup = "holdconn",
             "unsupported_sdp",
             &["mic", "holdconn"],

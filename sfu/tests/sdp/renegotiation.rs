@@ -1,5 +1,6 @@
 //! The life of a connection after its first offer.
 
+use confab_sfu::peer::dtls::Role;
 use confab_sfu::types::Mid;
 
 use super::browsers::RECORDED;
@@ -31,6 +32,21 @@ fn slots_are_added_and_keep_their_ssrcs() {
     let origin = |version| format!("o=- {} {version} IN IP4 0.0.0.0\r\n", u64::MAX >> 1);
     assert!(first.negotiated.answer.contains(&origin(1)));
     assert!(second.negotiated.answer.contains(&origin(2)));
+}
+
+#[test]
+fn a_passive_client_is_answered_active_for_good() {
+    let mut server = Server::new(BOTH);
+    let mut offer = Offer::new([Line::audio("0", "sendonly"), Line::video("1", "recvonly")]);
+    offer.setup = "passive";
+    for _ in 0..2 {
+        let answer = server.offer(&offer.text()).unwrap();
+        assert_eq!(answer.negotiated.role, Role::Client);
+        assert_eq!(answer.attribute("0", "setup"), ["active"]);
+    }
+    offer.setup = "active";
+    let refused = server.offer(&offer.text()).err().unwrap();
+    assert!(refused.to_string().contains("active"), "{refused}");
 }
 
 #[test]

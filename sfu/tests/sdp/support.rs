@@ -223,7 +223,12 @@ fn judge(offer: &Sdp, answer: &Sdp, sections: &[Section]) {
         assert!(mid.is_none_or(|mid| section.mid.as_str() == mid));
         assert!(!accepted.iter().any(|(name, _)| *name == section.mid));
         accepted.push((section.mid, mid));
-        assert_eq!(values(&got.attributes, "setup"), ["passive"]);
+        let setup = if values(&asked.attributes, "setup") == ["passive"] {
+            "active"
+        } else {
+            "passive"
+        };
+        assert_eq!(values(&got.attributes, "setup"), [setup]);
         assert!(has(&got.attributes, "rtcp-mux"));
         let first = bundle.first().copied() == mid || bundle.is_empty();
         assert_eq!(has(&got.attributes, "candidate"), first);

@@ -129,6 +129,7 @@ impl Client {
             ufrag: ufrag.to_owned(),
             pwd: pwd.to_owned(),
             fingerprint: self.certificate.fingerprint().to_string(),
+            setup: self.setup.dtls,
         };
         let dialect = self.setup.dialect;
         let mut offer = sdp::offer(dialect, &self.lines, &transport, self.version);
@@ -163,9 +164,14 @@ impl Client {
         self.ice.connect(now, *server, &answer.ufrag, &answer.pwd);
         if self.dtls.is_none() {
             let fingerprint = answer.fingerprint.parse().map_err(|_| "no fingerprint")?;
+            let role = match answer.setup.as_str() {
+                "active" => Role::Server,
+                "passive" => Role::Client,
+                other => return Err(format!("a=setup:{other} in an answer")),
+            };
             self.dtls = Some(DtlsEndpoint::new(
                 now,
-                Role::Client,
+                role,
                 &self.certificate,
                 vec![fingerprint],
             ));

@@ -114,6 +114,8 @@ pub struct Transport {
     pub pwd: String,
     /// `sha-256` and the digest.
     pub fingerprint: String,
+    /// Its role in DTLS: `a=setup`.
+    pub setup: &'static str,
 }
 
 /// Writes an offer.
@@ -192,7 +194,7 @@ fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Tran
     put(format_args!("a=ice-pwd:{}", transport.pwd));
     put(format_args!("a=ice-options:trickle"));
     put(format_args!("a=fingerprint:{}", transport.fingerprint));
-    put(format_args!("a=setup:actpass"));
+    put(format_args!("a=setup:{}", transport.setup));
     put(format_args!("a=rtcp-mux"));
     put(format_args!("a=rtcp-rsize"));
     let extensions = match kind {
@@ -290,6 +292,8 @@ pub struct Answer {
     pub pwd: String,
     /// The fingerprint of the server's certificate.
     pub fingerprint: String,
+    /// The server's role in DTLS: `a=setup`.
+    pub setup: String,
     /// The server's candidates.
     pub candidates: Vec<SocketAddr>,
     /// The m-lines.
@@ -321,6 +325,7 @@ impl Answer {
                 "ice-ufrag" => value.clone_into(&mut answer.ufrag),
                 "ice-pwd" => value.clone_into(&mut answer.pwd),
                 "fingerprint" => value.clone_into(&mut answer.fingerprint),
+                "setup" => value.clone_into(&mut answer.setup),
                 "candidate" => {
                     let words: Vec<&str> = value.split(' ').collect();
                     let address = words.get(4).zip(words.get(5));

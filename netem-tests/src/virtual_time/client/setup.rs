@@ -39,6 +39,8 @@ pub struct Setup {
     pub(super) sends_reports: bool,
     pub(super) is_tolerant: bool,
     pub(super) is_patient: bool,
+    /// The value of `a=setup` in offers.
+    pub(super) dtls: &'static str,
 }
 
 /// A client that publishes nothing yet and has two slots of each kind.
@@ -63,6 +65,7 @@ pub fn publish() -> Setup {
         sends_reports: true,
         is_tolerant: false,
         is_patient: false,
+        dtls: "actpass",
     }
 }
 
@@ -237,6 +240,15 @@ impl Setup {
     pub fn patient(self) -> Self {
         Setup {
             is_patient: true,
+            ..self
+        }
+    }
+
+    /// That wants to be the DTLS server.
+    #[must_use]
+    pub fn passive(self) -> Self {
+        Setup {
+            dtls: "passive",
             ..self
         }
     }

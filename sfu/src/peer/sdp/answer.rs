@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::accept::Accepted;
 use super::offer::OfferedLine;
 use super::section::Section;
-use super::transport::candidates;
+use super::transport::{candidates, setup};
+use crate::peer::dtls::Role;
 use crate::peer::ice::Credentials;
 use crate::types::Mid;
 use crate::way::Candidate;
@@ -23,6 +24,7 @@ pub(super) struct Writer<'a> {
     pub(super) fingerprint: &'a str,
     pub(super) candidates: &'a [Candidate],
     pub(super) restarts: u32,
+    pub(super) role: Role,
     /// The accepted m-lines of the offer's BUNDLE group, in its order.
     pub(super) bundle: &'a [Mid],
     /// The m-line that carries the candidates, by its place: the first of that group, or the one that
@@ -98,7 +100,7 @@ impl Writer<'_> {
         a.value("ice-ufrag", &self.ice.ufrag);
         a.value("ice-pwd", &self.ice.pwd);
         a.value("fingerprint", self.fingerprint);
-        a.value("setup", "passive");
+        a.value("setup", setup(self.role));
         a.flag("rtcp-mux");
         if section.rtcp_rsize {
             a.flag("rtcp-rsize");

@@ -100,9 +100,10 @@ pub enum OfferError {
     /// No fingerprint, or none that can be read.
     #[error("{0} has no a=fingerprint of sha-256, sha-384 or sha-512")]
     NoFingerprint(LineName),
-    /// The client wants to be the DTLS server.
+    /// No role in DTLS, or another than the connection has.
     #[error(
-        "{line} offers a=setup:{setup}, but the server is the DTLS server; offer actpass or active"
+        "{line} offers a=setup:{setup}; offer actpass, active or passive, and later actpass or \
+         the role that the connection has"
     )]
     Setup {
         /// The m-line.

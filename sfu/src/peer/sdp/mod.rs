@@ -1,8 +1,8 @@
 //! The SDP side of one client's connection: an offer comes in, an answer goes out, and what both
 //! agreed on stays here until the next offer.
 //!
-//! The client makes every offer (RFC 8829); the server is ICE-lite, the DTLS server, and wants all
-//! media bundled on one transport (RFC 8843). [`Negotiation::answer`] changes nothing when it
+//! The client makes every offer (RFC 8829); the server is ICE-lite, and the DTLS server unless the
+//! client wants to be that, and wants all media bundled on one transport (RFC 8843). [`Negotiation::answer`] changes nothing when it
 //! refuses an offer.
 //!
 //! - `text.rs` reads the text as lines, `offer.rs` those into types; `answer.rs` writes the reply
@@ -36,7 +36,7 @@ use offer::{Offer, OfferedLine};
 pub use section::{ReceiveSection, Section, SendSection};
 pub use transport::Local;
 
-use crate::peer::dtls::Fingerprint;
+use crate::peer::dtls::{Fingerprint, Role};
 use crate::peer::ice::Credentials;
 
 use crate::media::Kind;
@@ -77,6 +77,8 @@ pub struct Negotiated {
     pub remote_ice: Credentials,
     /// The client's certificate has one of these. Never empty, the same in every offer.
     pub fingerprints: Vec<Fingerprint>,
+    /// Our role in DTLS, the same in every answer.
+    pub role: Role,
     /// The m-lines on which the client sent before this offer and no longer does.
     pub stopped_receiving: Vec<Mid>,
     /// The m-lines on which we sent before this offer and no longer do.
@@ -151,6 +153,8 @@ struct Transport {
     restarts: u32,
     remote: Credentials,
     fingerprints: Vec<Fingerprint>,
+    /// Ours, in DTLS.
+    role: Role,
 }
 
 impl Negotiation {
@@ -207,6 +211,7 @@ impl Negotiation {
             fingerprint: local.fingerprint,
             candidates: local.candidates,
             restarts: transport.restarts,
+            role: transport.role,
             bundle: &bundle,
             first: together().next().map(|(line, _)| line.name.index),
         }
@@ -226,6 +231,7 @@ impl Negotiation {
             local_ice: transport.local,
             remote_ice: transport.remote,
             fingerprints: transport.fingerprints,
+            role: transport.role,
             stopped_receiving: stopped(&before, &self.sections, |s| s.receive.is_some()),
             stopped_sending: stopped(&before, &self.sections, |s| s.send.is_some()),
             refused,
@@ -425,14 +431,13 @@ impl Negotiation {
         if !line.rtcp_mux {
             return Err(OfferError::NoRtcpMux(line.name.clone()));
         }
+        let before = self.transport.as_ref().map(|transport| transport.role);
         // RFC 4145 section 4: active when it is not said.
         let setup = offered.setup.as_deref().unwrap_or("active");
-        if !["actpass", "active"].contains(&setup) {
-            return Err(OfferError::Setup {
-                line: line.name.clone(),
-                setup: error::quote(setup),
-            });
-        }
+        let role = transport::role(setup, before).ok_or_else(|| OfferError::Setup {
+            line: line.name.clone(),
+            setup: error::quote(setup),
+        })?;
         if offered.fingerprints.is_empty() {
             return Err(OfferError::NoFingerprint(line.name.clone()));
         }
@@ -452,6 +457,7 @@ impl Negotiation {
             restarts,
             remote,
             fingerprints,
+            role,
         };
         Ok((transport, true))
     }

@@ -2,6 +2,7 @@
 //! and roles (RFC 8842).
 
 use super::error::OfferError;
+use crate::peer::dtls::Role;
 use crate::peer::ice::Credentials;
 use crate::types::Ssrc;
 use crate::way::{Candidate, Protocol};
@@ -47,6 +48,27 @@ pub(super) fn credentials(
         ufrag: ufrag.to_owned(),
         pwd: pwd.to_owned(),
     })
+}
+
+/// Our role in DTLS, as the client's `a=setup` has it (RFC 8842 section 5.3), which a connection
+/// keeps; `None` when there is no such role, or it would change. Where the client leaves the choice
+/// to us we are the server: the first flight is then the client's, who knows best when it can send.
+pub(super) fn role(setup: &str, before: Option<Role>) -> Option<Role> {
+    let asked = match setup {
+        "actpass" => return Some(before.unwrap_or(Role::Server)),
+        "active" => Role::Server,
+        "passive" => Role::Client,
+        _ => return None,
+    };
+    (before.is_none() || before == Some(asked)).then_some(asked)
+}
+
+/// The value of `a=setup` that says our role.
+pub(super) fn setup(role: Role) -> &'static str {
+    match role {
+        Role::Client => "active",
+        Role::Server => "passive",
+    }
 }
 
 /// The server's side of the transport, and where fresh random values come from.
@@ -118,6 +140,25 @@ mod tests {
         }
         let shown = format!("{:?}", credentials(Some("abcd"), Some(pwd)));
         assert!(!shown.contains(pwd));
+    }
+
+    #[test]
+    fn the_role_follows_the_offer_and_stays() {
+        let (server, client) = (Some(Role::Server), Some(Role::Client));
+        for (setup, before, role) in [
+            ("actpass", None, server),
+            ("active", None, server),
+            ("passive", None, client),
+            ("holdconn", None, None),
+            ("actpass", client, client),
+            ("actpass", server, server),
+            ("passive", client, client),
+            ("active", server, server),
+            ("active", client, None),
+            ("passive", server, None),
+        ] {
+            assert_eq!(super::role(setup, before), role, "{setup} after {before:?}");
+        }
     }
 
     #[test]
