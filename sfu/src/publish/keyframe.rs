@@ -136,8 +136,6 @@ mod tests {
         requester.granted();
         assert_eq!(ask(&mut requester), first.wrapping_add(2));
         assert_eq!(ask(&mut requester), first.wrapping_add(2));
-        let later = (0..1000).map(|_| ask(&mut requester)).next_back();
-        assert!(later.is_some(), "numbers wrap");
     }
 
     #[test]
