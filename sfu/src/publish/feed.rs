@@ -137,7 +137,8 @@ impl Feed {
         let stream = self.stream(key.0);
         stream.meter.handle_packet(now, &meta, packet.len());
         let starts_group = meta.codec.kind() == Kind::Video && meta.starts_decoding();
-        if !meta.is_void {
+        // An event has the timestamp of when it began (RFC 4733 section 2.1).
+        if !meta.is_void && meta.codec.stands_alone() {
             let rate = meta.codec.clock_rate();
             stream
                 .clock

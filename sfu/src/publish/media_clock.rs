@@ -110,6 +110,10 @@ impl Running {
 impl MediaClock {
     /// Takes a packet of the encoding, whose numbering is of this epoch. The rate is in Hz.
     pub fn handle_packet(&mut self, now: Instant, epoch: u32, rate: u32, timestamp: u64) {
+        if self.running.is_some_and(|running| running.epoch > epoch) {
+            // It was under way while the numbering began anew.
+            return;
+        }
         let rate = rate.max(1);
         let goes_on = self.running.as_mut().filter(|running| {
             running.epoch == epoch
@@ -260,6 +264,8 @@ mod tests {
         clock.handle_report(now, 50 * 3600);
         clock.handle_packet(now, 1, RATE, 7);
         assert_eq!(clock.timestamp(now, 1), Some(7));
+        clock.handle_packet(now, 0, RATE, 50 * 3600);
+        assert_eq!(clock.timestamp(now, 1), Some(7), "the former one is over");
         assert_eq!(clock.timestamp(now, 0), None);
         // It was suspended for a minute, and its timestamps with it.
         let later = now + 60_000 * MS;

@@ -568,3 +568,24 @@ fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
     assert!(slot.handle_full_intra(at(121), 7), "it was lost");
     assert!(slot.handle_full_intra(at(122), 8), "another request");
 }
+
+#[test]
+fn a_key_that_is_held_does_not_move_the_clock_of_the_sound() {
+    let start = Instant::now();
+    let mut feed = Feed::new(Kind::Audio, Origin::Remote(0));
+    for n in 0..500 {
+        let mut meta = video(0, 0, n, false);
+        (meta.codec, meta.picture) = (Codec::Opus, None);
+        meta.arrival = start + Duration::from_millis(20 * n);
+        meta.timestamp = 960 * n;
+        if n % 10 == 9 {
+            // Every packet of the event has the time of its beginning.
+            meta.codec = Codec::TelephoneEvent { clock_rate: 48_000 };
+            meta.timestamp = 0;
+        }
+        let now = meta.arrival;
+        assert!(feed.insert(now, meta, &[0; 12]));
+        feed.clear_pending();
+        assert_eq!(feed.timestamp(now, 0, 0), Some(960 * n), "{n}");
+    }
+}
