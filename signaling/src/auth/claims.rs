@@ -192,7 +192,7 @@ fn check_times(claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
     if starts > now + LEEWAY {
         let ahead = span(starts - now);
         let text = format!(
-            "The access token is not valid yet: its `nbf` lies {ahead} ahead. Is a clock wrong?"
+            "The access token is not valid yet: its `nbf` lies {ahead} ahead, unless a clock is wrong."
         );
         return Err(Refusal::new(TokenFault::NotYetValid, text));
     }
