@@ -204,6 +204,9 @@ test("who may only watch is shown no microphone and no camera, and is told so", 
   await moving(page, "Ada");
   assert.equal(await page.textContent("#call-role"), "You are watching");
   for (const button of ["#toggle-mic", "#toggle-camera", "#toggle-screen"]) assert.ok(await page.isHidden(button), button);
+  await page.click("#open-devices");
+  assert.ok(await page.isHidden("#call-microphone") && await page.isHidden("#call-camera"), "there is nothing to choose");
+  await page.keyboard.press("Escape");
   assert.equal(await page.evaluate(() => window.asked), 0, "no device was asked for");
   await screenshot(page, "call-watching");
   const told = await page.evaluate(async () => {

@@ -63,6 +63,10 @@ export class CallView {
     byId("call-role").hidden = role === null;
     byId("call-role").textContent = role;
     for (const id of ["toggle-mic", "toggle-camera"]) byId(id).hidden = !publish;
+    for (const id of ["call-microphone", "call-camera"]) {
+      const choice = /** @type {HTMLElement} */ (byId(id).closest("label"));
+      choice.hidden = !publish;
+    }
     byId("toggle-screen").hidden = !publish || !navigator.mediaDevices?.getDisplayMedia;
     byId("room-name").textContent = room;
     this.#devices = new DevicePanel({
