@@ -258,9 +258,7 @@ fn slot_quality(slot: &Slot) -> Option<SlotQuality> {
     let share = &slot.share;
     let (layer, reason) = match slot.kind {
         Kind::Audio => (None, slot.pause()?),
-        // It would be sent, but nothing comes.
-        Kind::Video if share.layer.is_some() && !share.is_sent => (None, Reason::NotOffered),
-        Kind::Video => (share.layer, share.reason),
+        Kind::Video => share.told(),
     };
     Some(SlotQuality {
         mid: slot.mid,

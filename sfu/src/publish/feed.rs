@@ -414,3 +414,50 @@ fn rank(layers: &mut [LayerInfo]) {
         (layer.width, layer.height) = (0, lower as u32 + 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::history::tests::video;
+
+    #[test]
+    fn what_can_be_received_is_looked_for_among_all_that_comes() {
+        let start = Instant::now();
+        let h265 = Codec::H265 {
+            profile: 1,
+            is_high_tier: false,
+        };
+        let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+        let take = |feed: &mut Feed, now, encoding, sequence, codec| {
+            let mut meta = video(encoding, 0, sequence, true);
+            meta.codec = codec;
+            assert!(feed.insert(now, meta, &[0; 20]));
+        };
+        let has = |codec| move |other| other == codec;
+        assert_eq!(
+            feed.unreceivable(start, has(Codec::Vp8)),
+            None,
+            "who knows?"
+        );
+        take(&mut feed, start, 0, 100, h265);
+        assert_eq!(feed.unreceivable(start, has(Codec::Vp8)), Some(h265));
+        // Nothing is under that number.
+        let mut void = video(0, 0, 101, false).emptied();
+        void.codec = Codec::Vp8;
+        assert!(feed.insert(start, void, &[]));
+        assert_eq!(feed.codec(), Some(h265));
+        take(&mut feed, start, 1, 100, Codec::Vp8);
+        assert_eq!(feed.unreceivable(start, has(Codec::Vp8)), None);
+        assert_eq!(feed.first_encoding(start, has(Codec::Vp8)), 1);
+        assert_eq!(feed.first_encoding(start, has(h265)), 0);
+        let nothing = |_| false;
+        assert_eq!(feed.unreceivable(start, nothing), Some(h265));
+        // The encoding that could be received has ended, then all of it.
+        let later = start + Duration::from_secs(60);
+        take(&mut feed, later, 0, 102, h265);
+        assert_eq!(feed.unreceivable(later, has(Codec::Vp8)), Some(h265));
+        let muted = later + Duration::from_secs(60);
+        assert!(!feed.is_alive(muted));
+        assert_eq!(feed.unreceivable(muted, has(Codec::Vp8)), None);
+    }
+}

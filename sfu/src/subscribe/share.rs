@@ -72,6 +72,15 @@ impl Share {
         is_paused.then_some(self.reason)
     }
 
+    /// The layer that is sent, and why not a better one.
+    #[must_use]
+    pub fn told(&self) -> (Option<LayerInfo>, Reason) {
+        match self.layer {
+            Some(_) if !self.is_sent => (None, Reason::NotOffered),
+            layer => (layer, self.reason),
+        }
+    }
+
     /// Takes what has been decided; `layers` are what was offered, by the allocation's numbers. Says
     /// what has changed.
     pub fn take(
@@ -148,6 +157,13 @@ mod tests {
                 .is_some()
         );
         assert_eq!(share.switches, 0, "the first is no switch");
+        assert_eq!(
+            share.told(),
+            (None, Reason::NotOffered),
+            "nothing comes yet"
+        );
+        share.is_sent = true;
+        assert_eq!(share.told(), (Some(layers[1]), Reason::Best));
         assert!(
             share
                 .take(now, &give(Some(1), Reason::Best), &layers)
