@@ -187,7 +187,7 @@ fn apply(
     (source_name, key): (String, String),
     config: &mut Config,
 ) -> Result<(), ConfigError> {
-    texts(value)
+    texts(setting, value)
         .and_then(|texts| (setting.apply)(config, &texts))
         .ok_or_else(|| ConfigError::Invalid {
             source_name,
@@ -197,18 +197,15 @@ fn apply(
         })
 }
 
-/// A value as text: a list stays one, and a text with commas is one.
-fn texts(value: &Value) -> Option<Vec<String>> {
+/// A value as texts: those of a list in the file, and of a setting that is one where there are commas.
+fn texts(setting: &Setting, value: &Value) -> Option<Vec<String>> {
+    let cut = |text: String| text.split(',').map(|item| item.trim().to_owned()).collect();
     match value {
         Value::Array(_, values) => values.iter().map(scalar).collect(),
-        value => {
-            let text = scalar(value)?;
-            let list = |text: &str| text.split(',').map(|item| item.trim().to_owned()).collect();
-            Some(match text.contains(',') {
-                true => list(&text),
-                false => vec![text],
-            })
-        }
+        value => match scalar(value)? {
+            text if setting.list && text.contains(',') => Some(cut(text)),
+            text => Some(vec![text]),
+        },
     }
 }
 
@@ -228,7 +225,7 @@ fn shown(setting: &Setting, value: &Value) -> String {
     if setting.secret {
         return "something that is not shown here".into();
     }
-    match (texts(value), value) {
+    match (texts(setting, value), value) {
         (Some(texts), Value::Array(..)) => format!("{texts:?}"),
         (Some(texts), _) => format!("{:?}", texts.join(",")),
         (None, _) => "a table".into(),

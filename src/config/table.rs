@@ -25,6 +25,8 @@ pub(crate) struct Setting {
     pub(crate) help: &'static str,
     /// Whether its value must not be shown.
     pub(crate) secret: bool,
+    /// Whether it has several values: a text is then cut at its commas, which else are part of it.
+    pub(crate) list: bool,
     /// Takes a value over; `None` if it is not one.
     pub(crate) apply: fn(&mut Config, &[String]) -> Option<()>,
 }
@@ -104,6 +106,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "an address and a port, such as 127.0.0.1:8080",
         help: "Where the page, the signaling and the HTTP endpoints are served",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v| c.http_listen = v),
     },
     Setting {
@@ -112,6 +115,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of addresses and ports, such as 0.0.0.0:443",
         help: "Where the same is served over TLS, which browsers want for a camera; the address may be one of turn.tls_listen",
         secret: false,
+        list: true,
         apply: |c, v| all(v).map(|v| c.tls.listen = v),
     },
     Setting {
@@ -120,6 +124,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "the path of a PEM file, or nothing",
         help: "The certificate chain of http.tls_listen, a PEM file; read again when it changes",
         secret: false,
+        list: false,
         apply: |c, v| optional(v).map(|v| c.tls.certificate = v),
     },
     Setting {
@@ -128,6 +133,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "the path of a PEM file, or nothing",
         help: "The key of the certificate, a PEM file",
         secret: false,
+        list: false,
         apply: |c, v| optional(v).map(|v| c.tls.key = v),
     },
     Setting {
@@ -136,6 +142,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "true or false",
         help: "Whether a certificate that browsers warn of is made at the start, to try things out",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v| c.tls.self_signed = v),
     },
     Setting {
@@ -144,6 +151,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of host names, such as call.example.org, without wildcards, addresses or ports",
         help: "Host names for which a certificate is got and renewed automatically (ACME), under the authority's terms of service",
         secret: false,
+        list: true,
         apply: |c, v| {
             let domains: Vec<String> = v.iter().map(|name| name.to_ascii_lowercase()).collect();
             domains
@@ -160,6 +168,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a mail address, such as ops@example.org, or nothing",
         help: "The mail address that the authority is told when the account is made",
         secret: false,
+        list: false,
         apply: |c, v| {
             let contact: Option<String> = optional(v)?;
             let is_mail = |mail: &String| {
@@ -180,6 +189,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "an https:// address, such as https://acme-staging-v02.api.letsencrypt.org/directory",
         help: "The directory of the certificate authority, that of Let's Encrypt unless set",
         secret: false,
+        list: false,
         apply: |c, v| {
             let directory: String = one(v)?;
             let place = directory.strip_prefix("https://")?;
@@ -195,6 +205,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "the path of a PEM file, or nothing",
         help: "The root certificate to trust for the directory, a PEM file, if not those of the system: for an authority of your own",
         secret: false,
+        list: false,
         apply: |c, v| optional(v).map(|v| c.tls.acme.directory_ca = v),
     },
     Setting {
@@ -203,6 +214,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "the path of a folder",
         help: "Where the account and the automatic certificate are kept; made if it is not there, for this user alone",
         secret: false,
+        list: false,
         apply: |c, v| {
             let folder: PathBuf = one(v).filter(|v: &PathBuf| !v.as_os_str().is_empty())?;
             c.tls.acme.folder = folder;
@@ -215,6 +227,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "true or false",
         help: "Whether media over TCP and TURN, over TLS and plain, come in at http.tls_listen too, so that one TCP port is all it takes",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v| c.tls.shared = v),
     },
     Setting {
@@ -223,6 +236,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of origins, such as https://app.example.org",
         help: "Origins of other servers' pages that may use this server",
         secret: false,
+        list: true,
         apply: |c, v| {
             v.iter().try_for_each(|v| origin(v))?;
             c.allowed_origins = v.to_vec();
@@ -235,6 +249,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number of seconds, 0 or more",
         help: "How long calls live on after SIGTERM or Ctrl-C; a second one ends at once",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v: u32| c.drain = Duration::from_secs(v.into())),
     },
     Setting {
@@ -243,6 +258,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "an IP address",
         help: "The address on which media is received and sent",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v: IpAddr| c.media_listen = v),
     },
     Setting {
@@ -251,6 +267,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a port, 1 to 65535, or 0 for any that is free",
         help: "The first worker's UDP port; each further worker has the next one",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v| c.media_port = v),
     },
     Setting {
@@ -259,6 +276,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a port, 1 to 65535, or 0 for any that is free, or off, or nothing",
         help: "The first worker's TCP port; if empty media.port, or none where http.tls_shared has media come in; off for no media over TCP",
         secret: false,
+        list: false,
         apply: |c, v| {
             c.media_tcp_port = match v {
                 [value] if value.is_empty() => TcpPort::AsUdp,
@@ -274,6 +292,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number of workers, or 0 for one on each core",
         help: "How many threads carry media",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v: u16| c.media_workers = v.into()),
     },
     Setting {
@@ -282,6 +301,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of IP addresses",
         help: "The addresses clients are told to send media to, if not media.listen",
         secret: false,
+        list: true,
         apply: |c, v| all(v).map(|v| c.public_ips = v),
     },
     Setting {
@@ -290,6 +310,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a name, such as main",
         help: "The name of the key that signs access tokens; setting it turns tokens on",
         secret: false,
+        list: false,
         apply: |c, v| optional(v).map(|v| c.api_key = v),
     },
     Setting {
@@ -298,6 +319,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a secret of at least 32 characters",
         help: "The secret that signs access tokens; better in the environment than in a flag",
         secret: true,
+        list: false,
         apply: |c, v| {
             let secret: Option<String> = optional(v)?;
             let long_enough =
@@ -315,6 +337,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most rooms at once",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.control.limits.rooms = v),
     },
     Setting {
@@ -323,6 +346,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most participants in a room",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.control.limits.participants = v),
     },
     Setting {
@@ -331,6 +355,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most tracks a participant publishes",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.control.limits.tracks = v),
     },
     Setting {
@@ -339,6 +364,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number of seconds, 0 or more",
         help: "How long a participant stays whose socket is lost",
         secret: false,
+        list: false,
         apply: |c, v| one(v).map(|v: u32| c.control.grace = Duration::from_secs(v.into())),
     },
     Setting {
@@ -347,6 +373,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 to 1000000",
         help: "Most signaling sessions, and most sockets, at once",
         secret: false,
+        list: false,
         apply: |c, v| {
             let sessions = at_least_one(v).filter(|&v: &usize| v <= 1_000_000)?;
             c.control.max_sessions = sessions;
@@ -359,6 +386,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "an address and a port, such as 0.0.0.0:3478, or nothing",
         help: "Where STUN Binding requests are answered on UDP; off if empty",
         secret: false,
+        list: false,
         apply: |c, v| optional::<SocketAddr>(v).map(|v| c.stun_listen = v),
     },
     Setting {
@@ -367,6 +395,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "auto, off, or a list of addresses and ports, such as 0.0.0.0:3478",
         help: "Where TURN and STUN are served on UDP and TCP; auto is port 3478 of media.listen, for calls with this server alone, without TCP if that is behind http.tls_shared",
         secret: false,
+        list: true,
         apply: |c, v| {
             c.turn.listen = match v {
                 [word] if word == "auto" => Listen::Auto,
@@ -382,6 +411,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of addresses and ports, such as 0.0.0.0:5349",
         help: "Where TURN is served over TLS; the address may be one of http.tls_listen",
         secret: false,
+        list: true,
         apply: |c, v| all(v).map(|v| c.turn.tls_listen = v),
     },
     Setting {
@@ -390,6 +420,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "the path of a PEM file, or nothing",
         help: "The certificate chain of turn.tls_listen, a PEM file, if not http.tls_certificate",
         secret: false,
+        list: false,
         apply: |c, v| optional(v).map(|v| c.turn.tls_certificate = v),
     },
     Setting {
@@ -398,6 +429,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "the path of a PEM file, or nothing",
         help: "The key of turn.tls_certificate, a PEM file",
         secret: false,
+        list: false,
         apply: |c, v| optional(v).map(|v| c.turn.tls_key = v),
     },
     Setting {
@@ -406,6 +438,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a host name or an IP address, such as turn.example.org",
         help: "What clients are told this server is called for TURN, if not its public address or, over TLS, the first of http.acme_domains; TLS needs the name in the certificate",
         secret: false,
+        list: false,
         apply: |c, v| {
             let host: Option<String> = optional(v)?;
             let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:".contains(&b);
@@ -419,6 +452,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of IP addresses of this machine, at most one of each family",
         help: "The addresses relayed from, if not media.listen; media.public_ips are their names outside",
         secret: false,
+        list: true,
         apply: |c, v| all(v).map(|v| c.turn.relay_ips = v),
     },
     Setting {
@@ -427,6 +461,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a range of ports, such as 49152-65535",
         help: "The UDP ports relayed from",
         secret: false,
+        list: false,
         apply: |c, v| ports(v).map(|v| c.turn.relay_ports = v),
     },
     Setting {
@@ -435,6 +470,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a name of 1 to 64 characters, such as example.org",
         help: "The name that clients are asked to sign in to",
         secret: false,
+        list: false,
         apply: |c, v| {
             let realm = one(v).filter(|v: &String| (1..=64).contains(&v.len()));
             realm.map(|v| c.turn.realm = v)
@@ -446,6 +482,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a secret of at least 16 characters, or nothing",
         help: "The secret of time-limited credentials, which any TURN REST service shares; beside the SFU random if empty",
         secret: true,
+        list: false,
         apply: |c, v| {
             let secret: Option<String> = optional(v)?;
             let long_enough = |secret: &String| secret.chars().count() >= 16;
@@ -459,6 +496,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of users as name:password",
         help: "Users whose passwords do not expire, each as name:password",
         secret: true,
+        list: true,
         apply: |c, v| {
             let users = v.iter().map(|v| {
                 let (name, password) = v.split_once(':')?;
@@ -474,6 +512,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of address ranges, such as 10.1.0.0/16",
         help: "Ranges that may be relayed to although they are not on the public internet",
         secret: false,
+        list: true,
         apply: |c, v| all(v).map(|v| c.turn.allow = v),
     },
     Setting {
@@ -482,6 +521,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a list of address ranges, such as 198.51.100.0/24",
         help: "Ranges that may not be relayed to, allowed or not",
         secret: false,
+        list: true,
         apply: |c, v| all(v).map(|v| c.turn.deny = v),
     },
     Setting {
@@ -490,6 +530,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most relay allocations at once",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_allocations = v),
     },
     Setting {
@@ -498,6 +539,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most relay allocations of one user at once",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_user_allocations = v),
     },
     Setting {
@@ -506,6 +548,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most relay allocations from one address at once, which an office may share",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_address_allocations = v),
     },
     Setting {
@@ -514,6 +557,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number, 1 or more",
         help: "Most answers a second to one address that has not signed in",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_unauthenticated = v),
     },
     Setting {
@@ -522,6 +566,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a number of megabits a second, 1 or more",
         help: "Most that is relayed for one user, in megabits a second; a packet counts for 100 bytes more than it carries",
         secret: false,
+        list: false,
         apply: |c, v| at_least_one(v).map(|v| c.turn.max_user_mbits = v),
     },
     Setting {
@@ -530,6 +575,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "a filter such as info or confab_sfu=debug,info",
         help: "What is logged to the standard error",
         secret: false,
+        list: false,
         apply: |c, v| {
             let filter: String = one(v)?;
             EnvFilter::try_new(&filter).ok()?;

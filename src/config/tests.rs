@@ -43,7 +43,7 @@ fn the_defaults_in_the_table_are_the_defaults() {
             ..Config::default()
         };
         let values: Vec<String> = match setting.default {
-            "" if setting.expected.contains("list") => Vec::new(),
+            "" if setting.list => Vec::new(),
             default => vec![default.into()],
         };
         (setting.apply)(&mut config, &values).unwrap();
@@ -137,6 +137,30 @@ fn lists_are_lists_in_the_file_and_have_commas_elsewhere() {
         "192.0.2.1, 2001:db8::1",
     ));
     assert_eq!(config.unwrap().public_ips, expected);
+}
+
+#[test]
+fn a_comma_is_part_of_every_value_that_is_no_list() {
+    for (name, value) in [
+        ("CONFAB_LOG_FILTER", "confab_sfu=debug,info"),
+        ("CONFAB_AUTH_API_KEY", "main,old"),
+        (
+            "CONFAB_AUTH_API_SECRET",
+            "0123456789abcdef,0123456789abcdef",
+        ),
+        ("CONFAB_TURN_SECRET", "0123456789,abcdef"),
+        ("CONFAB_TURN_REALM", "a, b"),
+        ("CONFAB_HTTP_TLS_KEY", "/etc/a,b/key.pem"),
+    ] {
+        let loaded = load(&variable(name, value)).unwrap();
+        let setting = SETTINGS.iter().find(|s| s.variable() == name).unwrap();
+        let mut config = Config::default();
+        (setting.apply)(&mut config, &[value.to_owned()]).unwrap();
+        assert_eq!(loaded, config, "{name}");
+        assert_ne!(loaded, Config::default(), "{name}");
+    }
+    let config = from_file("filter", "[log]\nfilter = \"confab_sfu=debug,info\"\n");
+    assert_eq!(config.unwrap().log, "confab_sfu=debug,info");
 }
 
 #[test]
