@@ -19,12 +19,21 @@ const USUAL = { width: 1280, height: 720 };
  */
 const FULL = { bitrate: 1_700_000, exponent: 0.55 };
 const REDUCED = { bitrate: 1_700_000, exponent: 0.87 };
+/**
+ * What a picture needs at least, bits a second for each pixel: with less, browsers send no encoding of this
+ * size beside smaller ones (libwebrtc: 600 kbit/s for 1280 by 720, 150 kbit/s for 640 by 360).
+ */
+const LEAST_PER_PIXEL = 0.65;
 /** What a shared screen may take, bits a second: text that scrolls. */
 const SCREEN_BITRATE = 2_500_000;
 /** Three temporal layers: one encoding each, also with VP9 and AV1, which else put all sizes into one stream. */
 const SCALABILITY = "L1T3";
 
 /** @typedef {{width: number, height: number}} Size */
+/**
+ * An encoding as the SDK would have it. `leastBitrate` is what its size needs, bits a second.
+ * @typedef {RTCRtpEncodingParameters & {leastBitrate?: number}} Encoding
+ */
 
 /**
  * Whether a track gains by several sizes: a camera does; of a screen, or whatever else was said to be
@@ -50,7 +59,7 @@ export function sizeOf(track) {
  * @param {Size} size Of the picture, upright or not.
  * @param {number} [count] How many there have to be, because they have been negotiated; those that are
  *   too small are not active then.
- * @returns {RTCRtpEncodingParameters[]} A single one has no name.
+ * @returns {Encoding[]} A single one has no name.
  */
 export function cameraEncodings({ width, height }, count) {
   const lines = Math.min(width, height);
@@ -60,17 +69,19 @@ export function cameraEncodings({ width, height }, count) {
   return RIDS.slice(-all).map((rid, index) => {
     const halvings = all - 1 - index;
     const scale = 2 ** halvings;
+    const pixels = (width * height) / scale ** 2;
     return {
       rid,
       active: halvings < worth,
       scaleResolutionDownBy: scale,
-      maxBitrate: bitrate((width * height) / scale ** 2, halvings === 0 ? FULL : REDUCED),
+      maxBitrate: bitrate(pixels, halvings === 0 ? FULL : REDUCED),
+      leastBitrate: LEAST_PER_PIXEL * pixels,
       scalabilityMode: SCALABILITY,
     };
   });
 }
 
-/** The encoding of a shared screen. @returns {RTCRtpEncodingParameters[]} */
+/** The encoding of a shared screen. @returns {Encoding[]} */
 export function screenEncodings() {
   return [{ maxBitrate: SCREEN_BITRATE }];
 }

@@ -13,6 +13,7 @@ import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
 import { isRelayOverTcp, reachedOver, WayBack, worksOverUdp } from "./way-back.js";
 
+/** @import { Encoding } from "./encodings.js" */
 /** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, RefusedLine, Source } from "./types.js" */
 
 /** Slots of each kind in the first offer, so that joining a small call takes one round trip. */
@@ -42,7 +43,7 @@ const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
  * @property {Source} source
  * @property {string} [name]
  * @property {boolean} simulcast Whether it is sent in several sizes, if its picture is large enough.
- * @property {RTCRtpEncodingParameters[]} encodings In which it is sent, as the SDK would have it.
+ * @property {Encoding[]} encodings In which it is sent, as the SDK would have it.
  * @property {boolean} muted
  * @property {MediaStreamTrack | null} track Null while nothing is captured (camera off).
  * @property {RTCRtpTransceiver | null} transceiver

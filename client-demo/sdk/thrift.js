@@ -7,6 +7,7 @@
 
 import { UplinkFit } from "./uplink.js";
 
+/** @import { Encoding } from "./encodings.js" */
 /** @import { Uplink } from "./uplink.js" */
 
 /**
@@ -14,7 +15,7 @@ import { UplinkFit } from "./uplink.js";
  * @typedef {object} Sending
  * @property {string | null} id
  * @property {RTCRtpTransceiver | null} transceiver
- * @property {RTCRtpEncodingParameters[]} [encodings] As many as were negotiated, in their order.
+ * @property {Encoding[]} [encodings] As many as were negotiated, in their order.
  */
 
 /** What of an encoding may change while it is sent. */
@@ -111,9 +112,9 @@ export class Thrift {
 }
 
 /**
- * @param {RTCRtpEncodingParameters | undefined} suitable
+ * @param {Encoding | undefined} suitable
  * @param {boolean} isReceived
- * @returns {RTCRtpEncodingParameters}
+ * @returns {Encoding}
  */
 function wantedOf(suitable, isReceived) {
   return { ...suitable, active: (suitable?.active ?? true) && isReceived };

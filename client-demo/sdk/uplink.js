@@ -11,8 +11,10 @@
  * 2. An encoding that goes alone is made smaller, and larger again, as the estimate falls and rises.
  */
 
-/** Of what an encoding may take at most, so much is needed at least for its size to be worth it. */
-const LEAST_SHARE = 0.4;
+/** @import { Encoding } from "./encodings.js" */
+
+/** So long not all must have fitted until the largest goes alone, milliseconds: estimates begin low. */
+const SHORT_FOR_MS = 6_000;
 /** Of the estimate so much is left for pictures: the rest is sound, repair and headers. */
 const USABLE = 0.85;
 /**
@@ -23,8 +25,6 @@ const MORE_AGAIN = 1.25;
 const MORE_AFTER_MS = 8_000;
 /** A picture is halved so often at most; a quarter is the smallest encoding of a usual camera. */
 const MOST_HALVINGS = 2;
-/** Each halving leaves a quarter of the pixels and takes so much of the rate (see `encodings.js`). */
-const RATE_OF_HALF = 0.3;
 /**
  * When the server asks for a smaller encoding that it had not asked for, its receiver's network needs it:
  * for so long it is sent beside the others whatever fits, milliseconds.
@@ -44,6 +44,8 @@ export class UplinkFit {
   #halvings = 0;
   #heldUntil = -Infinity;
   #changedAt = -Infinity;
+  /** Since when not all fit. @type {number | null} */
+  #shortSince = null;
 
   /** @type {boolean[] | undefined} */
   #wanted;
@@ -61,10 +63,10 @@ export class UplinkFit {
   }
 
   /**
-   * @param {RTCRtpEncodingParameters[]} encodings What is asked for and suits the picture, the smallest first.
+   * @param {Encoding[]} encodings What is asked for and suits the picture, the smallest first.
    * @param {Uplink} uplink
    * @param {number} now Milliseconds.
-   * @returns {RTCRtpEncodingParameters[]}
+   * @returns {Encoding[]}
    */
   fit(encodings, { available, isPair }, now) {
     const active = encodings.filter(({ active }) => active);
@@ -74,8 +76,16 @@ export class UplinkFit {
     const isHeld = now < this.#heldUntil;
     const mayRise = isHeld || now - this.#changedAt >= MORE_AFTER_MS;
     const before = [this.#isAlone, this.#halvings].join();
-    if (isHeld || active.length === 1 || !isPair) this.#isAlone = false;
-    else if (!this.#isAlone || mayRise) this.#isAlone = isTooMuch(active, usable, this.#isAlone);
+    if (isHeld || active.length === 1 || !isPair) {
+      this.#isAlone = false;
+      this.#shortSince = null;
+    } else if (isTooMuch(active, usable, this.#isAlone)) {
+      this.#shortSince ??= now;
+      this.#isAlone ||= now - this.#shortSince >= SHORT_FOR_MS;
+    } else {
+      this.#shortSince = null;
+      this.#isAlone &&= !mayRise;
+    }
     if (active.length > 1 && !this.#isAlone) {
       this.#halvings = 0;
     } else {
@@ -91,26 +101,25 @@ export class UplinkFit {
 
 /**
  * Whether the largest does not fit beside the smaller ones.
- * @param {RTCRtpEncodingParameters[]} active
+ * @param {Encoding[]} active
  * @param {number} usable
  * @param {boolean} isAlone Whether it goes alone already.
  */
 function isTooMuch(active, usable, isAlone) {
-  const rates = active.map(({ maxBitrate = 0 }) => maxBitrate);
-  const top = /** @type {number} */ (rates.pop());
-  const needed = rates.reduce((sum, rate) => sum + rate, 0) + LEAST_SHARE * top;
+  const smaller = active.slice(0, -1).reduce((sum, { maxBitrate = 0 }) => sum + maxBitrate, 0);
+  const needed = smaller + (active.at(-1)?.leastBitrate ?? 0);
   return usable < needed * (isAlone ? MORE_AGAIN : 1);
 }
 
 /**
  * How often a picture has to be halved to fit.
- * @param {RTCRtpEncodingParameters} encoding
+ * @param {Encoding} encoding
  * @param {number} usable
  * @param {number} now How often it is.
  */
-function halvingsFor({ maxBitrate = 0 }, usable, now) {
+function halvingsFor({ leastBitrate = 0 }, usable, now) {
   for (let halvings = 0; halvings < MOST_HALVINGS; halvings += 1) {
-    const needed = LEAST_SHARE * maxBitrate * RATE_OF_HALF ** halvings;
+    const needed = leastBitrate / 4 ** halvings;
     if (usable >= needed * (halvings < now ? MORE_AGAIN : 1)) return halvings;
   }
   return MOST_HALVINGS;

@@ -48,7 +48,7 @@ export class Tile {
     const avatar = create("span", "avatar", initials(name));
     avatar.ariaHidden = "true";
     const label = create("span", "label", this.#microphone, create("span", "name", self && !screen ? `${name} (you)` : name));
-    this.element = create("article", "tile", avatar, this.video, this.#audio, this.#pause, this.#note, label, this.pinButton);
+    this.element = create("div", "tile", avatar, this.video, this.#audio, this.#pause, this.#note, label, this.pinButton);
     this.element.role = "listitem";
     this.element.dataset.key = key;
     this.element.style.setProperty("--hue", String(hue(name)));
