@@ -1,6 +1,6 @@
 //! The settings of the media plane, and the bounds it keeps.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::way::Candidate;
 
@@ -28,7 +28,7 @@ pub enum TcpPort {
 pub struct Config {
     /// How many workers, at least 1.
     pub workers: usize,
-    /// The address the media sockets are bound to.
+    /// The address the media sockets are bound to. An IPv6 wildcard takes both families.
     pub listen: IpAddr,
     /// The first worker's UDP port; the others follow upward.
     pub port: u16,
@@ -39,6 +39,8 @@ pub struct Config {
     pub shared_tcp: Vec<SocketAddr>,
     /// The addresses told to clients. When empty, the address listened on.
     pub public_ips: Vec<IpAddr>,
+    /// What is told in place of a wildcard address: this machine's own addresses, the best first.
+    pub own_ips: Vec<IpAddr>,
     /// Most peers on one worker; an offer over it is refused as `overloaded`.
     pub max_peers: usize,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             tcp_port: TcpPort::AsUdp,
             shared_tcp: Vec::new(),
             public_ips: Vec::new(),
+            own_ips: Vec::new(),
             max_peers: DEFAULT_MAX_PEERS,
         }
     }
@@ -92,7 +95,8 @@ impl Config {
     /// How clients reach a door that is not ours, and takes connections of its own family alone.
     fn public_shared(&self, bound: SocketAddr) -> Vec<SocketAddr> {
         let is_reached = |ip: &SocketAddr| ip.is_ipv4() == bound.is_ipv4();
-        match self.public_ips.is_empty() && bound.ip().is_unspecified() {
+        let is_any = bound.ip().is_unspecified() && !self.listen.is_unspecified();
+        match self.public_ips.is_empty() && is_any {
             true => vec![SocketAddr::new(self.listen, bound.port())],
             false => self.public(bound),
         }
@@ -102,13 +106,17 @@ impl Config {
     }
 
     fn public(&self, bound: SocketAddr) -> Vec<SocketAddr> {
-        if self.public_ips.is_empty() {
-            return vec![bound];
-        }
-        self.public_ips
-            .iter()
-            .map(|&ip| SocketAddr::new(ip, bound.port()))
-            .collect()
+        let ips = match (&self.public_ips[..], bound.ip().is_unspecified()) {
+            ([], false) => return vec![bound],
+            ([], true) => self.own_ips.iter(),
+            (public, _) => public.iter(),
+        };
+        let takes_both = bound.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        ips.filter(|ip| {
+            takes_both || !self.public_ips.is_empty() || ip.is_ipv4() == bound.is_ipv4()
+        })
+        .map(|&ip| SocketAddr::new(ip, bound.port()))
+        .collect()
     }
 }
 
@@ -148,6 +156,40 @@ mod tests {
                 Candidate::tcp("192.0.2.1:4432".parse().expect("an address")),
             ]
         );
+    }
+
+    #[test]
+    fn in_place_of_a_wildcard_clients_hear_of_this_machines_addresses() {
+        let own = ["192.0.2.1", "2001:db8::1", "10.0.0.5"];
+        for (listen, public, expected) in [
+            ("0.0.0.0", &[][..], &["192.0.2.1:7000", "10.0.0.5:7000"][..]),
+            (
+                "::",
+                &[],
+                &["192.0.2.1:7000", "[2001:db8::1]:7000", "10.0.0.5:7000"],
+            ),
+            ("0.0.0.0", &["203.0.113.7"], &["203.0.113.7:7000"]),
+            ("10.0.0.5", &[], &["10.0.0.5:7000"]),
+        ] {
+            let ips = |ips: &[&str]| -> Vec<IpAddr> {
+                ips.iter()
+                    .map(|ip| ip.parse().expect("an address"))
+                    .collect()
+            };
+            let config = Config {
+                listen: listen.parse().expect("an address"),
+                own_ips: ips(&own),
+                public_ips: ips(public),
+                ..Config::default()
+            };
+            let bound = config.bind_address(0);
+            for (protocol, tcp) in [(Protocol::Udp, None), (Protocol::Tcp, Some(bound))] {
+                let told = config.candidates(bound, tcp).into_iter();
+                let told = told.filter(|c| c.protocol == protocol);
+                let told: Vec<String> = told.map(|c| c.address.to_string()).collect();
+                assert_eq!(told, expected, "{listen}");
+            }
+        }
     }
 
     #[test]

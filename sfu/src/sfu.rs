@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::{
     Answer, CommandError, Content, Event, Offer, OfferError, PeerQuality, PeerStats, SlotChoice,
@@ -19,6 +19,7 @@ use crate::control::{Control, Output, Reply, Report, Request, RequestId};
 use crate::peer::dtls::{Certificate, DtlsError};
 use crate::tcp_door::TcpDoor;
 use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::way::Candidate;
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
 use crate::worker::relay::{MediaDoor, RelayLink, RelayQueues};
@@ -71,6 +72,11 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Clients could not be told where to send media.
+    #[error(
+        "media is received on all addresses ({0}), but none is known that clients could be told of; listen on one of this machine, or say which are public"
+    )]
+    NoAddress(IpAddr),
     /// The system refused a thread.
     #[error("cannot start a media worker: {0}")]
     Thread(#[source] io::Error),
@@ -109,6 +115,14 @@ fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
     }
 }
 
+/// Where a worker's sockets are bound, and who is to hear how clients reach them.
+#[derive(Debug)]
+struct Told {
+    udp: SocketAddr,
+    tcp: Option<SocketAddr>,
+    candidates: watch::Sender<Vec<Candidate>>,
+}
+
 /// Makes the way between a relay and the worker with this socket.
 fn open_door(
     queues: &RelayQueues,
@@ -142,6 +156,7 @@ pub struct Sfu {
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     workers: Arc<[mpsc::Sender<Message>]>,
     tcp_door: TcpDoor,
+    told: Arc<[Told]>,
 }
 
 impl Sfu {
@@ -194,7 +209,7 @@ impl Sfu {
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
         let (tcp_door, handed_over) = TcpDoor::new(config.workers);
-        let (mut threads, mut doors) = (Vec::new(), Vec::new());
+        let (mut threads, mut doors, mut told) = (Vec::new(), Vec::new(), Vec::new());
         let shares = sockets.into_iter().zip(mailboxes).zip(handed_over);
         for (index, ((sockets, mailbox), handed_over)) in shares.enumerate() {
             let Sockets { udp, tcp } = sockets;
@@ -207,13 +222,22 @@ impl Sfu {
                     link
                 }
             };
+            let (candidates, news) = watch::channel(config.candidates(udp.0, tcp));
+            if candidates.borrow().is_empty() {
+                return Err(StartError::NoAddress(config.listen));
+            }
+            told.push(Told {
+                udp: udp.0,
+                tcp,
+                candidates,
+            });
             let setup = Setup {
                 index,
                 shared: shared.clone(),
                 socket: udp.1,
                 listener,
                 relay,
-                candidates: config.candidates(udp.0, tcp),
+                candidates: news,
                 mailbox,
                 workers: workers.clone(),
                 reports: reports.clone(),
@@ -242,6 +266,7 @@ impl Sfu {
             threads: Arc::new(Mutex::new(threads)),
             workers,
             tcp_door,
+            told: told.into(),
         };
         Ok((sfu, events, doors))
     }
@@ -250,6 +275,18 @@ impl Sfu {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Tells clients from now on to come to the addresses of these settings, which are otherwise those
+    /// that this media plane was started with. Who is in a call hears of them when it restarts ICE.
+    pub fn set_addresses(&self, config: &Config) {
+        for worker in self.told.iter() {
+            let candidates = config.candidates(worker.udp, worker.tcp);
+            // Without any, the former ones are a better guess.
+            if !candidates.is_empty() {
+                worker.candidates.send_replace(candidates);
+            }
+        }
     }
 
     /// The way in for TCP connections with media that somebody else has accepted, at
@@ -536,6 +573,38 @@ mod tests {
         let stats = sfu.stats().await;
         let peers: Vec<u64> = stats.workers.iter().map(|(_, w)| w.peers).collect();
         assert_eq!(peers, [1, 1]);
+        sfu.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn clients_are_told_of_a_new_address_without_a_restart() {
+        let ip = |text: &str| -> Vec<IpAddr> { vec![text.parse().unwrap()] };
+        let any = Config {
+            listen: "0.0.0.0".parse().unwrap(),
+            tcp_port: TcpPort::Off,
+            ..on_free_ports(1)
+        };
+        let nowhere = Sfu::start(&any).unwrap_err();
+        assert!(matches!(nowhere, StartError::NoAddress(_)), "{nowhere}");
+        let config = Config {
+            own_ips: ip("192.0.2.1"),
+            ..any
+        };
+        let (sfu, _events) = Sfu::start(&config).unwrap();
+        let peer = PeerId(1);
+        let candidates = |sdp: &str| -> Vec<String> {
+            let lines = sdp.lines().filter(|line| line.starts_with("a=candidate:"));
+            let ips = lines.filter_map(|line| line.split(' ').nth(4));
+            ips.map(String::from).collect()
+        };
+        let first = sfu.offer(ROOM, peer, offer()).await.unwrap();
+        assert_eq!(candidates(&first.sdp), ["192.0.2.1"]);
+        sfu.set_addresses(&Config {
+            own_ips: ip("192.0.2.9"),
+            ..config
+        });
+        let second = sfu.offer(ROOM, PeerId(2), offer()).await.unwrap();
+        assert_eq!(candidates(&second.sdp), ["192.0.2.9"]);
         sfu.shutdown().await;
     }
 

@@ -5,7 +5,7 @@
 //! same address one after the other, the second has to prove itself anew.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What packets travel over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -20,11 +20,21 @@ pub enum Protocol {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(pub u64);
 
+/// The two ends of datagrams.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct UdpPair {
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// Which of our addresses it sends to, and must be answered from; none on a socket that has
+    /// but one.
+    pub local: Option<IpAddr>,
+}
+
 /// How a client is reached, and known to come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Way {
-    /// Datagrams to and from an address.
-    Udp(SocketAddr),
+    /// Datagrams between two addresses.
+    Udp(UdpPair),
     /// A connection.
     Tcp {
         /// Which.
@@ -48,9 +58,8 @@ impl Way {
     #[must_use]
     pub fn address(self) -> SocketAddr {
         match self {
-            Way::Udp(address) | Way::Tcp { address, .. } | Way::Relayed { relay: address, .. } => {
-                address
-            }
+            Way::Udp(pair) => pair.remote,
+            Way::Tcp { address, .. } | Way::Relayed { relay: address, .. } => address,
         }
     }
 
@@ -76,15 +85,25 @@ impl Way {
 }
 
 impl From<SocketAddr> for Way {
-    fn from(address: SocketAddr) -> Self {
-        Way::Udp(address)
+    fn from(remote: SocketAddr) -> Self {
+        Way::Udp(UdpPair {
+            remote,
+            local: None,
+        })
     }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Way::Udp(address) => write!(f, "UDP {address}"),
+            Way::Udp(UdpPair {
+                remote,
+                local: None,
+            }) => write!(f, "UDP {remote}"),
+            Way::Udp(UdpPair {
+                remote,
+                local: Some(local),
+            }) => write!(f, "UDP {remote} at {local}"),
             Way::Tcp { address, .. } => write!(f, "TCP {address}"),
             Way::Relayed { relay, .. } => write!(f, "our relay {relay}"),
         }

@@ -149,7 +149,7 @@ impl Plane {
     pub fn handle_datagram(&mut self, now: Instant, mut datagram: Datagram) {
         let index = (0..self.workers.len()).find(|&index| Self::address(index) == datagram.to);
         if let Some(index) = index {
-            self.workers[index].handle_datagram(now, Way::Udp(datagram.from), &mut datagram.bytes);
+            self.workers[index].handle_datagram(now, Way::from(datagram.from), &mut datagram.bytes);
             self.settle(now);
         }
     }

@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn of_another_way_only_the_rate_is_kept_and_that_only_on_the_same_link() {
-        let udp = |address: &str| Way::Udp(address.parse().expect("an address"));
+        let udp = |address: &str| Way::from(address.parse::<SocketAddr>().expect("an address"));
         let tcp = |address: &str| Way::Tcp {
             connection: ConnectionId(1),
             address: address.parse::<SocketAddr>().expect("an address"),

@@ -94,7 +94,7 @@ impl PathSize {
 fn limit(way: Way, mtu: Option<usize>) -> usize {
     match way {
         _ if way.is_of_stream() => usize::MAX,
-        Way::Udp(address) => datagram(address, mtu.unwrap_or(ETHERNET)),
+        Way::Udp(pair) => datagram(pair.remote, mtu.unwrap_or(ETHERNET)),
         // Of the client's own path to the relay nothing is known here.
         _ => ETHERNET - IPV6_UDP - RELAYED,
     }
@@ -124,9 +124,9 @@ mod tests {
             connection: ConnectionId(1),
             address: address("192.0.2.1:1"),
         };
-        let v4 = Way::Udp(address("192.0.2.1:1"));
-        let mapped = Way::Udp(address("[::ffff:192.0.2.1]:1"));
-        let v6 = Way::Udp(address("[2001:db8::1]:1"));
+        let v4 = Way::from(address("192.0.2.1:1"));
+        let mapped = Way::from(address("[::ffff:192.0.2.1]:1"));
+        let v6 = Way::from(address("[2001:db8::1]:1"));
         for (way, mtu, expected) in [
             (v4, None, 1472),
             (v4, Some(1500), 1472),
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_path_is_measured_when_it_is_selected_and_every_half_minute() {
         let start = Instant::now();
-        let [one, other] = [1, 2].map(|port| Way::Udp(SocketAddr::from(([192, 0, 2, 1], port))));
+        let [one, other] = [1, 2].map(|port| Way::from(SocketAddr::from(([192, 0, 2, 1], port))));
         let mut size = PathSize::default();
         assert_eq!(size.poll_measure(start), None, "there is none");
         size.select(one);

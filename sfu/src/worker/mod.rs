@@ -148,6 +148,11 @@ impl Worker {
         }
     }
 
+    /// Tells clients from now on to come there.
+    pub fn set_candidates(&mut self, candidates: Vec<Candidate>) {
+        self.candidates = candidates;
+    }
+
     /// Takes mail from the head or another worker.
     pub fn handle_message(&mut self, now: Instant, message: Message) {
         match message {

@@ -192,7 +192,7 @@ mod tests {
     use crate::way::ConnectionId;
 
     fn push(outbox: &mut Outbox, port: u16, len: usize) {
-        let destination = Way::Udp(SocketAddr::from(([127, 0, 0, 1], port)));
+        let destination = Way::from(SocketAddr::from(([127, 0, 0, 1], port)));
         outbox.push(destination, None, 1500, |buffer| {
             buffer[..len].fill(port as u8);
             Some(len)
@@ -287,7 +287,7 @@ mod tests {
         outbox.clear();
         assert_eq!(
             outbox.push(
-                Way::Udp(SocketAddr::from(([127, 0, 0, 1], 1))),
+                Way::from(SocketAddr::from(([127, 0, 0, 1], 1))),
                 None,
                 10,
                 |_| None
@@ -306,10 +306,10 @@ mod tests {
         };
         use PacketKind::*;
         for (ways, lens) in [
-            ([Way::Udp(address); 4], &[400][..]),
+            ([Way::from(address); 4], &[400][..]),
             ([tcp(1); 4], &[100, 200, 100]),
             (
-                [tcp(1), tcp(2), tcp(2), Way::Udp(address)],
+                [tcp(1), tcp(2), tcp(2), Way::from(address)],
                 &[100, 200, 100],
             ),
         ] {

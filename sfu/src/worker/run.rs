@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::mailbox::{Mail, Message};
 use super::outbox::Run;
@@ -16,7 +16,7 @@ use super::udp::{Sent, Socket};
 use super::{Shared, Worker};
 use crate::control::Report;
 use crate::tcp_door::HandedOver;
-use crate::way::{Candidate, Way};
+use crate::way::{Candidate, UdpPair, Way};
 
 /// Messages that can wait for one worker: what 64 other workers' batches and a full room's joins
 /// come to between two wakes. Media beyond that is dropped, as a full socket would.
@@ -45,8 +45,8 @@ pub struct Setup {
     pub listener: Option<std::net::TcpListener>,
     /// The relay in this process.
     pub relay: RelayLink,
-    /// Where clients are told to come.
-    pub candidates: Vec<Candidate>,
+    /// Where clients are told to come, whenever that changes.
+    pub candidates: watch::Receiver<Vec<Candidate>>,
     /// Its mail.
     pub mailbox: mpsc::Receiver<Message>,
     /// The mailboxes of all workers.
@@ -92,12 +92,18 @@ fn supervise(
         workers: setup.workers,
         reports: setup.reports,
         relay: setup.relay,
+        candidates: setup.candidates,
         unsent: VecDeque::new(),
         left: Vec::new(),
     };
     loop {
-        let (shared, candidates) = (setup.shared.clone(), setup.candidates.clone());
-        let worker = Worker::new(setup.index, shared, candidates, (setup.seed)());
+        let candidates = rim.candidates.borrow_and_update().clone();
+        let worker = Worker::new(
+            setup.index,
+            setup.shared.clone(),
+            candidates,
+            (setup.seed)(),
+        );
         let run = AssertUnwindSafe(|| runtime.block_on(rim.run(worker, &mut socket, &mut streams)));
         match catch_unwind(run) {
             Ok(()) => return,
@@ -120,6 +126,7 @@ struct Rim {
     workers: Vec<mpsc::Sender<Message>>,
     reports: mpsc::Sender<(usize, Report)>,
     relay: RelayLink,
+    candidates: watch::Receiver<Vec<Candidate>>,
     /// Mail that found a full mailbox and must not be lost.
     unsent: VecDeque<Mail>,
     /// When each run of the outbox left. Reused.
@@ -162,6 +169,10 @@ impl Rim {
                 () = retry => None,
             };
             let now = Instant::now();
+            // Whoever makes them is gone when the process ends; until then they hold.
+            if self.candidates.has_changed().unwrap_or(false) {
+                worker.set_candidates(self.candidates.borrow_and_update().clone());
+            }
             if let Some(message) = message {
                 let mut next = message;
                 for _ in 0..MESSAGES_PER_FLUSH {
@@ -180,9 +191,9 @@ impl Rim {
                 }
             }
             for _ in 0..BATCHES_PER_FLUSH {
-                if !socket.receive(|from, to, datagram| {
-                    if !self.relay.take_over(now, from, to, datagram) {
-                        worker.handle_datagram(now, Way::Udp(from), datagram);
+                if !socket.receive(|pair, to, datagram| {
+                    if !self.relay.take_over(now, pair.remote, to, datagram) {
+                        worker.handle_datagram(now, Way::Udp(pair), datagram);
                     }
                 }) {
                     break;
@@ -249,7 +260,7 @@ impl Rim {
         self.left.clear();
         for (run, contents) in worker.outbox().runs() {
             let outcome = match run.destination {
-                Way::Udp(_) => send(socket, run, contents).await,
+                Way::Udp(pair) => send(socket, pair, run, contents).await,
                 // What waits in a queue of ours takes long: its receiver shall see that, so it leaves
                 // when it gets there.
                 Way::Tcp { connection, .. } => {
@@ -299,9 +310,9 @@ fn measure(worker: &mut Worker, socket: &Socket) {
     }
 }
 
-async fn send(socket: &Socket, run: &Run, contents: &[u8]) -> Sent {
+async fn send(socket: &Socket, pair: UdpPair, run: &Run, contents: &[u8]) -> Sent {
     loop {
-        match socket.send(run, contents) {
+        match socket.send(pair, run, contents) {
             Sent::Full => {
                 if socket.writable().await.is_err() {
                     return Sent::Failed;

@@ -4,13 +4,14 @@
 //! a run of equal datagrams in one (GSO), where the kernel can.
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::outbox::Run;
+use crate::way::UdpPair;
 
 /// Kernel buffer asked for in each direction, in bytes: 50 ms of a gigabit, so that a burst to or
 /// from many peers is not lost while the worker does something else. The system may give less
@@ -52,7 +53,7 @@ impl Socket {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
         if address.is_ipv6() {
-            // An IPv4 wildcard has a socket of its own.
+            // A wildcard is for both families.
             socket.set_only_v6(false)?;
         }
         socket.set_nonblocking(true)?;
@@ -95,9 +96,9 @@ impl Socket {
         self.io.writable().await
     }
 
-    /// Receives what is there, up to one batch, and gives each datagram to `handle`, with the address it
-    /// is from and ours that it was sent to. Returns whether there may be more.
-    pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, SocketAddr, &mut [u8])) -> bool {
+    /// Receives what is there, up to one batch, and gives each datagram to `handle`, with its ends and
+    /// our address that it was sent to. Returns whether there may be more.
+    pub fn receive(&mut self, mut handle: impl FnMut(UdpPair, SocketAddr, &mut [u8])) -> bool {
         let mut slices: Vec<IoSliceMut<'_>> = self
             .buffers
             .iter_mut()
@@ -116,12 +117,17 @@ impl Socket {
             let Some(bytes) = buffer.get_mut(..meta.len) else {
                 continue;
             };
+            // A socket for both families has IPv4 addresses in disguise.
+            let is_any = self.address.ip().is_unspecified();
+            let local = meta.dst_ip.filter(|_| is_any);
+            let pair = UdpPair {
+                remote: SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port()),
+                local: local.map(|ip| ip.to_canonical()),
+            };
             let mut to = self.address;
-            if let Some(ip) = meta.dst_ip.filter(|_| to.ip().is_unspecified()) {
-                to.set_ip(ip);
-            }
+            to.set_ip(pair.local.unwrap_or(to.ip()));
             for datagram in bytes.chunks_mut(meta.stride.max(1)) {
-                handle(meta.addr, to, datagram);
+                handle(pair, to, datagram);
             }
         }
         count == self.metas.len()
@@ -135,15 +141,15 @@ impl Socket {
         confab_sockets::path_mtu(self.address.ip(), to)
     }
 
-    /// Sends a run of datagrams.
-    pub fn send(&self, run: &Run, bytes: &[u8]) -> Sent {
+    /// Sends a run of datagrams, from the address of ours that the client knows.
+    pub fn send(&self, pair: UdpPair, run: &Run, bytes: &[u8]) -> Sent {
         let segments = bytes.len().div_ceil(run.segment_size.max(1));
         let max = self.state.max_gso_segments().max(1);
         if segments > max {
             // No offload here, or a run longer than it takes.
             let mut outcome = Sent::Done;
             for chunk in bytes.chunks(run.segment_size * max) {
-                match self.send_piece(run, chunk) {
+                match self.send_piece(pair, run, chunk) {
                     Sent::Done => {}
                     Sent::Apart => outcome = Sent::Apart,
                     other => return other,
@@ -151,19 +157,19 @@ impl Socket {
             }
             return outcome;
         }
-        self.send_piece(run, bytes)
+        self.send_piece(pair, run, bytes)
     }
 
     /// Sends what the kernel takes at once, or one by one what it does not.
-    fn send_piece(&self, run: &Run, contents: &[u8]) -> Sent {
-        match self.send_one(run, contents) {
+    fn send_piece(&self, pair: UdpPair, run: &Run, contents: &[u8]) -> Sent {
+        match self.send_one(pair, run, contents) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Full,
             // The path has become narrower than was known when the run was made.
             Err(_) if contents.len() > run.segment_size => {
                 // What finds no room now is lost, as it would be on the way.
                 let sent = contents
                     .chunks(run.segment_size)
-                    .filter(|datagram| self.send_one(run, datagram).is_ok());
+                    .filter(|datagram| self.send_one(pair, run, datagram).is_ok());
                 match sent.count() {
                     0 => Sent::Failed,
                     _ => Sent::Apart,
@@ -174,13 +180,14 @@ impl Socket {
         }
     }
 
-    fn send_one(&self, run: &Run, contents: &[u8]) -> io::Result<()> {
+    fn send_one(&self, pair: UdpPair, run: &Run, contents: &[u8]) -> io::Result<()> {
+        let disguised = |ip| disguised(self.address, ip);
         let transmit = Transmit {
-            destination: run.destination.address(),
+            destination: SocketAddr::new(disguised(pair.remote.ip()), pair.remote.port()),
             ecn: None,
             contents,
             segment_size: (contents.len() > run.segment_size).then_some(run.segment_size),
-            src_ip: None,
+            src_ip: pair.local.map(disguised),
         };
         self.io.try_io(Interest::WRITABLE, || {
             self.state.try_send(UdpSockRef::from(&self.io), &transmit)
@@ -188,9 +195,21 @@ impl Socket {
     }
 }
 
+/// An address as a socket that is bound there has it: an IPv6 socket knows those of IPv4 in disguise
+/// (RFC 4291 section 2.5.5.2).
+#[must_use]
+pub fn disguised(bound: SocketAddr, ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if bound.is_ipv6() => ip.to_ipv6_mapped().into(),
+        ip => ip,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::way::Way;
 
@@ -200,20 +219,65 @@ mod tests {
         let socket = Socket::new(bound).unwrap();
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = receiver.local_addr().unwrap();
+        let pair = UdpPair {
+            remote: to,
+            local: None,
+        };
         let mut buffer = vec![0; 65_536];
         // The second is more together than an IP packet holds.
         for (len, sent) in [(1000, Sent::Done), (40_000, Sent::Apart)] {
             let bytes = [vec![1; len], vec![2; len]].concat();
-            let run = Run::of(Way::Udp(to), len, bytes.len());
+            let run = Run::of(Way::Udp(pair), len, bytes.len());
             socket.writable().await.unwrap();
-            assert_eq!(socket.send(&run, &bytes), sent);
+            assert_eq!(socket.send(pair, &run, &bytes), sent);
             for n in 1..=2 {
                 let received = receiver.recv(&mut buffer).unwrap();
                 assert!(received == len && buffer[..len].iter().all(|&b| b == n));
             }
         }
-        let run = Run::of(Way::Udp(to), 65_535, 65_535);
-        assert_eq!(socket.send(&run, &[0; 65_535]), Sent::Failed);
+        let run = Run::of(Way::Udp(pair), 65_535, 65_535);
+        assert_eq!(socket.send(pair, &run, &[0; 65_535]), Sent::Failed);
         assert!(socket.path_mtu(to).unwrap() >= 1500);
+    }
+
+    /// What a socket that is bound to a wildcard answers to a client that sends to each of these
+    /// addresses, and from where.
+    async fn answers(wildcard: &str, places: &[&str]) {
+        let bound = Socket::bind(wildcard.parse().unwrap()).unwrap();
+        let mut socket = Socket::new(bound).unwrap();
+        for place in places {
+            let place: IpAddr = place.parse().unwrap();
+            let client = UdpSocket::bind(SocketAddr::new(place, 0)).await.unwrap();
+            let at = SocketAddr::new(place, socket.address.port());
+            client.send_to(b"ping", at).await.unwrap();
+            socket.readable().await.unwrap();
+            let mut ends = Vec::new();
+            socket.receive(|pair, to, _| ends.push((pair, to)));
+            let [(pair, to)] = ends[..] else {
+                panic!("{ends:?}");
+            };
+            assert_eq!(pair.remote, client.local_addr().unwrap());
+            assert_eq!((pair.local, to), (Some(place), at));
+            let run = Run::of(Way::Udp(pair), 4, 8);
+            assert_eq!(socket.send(pair, &run, b"pongpong"), Sent::Done);
+            let mut buffer = [0; 8];
+            let answer = client.recv_from(&mut buffer);
+            let (len, from) = tokio::time::timeout(Duration::from_secs(10), answer)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!((&buffer[..len], from), (&b"pong"[..], at));
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_are_answered_from_the_address_they_have_sent_to() {
+        // Without being told, the kernel answers 127.0.0.2 from 127.0.0.1.
+        answers("0.0.0.0:0", &["127.0.0.1", "127.0.0.2"]).await;
+    }
+
+    #[tokio::test]
+    async fn one_socket_serves_both_families() {
+        answers("[::]:0", &["127.0.0.1", "::1", "127.0.0.3"]).await;
     }
 }

@@ -280,6 +280,20 @@ impl Turn {
         self.last_verdict = None;
     }
 
+    /// Relays from other addresses from now on, or from one of a family that there was none of.
+    /// Allocations that are there keep their ports, and sockets that are bound their addresses.
+    pub fn set_relays(&mut self, relays: &[RelayAddress]) {
+        for &relay in relays {
+            match &mut self.ports[Family::of(relay.bind) as usize] {
+                Some((address, _)) => *address = relay,
+                none => *none = Some((relay, Ports::new(self.settings.ports.clone()))),
+            }
+            let own = &mut self.settings.policy.own_addresses;
+            own.extend([relay.bind, relay.public]);
+        }
+        self.last_verdict = None;
+    }
+
     /// Says that what is relayed to this server's own media needs no socket. From now on one is bound
     /// when the first peer outside needs it, and not with the allocation.
     pub fn set_media_in_memory(&mut self) {

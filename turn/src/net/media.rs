@@ -31,6 +31,14 @@ impl MediaLink {
         link
     }
 
+    /// Gives the queues, in their order, other addresses.
+    pub(super) fn set_addresses(&mut self, addresses: &[Vec<SocketAddr>]) {
+        let of_queues = addresses.iter().take(self.queues.len()).enumerate();
+        self.addresses = of_queues
+            .flat_map(|(index, addresses)| addresses.iter().map(move |at| (*at, index)))
+            .collect();
+    }
+
     /// Hands a packet over; `false` if its address has no queue, and the kernel is to take it.
     pub(super) fn hand_over(
         &self,

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Client, Transport};
 use crate::credentials::Users;
-use crate::machine::{Settings, Turn};
+use crate::machine::{RelayAddress, Settings, Turn};
 use crate::policy::PeerPolicy;
 
 use media::MediaLink;
@@ -119,6 +119,13 @@ impl Handle {
     /// are.
     pub fn set_own_media(&self, addresses: HashSet<SocketAddr>) {
         self.send(Command::OwnMedia(addresses));
+    }
+
+    /// Says that this machine, or what it is called outside, has other addresses now: those relayed
+    /// from, and those of the queues of its own media plane, in the order of
+    /// [`Server::connect_media`]. Allocations that are there keep their ports.
+    pub fn set_addresses(&self, relays: Vec<RelayAddress>, media: Vec<Vec<SocketAddr>>) {
+        self.send(Command::Addresses { relays, media });
     }
 
     /// How the server is doing; `None` if it has stopped.

@@ -18,7 +18,7 @@ use super::relay_socket::{Received, RelaySocket};
 use super::shared::SharedSocket;
 use super::stream::{Outgoing, StreamEvent};
 use crate::client::{Client, Transport};
-use crate::machine::{Counters, Output, RelayId, Turn};
+use crate::machine::{Counters, Output, RelayAddress, RelayId, Turn};
 use confab_handover::{Packet, Receiver};
 use confab_ready::ReadySet;
 
@@ -44,9 +44,18 @@ const MAX_SLEEP: Duration = Duration::from_secs(3600);
 /// What others ask of a running server.
 #[derive(Debug)]
 pub(super) enum Command {
-    Revoke { label: String, expiry: u64 },
-    Announce { username: String },
+    Revoke {
+        label: String,
+        expiry: u64,
+    },
+    Announce {
+        username: String,
+    },
     OwnMedia(HashSet<SocketAddr>),
+    Addresses {
+        relays: Vec<RelayAddress>,
+        media: Vec<Vec<SocketAddr>>,
+    },
     Snapshot(oneshot::Sender<Snapshot>),
 }
 
@@ -291,6 +300,12 @@ impl Worker {
             Command::Revoke { label, expiry } => self.turn.revoke(now, &label, expiry),
             Command::Announce { username } => self.turn.announce(now, &username),
             Command::OwnMedia(addresses) => self.turn.set_own_media(addresses),
+            Command::Addresses { relays, media } => {
+                self.turn.set_relays(&relays);
+                self.turn
+                    .set_own_media(media.iter().flatten().copied().collect());
+                self.media.set_addresses(&media);
+            }
             Command::Snapshot(reply) => {
                 // Whoever asked may have lost interest.
                 let _ = reply.send(self.snapshot());

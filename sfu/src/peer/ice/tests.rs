@@ -13,7 +13,7 @@ use crate::way::ConnectionId;
 const CLIENT: &str = "CLNT";
 
 fn addr(port: u16) -> Way {
-    Way::Udp(SocketAddr::from(([192, 0, 2, 1], port)))
+    Way::from(SocketAddr::from(([192, 0, 2, 1], port)))
 }
 
 fn connection(n: u64, port: u16) -> Way {

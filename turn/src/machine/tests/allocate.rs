@@ -30,6 +30,26 @@ fn a_client_gets_a_relay_address_for_ten_minutes() {
 }
 
 #[test]
+fn another_address_is_for_allocations_to_come() {
+    let mut world = World::new();
+    let mut alice = Caller::new("alice", "203.0.113.1:1000");
+    let first = alice.allocate(&mut world, &[]).relayed();
+    let other: IpAddr = "8.8.0.9".parse().unwrap();
+    world.turn.set_relays(&[RelayAddress {
+        bind: RELAY_V4.parse().unwrap(),
+        public: other,
+    }]);
+    let mut bob = Caller::new("bob", "203.0.113.2:1000");
+    let second = bob.allocate(&mut world, &[]).relayed();
+    assert_eq!(second.ip(), other);
+    assert_ne!(second.port(), first.port(), "ports stay taken");
+    assert!(world.turn.relay_at(second).is_some());
+    let mut carol = Caller::new("alice", "203.0.113.3:1000");
+    let v6 = carol.allocate(&mut world, &[family(REQUESTED_ADDRESS_FAMILY, 2)]);
+    assert_eq!(v6.relayed().ip().to_string(), RELAY_V6, "as before");
+}
+
+#[test]
 fn requests_are_judged_as_the_rfc_says() {
     let even = |reserve: bool| value(EVEN_PORT, &[if reserve { 0x80 } else { 0 }]);
     let token = || value(RESERVATION_TOKEN, &[1; 8]);
