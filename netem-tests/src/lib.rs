@@ -11,12 +11,13 @@
 //!   [`recording::Recording`]
 //! - [`scenario::Scenario`] is a call and its networks, read from a file
 //! - [`figures`] makes of what clients tell once a second what a person would notice
-//! - [`suite::run`] runs files of them
+//! - [`suite::run`] runs files of them, where [`needs::check`] finds all that they need
 //! - [`report::Results`] is what a suite found: as JSON, as a page, against an earlier one
 
 pub mod figures;
 pub mod lab;
 pub mod link;
+pub mod needs;
 pub mod real_time;
 pub mod recording;
 pub mod report;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::lab::LinkBackend;
+use crate::needs::{self, Missing, Place};
 use crate::real_time::{self, Programs, RunError, ServerKind, Setup};
 use crate::recording::Recording;
 use crate::report::{self, Group, ReadError, Results, RunInfo, RunResult, progress};
@@ -81,6 +82,9 @@ pub enum SuiteError {
         "{0}: in virtual time there is no server but ours; leave out --server, or give --tier real"
     )]
     NoServerInVirtualTime(String),
+    /// This machine lacks something.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A run could not be made.
     #[error("{scenario}: {error}")]
     Run {
@@ -249,13 +253,19 @@ fn run_all(
     {
         return Err(SuiteError::NoServerInVirtualTime(first.name.clone()));
     }
+    let bench = match real_ones.is_empty() {
+        true => None,
+        false => Some(Bench::new(options, reaper)?),
+    };
+    if let Some(bench) = &bench {
+        bench.check(&real_ones)?;
+    }
     for seed in seeds.clone() {
         run_virtual(&virtual_ones, seed, results);
     }
-    if real_ones.is_empty() {
+    let Some(bench) = bench else {
         return Ok(());
-    }
-    let bench = Bench::new(options, reaper)?;
+    };
     for scenario in real_ones {
         for server in &options.servers {
             for seed in seeds.clone() {
@@ -320,6 +330,15 @@ impl<'a> Bench<'a> {
             },
             reaper,
         })
+    }
+
+    /// Whether this machine has what the scenarios need.
+    fn check(&self, scenarios: &[&Scenario]) -> Result<(), SuiteError> {
+        let client_demo = Path::new(SOURCES).join("../client-demo");
+        let is_asked_for = self.options.servers.contains(&ServerKind::Confab);
+        let confab = is_asked_for.then(|| self.programs.confab.clone());
+        let place = Place::here(client_demo, confab, self.programs.bot.clone());
+        Ok(needs::check(scenarios, &place)?)
     }
 
     fn run(
