@@ -190,6 +190,7 @@ fn token_request(matches: &ArgMatches) -> TokenRequest {
         grants: Grants {
             publish: !matches.get_flag("no-publish"),
             subscribe: !matches.get_flag("no-subscribe"),
+            invite: false,
         },
         lifetime: Duration::from_secs(60 * minutes),
     }

@@ -94,6 +94,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let mut server = Server::bind(Settings {
         listen: config.http_listen,
         allowed_origins: config.allowed_origins.clone(),
+        public_url: None,
         auth,
         control: config.control,
         drain: config.drain,

@@ -1,7 +1,7 @@
 /**
  * The call page: lobby, call, and the screen after it.
  *
- * The address may say `?room=…&name=…`, `&autojoin=1` to skip the lobby, `&video=640x360` for
+ * The address is `/ROOM`, and may say `?name=…`, `&autojoin=1` to skip the lobby, `&video=640x360` for
  * another camera size, `&simulcast=0` to send it in one alone and `&relay=1` to send and receive through
  * the TURN relay only. A token goes behind the hash (`#token=…`), where no server log sees it.
  */
@@ -11,6 +11,7 @@ import { CallView } from "./call-view.js";
 import { byId } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Lobby } from "./lobby.js";
+import { addressOf, roomIn } from "./links.js";
 import { mayPublish } from "./token.js";
 import { callProblem } from "./words.js";
 
@@ -52,7 +53,7 @@ async function join({ name, room, camera, microphone }) {
     rememberRoom(room);
     show("call");
     document.title = `${room} – ${TITLE}`;
-    view = new CallView(call, grid, { name, room, simulcast });
+    view = new CallView(call, grid, { name, room, token, simulcast });
     // What had it is gone; a screen reader says where one is.
     byId("room-name").focus();
     call.on("error", ({ error, fatal }) => fatal && left("The call has ended", callProblem(error)));
@@ -83,9 +84,15 @@ function left(title, words) {
  * @param {string} room
  */
 function rememberRoom(room) {
-  const url = new URL(location.href);
-  url.searchParams.set("room", room);
-  history.replaceState(null, "", url);
+  history.replaceState(null, "", addressOf(room));
+}
+
+/** The page that checks the connection, told of the room. */
+function checkAddress() {
+  const query = new URLSearchParams(location.search);
+  const room = roomIn();
+  if (room !== null) query.set("room", room);
+  return `check.html?${query}${location.hash}`;
 }
 
 byId("leave").addEventListener("click", () => {
@@ -107,7 +114,7 @@ byId("to-lobby").addEventListener("click", () => {
 for (const id of ["check-link", "call-check-link"]) {
   const link = /** @type {HTMLAnchorElement} */ (byId(id));
   // The address as it is then: joining writes the room into it.
-  link.addEventListener("click", () => (link.href = `check.html${location.search}${location.hash}`));
+  link.addEventListener("click", () => (link.href = checkAddress()));
 }
 show("lobby");
 await lobby.open();

@@ -6,6 +6,7 @@ import { DevicePanel } from "./device-panel.js";
 import { changeDevice, isRear, LevelMeter, openDevice } from "./devices.js";
 import { byId, setSwitch, toast } from "./dom.js";
 import { Tile } from "./grid.js";
+import { inviteLink } from "./links.js";
 import { QualityPanel } from "./quality.js";
 import { brief, showStatistics } from "./statistics.js";
 import { WakeLock } from "./wake-lock.js";
@@ -32,6 +33,8 @@ export class CallView {
   #call;
   #grid;
   #simulcast;
+  /** Where others are invited to, and what allows it. */
+  #invitation;
   #self;
   #wakeLock = new WakeLock();
   #devices;
@@ -48,10 +51,11 @@ export class CallView {
   /**
    * @param {Call} call A joined one.
    * @param {Grid} grid
-   * @param {{name: string, room: string, simulcast?: boolean}} options
+   * @param {{name: string, room: string, token?: string, simulcast?: boolean}} options
    */
-  constructor(call, grid, { name, room, simulcast }) {
+  constructor(call, grid, { name, room, token, simulcast }) {
     this.#call = call;
+    this.#invitation = { room, token };
     this.#grid = grid;
     this.#simulcast = simulcast;
     this.#quality = new QualityPanel(call, (id) => this.#nameOf(id));
@@ -357,14 +361,19 @@ export class CallView {
   }
 
   async #copyLink() {
-    const link = new URL(location.pathname, location.href);
-    link.searchParams.set("room", byId("room-name").textContent ?? "");
+    let link;
     try {
-      await navigator.clipboard.writeText(link.href);
+      link = await inviteLink(this.#invitation.room, this.#invitation.token);
+    } catch (error) {
+      toast(/** @type {Error} */ (error).message);
+      return;
+    }
+    try {
+      await navigator.clipboard.writeText(link);
       toast("Invite link copied");
     } catch {
       // Without permission or a secure context the user copies it by hand.
-      prompt("Copy this link to invite others:", link.href);
+      prompt("Copy this link to invite others:", link);
     }
   }
 

@@ -5,6 +5,7 @@
 import { deviceChoices, isRear, LevelMeter, listDevices, openBoth, openDevice } from "./devices.js";
 import { byId, setChoices, setSwitch } from "./dom.js";
 import { fit } from "./layout.js";
+import { roomIn } from "./links.js";
 import { friendlyRoom } from "./words.js";
 
 /** @import { Device } from "./words.js" */
@@ -45,7 +46,7 @@ export class Lobby {
     }
     const query = new URLSearchParams(location.search);
     this.#name.value = query.get("name") ?? localStorage.getItem(NAME_KEY) ?? "";
-    this.#room.value = query.get("room") ?? friendlyRoom();
+    this.#room.value = roomIn() ?? friendlyRoom();
     byId("join-form").addEventListener("submit", (event) => {
       event.preventDefault();
       localStorage.setItem(NAME_KEY, this.#name.value);

@@ -2,7 +2,7 @@
 //!
 //! In come a token and the time; out comes an [`Access`], or a [`Refusal`] that says in words what is
 //! wrong. Without an API key everybody may do everything, which the binary allows only while every
-//! listener is on loopback.
+//! listener is on loopback, or if it is told to.
 
 mod claims;
 mod refusals;
@@ -95,11 +95,29 @@ pub struct Grants {
     pub publish: bool,
     /// Receive media.
     pub subscribe: bool,
+    /// Make links that let guests in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub invite: bool,
+}
+
+impl Grants {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Grants {
+        Grants {
+            publish: true,
+            subscribe: true,
+            invite: true,
+        }
+    }
 }
 
 impl From<Grants> for Permissions {
-    fn from(Grants { publish, subscribe }: Grants) -> Permissions {
-        Permissions { publish, subscribe }
+    fn from(grants: Grants) -> Permissions {
+        Permissions {
+            publish: grants.publish,
+            subscribe: grants.subscribe,
+        }
     }
 }
 
@@ -239,6 +257,19 @@ impl Auth {
         self.key.is_none()
     }
 
+    /// Makes a token; none where none is needed.
+    ///
+    /// # Errors
+    /// As [`ApiKey::mint`].
+    pub fn mint(
+        &self,
+        request: &TokenRequest,
+        now: SystemTime,
+    ) -> Result<Option<String>, MintError> {
+        let key = self.key.as_ref();
+        key.map(|key| key.mint(request, now)).transpose()
+    }
+
     /// Checks a token.
     ///
     /// # Errors
@@ -250,10 +281,7 @@ impl Auth {
                 room: None,
                 name: None,
                 metadata: None,
-                grants: Grants {
-                    publish: true,
-                    subscribe: true,
-                },
+                grants: Grants::all(),
             });
         };
         let token = token.ok_or_else(|| {
@@ -350,6 +378,7 @@ mod tests {
             grants: Grants {
                 publish: false,
                 subscribe: true,
+                invite: false,
             },
             lifetime: Duration::from_secs(3_600),
         };

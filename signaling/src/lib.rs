@@ -10,6 +10,7 @@ pub mod connection;
 pub mod control;
 mod deflate;
 mod http;
+pub mod link;
 pub mod media;
 pub mod protocol;
 pub mod relay;
@@ -19,5 +20,5 @@ mod service;
 pub mod session;
 mod ws;
 
-pub use http::{Certificates, Entrance};
+pub use http::{Certificates, DEFAULT_LIFETIME, Entrance};
 pub use server::{BindError, Server, Settings, max_connections};

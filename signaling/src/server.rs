@@ -43,6 +43,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Origins of other servers' pages that may use it, as `scheme://host[:port]`.
     pub allowed_origins: Vec<String>,
+    /// Where links to it begin, as `scheme://host[:port]` and perhaps a path, without a slash at the
+    /// end; unset, they have no beginning.
+    pub public_url: Option<String>,
     /// Who may enter.
     pub auth: Auth,
     /// Bounds and times.
@@ -134,6 +137,7 @@ impl Server {
     ) {
         let Settings {
             allowed_origins,
+            public_url,
             auth,
             control,
             drain,
@@ -147,6 +151,7 @@ impl Server {
         let app = App {
             service: Service::start(control, media, events),
             auth,
+            public_url: public_url.map(Into::into),
             relay: self.relay,
             origins: Arc::new(Origins::new(allowed_origins)),
             sockets: Arc::new(Semaphore::new(max_sockets)),

@@ -260,6 +260,7 @@ async fn the_quality_of_a_connection_is_there_for_who_may_enter_the_room() {
             grants: Grants {
                 publish: true,
                 subscribe: true,
+                invite: false,
             },
             lifetime: Duration::from_secs(60),
         };
@@ -317,6 +318,126 @@ async fn the_quality_of_a_connection_is_there_for_who_may_enter_the_room() {
 }
 
 #[tokio::test]
+async fn who_may_invite_makes_links_that_let_guests_into_the_room_and_no_further() {
+    let key = ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap();
+    let house = House::with(Settings {
+        auth: Auth::with_key(key.clone()),
+        public_url: Some("https://call.example.org".into()),
+        ..settings()
+    })
+    .await;
+    let bearer = |invite: bool| {
+        let request = TokenRequest {
+            room: "kitchen".parse().unwrap(),
+            identity: "ada".into(),
+            name: None,
+            metadata: None,
+            grants: Grants {
+                publish: true,
+                subscribe: true,
+                invite,
+            },
+            lifetime: Duration::from_secs(60),
+        };
+        let token = key.mint(&request, SystemTime::now()).unwrap();
+        format!("Authorization: Bearer {token}\r\n")
+    };
+    let path = "/v1/rooms/kitchen/invites";
+    for (path, headers, body, status, code) in [
+        (path, String::new(), "", 401, "unauthorized"),
+        (path, bearer(false), "", 403, "not_allowed"),
+        (
+            "/v1/rooms/cellar/invites",
+            bearer(true),
+            "",
+            403,
+            "wrong_room",
+        ),
+        (
+            path,
+            bearer(true),
+            r#"{"minutes": 9999}"#,
+            400,
+            "bad_request",
+        ),
+    ] {
+        let refused = house.http("POST", path, &headers, body).await;
+        assert_eq!((refused.status, refused.code()), (status, code.into()));
+    }
+    let body = r#"{"name": "Bob", "minutes": 5, "subscribe": false}"#;
+    let invited = house.http("POST", path, &bearer(true), body).await;
+    assert_eq!(invited.status, 201, "{invited:?}");
+    assert_eq!(invited.header("cache-control"), "no-store");
+    let invited: serde_json::Value = serde_json::from_str(&invited.body).unwrap();
+    let token = invited["token"].as_str().unwrap();
+    let link = format!("https://call.example.org/kitchen#token={token}");
+    assert_eq!(invited["link"], link);
+    assert_eq!(invited["expires_in"], 300);
+
+    let mut bob = house.socket().await;
+    bob.ask("hello", json!({"version": 1, "token": token}))
+        .await;
+    let elsewhere = bob
+        .ask("join", json!({"room": "cellar", "name": "x"}))
+        .await;
+    assert_eq!(elsewhere["code"], "wrong_room");
+    let joined = bob
+        .ask("join", json!({"room": "kitchen", "name": "x"}))
+        .await;
+    assert_eq!(joined["type"], "joined", "{joined}");
+    let guest = format!("Authorization: Bearer {token}\r\n");
+    let refused = house.http("POST", path, &guest, "").await;
+    assert_eq!(refused.status, 403, "a guest invites nobody");
+}
+
+#[tokio::test]
+async fn where_rooms_are_open_a_link_needs_no_token() {
+    let house = House::new().await;
+    let invited = house
+        .http("POST", "/v1/rooms/kitchen/invites", "", "")
+        .await;
+    assert_eq!(
+        (invited.status, &invited.body[..]),
+        (201, r#"{"link":"kitchen"}"#)
+    );
+}
+
+#[tokio::test]
+async fn a_rooms_page_is_at_its_name_unless_something_else_is_there() {
+    let house = House::new().await;
+    let page = house.http("GET", "/", "", "").await;
+    for path in ["/kitchen", "/K-1_2", "/kitchen?name=Ada", "/check"] {
+        let at_room = house.http("GET", path, "", "").await;
+        assert_eq!((at_room.status, &at_room.body), (200, &page.body), "{path}");
+        assert_eq!(at_room.header("cache-control"), "no-cache");
+    }
+    let moved = house.http("GET", "/kitchen/?name=Ada", "", "").await;
+    assert_eq!(moved.status, 308);
+    assert_eq!(moved.header("location"), "../kitchen?name=Ada");
+    assert_ne!(
+        house.http("GET", "/check.html", "", "").await.body,
+        page.body
+    );
+    assert_eq!(
+        house.http("GET", "/sdk/confab.js", "", "").await.status,
+        200
+    );
+    for path in [
+        "/v1", "/sdk", "/whip", "/whep/", "/health", "/a.b", "/a%20b",
+    ] {
+        assert_eq!(house.http("GET", path, "", "").await.status, 404, "{path}");
+    }
+    assert!(
+        house
+            .http("GET", "/metrics", "", "")
+            .await
+            .body
+            .contains("confab_")
+    );
+    assert_eq!(house.http("POST", "/kitchen", "", "").await.status, 405);
+}
+
+#[tokio::test]
 async fn pages_of_allowed_origins_may_use_whip() {
     let house = House::new().await;
     let origin = "Origin: https://app.example.org\r\n";
@@ -361,6 +482,7 @@ async fn with_a_key_a_bearer_token_is_needed() {
             grants: Grants {
                 publish,
                 subscribe: true,
+                invite: false,
             },
             lifetime: Duration::from_secs(60),
         };
@@ -398,6 +520,7 @@ fn token(key: &ApiKey, at: SystemTime) -> String {
         grants: Grants {
             publish: true,
             subscribe: true,
+            invite: false,
         },
         lifetime: Duration::from_secs(60),
     };

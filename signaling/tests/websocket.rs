@@ -411,6 +411,7 @@ fn token(room: &str, publish: bool) -> String {
         grants: Grants {
             publish,
             subscribe: true,
+            invite: false,
         },
         lifetime: Duration::from_secs(60),
     };

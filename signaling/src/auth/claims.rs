@@ -217,6 +217,7 @@ fn grants(claims: &Claims) -> Result<Grants, Refusal> {
     Ok(Grants {
         publish: may("publish")?,
         subscribe: may("subscribe")?,
+        invite: may("invite")?,
     })
 }
 

@@ -49,6 +49,7 @@ impl Endpoint {
             _ => Ok(Grants {
                 publish: self == Endpoint::Whip,
                 subscribe: self == Endpoint::Whep,
+                invite: false,
             }),
         }
     }

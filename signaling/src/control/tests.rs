@@ -1025,7 +1025,11 @@ fn token(identity: &str, publish: bool, subscribe: bool) -> Access {
         room: Some("kitchen".parse().unwrap()),
         name: None,
         metadata: Some(format!("{{\"who\":\"{identity}\"}}")),
-        grants: Grants { publish, subscribe },
+        grants: Grants {
+            publish,
+            subscribe,
+            invite: false,
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP door: WHIP and WHEP, the quality of connections, health, metrics, and the call page.
+//! The HTTP door: WHIP and WHEP, the quality of connections, guest links, health, metrics, and the call page.
 //!
 //! In: requests. Out: responses; every refusal is an `application/problem+json` (RFC 9457) with a
 //! stable `code` and a sentence.
@@ -6,6 +6,7 @@
 mod entrance;
 mod health;
 mod held;
+mod invite;
 mod metrics;
 mod origin;
 mod page;
@@ -33,6 +34,7 @@ use crate::relay::Relay;
 use crate::service::Service;
 use crate::ws;
 pub use entrance::Entrance;
+pub use invite::DEFAULT_LIFETIME;
 pub use metrics::Certificates;
 pub(crate) use origin::Origins;
 
@@ -41,6 +43,8 @@ pub(crate) use origin::Origins;
 pub(crate) struct App {
     pub(crate) service: Service,
     pub(crate) auth: Auth,
+    /// Where links to this server begin, if that is known.
+    pub(crate) public_url: Option<Arc<str>>,
     pub(crate) relay: Option<Arc<dyn Relay>>,
     pub(crate) origins: Arc<Origins>,
     /// One permit for each socket that may be open.
@@ -83,6 +87,7 @@ fn public_routes(app: &App) -> Router<App> {
         .merge(sessions(Endpoint::Whip))
         .merge(sessions(Endpoint::Whep))
         .route(quality::PATH, get(quality::quality).options(whip::options))
+        .route(invite::PATH, post(invite::invite).options(whip::options))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .layer(middleware::from_fn(entrance::in_time))
         .layer(middleware::from_fn_with_state(app.clone(), whip::cors));

@@ -1,6 +1,7 @@
 //! The call page and the SDK, embedded in the binary.
 //!
-//! `/` is `client-demo/web`, `/sdk/` is `client-demo/sdk`. Every file has an entity tag, and a
+//! `/` is `client-demo/web`, `/sdk/` is `client-demo/sdk`, and `/NAME` the call page for that room.
+//! Every file has an entity tag, and a
 //! browser asks each time whether it has changed: an upgraded server is never met with an old page.
 
 use std::collections::HashMap;
@@ -12,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use include_dir::{Dir, include_dir};
 
 use super::problem::{self, Problem};
+use crate::link::room_at;
 use crate::protocol::ErrorCode;
+use crate::room::RoomName;
 
 static WEB: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client-demo/web");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client-demo/sdk");
@@ -74,7 +77,13 @@ fn content_type(path: &str) -> &'static str {
 pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = match uri.path() {
         "/" => "/index.html",
-        path => path,
+        path if ASSETS.contains_key(path) => path,
+        path => match room_at(path) {
+            // What the page loads is named from where it is.
+            Some(room) if path.ends_with('/') => return without_slash(&room, uri.query()),
+            Some(_) => "/index.html",
+            None => path,
+        },
     };
     let is_sdk = path.starts_with("/sdk/");
     let Some(asset) = ASSETS.get(path) else {
@@ -132,6 +141,15 @@ fn for_everybody() -> HeaderMap {
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, anybody),
         (resource, elsewhere),
     ])
+}
+
+/// Leads to the page of a room, as it is seen from a folder of its name: a proxy may have this server
+/// in a folder of its own.
+fn without_slash(room: &RoomName, query: Option<&str>) -> Response {
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    let location = format!("../{}{query}", room.as_str());
+    let location = [(header::LOCATION, location)];
+    (StatusCode::PERMANENT_REDIRECT, location).into_response()
 }
 
 /// Everything from this server and nothing from elsewhere. Its sockets are named by host, since

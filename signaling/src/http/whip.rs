@@ -64,6 +64,13 @@ impl<Params: for<'de> Deserialize<'de> + Send> FromRequest<App> for Admitted<Par
     }
 }
 
+impl<Params> Admitted<Params> {
+    /// The body as text, whatever its type, or a refusal with this code.
+    pub(super) async fn body(self, not_text: ErrorCode) -> Result<String, Problem> {
+        body(&self.app, self.request, not_text).await
+    }
+}
+
 /// A request to the address of a session. It needs no token, and looks at none: whoever knows the address
 /// has made the session, and the token that let it may have ended since.
 pub(super) struct Addressed {
@@ -135,13 +142,18 @@ async fn text(app: &App, request: Request, wanted: &str) -> Result<String, Probl
             format!("The `Content-Type` must be `{wanted}`."),
         ));
     }
+    body(app, request, ErrorCode::BadSdp).await
+}
+
+/// The body as text, whatever its type, or a refusal with this code.
+async fn body(app: &App, request: Request, not_text: ErrorCode) -> Result<String, Problem> {
     let bytes = Bytes::from_request(request, app).await;
     let bytes = bytes.map_err(|rejection| {
         let text = format!("The body cannot be read: {}.", rejection.body_text());
         Problem::new(rejection.status(), ErrorCode::TooLarge, text)
     })?;
     String::from_utf8(bytes.into())
-        .map_err(|_| Failure::new(ErrorCode::BadSdp, "The body is not UTF-8.").into())
+        .map_err(|_| Failure::new(not_text, "The body is not UTF-8.").into())
 }
 
 /// `POST /whip/{room}`, `POST /whep/{room}`.

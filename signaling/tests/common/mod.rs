@@ -221,6 +221,7 @@ pub fn settings() -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         allowed_origins: vec!["https://app.example.org".into()],
+        public_url: None,
         auth: Auth::open(),
         control: control::Config::default(),
         drain: Duration::from_millis(300),
