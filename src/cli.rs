@@ -1,4 +1,5 @@
-//! The command line: a flag for each setting, `confab turn`, `confab token` and `confab doctor`.
+//! The command line: a flag for each setting, `confab turn`, `confab token`, `confab invite` and
+//! `confab doctor`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use confab_signaling::auth::{
 use confab_signaling::room::{RoomName, check_name};
 
 use crate::config::{SETTINGS, Setting, Sources};
+use crate::links::Invitation;
 
 /// What is to be done, with which settings.
 pub(crate) struct Invocation {
@@ -27,6 +29,8 @@ pub(crate) enum Task {
     Turn,
     /// Print an access token.
     Token(TokenRequest),
+    /// Print a link that lets one into a room.
+    Invite(Invitation),
     /// Look for what would stop calls.
     Doctor {
         /// A STUN server elsewhere that may be asked, as `host:port`.
@@ -45,6 +49,7 @@ pub(crate) fn parse() -> Invocation {
     };
     let task = match matches.subcommand() {
         Some(("token", matches)) => Task::Token(token_request(matches)),
+        Some(("invite", matches)) => Task::Invite(invitation(matches)),
         Some(("turn", _)) => Task::Turn,
         Some(("doctor", matches)) => Task::Doctor {
             stun: matches.get_one::<String>("stun").cloned(),
@@ -81,6 +86,7 @@ fn command() -> Command {
         .arg(config)
         .args(SETTINGS.iter().map(flag))
         .subcommand(token_command())
+        .subcommand(invite_command())
         .subcommand(
             Command::new("turn").about("Runs the TURN server alone, with the settings in [turn]"),
         )
@@ -118,13 +124,7 @@ fn flag(setting: &Setting) -> Arg {
 fn token_command() -> Command {
     Command::new("token")
         .about("Prints an access token, signed with auth.api_key and auth.api_secret")
-        .arg(
-            Arg::new("room")
-                .long("room")
-                .required(true)
-                .value_parser(|text: &str| text.parse::<RoomName>().map_err(|f| f.message))
-                .help("The room it is for"),
-        )
+        .arg(room().long("room"))
         .arg(
             Arg::new("identity")
                 .long("identity")
@@ -136,15 +136,6 @@ fn token_command() -> Command {
                 .help("Who its bearer is: for the logs, and for the others' applications"),
         )
         .arg(
-            Arg::new("name")
-                .long("name")
-                .value_parser(|text: &str| {
-                    check_name(text).map_err(|f| f.message)?;
-                    Ok::<_, String>(text.to_owned())
-                })
-                .help("The name the others see, whatever the bearer says"),
-        )
-        .arg(
             Arg::new("metadata")
                 .long("metadata")
                 .value_parser(|text: &str| {
@@ -153,46 +144,91 @@ fn token_command() -> Command {
                 })
                 .help("What else the others' applications are told of its bearer, such as JSON"),
         )
-        .arg(
-            Arg::new("minutes")
-                .long("minutes")
-                .default_value("60")
-                .value_parser(value_parser!(u64).range(1..=MAX_TOKEN_LIFETIME.as_secs() / 60))
-                .help("How long it is valid"),
-        )
-        .arg(
-            Arg::new("no-publish")
-                .long("no-publish")
-                .action(ArgAction::SetTrue)
-                .help("Its bearer may not send"),
-        )
-        .arg(
-            Arg::new("no-subscribe")
-                .long("no-subscribe")
-                .action(ArgAction::SetTrue)
-                .help("Its bearer may not receive"),
-        )
+        .args(bearer("60"))
 }
 
-fn token_request(matches: &ArgMatches) -> TokenRequest {
-    let (Some(room), Some(identity), Some(minutes)) = (
+fn invite_command() -> Command {
+    Command::new("invite")
+        .about("Prints a link that lets whoever has it into a room, for as long as it is valid")
+        .arg(room())
+        .args(bearer("120"))
+}
+
+fn room() -> Arg {
+    Arg::new("room")
+        .required(true)
+        .value_name("ROOM")
+        .value_parser(|text: &str| text.parse::<RoomName>().map_err(|f| f.message))
+        .help("The room it is for")
+}
+
+/// What its bearer may do, and for how long.
+fn bearer(minutes: &'static str) -> Vec<Arg> {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    vec![
+        Arg::new("name")
+            .long("name")
+            .value_parser(|text: &str| {
+                check_name(text).map_err(|f| f.message)?;
+                Ok::<_, String>(text.to_owned())
+            })
+            .help("The name the others see, whatever the bearer says"),
+        Arg::new("minutes")
+            .long("minutes")
+            .default_value(minutes)
+            .value_parser(value_parser!(u64).range(1..=MAX_TOKEN_LIFETIME.as_secs() / 60))
+            .help("How long it is valid"),
+        flag("no-publish", "Its bearer may not send"),
+        flag("no-subscribe", "Its bearer may not receive"),
+        flag("may-invite", "Its bearer may make links for guests"),
+    ]
+}
+
+fn grants(matches: &ArgMatches) -> Grants {
+    Grants {
+        publish: !matches.get_flag("no-publish"),
+        subscribe: !matches.get_flag("no-subscribe"),
+        invite: matches.get_flag("may-invite"),
+    }
+}
+
+fn invitation(matches: &ArgMatches) -> Invitation {
+    let (Some(room), Some(minutes)) = (
         matches.get_one::<RoomName>("room"),
-        matches.get_one::<String>("identity"),
         matches.get_one::<u64>("minutes"),
     ) else {
         unreachable!("these arguments are required or have a default");
     };
-    TokenRequest {
+    Invitation {
         room: room.clone(),
-        identity: identity.clone(),
         name: matches.get_one::<String>("name").cloned(),
-        metadata: matches.get_one::<String>("metadata").cloned(),
-        grants: Grants {
-            publish: !matches.get_flag("no-publish"),
-            subscribe: !matches.get_flag("no-subscribe"),
-            invite: false,
-        },
+        grants: grants(matches),
         lifetime: Duration::from_secs(60 * minutes),
+    }
+}
+
+fn token_request(matches: &ArgMatches) -> TokenRequest {
+    let Some(identity) = matches.get_one::<String>("identity") else {
+        unreachable!("this argument is required");
+    };
+    let Invitation {
+        room,
+        name,
+        grants,
+        lifetime,
+    } = invitation(matches);
+    TokenRequest {
+        room,
+        identity: identity.clone(),
+        name,
+        metadata: matches.get_one::<String>("metadata").cloned(),
+        grants,
+        lifetime,
     }
 }
 

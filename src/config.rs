@@ -23,11 +23,17 @@ pub(crate) use table::{SETTINGS, Setting};
 #[cfg(test)]
 pub(crate) use turn::Listen;
 
+/// Who is asked for this machine's public address, if somebody is to be: servers that are there for
+/// everybody, of two operators.
+const STUN_SERVERS: [&str; 2] = ["stun.l.google.com:19302", "stun.cloudflare.com:3478"];
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) http_listen: SocketAddr,
     pub(crate) tls: tls::Tls,
+    /// Where links begin, without a slash at the end.
+    pub(crate) public_url: Option<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) drain: Duration,
     pub(crate) media_listen: IpAddr,
@@ -35,9 +41,18 @@ pub(crate) struct Config {
     pub(crate) media_tcp_port: TcpPort,
     /// 0 is one for each core.
     pub(crate) media_workers: usize,
+    /// Those that are set; [`crate::addresses::discover`] adds those that STUN finds.
     pub(crate) public_ips: Vec<IpAddr>,
+    /// Whether STUN servers are asked for more of them.
+    pub(crate) finds_public_ips: bool,
+    pub(crate) stun_servers: Vec<String>,
+    /// Not set by anybody: this machine's own addresses, where `media_listen` is a wildcard
+    /// ([`crate::addresses::with_own`]). The best is first.
+    pub(crate) own_ips: Vec<IpAddr>,
     pub(crate) api_key: Option<String>,
     pub(crate) api_secret: Option<String>,
+    /// Whether whoever reaches this server may enter every room.
+    pub(crate) is_open: bool,
     pub(crate) control: control::Config,
     pub(crate) stun_listen: Option<SocketAddr>,
     pub(crate) turn: turn::Turn,
@@ -49,6 +64,7 @@ impl Default for Config {
         Config {
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             tls: tls::Tls::default(),
+            public_url: None,
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(10),
             media_listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -56,8 +72,12 @@ impl Default for Config {
             media_tcp_port: TcpPort::AsUdp,
             media_workers: 0,
             public_ips: Vec::new(),
+            finds_public_ips: false,
+            stun_servers: STUN_SERVERS.map(String::from).into(),
+            own_ips: Vec::new(),
             api_key: None,
             api_secret: None,
+            is_open: false,
             control: control::Config::default(),
             stun_listen: None,
             turn: turn::Turn::default(),
@@ -142,12 +162,19 @@ pub(crate) enum ConfigError {
          turn.tls_certificate and turn.tls_key, or choose another address for one of them"
     )]
     TwoCertificates(SocketAddr),
+    /// Doors that are open and locked.
+    #[error(
+        "auth.open is true, but auth.api_key is set too; unset auth.open to ask for tokens, or the \
+         key and its secret to let everybody in"
+    )]
+    OpenWithKey,
     /// The rooms would be open to the network.
     #[error(
         "{listener} is {address}, which others can reach, so access tokens must be on: set \
          CONFAB_AUTH_API_KEY to a name such as \"main\" and CONFAB_AUTH_API_SECRET to a secret of \
          at least 32 characters (`openssl rand -hex 32` makes one), or auth.api_key and \
-         auth.api_secret in confab.toml"
+         auth.api_secret in confab.toml; or, if everybody who can reach it may enter every room, \
+         auth.open to true"
     )]
     OpenToOthers {
         listener: &'static str,
@@ -175,8 +202,21 @@ impl Config {
     /// When others could enter without a token, or the key pair is not usable.
     pub(crate) fn auth(&self) -> Result<Auth, ConfigError> {
         if let Some(key) = self.api_key()? {
-            return Ok(Auth::with_key(key));
+            return match self.is_open {
+                true => Err(ConfigError::OpenWithKey),
+                false => Ok(Auth::with_key(key)),
+            };
         }
+        match self.reached_by_others() {
+            Some((listener, address)) if !self.is_open => {
+                Err(ConfigError::OpenToOthers { listener, address })
+            }
+            _ => Ok(Auth::open()),
+        }
+    }
+
+    /// A listener that is not of this machine alone, if there is one.
+    pub(crate) fn reached_by_others(&self) -> Option<(&'static str, IpAddr)> {
         let tls = self.tls.listen.iter();
         let mut listeners = [
             ("http.listen", self.http_listen.ip()),
@@ -184,10 +224,7 @@ impl Config {
         ]
         .into_iter()
         .chain(tls.map(|address| ("http.tls_listen", address.ip())));
-        match listeners.find(|(_, ip)| !ip.is_loopback()) {
-            Some((listener, address)) => Err(ConfigError::OpenToOthers { listener, address }),
-            None => Ok(Auth::open()),
-        }
+        listeners.find(|(_, ip)| !ip.is_loopback())
     }
 
     /// Whether media comes in over TCP at the doors with TLS.
@@ -214,7 +251,26 @@ impl Config {
                 false => Vec::new(),
             },
             public_ips: self.public_ips.clone(),
+            own_ips: self.own_ips.clone(),
             ..defaults
+        }
+    }
+
+    /// The addresses that clients are told to send media to, the best first.
+    pub(crate) fn told_ips(&self) -> Vec<IpAddr> {
+        match (&self.public_ips[..], self.media_listen.is_unspecified()) {
+            ([], true) => self.own_ips.clone(),
+            ([], false) => vec![self.media_listen],
+            (public, _) => public.to_vec(),
+        }
+    }
+
+    /// Adds addresses that this machine has outside.
+    pub(crate) fn add_public(&mut self, ips: &[IpAddr]) {
+        for ip in ips {
+            if !self.public_ips.contains(ip) {
+                self.public_ips.push(*ip);
+            }
         }
     }
 }

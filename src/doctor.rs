@@ -2,8 +2,8 @@
 //!
 //! In: the settings of the server, and what the system says. Out: a sentence for each finding, with
 //! what to do. Each module looks at one thing: it gathers facts, and a function without I/O judges
-//! them. Packets leave this machine only for the addresses that clients are told, and for a STUN
-//! server that somebody names.
+//! them. Packets leave this machine only for the addresses that clients are told, and for STUN servers
+//! that somebody names.
 
 mod access;
 mod addresses;
@@ -16,7 +16,6 @@ mod ports;
 mod reach;
 mod relay;
 mod running;
-mod stun;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -43,6 +42,11 @@ pub(crate) fn run(config: &Config, stun: Option<&str>) -> Result<ExitCode, Failu
 
 async fn examine(config: &Config, stun: Option<&str>) -> Report {
     let now = SystemTime::now();
+    let found = crate::addresses::discover(config).await;
+    let unknown = found.as_ref().err().cloned();
+    // Without those outside, there is still something to be said of those here.
+    let found = found.or_else(|_| crate::addresses::with_own(config));
+    let config = found.as_ref().unwrap_or(config);
     let addresses = addresses::Facts::gather(config);
     let running = running::ask(config.http_listen).await;
     let wanted = ports::wanted(config).into_iter();
@@ -64,6 +68,7 @@ async fn examine(config: &Config, stun: Option<&str>) -> Report {
     let mut report = Report::default();
     report.add([Finding::ok("the settings can be read")]);
     report.add(access::judge(config));
+    report.add(unknown.map(|error| Finding::problem(error.to_string())));
     report.add(addresses::judge(&addresses));
     report.add(ports::judge(&ports, running));
     report.add(relay::check(config));

@@ -1,18 +1,24 @@
 //! Confab in one process: reads the settings, starts the parts, stops them in order.
 //!
 //! In: `confab.toml`, `CONFAB_*` variables, flags, signals. Out: a server that says where to open
-//! it; with `confab turn` a TURN server alone; with `confab token`
-//! an access token; or with `confab doctor` what would stop calls.
+//! it; with `confab turn` a TURN server alone; with `confab token` an access token; with `confab
+//! invite` a link into a room; or with `confab doctor` what would stop calls.
 
+mod addresses;
 mod cli;
 mod config;
 mod descriptors;
 mod doctor;
+mod links;
 mod relay;
+mod reload;
+mod stun;
 mod tls;
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use confab_sfu::Sfu;
@@ -20,10 +26,12 @@ use confab_signaling::auth::TokenRequest;
 use confab_signaling::{Server, Settings};
 use tokio::net::UdpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use cli::{Invocation, Task};
-use config::Config;
+use config::{Config, Sources};
+use links::{Invitation, Served};
+use relay::Door;
+use reload::{Reload, SetFilter};
 use tls::{Behind, Doors};
 
 /// Whatever ends the program with a sentence.
@@ -45,19 +53,20 @@ fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
     match invocation.task {
         Task::Doctor { stun } => return doctor::run(&config, stun.as_deref()),
         Task::Token(request) => print_token(&config, &request)?,
+        Task::Invite(invitation) => print_link(&config, &invitation)?,
         Task::Turn => {
-            start_log(&config)?;
+            let set_filter = start_log(&config)?;
             descriptors::raise();
-            relay::serve_alone(&config)?;
+            relay::serve_alone(&config, (invocation.sources, set_filter))?;
         }
         Task::Serve => {
-            start_log(&config)?;
+            let set_filter = start_log(&config)?;
             descriptors::raise();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
             // Dropping the runtime would wait for what still runs; a second signal must not.
-            let served = runtime.block_on(serve(&config));
+            let served = runtime.block_on(serve(&config, (invocation.sources, set_filter)));
             runtime.shutdown_background();
             served?;
         }
@@ -77,24 +86,75 @@ fn print_token(config: &Config, request: &TokenRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_log(config: &Config) -> Result<(), Failure> {
-    // `stun_types` warns of every malformed packet, and anybody can send those; counters have them.
-    let filter = format!("stun_types=error,{}", config.log);
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+fn print_link(config: &Config, invitation: &Invitation) -> Result<(), Failure> {
+    let found;
+    let config = match config.public_url.is_none() && config.tls.acme.domains.is_empty() {
+        true => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            found = runtime.block_on(addresses::discover(config))?;
+            &found
+        }
+        false => config,
+    };
+    let base = Served::by(config).base(config);
+    println!("{}", invitation.link(config, &base)?);
     Ok(())
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
-    let auth = config.auth()?;
+/// Starts the log, and returns what gives it another filter.
+fn start_log(config: &Config) -> Result<SetFilter, Failure> {
+    let log = tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_env_filter(reload::filter(&config.log)?)
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    Ok(Box::new(move |filter| {
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
+}
+
+/// Keeps what clients are told of addresses up to date. Does not end.
+async fn follow_addresses(
+    config: Config,
+    mut last: Config,
+    (sfu, relay): (Sfu, Option<Arc<Door>>),
+    https: Vec<SocketAddr>,
+) {
+    loop {
+        let now = addresses::changed(&config, &last).await;
+        tracing::info!(
+            addresses = ?now.told_ips(), "clients are told other addresses from now on"
+        );
+        sfu.set_addresses(&now.sfu(&https));
+        if let Some(relay) = &relay {
+            relay.set_addresses(&now);
+        }
+        last = now;
+    }
+}
+
+async fn serve(
+    settings: &Config,
+    (sources, set_filter): (Sources, SetFilter),
+) -> Result<(), Failure> {
+    let auth = settings.auth()?;
     let mut signals = Signals::new()?;
+    let reload = Reload::new(sources, set_filter)?;
+    let config = &addresses::discover(settings).await?;
+    if let (true, Some((listener, address))) = (config.is_open, config.reached_by_others()) {
+        tracing::warn!(
+            "auth.open is true and {listener} is {address}: whoever reaches this server may enter \
+             every room"
+        );
+    }
     let mut server = Server::bind(Settings {
         listen: config.http_listen,
         allowed_origins: config.allowed_origins.clone(),
-        public_url: None,
+        public_url: config.public_url.clone(),
         auth,
         control: config.control,
         drain: config.drain,
@@ -124,21 +184,26 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     for address in sfu.addresses() {
         tracing::info!(%address, "media worker listens");
     }
-    let secure = doors
-        .http()
-        .into_iter()
-        .map(|address| format!(" or https://{address}/"));
-    let secure: String = secure.collect();
+    tracing::info!(addresses = ?config.told_ips(), "clients are told to send media there");
+    let served = Served {
+        http: server.address(),
+        https: doors.http(),
+    };
+    reload.obey(settings.clone(), doors.expiries());
     let behind = Behind {
         http: Some(server.entrance()),
         turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
         media: config.shares_media().then(|| sfu.tcp_door().clone()),
     };
     doors.open(&behind, config.control.max_sessions);
-    println!(
-        "Confab is ready. Open http://{}/{secure} in two tabs.",
-        server.address()
-    );
+    let door = relay.as_ref().map(|relay| relay.door.clone());
+    tokio::spawn(follow_addresses(
+        settings.clone(),
+        config.clone(),
+        (sfu.clone(), door),
+        served.https.clone(),
+    ));
+    println!("{}", served.greeting(config, links::has_reader())?);
     let mut asked_again = Signals::new()?;
     let stop = async move {
         signals.next().await;

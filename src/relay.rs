@@ -3,8 +3,8 @@
 //! In: the settings, and where the SFU receives media. Out: a thread that relays until its end, and
 //! what signaling tells clients of it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use confab_handover::{Receiver, queue};
@@ -17,7 +17,9 @@ use confab_turn::net::{self, Error, Handle, Server, Snapshot};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
-use crate::config::Config;
+use crate::addresses;
+use crate::config::{Config, Sources};
+use crate::reload::{Reload, SetFilter};
 use crate::tls::{Behind, Doors};
 use crate::{Failure, Signals};
 
@@ -31,11 +33,38 @@ pub(crate) struct Relay {
 /// Lets participants of calls use the relay, and keeps those out who have left.
 #[derive(Debug)]
 pub(crate) struct Door {
-    urls: Vec<String>,
-    /// Those that lead to a port of media, when there are no other ports of media.
-    media_urls: Vec<String>,
+    listening: Listening,
+    urls: RwLock<Urls>,
     secret: Secret,
     handle: Handle,
+}
+
+/// How clients reach the relay.
+#[derive(Clone, Debug)]
+struct Urls {
+    own: Vec<String>,
+    /// Those that lead to a port of media, when there are no other ports of media.
+    media: Vec<String>,
+}
+
+/// Where it is reached, as this machine knows it.
+#[derive(Clone, Debug)]
+struct Listening {
+    own: net::Addresses,
+    /// The ports of media, when there are no others.
+    media: net::Addresses,
+    tls: Vec<SocketAddr>,
+    /// The workers' addresses, in the order of their queues.
+    workers: Vec<SocketAddr>,
+}
+
+impl Listening {
+    fn urls(&self, config: &Config) -> Urls {
+        Urls {
+            own: config.relay_urls(&self.own, &self.tls),
+            media: config.relay_urls(&self.media, &[]),
+        }
+    }
 }
 
 impl Door {
@@ -43,12 +72,34 @@ impl Door {
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
+
+    /// Tells clients from now on of the addresses in these settings, which are otherwise those that
+    /// the relay was started with.
+    pub(crate) fn set_addresses(&self, config: &Config) {
+        let known_as = |worker: &SocketAddr| config.media_addresses(&[*worker]).collect();
+        let media = self.listening.workers.iter().map(known_as).collect();
+        self.handle.set_addresses(config.relay_addresses(), media);
+        let urls = self.listening.urls(config);
+        // The lock is held over an assignment, which cannot panic.
+        *self.urls.write().unwrap_or_else(PoisonError::into_inner) = urls;
+    }
+}
+
+/// The addresses that a socket of media takes datagrams at, one for each family.
+fn families(media: SocketAddr) -> Vec<SocketAddr> {
+    match media.ip() {
+        IpAddr::V6(any) if any.is_unspecified() => {
+            vec![(Ipv4Addr::UNSPECIFIED, media.port()).into(), media]
+        }
+        _ => vec![media],
+    }
 }
 
 impl confab_signaling::relay::Relay for Door {
     fn mint(&self, user: &str, lifetime: Duration) -> Vec<IceServer> {
         let minted = self.secret.mint(unix_in(lifetime), user);
-        let ways = [(&self.urls, false), (&self.media_urls, true)];
+        let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
+        let ways = [(&urls.own, false), (&urls.media, true)];
         let ways = ways.into_iter().filter(|(urls, _)| !urls.is_empty());
         let servers = ways.map(|(urls, at_media_port)| IceServer {
             urls: urls.clone(),
@@ -141,14 +192,15 @@ pub(crate) fn start(
     let mut media_addresses = net::Addresses::default();
     let is_all_shared = doors.iter().all(|door| door.socket.is_some());
     let (mut to_media, mut shared) = (Vec::new(), Vec::new());
+    let workers = media;
     for door in doors {
         let known_as = config.media_addresses(&[door.address]).collect();
         to_media.push((known_as, door.queue));
         if let Some(socket) = door.socket {
             tracing::info!(address = %door.address, "TURN over UDP has the port of media");
             match is_all_shared {
-                true => media_addresses.udp.push(door.address),
-                false => addresses.udp.push(door.address),
+                true => media_addresses.udp.extend(families(door.address)),
+                false => addresses.udp.extend(families(door.address)),
             }
             shared.push(socket);
         }
@@ -156,9 +208,15 @@ pub(crate) fn start(
     server.connect_media(to_media, from_media.media);
     server.share_udp(shared, from_media.clients)?;
     log(&server);
+    let listening = Listening {
+        own: addresses,
+        media: media_addresses,
+        tls: tls.to_vec(),
+        workers,
+    };
     let door = Door {
-        urls: config.relay_urls(&addresses, tls),
-        media_urls: config.relay_urls(&media_addresses, &[]),
+        urls: RwLock::new(listening.urls(config)),
+        listening,
         secret,
         handle: server.handle(),
     };
@@ -194,11 +252,17 @@ fn explain(error: Error) -> Failure {
 ///
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
-pub(crate) fn serve_alone(config: &Config) -> Result<(), Failure> {
-    let doors = Doors::bind(config.tls_doors(false)?)?;
-    let server = Server::bind(config.turn(&[], &doors.turn()))?;
-    log(&server);
+pub(crate) fn serve_alone(
+    settings: &Config,
+    (sources, set_filter): (Sources, SetFilter),
+) -> Result<(), Failure> {
     runtime()?.block_on(async {
+        let reload = Reload::new(sources, set_filter)?;
+        let config = &addresses::discover(settings).await?;
+        let doors = Doors::bind(config.tls_doors(false)?)?;
+        let server = Server::bind(config.turn(&[], &doors.turn()))?;
+        log(&server);
+        reload.obey(settings.clone(), doors.expiries());
         let behind = Behind {
             turn: Some(server.handle()),
             ..Behind::default()

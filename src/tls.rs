@@ -131,6 +131,15 @@ impl Doors {
 #[derive(Debug)]
 pub(crate) struct Expiries(Vec<(SocketAddr, Arc<Certificate>)>);
 
+impl Expiries {
+    /// Has each look for a newer one now.
+    pub(crate) fn look_again(&self) {
+        for (_, certificate) in &self.0 {
+            certificate.look_again();
+        }
+    }
+}
+
 impl confab_signaling::Certificates for Expiries {
     fn expiries(&self) -> Vec<(SocketAddr, SystemTime)> {
         let doors = self.0.iter();

@@ -231,7 +231,7 @@ async fn every_mistake_is_a_problem_with_a_code() {
             "unknown_peer",
         ),
         ("POST", "/", "", "", 405, "not_allowed"),
-        ("GET", "/nothing", "", "", 404, "bad_request"),
+        ("GET", "/nothing.html", "", "", 404, "bad_request"),
         ("GET", "/../Cargo.toml", "", "", 404, "bad_request"),
         ("GET", "/sdk/../../Cargo.toml", "", "", 404, "bad_request"),
     ];

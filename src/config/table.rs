@@ -82,6 +82,16 @@ fn origin(text: &str) -> Option<()> {
     (["http", "https"].contains(&scheme) && plain).then_some(())
 }
 
+/// `scheme://host[:port][/path]`, and any slash at its end let go.
+fn public_url(text: &str) -> Option<String> {
+    let place = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))?;
+    let plain = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}@".contains(c);
+    let is_good = place.chars().all(plain) && !place.is_empty() && !place.starts_with('/');
+    is_good.then(|| text.trim_end_matches('/').to_owned())
+}
+
 /// A name that a certificate authority can look up and connect to: no address and no wildcard.
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
@@ -231,6 +241,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |c, v| one(v).map(|v| c.tls.shared = v),
     },
     Setting {
+        key: "http.public_url",
+        default: "",
+        expected: "an http:// or https:// address, such as https://call.example.org, or nothing",
+        help: "Where people open the page, for links to it, if not the first of http.acme_domains or an address listened on: a reverse proxy's",
+        secret: false,
+        list: false,
+        apply: |c, v| {
+            let url: Option<String> = optional(v)?;
+            c.public_url = match url {
+                None => None,
+                Some(url) => Some(public_url(&url)?),
+            };
+            Some(())
+        },
+    },
+    Setting {
         key: "http.allowed_origins",
         default: "",
         expected: "a list of origins, such as https://app.example.org",
@@ -255,11 +281,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "media.listen",
         default: "127.0.0.1",
-        expected: "an IP address",
-        help: "The address on which media is received and sent",
+        expected: "an IP address, such as 0.0.0.0 for all of IPv4 or [::] for IPv6 and IPv4",
+        help: "The address on which media is received and sent; 0.0.0.0 is all IPv4 addresses of this machine, and [::] all of both families",
         secret: false,
         list: false,
-        apply: |c, v| one(v).map(|v: IpAddr| c.media_listen = v),
+        apply: |c, v| {
+            let text: String = one(v)?;
+            let bare = text.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+            let ip: IpAddr = match bare {
+                Some(v6) => IpAddr::V6(v6.parse().ok()?),
+                None => text.parse().ok()?,
+            };
+            c.media_listen = ip;
+            Some(())
+        },
     },
     Setting {
         key: "media.port",
@@ -298,11 +333,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "media.public_ips",
         default: "",
-        expected: "a list of IP addresses",
-        help: "The addresses clients are told to send media to, if not media.listen",
+        expected: "a list of IP addresses, or auto",
+        help: "The addresses clients are told to send media to, if not those of media.listen; auto asks media.stun_servers, at the start and every minute",
         secret: false,
         list: true,
-        apply: |c, v| all(v).map(|v| c.public_ips = v),
+        apply: |c, v| {
+            let (auto, ips): (Vec<String>, _) = v.iter().cloned().partition(|v| v == "auto");
+            c.public_ips = all(&ips)?;
+            c.finds_public_ips = !auto.is_empty();
+            Some(())
+        },
+    },
+    Setting {
+        key: "media.stun_servers",
+        default: "stun.l.google.com:19302,stun.cloudflare.com:3478",
+        expected: "a list of hosts with ports, such as stun.example.org:3478",
+        help: "The STUN servers that say which address this machine has outside, asked only if media.public_ips is auto",
+        secret: false,
+        list: true,
+        apply: |c, v| {
+            let is_place = |v: &String| {
+                let place = v.rsplit_once(':');
+                place.is_some_and(|(host, port)| {
+                    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+                })
+            };
+            (!v.is_empty() && v.iter().all(is_place)).then(|| c.stun_servers = v.to_vec())
+        },
     },
     Setting {
         key: "auth.api_key",
@@ -330,6 +387,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
             c.api_secret = secret;
             Some(())
         },
+    },
+    Setting {
+        key: "auth.open",
+        default: "false",
+        expected: "true or false",
+        help: "Whether whoever reaches this server may enter every room without a token, although it listens beyond loopback: for networks where everybody may",
+        secret: false,
+        list: false,
+        apply: |c, v| one(v).map(|v| c.is_open = v),
     },
     Setting {
         key: "rooms.max_rooms",
@@ -450,7 +516,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "turn.relay_ips",
         default: "",
         expected: "a list of IP addresses of this machine, at most one of each family",
-        help: "The addresses relayed from, if not media.listen; media.public_ips are their names outside",
+        help: "The addresses relayed from, if not media.listen or, of a wildcard, the best of each family; media.public_ips are their names outside",
         secret: false,
         list: true,
         apply: |c, v| all(v).map(|v| c.turn.relay_ips = v),

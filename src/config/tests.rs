@@ -44,6 +44,7 @@ fn the_defaults_in_the_table_are_the_defaults() {
         };
         let values: Vec<String> = match setting.default {
             "" if setting.list => Vec::new(),
+            default if setting.list => default.split(',').map(String::from).collect(),
             default => vec![default.into()],
         };
         (setting.apply)(&mut config, &values).unwrap();
@@ -218,8 +219,18 @@ fn a_bad_value_is_told_with_its_source_its_key_and_what_is_expected() {
         ("CONFAB_HTTP_ALLOWED_ORIGINS", "app.example.org"),
         ("CONFAB_HTTP_ALLOWED_ORIGINS", "https://a.example.org/path"),
         ("CONFAB_HTTP_ALLOWED_ORIGINS", "*"),
+        ("CONFAB_HTTP_PUBLIC_URL", "call.example.org"),
+        ("CONFAB_HTTP_PUBLIC_URL", "https://"),
+        ("CONFAB_HTTP_PUBLIC_URL", "https://call.example.org/?room=a"),
+        ("CONFAB_HTTP_PUBLIC_URL", "https://ada@call.example.org"),
+        ("CONFAB_AUTH_OPEN", "yes"),
         ("CONFAB_HTTP_DRAIN_SECONDS", "-1"),
         ("CONFAB_MEDIA_LISTEN", "localhost"),
+        ("CONFAB_MEDIA_LISTEN", "[0.0.0.0]"),
+        ("CONFAB_MEDIA_LISTEN", "[::"),
+        ("CONFAB_MEDIA_STUN_SERVERS", "stun.example.org"),
+        ("CONFAB_MEDIA_STUN_SERVERS", "stun.example.org:0"),
+        ("CONFAB_MEDIA_PUBLIC_IPS", "automatic"),
         ("CONFAB_MEDIA_PORT", "65536"),
         ("CONFAB_MEDIA_PORT", "1,2"),
         ("CONFAB_MEDIA_WORKERS", "many"),
@@ -316,5 +327,46 @@ fn others_may_only_be_let_in_with_a_key() {
             ..half
         };
         assert!(!keyed.auth().unwrap().is_open());
+        let contradictory = Config {
+            is_open: true,
+            ..keyed
+        };
+        assert_eq!(contradictory.auth().unwrap_err(), ConfigError::OpenWithKey);
+        let trusting = Config {
+            is_open: true,
+            ..others
+        };
+        assert!(trusting.auth().unwrap().is_open());
+    }
+}
+
+#[test]
+fn addresses_may_be_written_as_people_do() {
+    let loaded = |name: &str, value: &str| load(&variable(name, value)).unwrap();
+    for (text, ip) in [
+        ("0.0.0.0", "0.0.0.0"),
+        ("::", "::"),
+        ("[::]", "::"),
+        ("[::1]", "::1"),
+    ] {
+        let config = loaded("CONFAB_MEDIA_LISTEN", text);
+        assert_eq!(config.media_listen, ip.parse::<IpAddr>().unwrap());
+    }
+    for (text, finds, ips) in [
+        ("auto", true, &[][..]),
+        ("auto,10.0.0.5", true, &["10.0.0.5"]),
+        ("203.0.113.7", false, &["203.0.113.7"]),
+    ] {
+        let config = loaded("CONFAB_MEDIA_PUBLIC_IPS", text);
+        let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        assert_eq!((config.finds_public_ips, config.public_ips), (finds, ips));
+    }
+    for (text, url) in [
+        ("https://call.example.org/", "https://call.example.org"),
+        ("http://192.0.2.1:8080", "http://192.0.2.1:8080"),
+        ("https://example.org/calls/", "https://example.org/calls"),
+    ] {
+        let config = loaded("CONFAB_HTTP_PUBLIC_URL", text);
+        assert_eq!(config.public_url.as_deref(), Some(url));
     }
 }

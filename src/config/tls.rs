@@ -143,7 +143,7 @@ impl Config {
         let listening = self.tls.listen.iter().chain(&self.turn.tls_listen);
         let listening = listening.map(SocketAddr::ip);
         let relays = self.relay_addresses().into_iter().map(|relay| relay.bind);
-        let ips = self.public_ips.iter().copied();
+        let ips = self.public_ips.iter().chain(&self.own_ips).copied();
         let ips = ips.chain(relays).chain(listening);
         let known = ips.filter(|ip| !ip.is_unspecified());
         let mut names: Vec<String> = host.chain(known.map(|ip| ip.to_string())).collect();

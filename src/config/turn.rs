@@ -2,7 +2,7 @@
 //!
 //! In: what people have set. Out: what `confab-turn` starts with, and how clients are told to reach it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -89,12 +89,19 @@ impl Config {
         let sfu = self.sfu(&[]);
         let workers = (0..sfu.workers).map(|n| sfu.bind_address(n));
         let listen = self.turn_listen();
-        workers.filter(|address| listen.contains(address)).collect()
+        workers
+            .filter(|worker| listen.iter().any(|at| is_covered(*worker, *at)))
+            .collect()
     }
 
     fn turn_listen(&self) -> Vec<SocketAddr> {
         match &self.turn.listen {
             Listen::At(listen) => listen.clone(),
+            // Sockets of the relay are of one family each.
+            Listen::Auto if self.media_listen == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![
+                (Ipv4Addr::UNSPECIFIED, PORT).into(),
+                (Ipv6Addr::UNSPECIFIED, PORT).into(),
+            ],
             Listen::Auto => vec![(self.media_listen, PORT).into()],
         }
     }
@@ -116,13 +123,15 @@ impl Config {
             true => (Vec::new(), Vec::new()),
             false => (self.shared_udp(), self.media_tcp()),
         };
-        let own_udp = listen.iter().filter(|address| !shared.contains(address));
+        let is_shared = |at: &SocketAddr| shared.iter().any(|media| is_covered(*media, *at));
+        let own_udp = listen.iter().filter(|address| !is_shared(address));
         // A shared door with TLS takes plain TURN too.
         let is_at_door = |address: &SocketAddr| {
             self.tls.shared && (turn.listen == Listen::Auto || self.tls.listen.contains(address))
         };
         let own_tcp = listen.iter();
-        let own_tcp = own_tcp.filter(|at| !shared_tcp.contains(at) && !is_at_door(at));
+        let is_taken = |at: &SocketAddr| shared_tcp.iter().any(|tcp| is_covered(*tcp, *at));
+        let own_tcp = own_tcp.filter(|at| !is_taken(at) && !is_at_door(at));
         net::Config {
             udp: own_udp.copied().collect(),
             tcp: own_tcp.copied().collect(),
@@ -147,12 +156,16 @@ impl Config {
         }
     }
 
-    pub(super) fn relay_addresses(&self) -> Vec<RelayAddress> {
+    /// The addresses relayed from, with their names outside.
+    pub(crate) fn relay_addresses(&self) -> Vec<RelayAddress> {
         let set = &self.turn.relay_ips;
-        let media = match self.media_listen {
-            _ if !set.is_empty() => None,
-            all if all.is_unspecified() => own_address(all),
-            one => Some(one),
+        let of_family = |v4: bool| self.own_ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
+        let media: Vec<IpAddr> = match self.media_listen {
+            _ if !set.is_empty() => Vec::new(),
+            all if all.is_unspecified() => {
+                [true, false].into_iter().filter_map(of_family).collect()
+            }
+            one => vec![one],
         };
         let public = |bind: IpAddr| {
             let mut public = self.public_ips.iter();
@@ -230,7 +243,7 @@ impl Config {
     /// The addresses that media goes to, as clients and as this machine know them.
     pub(crate) fn media_addresses(&self, media: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
         let named = media.iter().flat_map(|address| {
-            let ips = self.public_ips.iter();
+            let ips = self.public_ips.iter().chain(&self.own_ips);
             ips.map(|&ip| SocketAddr::new(ip, address.port()))
         });
         let bound = media.iter().copied().filter(|a| !a.ip().is_unspecified());
@@ -246,15 +259,11 @@ impl Config {
     }
 }
 
-/// The address of this machine that the internet is reached from, if it is; nothing is sent.
-fn own_address(unspecified: IpAddr) -> Option<IpAddr> {
-    let elsewhere: IpAddr = match unspecified {
-        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
-        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-    };
-    let socket = UdpSocket::bind((unspecified, 0)).ok()?;
-    socket.connect((elsewhere, PORT)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+/// Whether a socket of media that is bound there takes what comes to that address of the relay.
+/// An IPv6 wildcard takes media of both families.
+fn is_covered(media: SocketAddr, relay: SocketAddr) -> bool {
+    let is_both = media.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    media == relay || is_both && relay.ip().is_unspecified() && media.port() == relay.port()
 }
 
 /// All addresses.

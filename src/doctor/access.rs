@@ -13,6 +13,10 @@ pub(crate) fn judge(config: &Config) -> Vec<Finding> {
     match config.auth() {
         Err(error) => findings.push(Finding::problem(error.to_string())),
         Ok(_) if config.api_key.is_some() => findings.push(Finding::ok("rooms need access tokens")),
+        Ok(_) if config.reached_by_others().is_some() => findings.push(Finding::warning(
+            "auth.open is true: whoever reaches this server may enter every room, hear and see \
+             who is there; on the internet set auth.api_key and auth.api_secret instead",
+        )),
         Ok(_) => findings.push(Finding::ok(
             "rooms need no token, which is well while nothing lets others in; with a reverse proxy \
              in front, set auth.api_key",
@@ -60,6 +64,10 @@ mod tests {
             problems[0].contains("access tokens must be on"),
             "{problems:?}"
         );
+        config.is_open = true;
+        assert!(of_level(&config, Level::Problem).is_empty());
+        assert!(of_level(&config, Level::Warning)[0].contains("may enter every room"));
+        config.is_open = false;
         config.api_key = Some("main".into());
         config.api_secret = Some("short".into());
         assert_eq!(of_level(&config, Level::Problem).len(), 1);

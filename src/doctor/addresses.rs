@@ -3,13 +3,11 @@
 //! In: what is set, and the addresses of this machine. Out: whether others can send to what they are
 //! told.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::SockaddrStorage;
-
 use super::finding::Finding;
+use crate::addresses::{Kind, locals, takes};
 use crate::config::Config;
 
 /// What is known of addresses.
@@ -17,8 +15,10 @@ use crate::config::Config;
 pub(crate) struct Facts {
     /// Where media is listened for.
     pub(crate) listen: Option<IpAddr>,
-    /// `media.public_ips`.
-    pub(crate) public: Vec<IpAddr>,
+    /// What clients are told to send media to.
+    pub(crate) told: Vec<IpAddr>,
+    /// Whether that is what `media.public_ips` says.
+    pub(crate) is_named: bool,
     /// Those of this machine's interfaces.
     pub(crate) local: Vec<IpAddr>,
     /// Whether pages or signaling are served on an address that others reach.
@@ -27,32 +27,15 @@ pub(crate) struct Facts {
     pub(crate) in_container: bool,
 }
 
-/// What an address is good for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Unspecified,
-    Loopback,
-    /// Of one link only.
-    LinkLocal,
-    /// RFC 1918, RFC 4193.
-    Private,
-    /// Between a carrier's NAT and its customers (RFC 6598).
-    CarrierNat,
-    /// For examples (RFC 5737, RFC 3849).
-    Documentation,
-    /// To nobody, or to many.
-    NotUnicast,
-    Public,
-}
-
 impl Facts {
     pub(crate) fn gather(config: &Config) -> Facts {
         let tls = config.tls.listen.iter().map(|address| address.ip());
         let mut served = tls.chain([config.http_listen.ip()]);
         Facts {
             listen: Some(config.media_listen),
-            public: config.public_ips.clone(),
-            local: local_addresses(),
+            told: config.told_ips(),
+            is_named: !config.public_ips.is_empty(),
+            local: locals().into_iter().map(|local| local.ip).collect(),
             is_served_to_others: served.any(|ip| !ip.is_loopback()),
             // Docker and Podman leave these.
             in_container: ["/.dockerenv", "/run/.containerenv"]
@@ -61,58 +44,20 @@ impl Facts {
         }
     }
 
-    /// What clients are told to send media to.
-    pub(crate) fn told(&self) -> Vec<IpAddr> {
-        match self.public.is_empty() {
-            true => self.listen.into_iter().collect(),
-            false => self.public.clone(),
-        }
-    }
-
     pub(crate) fn is_local(&self, ip: IpAddr) -> bool {
         ip.is_loopback() || self.local.contains(&ip)
-    }
-}
-
-/// The addresses of all interfaces; none if the system does not tell.
-fn local_addresses() -> Vec<IpAddr> {
-    let ip = |address: SockaddrStorage| {
-        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-        v4.or_else(|| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip())))
-    };
-    let interfaces = getifaddrs().into_iter().flatten();
-    interfaces
-        .filter_map(|interface| interface.address.and_then(ip))
-        .collect()
-}
-
-fn kind(ip: IpAddr) -> Kind {
-    match ip {
-        ip if ip.is_unspecified() => Kind::Unspecified,
-        ip if ip.is_loopback() => Kind::Loopback,
-        ip if ip.is_multicast() => Kind::NotUnicast,
-        IpAddr::V4(ip) if ip.is_broadcast() => Kind::NotUnicast,
-        IpAddr::V4(ip) if ip.is_private() => Kind::Private,
-        IpAddr::V4(ip) if ip.is_link_local() => Kind::LinkLocal,
-        IpAddr::V4(ip) if ip.is_documentation() => Kind::Documentation,
-        // 100.64.0.0/10
-        IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64 => Kind::CarrierNat,
-        IpAddr::V6(ip) if ip.is_unique_local() => Kind::Private,
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => Kind::LinkLocal,
-        IpAddr::V6(ip) if ip.segments()[..2] == [0x2001, 0xdb8] => Kind::Documentation,
-        _ => Kind::Public,
     }
 }
 
 /// Whether others can send media to what they are told.
 pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    for ip in facts.told() {
+    for &ip in &facts.told {
         findings.push(judge_told(facts, ip));
         if facts.listen.is_some_and(|listen| !takes(listen, ip)) {
             findings.push(Finding::problem(format!(
                 "clients are told of {ip}, but media.listen takes no packets of its family: set \
-                 media.listen to an address of that family, or to :: for both"
+                 media.listen to an address of that family, or to [::] for both"
             )));
         }
     }
@@ -122,7 +67,14 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
 
 fn judge_told(facts: &Facts, ip: IpAddr) -> Finding {
     let is_local = facts.is_local(ip);
-    match kind(ip) {
+    let is_public = |other: &&IpAddr| match Kind::of(**other) {
+        Kind::Public => true,
+        // In a laboratory.
+        Kind::Documentation => facts.is_local(**other),
+        _ => false,
+    };
+    let has_public = facts.told.iter().any(|other| is_public(&other));
+    match Kind::of(ip) {
         Kind::Unspecified => Finding::problem(format!(
             "clients are told to send media to {ip}, which is no place: set media.public_ips to \
              the address they reach this machine at, or media.listen to one"
@@ -143,6 +95,9 @@ fn judge_told(facts: &Facts, ip: IpAddr) -> Finding {
             "clients are told to send media to {ip}, an address for examples that nobody has: set \
              media.public_ips to your own"
         )),
+        Kind::Private | Kind::CarrierNat if has_public => Finding::ok(format!(
+            "clients are told {ip} too, for those in the same network"
+        )),
         Kind::Private if facts.in_container && is_local => Finding::problem(format!(
             "clients are told {ip}, an address of this container that only its host reaches: set \
              media.public_ips to the host's address and publish the media ports (UDP and TCP) \
@@ -150,7 +105,7 @@ fn judge_told(facts: &Facts, ip: IpAddr) -> Finding {
         )),
         Kind::Private => Finding::warning(format!(
             "clients are told {ip}, a private address: only those in the same network reach it; \
-             for others set media.public_ips to the address that NAT forwards from"
+             for others set media.public_ips to the address that NAT forwards from, or to auto"
         )),
         Kind::CarrierNat => Finding::warning(format!(
             "clients are told {ip}, an address behind a carrier's NAT or of a VPN: only those in \
@@ -167,22 +122,21 @@ fn judge_told(facts: &Facts, ip: IpAddr) -> Finding {
     }
 }
 
-/// Whether a socket there takes packets of that family. An IPv6 wildcard takes media of both.
-fn takes(listen: IpAddr, ip: IpAddr) -> bool {
-    listen == IpAddr::V6(Ipv6Addr::UNSPECIFIED) || listen.is_ipv4() == ip.is_ipv4()
-}
-
 fn ipv6_untold(facts: &Facts) -> Option<Finding> {
-    let told = facts.told();
-    let reaches_others = told.iter().any(|&ip| kind(ip) == Kind::Public);
+    let told = &facts.told;
+    let reaches_others = told.iter().any(|&ip| Kind::of(ip) == Kind::Public);
     if !reaches_others || told.iter().any(IpAddr::is_ipv6) {
         return None;
     }
-    let is_public_v6 = |ip: &&IpAddr| ip.is_ipv6() && kind(**ip) == Kind::Public;
+    let is_public_v6 = |ip: &&IpAddr| ip.is_ipv6() && Kind::of(**ip) == Kind::Public;
     let ip = facts.local.iter().find(is_public_v6)?;
+    let public_ips = match facts.is_named {
+        true => format!(" and add {ip} to media.public_ips"),
+        false => String::new(),
+    };
     Some(Finding::warning(format!(
         "this machine has {ip}, but clients are told of IPv4 alone, which some mobile networks \
-         only have through a translator: set media.listen to :: and add {ip} to media.public_ips"
+         only have through a translator: set media.listen to [::]{public_ips}"
     )))
 }
 
@@ -198,9 +152,15 @@ mod tests {
     }
 
     fn facts(listen: &str, public: &[&str]) -> Facts {
+        let listen: IpAddr = listen.parse().unwrap();
+        let told = match public.is_empty() {
+            true => vec![listen],
+            false => ips(public),
+        };
         Facts {
-            listen: Some(listen.parse().unwrap()),
-            public: ips(public),
+            listen: Some(listen),
+            told,
+            is_named: !public.is_empty(),
             local: ips(&["127.0.0.1", "10.0.0.5", "8.8.4.4", "198.51.100.2"]),
             is_served_to_others: true,
             in_container: false,
@@ -257,8 +217,20 @@ mod tests {
         let findings = judge(&facts);
         assert_eq!(findings[0].level, Level::Problem);
         assert!(findings[0].text.contains("--network host"), "{findings:?}");
-        facts.public = ips(&["10.1.1.1"]);
+        facts.told = ips(&["10.1.1.1"]);
         assert_eq!(judge(&facts)[0].level, Level::Warning);
+    }
+
+    #[test]
+    fn a_private_address_beside_a_public_one_is_well() {
+        let mut facts = facts("0.0.0.0", &["8.8.4.4", "10.0.0.5"]);
+        facts.is_named = false;
+        let findings = judge(&facts);
+        assert!(
+            findings.iter().all(|f| f.level == Level::Ok),
+            "{findings:?}"
+        );
+        assert!(findings[1].text.contains("in the same network"));
     }
 
     #[test]
@@ -287,5 +259,7 @@ mod tests {
                 .text
                 .contains("add 2606:4700::1 to media.public_ips")
         );
+        facts.is_named = false;
+        assert!(judge(&facts)[1].text.ends_with("set media.listen to [::]"));
     }
 }

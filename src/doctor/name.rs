@@ -30,7 +30,7 @@ pub(crate) async fn check(config: &Config, addresses: &addresses::Facts) -> Opti
         Err(_) => Err("no name server answers".into()),
     };
     Some(judge(host, &found, |ip| {
-        addresses.is_local(ip) || addresses.told().contains(&ip)
+        addresses.is_local(ip) || addresses.told.contains(&ip)
     }))
 }
 

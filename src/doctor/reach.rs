@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use super::addresses;
 use super::finding::Finding;
 use super::ports::{Bound, Port, Running, Transport};
-use super::stun;
+use crate::addresses::takes;
+use crate::stun;
 
 /// How long a name server is waited for.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -64,7 +65,7 @@ pub(crate) async fn ways(
             Bound::Taken if running != Running::No && answers_when_running => {}
             _ => continue,
         }
-        for ip in addresses.told() {
+        for &ip in &addresses.told {
             let asked = SocketAddr::new(ip, address.port());
             if ip.is_unspecified() || !takes(address.ip(), ip) {
                 continue;
@@ -83,12 +84,6 @@ pub(crate) async fn ways(
         }
     }
     findings
-}
-
-/// Whether packets to `told` may come to a socket bound to `bound`: through NAT, from any address of
-/// its family.
-fn takes(bound: IpAddr, told: IpAddr) -> bool {
-    bound == IpAddr::V6(Ipv6Addr::UNSPECIFIED) || bound.is_ipv4() == told.is_ipv4()
 }
 
 async fn ask_from_here(server: SocketAddr) -> Option<SocketAddr> {
@@ -134,7 +129,7 @@ pub(crate) async fn outside(addresses: &addresses::Facts, server: &str) -> Findi
         Err(_) => Err("the name server does not answer".into()),
     };
     // Clients are mostly told of IPv4; what they are told of first is compared.
-    let told = addresses.told();
+    let told = &addresses.told;
     let wants_ipv4 = told.first().is_none_or(IpAddr::is_ipv4);
     let found = found.and_then(|found| {
         let family = found.filter(|address| address.is_ipv4() == wants_ipv4);
@@ -145,7 +140,7 @@ pub(crate) async fn outside(addresses: &addresses::Facts, server: &str) -> Findi
     match found {
         Ok(address) => {
             let seen = ask_from_here(address).await;
-            judge_outside(server, &told, seen.map(|seen| seen.ip()))
+            judge_outside(server, told, seen.map(|seen| seen.ip()))
         }
         Err(reason) => Finding::warning(format!(
             "cannot ask --stun {server}: {reason}; give a STUN server as HOST:PORT"
@@ -242,6 +237,7 @@ mod tests {
     async fn a_free_port_answers_for_itself_and_another_programs_is_left_alone() {
         let addresses = addresses::Facts {
             listen: Some(Ipv4Addr::LOCALHOST.into()),
+            told: vec![Ipv4Addr::LOCALHOST.into()],
             ..addresses::Facts::default()
         };
         let port = Port {

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::source::{CertificateError, Served, Source, Validity};
 
@@ -35,6 +37,8 @@ pub(crate) struct Certificate {
     current: RwLock<Served>,
     /// Answers to an authority's challenges, by host name.
     answers: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+    /// Somebody wants files to be looked at now.
+    asked: Notify,
 }
 
 impl Certificate {
@@ -46,6 +50,7 @@ impl Certificate {
             source,
             current,
             answers: Mutex::default(),
+            asked: Notify::new(),
         })
     }
 
@@ -76,7 +81,8 @@ impl Certificate {
     async fn follow(&self) {
         let mut seen = self.source.written();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            // It does not matter which of the two it was.
+            let _ = timeout(LOOK_EVERY, self.asked.notified()).await;
             let written = self.source.written();
             let is_due = self.current().validity.renewal() <= SystemTime::now();
             let is_ours = matches!(self.source, Source::SelfSigned(_));
@@ -85,6 +91,11 @@ impl Certificate {
                 seen = written;
             }
         }
+    }
+
+    /// Looks for renewed files now.
+    pub(crate) fn look_again(&self) {
+        self.asked.notify_one();
     }
 
     fn renew(&self) {
@@ -216,5 +227,14 @@ mod tests {
             }
             assert_eq!(served(&certificate) != first, is_renewed);
         }
+        let second = served(&certificate);
+        std::thread::sleep(Duration::from_millis(50));
+        files.write();
+        certificate.look_again();
+        tokio::select! {
+            () = &mut following => {}
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+        assert_ne!(served(&certificate), second, "at once, when asked");
     }
 }

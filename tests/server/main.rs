@@ -3,6 +3,8 @@
 mod acme;
 mod descriptors;
 mod doctor;
+mod inviting;
 mod one_port;
+mod reload;
 mod support;
 mod tls;

@@ -156,12 +156,14 @@ impl Confab {
     }
 }
 
-/// The address of the page over TLS, as the server says it.
+/// The address of the page over TLS, as the server says it: on loopback, whatever it is called.
 pub(crate) async fn https(lines: &mut Lines<BufReader<ChildStdout>>) -> SocketAddr {
     let ready = within(lines.next_line()).await.unwrap();
     let ready = ready.expect("the server is ready");
     let (_, rest) = ready.split_once("https://").expect(&ready);
-    rest.split_once('/').unwrap().0.parse().unwrap()
+    let (host, _) = rest.split_once('/').unwrap();
+    let (_, port) = host.rsplit_once(':').unwrap();
+    SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -235,8 +237,14 @@ pub(crate) async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpi
 
 /// The same without TLS.
 pub(crate) async fn get_plain(address: SocketAddr, path: &str) -> String {
+    get_with(address, path, "").await
+}
+
+/// The same with further headers, each with its end of the line.
+pub(crate) async fn get_with(address: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     rest(&mut stream).await
 }
