@@ -1,10 +1,13 @@
-//! The lab itself: is the network what it says, and is nothing left of it?
+//! The lab itself: is the network what it says, and is nothing left of it? And in it, the commands of
+//! the guide, which `CONFAB_BIN` is run by.
 //!
 //! Needs root and `/dev/net/tun`. Without them it fails and says so: a network that was not there
 //! has not been tested.
 
 mod accuracy;
 mod behaviour;
+mod documented;
+mod invited;
 mod nat;
 mod roles;
 mod teardown;
