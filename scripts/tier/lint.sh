@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Formatting, clippy, the dependency graph, and the types of the web SDK and page.
+# Formatting, clippy, the dependency graph, the types of the web SDK and page, and the tests in Python.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/need.sh
-need cargo cargo-deny cmake npm
+need cargo cargo-deny cmake npm tests/clients/.venv/bin/ruff
 
 cargo fmt --all --check
 # The clippy of the pinned toolchain; every warning is an error. In the profile of the tests, which
@@ -25,3 +25,5 @@ else
 fi
 
 npm --prefix client-demo run --silent check
+tests/clients/.venv/bin/ruff check --quiet tests/clients
+tests/clients/.venv/bin/ruff format --quiet --check tests/clients

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from server import ROOT, Server
 from table import Table
 
@@ -45,12 +46,10 @@ def test_media() -> Path:
 @pytest.fixture(autouse=True)
 def _log_of_this_test(request):
     """Shows what the servers have logged meanwhile, if the test fails."""
-    running = [
-        request.getfixturevalue(name) for name in ("server", "beyond_loopback") if name in request.fixturenames
-    ]
+    running = [request.getfixturevalue(name) for name in ("server", "beyond_loopback") if name in request.fixturenames]
     before = [len(one.log.read_bytes()) for one in running]
     yield
-    for one, start in zip(running, before):
+    for one, start in zip(running, before, strict=True):
         lines = one.log.read_bytes()[start:].decode(errors="replace").splitlines()[-LOG_LINES:]
         request.node.add_report_section("call", "server log", "\n".join(lines))
 

@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, field
 
 import av
 
+from scripted import rtp
+
 SILENCE = 0.001  # −60 dBFS
+# What a test waits for, which is two seconds of both, and how long it waits.
+ENOUGH_FRAMES = 60
+ENOUGH_SECONDS = 2.0
+PATIENCE_SECONDS = 40
 ANNEX_B = b"\0\0\0\1"
 
 
@@ -48,6 +54,7 @@ class Sound:
     audible_seconds: float = 0.0
     hertz: float = 0.0
     _rises: int = field(default=0, repr=False)
+    _last: int = field(default=0, repr=False)
 
     def add(self, rate: int, samples: "array.array[int]") -> None:
         """Mono samples of 16 bits."""
@@ -57,7 +64,8 @@ class Sound:
         self.seconds += length
         if math.sqrt(sum(value * value for value in samples) / len(samples)) / 32768 < SILENCE:
             return
-        self._rises += sum(before < 0 <= after for before, after in zip(samples, samples[1:]))
+        self._rises += sum(before < 0 <= after for before, after in zip([self._last, *samples], samples, strict=False))
+        self._last = samples[-1]
         self.audible_seconds += length
         self.hertz = self._rises / self.audible_seconds
 
@@ -77,6 +85,10 @@ class Media:
     def from_json(value: dict) -> "Media":
         return Media(Picture(**value["picture"]), Sound(**value["sound"]))
 
+    def is_enough(self, with_sound: bool) -> bool:
+        heard = not with_sound or self.sound.audible_seconds >= ENOUGH_SECONDS
+        return heard and self.picture.frames >= ENOUGH_FRAMES
+
     def add_frame(self, frame: av.VideoFrame | av.AudioFrame) -> None:
         if isinstance(frame, av.VideoFrame):
             self.picture.add(frame.width, frame.height, bytes(frame.reformat(format="yuv420p").planes[0]))
@@ -85,8 +97,16 @@ class Media:
             self.sound.add(mono.sample_rate, array.array("h", bytes(mono.planes[0])[: 2 * mono.samples]))
 
 
-# Decoders by codec, with the rate of raw sound where the codec has no other.
-DECODERS = {"VP8": "vp8", "H264": "h264", "opus": "opus", "PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "G722": "g722"}
+DECODERS = {
+    "VP8": "vp8",
+    "H264": "h264",
+    "H265": "hevc",
+    "opus": "opus",
+    "PCMU": "pcm_mulaw",
+    "PCMA": "pcm_alaw",
+    "G722": "g722",
+}
+VIDEO = {"VP8", "H264", "H265"}
 
 
 def decode(packets, codecs: dict[int, str]) -> Media:
@@ -94,7 +114,7 @@ def decode(packets, codecs: dict[int, str]) -> Media:
     media = Media()
     decoders: dict[str, av.CodecContext] = {}
     frames = _Frames()
-    for packet in packets:
+    for packet in _in_order(packets):
         name = codecs.get(packet.payload_type)
         if name is None or not packet.payload:
             continue
@@ -108,6 +128,18 @@ def decode(packets, codecs: dict[int, str]) -> Media:
             for frame in decoded:
                 media.add_frame(frame)
     return media
+
+
+def _in_order(packets) -> list:
+    """By their numbers, each once: what was sent again came late."""
+    streams: dict[int, list] = {}
+    for packet in packets:
+        streams.setdefault(packet.ssrc, []).append(packet)
+    ordered = []
+    for stream in streams.values():
+        numbered = dict(zip(rtp.unwrap([packet.sequence for packet in stream]), stream, strict=True))
+        ordered += [numbered[number] for number in sorted(numbered)]
+    return ordered
 
 
 def _decoder(name: str) -> av.CodecContext:
@@ -130,13 +162,12 @@ class _Frames:
 
     def add(self, codec: str, packet) -> list[bytes]:
         """The frames that are complete with this packet."""
-        if codec not in ("VP8", "H264"):
+        if codec not in VIDEO:
             return [packet.payload]
         if self._next.get(codec, packet.sequence) != packet.sequence:
             self._parts[codec] = b""
         self._next[codec] = (packet.sequence + 1) & 0xFFFF
-        part = vp8_payload(packet.payload) if codec == "VP8" else h264_units(packet.payload)
-        self._parts[codec] = self._parts.get(codec, b"") + part
+        self._parts[codec] = self._parts.get(codec, b"") + DEPACKETIZERS[codec](packet.payload)
         if not packet.marker:
             return []
         return [self._parts.pop(codec)]
@@ -158,14 +189,33 @@ def h264_units(payload: bytes) -> bytes:
     """As a stretch of Annex B: single units, STAP-A and FU-A (RFC 6184 section 5)."""
     kind = payload[0] & 31
     if kind == 24:
-        units, at = b"", 1
-        while at + 2 < len(payload):
-            length = int.from_bytes(payload[at : at + 2], "big")
-            units += ANNEX_B + payload[at + 2 : at + 2 + length]
-            at += 2 + length
-        return units
+        return _aggregated(payload[1:])
     if kind == 28:
         begins = payload[1] & 0x80
         head = ANNEX_B + bytes([payload[0] & 0xE0 | payload[1] & 31]) if begins else b""
         return head + payload[2:]
     return ANNEX_B + payload
+
+
+def h265_units(payload: bytes) -> bytes:
+    """The same for H.265: single units, aggregation packets and fragments (RFC 7798 section 4.4)."""
+    kind = payload[0] >> 1 & 63
+    if kind == 48:
+        return _aggregated(payload[2:])
+    if kind == 49:
+        begins = payload[2] & 0x80
+        head = ANNEX_B + bytes([payload[0] & 0x81 | (payload[2] & 63) << 1, payload[1]]) if begins else b""
+        return head + payload[3:]
+    return ANNEX_B + payload
+
+
+def _aggregated(payload: bytes) -> bytes:
+    units, at = b"", 0
+    while at + 2 < len(payload):
+        length = int.from_bytes(payload[at : at + 2], "big")
+        units += ANNEX_B + payload[at + 2 : at + 2 + length]
+        at += 2 + length
+    return units
+
+
+DEPACKETIZERS = {"VP8": vp8_payload, "H264": h264_units, "H265": h265_units}

@@ -11,6 +11,7 @@ import tomllib
 from dataclasses import dataclass, field
 
 import av
+
 from server import ROOT
 
 PAGE = ROOT / "docs/clients.md"
@@ -31,8 +32,7 @@ ONE_WAY = {("FFmpeg WHIP muxer", "watch"), ("simple-whip-client", "watch")}
 def _debian(package: str) -> str:
     version = subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", package], text=True)
     # Without Debian's own part, which changes with every mended fault.
-    upstream = re.match(r"(?:\d+:)?(\d+\.\d+)", version)[1]
-    return f"Debian `{package}` {upstream}"
+    return f"Debian `{package}` {version.rpartition('-')[0]}"
 
 
 def _pypi(package: str) -> str:
@@ -58,10 +58,13 @@ class Outcome:
     passed: bool = True
 
     def add(self, report) -> None:
-        name = re.sub(r"\[.*", "", report.nodeid.split("::")[-1])
-        if name not in self.tests:
-            self.tests.append(name)
+        self.tests.append(report.nodeid.split("::")[-1])
         self.passed &= report.passed
+
+    def named(self) -> str:
+        """The one test, or the one function that several are of."""
+        names = self.tests if len(self.tests) == 1 else sorted({name.split("[")[0] for name in self.tests})
+        return ", ".join(f"`{name}`" for name in names) + ("" if self.passed else " **fails**")
 
 
 class Table:
@@ -87,12 +90,13 @@ class Table:
         fresh = page
         for name, table in (("programs", self._program_table()), ("field", self._field_table())):
             begin, end = f"<!-- {name}: made by tests/clients/table.py -->\n", f"<!-- end of {name} -->"
-            fresh = re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{table}\n{end}", fresh, flags=re.DOTALL)
+            before, after = fresh.partition(begin)[0], fresh.partition(end)[2]
+            fresh = f"{before}{begin}\n{table}\n{end}{after}"
         if os.environ.get("UPDATE_DOCS"):
             PAGE.write_text(fresh)
         elif fresh != page:
             session.exitstatus = 1
-            print(f"\n{PAGE} does not say what this run saw: write its tables with UPDATE_DOCS=1 scripts/tier/clients.sh")
+            print(f"\n{PAGE} does not say what this run saw. UPDATE_DOCS=1 scripts/tier/clients.sh writes it anew.")
 
     def _program_table(self) -> str:
         rows = ["| program | from | publishes | watches |", "| --- | --- | --- | --- |"]
@@ -112,8 +116,6 @@ class Table:
         rows = ["| kind | seen | right by | cause | mend | test |", "| --- | --- | --- | --- | --- | --- |"]
         for outcome in sorted(self._field.values(), key=lambda outcome: tuple(outcome.about.values())):
             about = outcome.about
-            tests = ", ".join(f"`{name}`" for name in sorted(outcome.tests)) + ("" if outcome.passed else " **fails**")
-            rows.append(
-                f"| {about['kind']} | {about['seen']} | {about['source']} | {about['cause']} | {about['mend']} | {tests} |"
-            )
+            cells = [about[column] for column in ("kind", "seen", "source", "cause", "mend")]
+            rows.append(f"| {' | '.join(cells)} | {outcome.named()} |")
         return "\n".join(rows) + "\n"

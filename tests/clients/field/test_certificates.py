@@ -1,6 +1,7 @@
 """Clients whose certificate or handshake differs from a browser's."""
 
 import pytest
+
 from scripted.call import Call, Client, eventually
 from scripted.dtls import KEYS, Certificate
 from scripted.sdp import video
@@ -49,7 +50,7 @@ def test_a_client_may_be_the_dtls_server(server, kind):
 
 @pytest.mark.field(
     kind="No alert",
-    seen="A client that has no SRTP profile of the server's sits in \"connecting\"",
+    seen='A client that has no SRTP profile of the server\'s sits in "connecting"',
     source="RFC 5246 7.2.2, RFC 5764 4.1.1",
     cause="A handshake that failed ended in silence",
     mend="It ends with a fatal alert",

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from scripted import whip
 from scripted.peer import random_text
 from scripted.sdp import live_lines

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from scripted import rtcp
 from scripted.call import EVERYTHING, Call, eventually, film
 from scripted.participant import Participant
@@ -86,8 +87,9 @@ def test_a_new_offer_may_change_an_ssrc(server):
     mend="The announced SSRCs are taken for the rids, in their order",
 )
 def test_rids_that_never_come(server):
-    announced = ("rid:q send", "rid:h send", "simulcast:send q;h", "ssrc:11 cname:x", "ssrc:12 cname:x", "ssrc-group:SIM 11 12")
-    line = video(extensions=("mid", "transport-wide", "rid", "repaired rid"), extra=announced)
+    rids = ("rid:q send", "rid:h send", "simulcast:send q;h")
+    announced = ("ssrc:11 cname:x", "ssrc:12 cname:x", "ssrc-group:SIM 11 12")
+    line = video(extensions=("mid", "transport-wide", "rid", "repaired rid"), extra=rids + announced)
     with Call(server, [line]) as call:
         viewer = call.watch()
         cameras = [Stream(call.publisher, "VP8", ssrc, mid="1") for ssrc in (11, 12)]

@@ -5,51 +5,47 @@ Watching, it prints what it saw as JSON.
 
 import asyncio
 import json
-import sys
-from pathlib import Path
+import signal
+import time
 
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import MediaStreamError
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import arguments  # noqa: E402
-from media import Media  # noqa: E402
-from whip_http import exchange  # noqa: E402
+import arguments
+from media import PATIENCE_SECONDS, Media
+from whip_http import exchange
 
-CONNECT_SECONDS = 15
+POLL_SECONDS = 0.1
 
 
 async def run(options) -> Media:
     media = Media()
     peer = RTCPeerConnection()
-    connected = asyncio.Event()
     tasks = []
-
-    @peer.on("connectionstatechange")
-    def changed() -> None:
-        if peer.connectionState == "connected":
-            connected.set()
 
     @peer.on("track")
     def receive(track) -> None:
         tasks.append(asyncio.ensure_future(watch(track, media)))
 
     if options.direction == "publish":
-        peer.addTransceiver(MediaPlayer("sine=frequency=440:sample_rate=48000", format="lavfi").audio, "sendonly")
+        tone = MediaPlayer("sine=frequency=440:sample_rate=48000", format="lavfi").audio
+        prefer(peer.addTransceiver(tone, "sendonly"), "audio", options.audio)
         picture = MediaPlayer("testsrc2=size=320x240:rate=30", format="lavfi").video
         prefer(peer.addTransceiver(picture, "sendonly"), "video", options.video)
     else:
-        peer.addTransceiver("audio", "recvonly")
+        prefer(peer.addTransceiver("audio", "recvonly"), "audio", options.audio)
         prefer(peer.addTransceiver("video", "recvonly"), "video", options.video)
     await peer.setLocalDescription(await peer.createOffer())
     answer = await asyncio.to_thread(exchange, options.url, options.token, peer.localDescription.sdp)
     await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    try:
-        await asyncio.wait_for(connected.wait(), CONNECT_SECONDS)
-    except TimeoutError:
-        raise SystemExit(f"not connected: ICE {peer.iceConnectionState}, all {peer.connectionState}") from None
-    await asyncio.sleep(options.seconds)
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not interrupted.is_set() and not media.is_enough(with_sound=True):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"ICE {peer.iceConnectionState}, all {peer.connectionState}; seen so far: {media}")
+        await asyncio.sleep(POLL_SECONDS)
     await peer.close()
     await asyncio.gather(*tasks)
     return media
@@ -69,7 +65,7 @@ async def watch(track, media: Media) -> None:
 
 
 if __name__ == "__main__":
-    chosen = arguments.parse(__doc__, video=["VP8", "H264"])
+    chosen = arguments.parse(__doc__, video=["VP8", "H264"], audio=["opus", "PCMU", "PCMA", "G722"])
     seen = asyncio.run(run(chosen))
     if chosen.direction == "watch":
         print(json.dumps(seen.as_json()))

@@ -1,4 +1,4 @@
-"""What every program of this folder is told: DIRECTION URL TOKEN SECONDS, and options of its own."""
+"""What every program of this folder is told: DIRECTION URL TOKEN, and options of its own."""
 
 import argparse
 
@@ -9,7 +9,6 @@ def parse(description: str, **options: list[str]) -> argparse.Namespace:
     parser.add_argument("direction", choices=["publish", "watch"])
     parser.add_argument("url", help="of the room's WHIP or WHEP endpoint")
     parser.add_argument("token")
-    parser.add_argument("seconds", type=float, help="how long to send or to receive, once connected")
     for name, choices in options.items():
         parser.add_argument(f"--{name}", choices=choices, default=choices[0])
     return parser.parse_args()

@@ -1,20 +1,19 @@
 """FFmpeg's WHIP muxer, through PyAV, publishes FFmpeg's test picture in H.264 and a tone in Opus."""
 
-import sys
+import contextlib
 import time
-from pathlib import Path
 
 import av
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import arguments  # noqa: E402
+import arguments
 
 # As H.264 is in calls: no frames out of order, and parameter sets in the stream.
 H264 = {"profile": "baseline", "preset": "ultrafast", "tune": "zerolatency", "bf": "0", "g": "60"}
 GLOBAL_HEADER = 1 << 22
 
 
-def publish(url: str, token: str, seconds: float, dtls: str) -> None:
+def publish(url: str, token: str, dtls: str) -> None:
+    """Until it is interrupted."""
     muxer = {"authorization": token} | ({"whip_flags": "dtls_active"} if dtls == "active" else {})
     picture = av.open("testsrc2=size=320x240:rate=30", format="lavfi")
     tone = av.open("sine=frequency=440:sample_rate=48000:samples_per_frame=960", format="lavfi")
@@ -28,8 +27,6 @@ def publish(url: str, token: str, seconds: float, dtls: str) -> None:
         began = time.monotonic()
         sound = next(sounds)
         for frame in picture.decode(video=0):
-            if frame.time >= seconds:
-                return
             output.mux(video.encode(frame.reformat(format="yuv420p")))
             while sound.time <= frame.time:
                 output.mux(audio.encode(sound))
@@ -41,4 +38,5 @@ if __name__ == "__main__":
     chosen = arguments.parse(__doc__, dtls=["passive", "active"])
     if chosen.direction != "publish":
         raise SystemExit("FFmpeg has no WHEP")
-    publish(chosen.url, chosen.token, chosen.seconds, chosen.dtls)
+    with contextlib.suppress(KeyboardInterrupt):
+        publish(chosen.url, chosen.token, chosen.dtls)

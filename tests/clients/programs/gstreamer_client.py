@@ -5,23 +5,21 @@ Watching, it prints what it saw as JSON.
 
 import array
 import json
-import sys
-from pathlib import Path
+import signal
 
 import gi
 
-for namespace in ("Gst", "GstWebRTC", "GstSdp"):
-    gi.require_version(namespace, "1.0")
-from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
+gi.require_versions({"Gst": "1.0", "GstWebRTC": "1.0", "GstSdp": "1.0"})
+from gi.repository import GLib, Gst, GstSdp, GstWebRTC
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import arguments  # noqa: E402
-from media import Media  # noqa: E402
-from whip_http import exchange  # noqa: E402
+import arguments
+from media import PATIENCE_SECONDS, Media
+from whip_http import exchange
 
+# Without a key frame but the first and those that are asked for.
 PICTURE = (
     "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=30/1"
-    " ! vp8enc deadline=1 keyframe-max-dist=60 ! rtpvp8pay pt=96 picture-id-mode=2"
+    " ! vp8enc deadline=1 keyframe-max-dist=600 ! rtpvp8pay pt=96 picture-id-mode=2"
     " ! application/x-rtp,media=video,encoding-name=VP8,payload=96 ! peer."
 )
 TONE = (
@@ -38,7 +36,7 @@ DECODE = {
     "audio": "rtpopusdepay ! opusdec ! audioconvert ! audio/x-raw,format=S16LE,channels=1"
     " ! fakesink name=sink signal-handoffs=true",
 }
-CONNECT_SECONDS = 15
+POLL_MS = 100
 
 
 class Client:
@@ -49,8 +47,10 @@ class Client:
         self.loop = GLib.MainLoop()
         sources = [] if options.direction == "watch" else [PICTURE] if options.media == "picture" else [PICTURE, TONE]
         description = " ".join([f"webrtcbin name=peer bundle-policy={options.bundle}", *sources])
-        self.pipeline = Gst.parse_bin_from_description(description, False)
-        self.peer = self.pipeline.get_by_name("peer")
+        self.elements = Gst.parse_bin_from_description(description, False)
+        self.pipeline = Gst.Pipeline.new()
+        self.pipeline.add(self.elements)
+        self.peer = self.elements.get_by_name("peer")
         self.peer.connect("on-negotiation-needed", self.negotiate)
         self.peer.connect("notify::ice-gathering-state", self.gathered)
         self.peer.connect("notify::connection-state", self.connection_changed)
@@ -61,7 +61,9 @@ class Client:
                 self.peer.emit("add-transceiver", direction, Gst.Caps.from_string(caps))
 
     def run(self) -> None:
-        GLib.timeout_add_seconds(CONNECT_SECONDS, self.give_up)
+        GLib.timeout_add(POLL_MS, self.look)
+        GLib.timeout_add_seconds(PATIENCE_SECONDS, self.give_up)
+        GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, self.end)
         self.pipeline.set_state(Gst.State.PLAYING)
         self.loop.run()
         self.pipeline.set_state(Gst.State.NULL)
@@ -93,10 +95,7 @@ class Client:
         return False
 
     def connection_changed(self, peer, _) -> None:
-        state = peer.get_property("connection-state")
-        if state == GstWebRTC.WebRTCPeerConnectionState.CONNECTED:
-            GLib.timeout_add(int(1000 * self.options.seconds), self.end)
-        elif state == GstWebRTC.WebRTCPeerConnectionState.FAILED:
+        if peer.get_property("connection-state") == GstWebRTC.WebRTCPeerConnectionState.FAILED:
             GLib.idle_add(self.end, "the connection failed")
 
     def receive(self, _, pad) -> None:
@@ -105,7 +104,7 @@ class Client:
         media = pad.get_current_caps().get_structure(0).get_string("media")
         decoder = Gst.parse_bin_from_description(DECODE[media], True)
         decoder.get_by_name("sink").connect("handoff", {"video": self.see, "audio": self.hear}[media])
-        self.pipeline.add(decoder)
+        self.elements.add(decoder)
         decoder.sync_state_with_parent()
         pad.link(decoder.get_static_pad("sink"))
 
@@ -120,12 +119,14 @@ class Client:
         rate = pad.get_current_caps().get_structure(0).get_value("rate")
         self.media.sound.add(rate, array.array("h", buffer.extract_dup(0, buffer.get_size())))
 
+    def look(self) -> bool:
+        enough = self.media.is_enough(with_sound=self.options.media == "both")
+        return self.end() if enough else True
+
     def give_up(self) -> bool:
-        state = self.peer.get_property("connection-state")
-        if state == GstWebRTC.WebRTCPeerConnectionState.CONNECTED:
-            return False
         ice = self.peer.get_property("ice-connection-state").value_nick
-        return self.end(f"not connected after {CONNECT_SECONDS} s: ICE {ice}, all {state.value_nick}")
+        state = self.peer.get_property("connection-state").value_nick
+        return self.end(f"ICE {ice}, all {state}; seen so far: {self.media}")
 
     def end(self, failure: str | None = None) -> bool:
         self.failure = failure

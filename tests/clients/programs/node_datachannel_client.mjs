@@ -1,7 +1,7 @@
 /** node-datachannel (libdatachannel) publishes a picture and a tone, or receives them. */
 
 import nodeDataChannel from "node-datachannel";
-import { PAYLOAD_TYPES, Recording, SSRCS, connection, exchange, isPublisher, publish } from "./whip.mjs";
+import { CODECS, Recording, SSRCS, codecs, exchange, isPublisher, publish } from "./whip.mjs";
 
 const { Audio, PeerConnection, RtcpReceivingSession, Video } = nodeDataChannel;
 /** Whoever wants a key frame has to ask: the library does not do so by itself. */
@@ -20,9 +20,10 @@ const gathered = new Promise((done) => {
 });
 const direction = isPublisher ? "SendOnly" : "RecvOnly";
 const audio = new Audio("audio", direction);
-audio.addOpusCodec(PAYLOAD_TYPES.opus);
+if (codecs.audio === "opus") audio.addOpusCodec(CODECS.opus.payloadType);
+else audio.addAudioCodec(CODECS[codecs.audio].payloadType, codecs.audio);
 const video = new Video("video", direction);
-video.addVP8Codec(PAYLOAD_TYPES.VP8);
+video[`add${codecs.video}Codec`](CODECS[codecs.video].payloadType);
 if (isPublisher) {
   audio.addSSRC(SSRCS.audio, "client", "stream", "tone");
   video.addSSRC(SSRCS.video, "client", "stream", "picture");
@@ -39,7 +40,7 @@ if (!isPublisher) {
 peer.setLocalDescription("offer");
 await gathered;
 peer.setRemoteDescription(await exchange(peer.localDescription().sdp), "answer");
-await connection(connected, () => `ICE ${peer.iceState()}, all ${peer.state()}`);
+await connected;
 if (isPublisher) await publish((packet) => tracks.video.sendMessageBinary(packet), (packet) => tracks.audio.sendMessageBinary(packet));
 else await recording.run();
 peer.close();

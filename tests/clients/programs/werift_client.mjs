@@ -1,23 +1,33 @@
 /** werift publishes a picture and a tone, or receives them. */
 
 import { MediaStreamTrack, RTCPeerConnection, RTCRtpCodecParameters, useNACK, usePLI } from "werift";
-import { PAYLOAD_TYPES, Recording, connection, exchange, isPublisher, publish } from "./whip.mjs";
+import { CODECS, Recording, codecs, exchange, isPublisher, publish } from "./whip.mjs";
 
 /** Whoever wants a key frame has to ask: werift does not do so by itself. */
 const KEY_FRAME_MS = 1000;
 
-const codecs = {
-  audio: [new RTCRtpCodecParameters({ mimeType: "audio/opus", clockRate: 48_000, channels: 2, payloadType: PAYLOAD_TYPES.opus })],
-  video: [
-    new RTCRtpCodecParameters({
-      mimeType: "video/VP8",
+const MIME = { VP8: "video/VP8", H264: "video/H264", H265: "video/H265", opus: "audio/opus", PCMU: "audio/PCMU", PCMA: "audio/PCMA", G722: "audio/G722" };
+
+/** Without it, H.264 means single packets of the lowest profile (RFC 6184 section 8.1). */
+const H264 = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+
+function parameters(name, more) {
+  return [new RTCRtpCodecParameters({ mimeType: MIME[name], payloadType: CODECS[name].payloadType, ...more })];
+}
+
+const audio = codecs.audio === "opus" ? { clockRate: 48_000, channels: 2 } : { clockRate: 8000, channels: 1 };
+const peer = new RTCPeerConnection({
+  codecs: {
+    audio: parameters(codecs.audio, audio),
+    video: parameters(codecs.video, {
       clockRate: 90_000,
-      payloadType: PAYLOAD_TYPES.VP8,
       rtcpFeedback: [useNACK(), usePLI()],
+      parameters: codecs.video === "H264" ? H264 : undefined,
     }),
-  ],
-};
-const peer = new RTCPeerConnection({ codecs, iceServers: [], bundlePolicy: "max-bundle" });
+  },
+  iceServers: [],
+  bundlePolicy: "max-bundle",
+});
 const connected = new Promise((done) => {
   peer.connectionStateChange.subscribe((state) => {
     if (state === "connected") done();
@@ -35,7 +45,7 @@ for (const kind of ["audio", "video"]) {
 }
 await peer.setLocalDescription(await peer.createOffer());
 await peer.setRemoteDescription({ type: "answer", sdp: await exchange(peer.localDescription.sdp) });
-await connection(connected, () => `ICE ${peer.iceConnectionState}, all ${peer.connectionState}`);
+await connected;
 if (isPublisher) await publish((packet) => tracks.video.writeRtp(packet), (packet) => tracks.audio.writeRtp(packet));
 else await recording.run();
 await peer.close();

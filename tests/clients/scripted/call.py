@@ -1,10 +1,9 @@
 """A publisher over WHIP and viewers over WHEP, in a room of their own.
 
-    with Call(server, [video(ssrc=1111)]) as call:
-        viewer = call.watch()
-        camera = Stream(call.publisher, "VP8", 1111, mid="1")
-        call.film(camera, frames=45)
-        assert viewer.video() ...
+>>> with Call(server, [video(ssrc=1111)]) as call:
+...     viewer = call.watch()
+...     call.film(Stream(call.publisher, "VP8", 1111, mid="1"), frames=45)
+...     assert len(viewer.video()) > 80
 """
 
 import time

@@ -51,7 +51,7 @@ class Certificate:
     def __init__(self, kind: str = "P-256") -> None:
         self.key = KEYS[kind]()
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "scripted")])
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         digest = None if kind == "Ed25519" else hashes.SHA256()
         self.certificate = (
             x509.CertificateBuilder()
@@ -174,4 +174,3 @@ class Handshake:
         mine, theirs = (client, server) if self._is_client else (server, client)
         self.incoming = Session(theirs, profile, Policy.SSRC_ANY_INBOUND)
         self.outgoing = Session(mine, profile, Policy.SSRC_ANY_OUTBOUND)
-

@@ -3,6 +3,7 @@
 In: the answer to its offer. Out: packets, in `received` and `reports`, in the order of arrival.
 """
 
+import contextlib
 import random
 import socket
 import string
@@ -148,8 +149,8 @@ class Peer:
             self._receive(datagram, time.monotonic())
 
     def _send_check(self) -> None:
-        names = dict(line.split(":", 1) for line in self.answer.splitlines() if line.startswith("a=ice-") and ":" in line)
-        check = ice.binding_request(f"{names['a=ice-ufrag']}:{self.ufrag}", names["a=ice-pwd"])
+        ufrag, password = _value(self.answer, "a=ice-ufrag:"), _value(self.answer, "a=ice-pwd:")
+        check = ice.binding_request(f"{ufrag}:{self.ufrag}", password)
         self._socket.sendto(check, self._server)
 
     def _receive(self, datagram: bytes, now: float) -> None:
@@ -223,11 +224,15 @@ def _bind(host: str) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     bound.bind((host, 0))
     bound.settimeout(POLL_SECONDS)
-    try:
+    # Only root may; the default holds a second of what these tests receive.
+    with contextlib.suppress(PermissionError):
         bound.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except PermissionError:
-        pass  # Only root may; the default holds a second of what these tests receive.
     return bound
+
+
+def _value(answer: str, begins: str) -> str:
+    """The rest of the answer's first line that begins so."""
+    return next(line.removeprefix(begins) for line in answer.splitlines() if line.startswith(begins))
 
 
 def _candidate(answer: str) -> tuple[str, int]:
