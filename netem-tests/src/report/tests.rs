@@ -230,7 +230,7 @@ fn crate_dir() -> PathBuf {
 #[test]
 fn the_suites_are_in_order() {
     let expected = [
-        ("bandwidth", 25),
+        ("bandwidth", 30),
         ("capacity", 5),
         ("loss", 108),
         ("mobility", 6),

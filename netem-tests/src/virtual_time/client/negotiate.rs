@@ -9,8 +9,9 @@ use rand::Rng;
 
 use super::Client;
 use super::receive::Slot;
-use super::sdp::{self, Answer, Answered, Dialect, Line, Transport, Use};
+use super::sdp::{self, Answer, Answered, Line, Transport, Use};
 use super::send::{Beginning, Plan, Source};
+use super::setup::Setup;
 
 /// The simulcast names, smallest encoding first.
 const RIDS: [&str; 3] = ["q", "h", "f"];
@@ -182,7 +183,7 @@ impl Client {
     /// Takes the answer to one m-line.
     fn take_line(&mut self, now: Instant, at: usize, answered: &Answered) -> Result<(), String> {
         let line = &self.lines[at];
-        let payload_types = check_line(self.setup.dialect, line, answered)?;
+        let payload_types = check_line(&self.setup, line, answered)?;
         let mid = Mid::new(&line.mid).map_err(|e| e.to_string())?;
         if line.is_paused {
             return Ok(());
@@ -223,11 +224,7 @@ impl Client {
 }
 
 /// The payload types of media and retransmissions on an m-line, if its answer fits its offer.
-fn check_line(
-    dialect: &Dialect,
-    line: &Line,
-    answered: &Answered,
-) -> Result<(u8, Option<u8>), String> {
+fn check_line(setup: &Setup, line: &Line, answered: &Answered) -> Result<(u8, Option<u8>), String> {
     let is_as_wanted = answered.mid == line.mid
         && match line.usage {
             Use::Send { .. } | Use::Slot if line.is_paused => {
@@ -243,9 +240,10 @@ fn check_line(
             line.mid
         ));
     }
+    let dialect = setup.dialect;
     let payload_types = match line.kind {
         Kind::Audio => (dialect.opus, None),
-        Kind::Video => (dialect.vp8, Some(dialect.vp8_rtx)),
+        Kind::Video => (dialect.vp8, setup.has_rtx.then_some(dialect.vp8_rtx)),
     };
     let mut wanted = [Some(payload_types.0), payload_types.1]
         .into_iter()
