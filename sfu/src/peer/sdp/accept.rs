@@ -7,7 +7,7 @@ use super::offer::OfferedLine;
 use super::section::{ReceiveSection, Section, SendSection};
 use super::simulcast::Simulcast;
 use super::{Policy, SlotSources};
-use crate::media::{Extension, Kind};
+use crate::media::Kind;
 use crate::types::{MAX_SHORT_MID_LEN, Mid, Ssrc};
 
 /// What `<proto>` may say. All of it means RTP over DTLS with feedback, whatever it says: RFC 8829
@@ -31,8 +31,8 @@ pub(super) struct Accepted {
     pub(super) formats: Vec<Format>,
     /// The values of `a=extmap`.
     pub(super) extmaps: Vec<String>,
-    /// The values of `a=rid`.
-    pub(super) rids: Vec<String>,
+    /// The encodings that the client is asked for.
+    pub(super) simulcast: Option<Simulcast>,
 }
 
 /// Accepts an m-line, or says why it cannot be served. `mid` is its name; `sources` are the SSRCs it
@@ -72,12 +72,11 @@ pub(super) fn accept(
             sends,
         },
     );
-    // Without the header extension no packet would say which encoding it is of.
-    let has_rids = kind == Kind::Video && extensions.receive.id(Extension::Rid).is_some();
+    // Also while nothing is sent: Chromium forgets the encodings that an answer leaves out.
     let simulcast = line
         .simulcast
         .as_deref()
-        .filter(|_| has_rids)
+        .filter(|_| extensions.names_encodings)
         .and_then(|simulcast| {
             let accepted: Vec<_> = payloads
                 .iter()
@@ -85,8 +84,8 @@ pub(super) fn accept(
                 .collect();
             Simulcast::negotiate(simulcast, &line.rids, &accepted)
         });
-    let (rids, rid_attributes) =
-        simulcast.map_or_else(Default::default, |agreed| (agreed.rids, agreed.attributes));
+    let rids = simulcast.as_ref().map(|agreed| agreed.rids.clone());
+    let rids = rids.unwrap_or_default();
 
     let has_rtx = payloads
         .iter()
@@ -124,7 +123,7 @@ pub(super) fn accept(
         },
         formats,
         extmaps: extensions.attributes,
-        rids: rid_attributes,
+        simulcast,
     })
 }
 

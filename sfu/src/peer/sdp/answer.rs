@@ -114,16 +114,14 @@ impl Writer<'_> {
     }
 
     fn simulcast(&self, a: &mut Attributes, accepted: &Accepted) {
-        let Some(receive) = &accepted.section.receive else {
+        let Some(agreed) = &accepted.simulcast else {
             return;
         };
-        for rid in &accepted.rids {
+        for rid in &agreed.attributes {
             a.value("rid", rid);
         }
-        if !receive.rids.is_empty() {
-            let rids: Vec<_> = receive.rids.iter().map(|rid| rid.as_str()).collect();
-            a.value("simulcast", format!("recv {}", rids.join(";")));
-        }
+        let rids: Vec<_> = agreed.rids.iter().map(|rid| rid.as_str()).collect();
+        a.value("simulcast", format!("recv {}", rids.join(";")));
     }
 
     fn sources(&self, a: &mut Attributes, section: &Section) {

@@ -46,6 +46,8 @@ pub(super) struct Extensions {
     pub(super) send: ExtensionMap,
     /// The values of the answer's `a=extmap`.
     pub(super) attributes: Vec<String>,
+    /// What the client sends, now or later, can say which encoding it is of.
+    pub(super) names_encodings: bool,
 }
 
 impl OfferedExtension {
@@ -91,6 +93,7 @@ impl Extensions {
             if !belongs_to(extension, kind) || (id > MAX_ONE_BYTE_ID && !carried.allows_mixed) {
                 continue;
             }
+            agreed.names_encodings |= extension == Extension::Rid && client_sends;
             let receives = carried.receives && client_sends;
             let sends = carried.sends && client_reads;
             if receives {
