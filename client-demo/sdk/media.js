@@ -602,8 +602,12 @@ function slotCodecs(kind) {
       case "h264":
         return sdpFmtpLine.includes("packetization-mode=1");
       case "opus":
+      case "pcmu":
+      case "pcma":
+      case "g722":
       case "vp8":
       case "av1":
+      case "h265":
       case "rtx":
       case "red":
       case "ulpfec":

@@ -118,14 +118,10 @@ test("a sender that changes its codec, and with it the clock, stays clear and in
 
 /** A browser without the codecs that others send, on what it receives. */
 function withoutCodecs() {
-  const { addTransceiver } = RTCPeerConnection.prototype;
-  RTCPeerConnection.prototype.addTransceiver = function (...given) {
-    const transceiver = addTransceiver.apply(this, given);
-    if (given[1]?.direction !== "recvonly") return transceiver;
-    const { kind } = transceiver.receiver.track;
-    const { codecs } = RTCRtpReceiver.getCapabilities(kind);
-    transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => !/VP8|opus|red/i.test(mimeType)));
-    return transceiver;
+  const { setCodecPreferences } = RTCRtpTransceiver.prototype;
+  RTCRtpTransceiver.prototype.setCodecPreferences = function (codecs) {
+    const isOther = ({ mimeType }) => !/VP8|opus|red/i.test(mimeType);
+    setCodecPreferences.call(this, this.direction === "recvonly" ? codecs.filter(isOther) : codecs);
   };
 }
 
