@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # A tier that takes longer hangs.
-readonly TIER_LIMIT=15m
+readonly TIER_LIMIT=25m
 
 tiers=("$@")
 if [ ${#tiers[@]} -eq 0 ]; then
