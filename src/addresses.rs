@@ -46,20 +46,20 @@ pub(crate) enum AddressError {
         "media.listen is {0}, for which clients are told this machine's addresses, but no interface \
          that is up has one of that family; set media.listen to an address of this machine"
     )]
-    NoneHere(IpAddr),
+    NoInterface(IpAddr),
     /// Clients would be told what nothing listens on.
     #[error(
         "media.public_ips has no address of the family that media.listen ({0}) takes; add one, or \
          set media.listen to [::] for both families"
     )]
-    NoneFits(IpAddr),
+    WrongFamily(IpAddr),
     /// STUN was of no use.
     #[error(
         "media.public_ips is auto, but no STUN server has said which address this machine has \
          outside: {0}; set media.public_ips to that address, or media.stun_servers to servers that \
          can be reached over UDP"
     )]
-    NoneOutside(String),
+    NotFoundOutside(String),
 }
 
 /// What an address is good for.
@@ -223,7 +223,7 @@ pub(crate) fn with_own(config: &Config) -> Result<Config, AddressError> {
     if listen.is_unspecified() {
         config.own_ips = own(listen);
         if config.own_ips.is_empty() {
-            return Err(AddressError::NoneHere(listen));
+            return Err(AddressError::NoInterface(listen));
         }
     }
     Ok(config)
@@ -243,7 +243,7 @@ pub(crate) async fn discover(config: &Config) -> Result<Config, AddressError> {
     let told = found.told_ips();
     match told.iter().any(|ip| takes(listen, *ip)) {
         true => Ok(found),
-        false => Err(AddressError::NoneFits(listen)),
+        false => Err(AddressError::WrongFamily(listen)),
     }
 }
 
@@ -312,7 +312,7 @@ async fn outside(listen: IpAddr, servers: &[String]) -> Result<Vec<IpAddr>, Addr
         }
     }
     match found.is_empty() {
-        true => Err(AddressError::NoneOutside(reasons.join(", "))),
+        true => Err(AddressError::NotFoundOutside(reasons.join(", "))),
         false => Ok(found),
     }
 }
@@ -466,7 +466,7 @@ mod tests {
             ..Config::default()
         };
         let error = discover(&config).await.unwrap_err();
-        assert_eq!(error, AddressError::NoneFits(config.media_listen));
+        assert_eq!(error, AddressError::WrongFamily(config.media_listen));
         let both = Config {
             media_listen: "::".parse().unwrap(),
             ..config

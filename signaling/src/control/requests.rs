@@ -40,7 +40,7 @@ pub(super) enum Purpose {
 
 /// A request is either answered now, or waits for the media plane.
 enum Progress {
-    Answered(Reply),
+    Answered(Box<Reply>),
     Waits,
 }
 
@@ -68,7 +68,7 @@ impl Request {
 impl Control {
     pub(super) fn carry_out(&mut self, key: SessionKey, id: RequestId, request: Request) {
         match self.start(key, id, request) {
-            Ok(Progress::Answered(reply)) => self.reply(key, id, reply),
+            Ok(Progress::Answered(reply)) => self.reply(key, id, *reply),
             Ok(Progress::Waits) => {
                 if let Some(client) = self.clients.get_mut(&key) {
                     client.busy = true;
@@ -85,7 +85,7 @@ impl Control {
         request: Request,
     ) -> Result<Progress, Failure> {
         match request {
-            Request::Ping(_) => Ok(Progress::Answered(Reply::Pong(Pong {}))),
+            Request::Ping(_) => Ok(Progress::Answered(Box::new(Reply::Pong(Pong {})))),
             Request::Join(join) => self.join(key, id, join),
             Request::Leave(_) => {
                 let participant = self.participant(key)?;
@@ -96,7 +96,7 @@ impl Control {
                     self.relays.revoke(&client.relay_user);
                     client.relay_user = relay_user;
                 }
-                Ok(Progress::Answered(Reply::Left(Left {})))
+                Ok(Progress::Answered(Box::new(Reply::Left(Left {}))))
             }
             Request::Offer(offer) => self.offer(key, id, offer),
             Request::Publish(publish) => {
@@ -196,7 +196,7 @@ impl Control {
                 let client = self.clients.get(&key).ok_or_else(not_joined)?;
                 let minted = self.relays.mint(&client.relay_user);
                 let minted = minted.unwrap_or_default();
-                Ok(Progress::Answered(Reply::IceServers(minted)))
+                Ok(Progress::Answered(Box::new(Reply::IceServers(minted))))
             }
             Request::Hello(_) => Err(Failure::new(
                 ErrorCode::AlreadyGreeted,
@@ -254,7 +254,7 @@ impl Control {
         let Some(sdp) = join.offer else {
             self.rooms.announce(participant);
             let joined = self.joined(participant, &room, None);
-            return Ok(Progress::Answered(joined));
+            return Ok(Progress::Answered(Box::new(joined)));
         };
         let mids = lines(&descriptions);
         let purpose = Purpose::Join(key, id, room, descriptions);

@@ -608,7 +608,7 @@ fn m_lines_that_are_refused_are_named_in_the_reply() {
         let line = confab_sfu::peer::sdp::LineName {
             index: 1,
             media: "audio".into(),
-            mid: Mid::new(name).ok(),
+            mid: Mid::new(name).ok().map(Box::new),
         };
         let mut answer = answer(&[("0", 7)], &[]);
         answer.refused = vec![(mid(name), SdpError::NotBundled(line))];

@@ -59,7 +59,7 @@ impl Writer<'_> {
     fn accepted(&self, offered: &OfferedLine, accepted: &Accepted) -> String {
         let section = &accepted.section;
         let mut a = Attributes::default();
-        if let Some(mid) = offered.name.mid {
+        if let Some(mid) = &offered.name.mid {
             a.value("mid", mid);
         }
         self.transport(&mut a, section);
@@ -151,7 +151,7 @@ impl Writer<'_> {
 /// A rejected m-line: port 0 and one of its formats (RFC 8829 section 5.3.1).
 fn rejected(offered: &OfferedLine) -> String {
     let mut a = Attributes::default();
-    if let Some(mid) = offered.name.mid {
+    if let Some(mid) = &offered.name.mid {
         a.value("mid", mid);
     }
     a.flag("inactive");

@@ -15,14 +15,14 @@ pub struct LineName {
     pub index: usize,
     /// The `<media>` of the m-line: `audio`, `video`, `application`, …
     pub media: String,
-    /// Its `a=mid`, if it has a usable one.
-    pub mid: Option<Mid>,
+    /// Its `a=mid`, if it has a usable one. Apart, as errors are moved about and it may be long.
+    pub mid: Option<Box<Mid>>,
 }
 
 impl fmt::Display for LineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "m-line {} ({}", self.index, quote(&self.media))?;
-        match self.mid {
+        match &self.mid {
             Some(mid) => write!(f, ", mid \"{mid}\")"),
             None => f.write_str(", no mid)"),
         }

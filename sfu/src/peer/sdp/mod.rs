@@ -264,7 +264,10 @@ impl Negotiation {
             let (ice, restarts) = (&transport.local, transport.restarts);
             let first = self.sections.first().map(|section| {
                 let line = self.lines.get(section.index);
-                (section, line.and_then(|line| line.name.mid))
+                (
+                    section,
+                    line.and_then(|line| line.name.mid.as_deref().copied()),
+                )
             });
             answer = fragment::write(&self.bundle, first, ice, local.candidates, restarts);
         }
@@ -298,13 +301,18 @@ impl Negotiation {
     /// The names of the m-lines, in their order: those that the client gives, and ours for those it gives
     /// none (RFC 9429 section 5.10): their place, unless another is called so.
     fn names(&self, offer: &Offer) -> Result<Vec<Mid>, OfferError> {
-        let named = |mid| offer.lines.iter().find(|line| line.name.mid == Some(mid));
+        let named = |mid| {
+            offer
+                .lines
+                .iter()
+                .find(|line| line.name.mid.as_deref() == Some(&mid))
+        };
         let name = |line: &OfferedLine| {
             let index = line.name.index;
             if line.has_bad_mid && line.kind.is_some() && !line.stopped {
                 return Err(OfferError::BadMid(line.name.clone()));
             }
-            if let Some(mid) = line.name.mid {
+            if let Some(mid) = line.name.mid.as_deref().copied() {
                 return Ok(mid);
             }
             // Of so many names one is free.

@@ -117,7 +117,7 @@ impl Offer {
 impl Offer {
     /// Whether an m-line shares the transport of the BUNDLE group.
     pub(super) fn is_bundled(&self, line: &OfferedLine) -> bool {
-        let mid = line.name.mid;
+        let mid = line.name.mid.as_deref().copied();
         mid.is_some_and(|mid| self.bundle.contains(&mid))
     }
 }
@@ -189,7 +189,7 @@ impl OfferedLine {
         let name = LineName {
             index,
             media: media.media.clone(),
-            mid: offered_mid.and_then(mid),
+            mid: offered_mid.and_then(mid).map(Box::new),
         };
         let too_many = |what, count, limit| {
             let line = name.clone();

@@ -242,7 +242,8 @@ mod tests {
             let units = NalUnits::parse(payload);
             units.map(|units| (units.starts_access_unit, units.starts_key_frame))
         };
-        let table: [(&str, &[u8], Option<(bool, bool)>); 17] = [
+        type Row<'a> = (&'a str, &'a [u8], Option<(bool, bool)>);
+        let table: [Row<'_>; 17] = [
             ("VPS", VPS, Some((true, true))),
             ("SPS", SPS, Some((true, true))),
             ("PPS", PPS, Some((true, false))),
