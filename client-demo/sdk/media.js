@@ -498,6 +498,8 @@ export class Media extends Emitter {
     const publication = [...this.publications].find(({ transceiver }) => transceiver?.mid === mid);
     if (!publication) return;
     this.publications.delete(publication);
+    // The first of a bundle is not rejected, though nothing is taken from it.
+    publication.transceiver?.stop();
     publication.transceiver = null;
     this.emit("refused", { publication, error: new ConfabError(code, message) });
   }

@@ -148,3 +148,42 @@ test("by the SDK: join bare, camera in three sizes, screen, camera off and on", 
   await moving(grace, "Ada");
   await moving(grace, "Ada's screen");
 });
+
+/** In the page, before its own scripts: what is offered of sound is a codec that nobody has, and toasts are kept. */
+function offerStrangeSound() {
+  window.toasts = [];
+  addEventListener("DOMContentLoaded", () => {
+    const note = (changes) => window.toasts.push(...changes.flatMap(({ addedNodes }) => [...addedNodes].map(({ textContent }) => textContent)));
+    new MutationObserver(note).observe(document.getElementById("toasts"), { childList: true });
+  });
+  // Messages are not compressed then.
+  window.CompressionStream = undefined;
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (data) {
+    const message = JSON.parse(data);
+    if (message.type === "join") {
+      const strange = (section) => section.replace(/^a=rtpmap:(\d+) .*$/gm, "a=rtpmap:$1 strange/48000/2");
+      const sections = message.offer.split(/^(?=m=)/m);
+      const isMicrophone = (section) => section.startsWith("m=audio") && section.includes("a=sendonly");
+      message.offer = sections.map((section) => (isMicrophone(section) ? strange(section) : section)).join("");
+    }
+    return send.call(this, JSON.stringify(message));
+  };
+}
+
+test("a microphone that the server cannot take does not cost the camera, and is told", async () => {
+  const room = newRoom();
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  const ada = await join(browser, server.url, { name: "Ada", room }, { script: [offerStrangeSound] });
+  await moving(grace, "Ada");
+  const toasts = await ada.evaluate(() => window.toasts.join("\n"));
+  assert.match(toasts, /do not get your microphone: .*strange/);
+  const call = await ada.evaluate(() => {
+    const { publications, refused } = window.confab.call;
+    return {
+      published: publications.map(({ source }) => source),
+      refused: refused.map(({ publication, error }) => [publication.source, error.code]),
+    };
+  });
+  assert.deepEqual(call, { published: ["camera"], refused: [["microphone", "unsupported_sdp"]] });
+});

@@ -230,7 +230,7 @@ fn what_can_be_rejected_alone_is() {
     let lines = [data, unbundled, strange, Line::audio("mic", "sendonly")];
     let mut server = Server::new(BOTH);
     let answer = server.offer(&Offer::new(lines.clone()).text()).unwrap();
-    for mid in ["data", "apart", "strange"] {
+    for mid in ["apart", "strange"] {
         assert!(answer.is_rejected(mid), "{mid}");
     }
     assert_eq!(answer.direction("mic"), "recvonly");
@@ -238,8 +238,16 @@ fn what_can_be_rejected_alone_is() {
     let refused = answer.negotiated.refused.iter();
     let refused: Vec<_> = refused.map(|(mid, _)| mid.as_str()).collect();
     assert_eq!(refused, ["data", "apart", "strange"]);
-    // The first m-line of the bundle was rejected, so the candidates are with the next.
-    assert_eq!(answer.attribute("mic", "candidate").len(), 2);
+    // The first m-line of the group keeps it together, though nothing is sent there.
+    assert!(!answer.is_rejected("data"));
+    assert_eq!(answer.direction("data"), "inactive");
+    assert_eq!(answer.attribute("data", "candidate").len(), 2);
+    assert!(
+        answer
+            .negotiated
+            .answer
+            .contains("a=group:BUNDLE data mic\r\n")
+    );
 
     // Alone, each is a reason to refuse, but for the one that then has the transport to itself.
     for line in [&lines[0], &lines[2]] {
@@ -279,6 +287,37 @@ fn bundle_only_m_lines_lean_on_the_transport_of_the_first() {
     // Even when that first one is rejected.
     let offer = offer.replace("m=audio 9", "m=application 9");
     let answer = Server::new(BOTH).offer(&offer).unwrap();
-    assert!(answer.is_rejected("a"));
-    assert_eq!(answer.attribute("v", "candidate").len(), 2);
+    assert_eq!(answer.direction("a"), "inactive");
+    assert_eq!(answer.attribute("a", "candidate").len(), 2);
+}
+
+#[test]
+fn the_first_of_a_group_that_is_not_served_lends_its_transport() {
+    let strange = Line::audio("mic", "sendonly").without("rtpmap");
+    let lines = [strange, Line::video("cam", "sendonly")];
+    let mut server = Server::new(BOTH);
+    let mut offer = Offer::new(lines);
+    offer.lines[0]
+        .attributes
+        .push("rtpmap:111 strange/48000/2".to_owned());
+    for _ in 0..2 {
+        let answer = server.offer(&offer.text()).unwrap();
+        let refused = answer.negotiated.refused.iter();
+        assert!(refused.map(|(mid, _)| mid.as_str()).eq(["mic"]));
+        assert_eq!(answer.direction("mic"), "inactive");
+        assert_eq!(answer.attribute("mic", "rtpmap"), ["111 strange/48000/2"]);
+        assert_eq!(answer.attribute("mic", "ice-ufrag").len(), 1);
+        assert_eq!(answer.direction("cam"), "recvonly");
+        assert!(
+            answer
+                .negotiated
+                .answer
+                .contains("a=group:BUNDLE mic cam\r\n")
+        );
+    }
+    // Stopped by the client, it is out.
+    offer.lines[0] = offer.lines[0].clone().stopped();
+    let answer = server.offer(&offer.text()).unwrap();
+    assert!(answer.is_rejected("mic"));
+    assert_eq!(answer.attribute("cam", "candidate").len(), 2);
 }

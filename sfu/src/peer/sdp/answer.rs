@@ -25,11 +25,14 @@ pub(super) struct Writer<'a> {
     pub(super) candidates: &'a [Candidate],
     pub(super) restarts: u32,
     pub(super) role: Role,
-    /// The accepted m-lines of the offer's BUNDLE group, in its order.
+    /// The m-lines of the offer's BUNDLE group that are not rejected, in its order.
     pub(super) bundle: &'a [Mid],
     /// The m-line that carries the candidates, by its place: the first of that group, or the one that
     /// is served without a group.
     pub(super) first: Option<usize>,
+    /// The first of that group, by its place, where it lends the others its transport and is not
+    /// served itself.
+    pub(super) parked: Option<usize>,
 }
 
 impl Writer<'_> {
@@ -48,6 +51,7 @@ impl Writer<'_> {
         session.value("msid-semantic", "WMS *");
         let media = lines.map(|(offered, accepted)| match accepted {
             Some(accepted) => self.accepted(offered, accepted),
+            None if self.parked == Some(offered.name.index) => self.parked(offered),
             None => rejected(offered),
         });
         let (session_id, version) = (self.session_id, self.version);
@@ -62,7 +66,7 @@ impl Writer<'_> {
         if let Some(mid) = &offered.name.mid {
             a.value("mid", mid);
         }
-        self.transport(&mut a, section);
+        self.transport(&mut a, offered);
         a.flag(direction(section));
         if section.extmap_allow_mixed {
             a.flag("extmap-allow-mixed");
@@ -83,29 +87,54 @@ impl Writer<'_> {
         self.simulcast(&mut a, accepted);
         self.sources(&mut a, section);
 
-        let default = self.candidates.first().map(|c| c.address);
         let formats = accepted.formats.iter().map(|f| f.payload_type.to_string());
+        self.live(offered, formats.collect(), &a)
+    }
+
+    /// Accepted, and nothing is sent on it either way: Chromium refuses an answer that rejects the m-line
+    /// which tags its BUNDLE group ("Failed to setup RTCP mux"), and with it all others.
+    fn parked(&self, offered: &OfferedLine) -> String {
+        let mut a = Attributes::default();
+        if let Some(mid) = &offered.name.mid {
+            a.value("mid", mid);
+        }
+        self.transport(&mut a, offered);
+        a.flag("inactive");
+        for attribute in &offered.first_format_attributes {
+            a.value(
+                &attribute.key,
+                attribute.value.as_deref().unwrap_or_default(),
+            );
+        }
+        self.live(offered, vec![offered.first_format.clone()], &a)
+    }
+
+    /// An m-line that is not rejected.
+    fn live(&self, offered: &OfferedLine, formats: Vec<String>, attributes: &Attributes) -> String {
+        let default = self.candidates.first().map(|c| c.address);
         media(
             offered,
             default.map_or(DISCARD_PORT, |address| address.port()),
             default.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip()),
-            formats.collect(),
-            &a,
+            formats,
+            attributes,
         )
     }
 
     /// RFC 8843 has credentials, fingerprint and role on the first m-line only, but clients are
     /// used to browsers, which repeat them on each.
-    fn transport(&self, a: &mut Attributes, section: &Section) {
+    fn transport(&self, a: &mut Attributes, offered: &OfferedLine) {
         a.value("ice-ufrag", &self.ice.ufrag);
         a.value("ice-pwd", &self.ice.pwd);
         a.value("fingerprint", self.fingerprint);
         a.value("setup", setup(self.role));
-        a.flag("rtcp-mux");
-        if section.rtcp_rsize {
+        if offered.rtcp_mux {
+            a.flag("rtcp-mux");
+        }
+        if offered.rtcp_rsize {
             a.flag("rtcp-rsize");
         }
-        if self.first == Some(section.index) {
+        if self.first == Some(offered.name.index) {
             for candidate in candidates(self.candidates, self.restarts) {
                 a.value("candidate", candidate);
             }

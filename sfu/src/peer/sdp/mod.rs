@@ -199,10 +199,17 @@ impl Negotiation {
 
         self.version += 1;
         let together = || bundled(&offer, &accepted);
-        let bundle: Vec<Mid> = together()
-            .filter(|(line, _)| offer.is_bundled(line))
-            .map(|(_, a)| a.section.mid)
+        let parked = parked(&offer, &accepted);
+        let bundle: Vec<Mid> = parked
+            .and_then(|line| line.name.mid.as_deref().copied())
+            .into_iter()
+            .chain(
+                together()
+                    .filter(|(line, _)| offer.is_bundled(line))
+                    .map(|(_, a)| a.section.mid),
+            )
             .collect();
+        let parked = parked.map(|line| line.name.index);
         let answer = Writer {
             session_id: self.session_id,
             version: self.version,
@@ -213,7 +220,8 @@ impl Negotiation {
             restarts: transport.restarts,
             role: transport.role,
             bundle: &bundle,
-            first: together().next().map(|(line, _)| line.name.index),
+            first: parked.or_else(|| together().next().map(|(line, _)| line.name.index)),
+            parked,
         }
         .write(offer.lines.iter().map(|line| {
             let index = line.name.index;
@@ -501,6 +509,23 @@ fn bundled<'a>(
     });
     let alone = accepted.iter().filter_map(with_line);
     in_group.chain(alone.filter(move |(line, _)| !offer.is_bundled(line)))
+}
+
+/// The m-line that tags the offer's BUNDLE group (RFC 8843 section 7.2.1), where it is not served and
+/// others of the group are.
+fn parked<'a>(offer: &'a Offer, accepted: &[Accepted]) -> Option<&'a OfferedLine> {
+    let named = |mid: &Mid| {
+        let mut lines = offer.lines.iter();
+        lines.find(|line| line.name.mid.as_deref() == Some(mid))
+    };
+    // Such a group lends its transport to some other m-line, or to none.
+    let mut group = offer.bundle.iter().filter_map(named);
+    let tag = group.find(|line| !line.stopped)?;
+    let served = |line: &OfferedLine| {
+        let mut accepted = accepted.iter();
+        accepted.any(|accepted| accepted.section.index == line.name.index)
+    };
+    (!served(tag) && group.any(served)).then_some(tag)
 }
 
 /// What bundled m-lines share must mean the same in all of them: an SSRC names one stream, and a

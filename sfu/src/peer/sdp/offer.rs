@@ -42,8 +42,10 @@ pub(super) struct OfferedLine {
     /// `None` for what is neither audio nor video.
     pub(super) kind: Option<Kind>,
     pub(super) proto: String,
-    /// The first of its formats, to be repeated when the m-line is rejected.
+    /// The first of its formats, to be repeated when the m-line is not served.
     pub(super) first_format: String,
+    /// What it says of that format.
+    pub(super) first_format_attributes: Vec<Attribute>,
     /// Port 0 without `a=bundle-only` (RFC 8843 section 6).
     pub(super) stopped: bool,
     pub(super) client_sends: bool,
@@ -220,6 +222,7 @@ impl OfferedLine {
             has_bad_mid: offered_mid.is_some() && name.mid.is_none(),
             proto: media.proto.clone(),
             first_format: formats.first().cloned().unwrap_or_default(),
+            first_format_attributes: first_format_attributes(formats, attributes),
             stopped: media.is_port_zero && !has(attributes, "bundle-only"),
             client_sends,
             client_receives,
@@ -295,6 +298,26 @@ fn direction(attributes: &[Attribute]) -> Option<(bool, bool)> {
 /// The header extensions that we understand, of one m-line or of all (RFC 8285 section 5).
 fn extensions(attributes: &[Attribute]) -> impl Iterator<Item = OfferedExtension> {
     values(attributes, "extmap").filter_map(OfferedExtension::parse)
+}
+
+/// What an m-line says of the first of its formats: what it means (RFC 8866 section 6.6, RFC 8841
+/// section 5.1), and with what parameters.
+fn first_format_attributes(formats: &[String], attributes: &[Attribute]) -> Vec<Attribute> {
+    let of_first = |attribute: &&Attribute| {
+        let value = attribute.value.as_deref().unwrap_or_default();
+        match attribute.key.as_str() {
+            "rtpmap" | "fmtp" => words(value).next() == formats.first().map(String::as_str),
+            "sctp-port" => true,
+            _ => false,
+        }
+    };
+    // One of each is all that means something.
+    attributes
+        .iter()
+        .filter(of_first)
+        .take(2)
+        .cloned()
+        .collect()
 }
 
 /// The SSRCs in the order of their first `a=ssrc`, one more than accepted at most, and the cname.
