@@ -124,7 +124,7 @@ for (const [size, viewport] of Object.entries({ ...SIZES, many: { width: 640, he
           grid.add(tile);
           tile.setVideo(window.portrait(index));
           tile.setDominant(index === 1);
-          tile.setPaused(index % 3 === 2 || index === 0 ? words : null);
+          tile.setPaused("video", index % 3 === 2 || index === 0 ? words : null);
         }
         grid.pin(null);
       },
