@@ -8,7 +8,7 @@ import { browser, withBrowser } from "./fixture.mjs";
 withBrowser();
 
 /** Opens the lobby; `refuse` maps what getUserMedia is asked for to the error it throws. */
-async function openLobby({ viewport = { width: 1280, height: 800 }, colorScheme = "light", refuse = null, query = "" } = {}) {
+async function openLobby({ viewport = { width: 1280, height: 800 }, colorScheme = "light", refuse = null, query = "", script } = {}) {
   const page = await openFromDisk(browser, { viewport, colorScheme });
   await page.addInitScript((refuse) => {
     if (!refuse) return;
@@ -19,6 +19,7 @@ async function openLobby({ viewport = { width: 1280, height: 800 }, colorScheme 
       return real(wanted);
     };
   }, refuse);
+  if (script) await page.addInitScript(script);
   await page.goto(`${NO_SERVER}/?name=Ada&video=640x360&${query}`);
   return page;
 }
@@ -66,6 +67,29 @@ test("a room that the address names is filled in, a name that no room can have i
   await page.fill("#room", "no spaces, please");
   await page.click("#join");
   assert.ok(await page.evaluate(() => document.querySelector("#room:invalid") !== null));
+});
+
+/** In the page: devices take their time, and what is seen of them when the call begins is noted. */
+function openSlowly() {
+  const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const answered = new Promise((resolve) => (window.answer = resolve));
+  navigator.mediaDevices.getUserMedia = (wanted) => answered.then(() => real(wanted));
+  window.WebSocket = class extends WebSocket {
+    constructor(...args) {
+      super(...args);
+      window.previewed ??= document.getElementById("preview").srcObject !== null;
+    }
+  };
+}
+
+test("who joins before the devices are there is waited for, and told so", async () => {
+  const page = await openLobby({ script: openSlowly });
+  await page.click("#join");
+  assert.match(await problem(page), /^Waiting for your camera and microphone\. If your browser asks/);
+  await page.waitForTimeout(300);
+  assert.equal(await page.evaluate(() => window.previewed), undefined);
+  await page.evaluate(() => window.answer());
+  await page.waitForFunction(() => window.previewed);
 });
 
 test("clear words when the server is not there", async () => {

@@ -16,7 +16,6 @@ import { mayPublish } from "./token.js";
 import { callProblem } from "./words.js";
 
 /** @import { Call } from "./sdk/confab.js" */
-/** @import { Choice } from "./lobby.js" */
 
 const query = new URLSearchParams(location.search);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
@@ -32,18 +31,18 @@ Object.assign(window, { confab: handle });
 /** @type {CallView | null} */
 let view = null;
 const grid = new Grid(byId("grid"), (key, pinned) => view?.pin(key, pinned));
-const lobby = new Lobby((choice) => void join(choice), { watches: !mayPublish(token) });
+const lobby = new Lobby(() => void join(), { watches: !mayPublish(token) });
 
 /** @param {"lobby" | "call" | "left"} name */
 function show(name) {
   document.body.dataset.view = name;
 }
 
-/** @param {Choice} choice */
-async function join({ name, room, camera, microphone }) {
+async function join() {
   lobby.say(null);
   lobby.setBusy(true);
   try {
+    const { name, room, camera, microphone } = await lobby.choice();
     const tracks = [microphone, camera].filter((track) => track !== null);
     const call = await Confab.join({ room, name, token, tracks, simulcast, iceTransportPolicy });
     lobby.handOver();
@@ -100,10 +99,10 @@ byId("leave").addEventListener("click", () => {
   left("You left the call", "");
   void call?.leave();
 });
-byId("rejoin").addEventListener("click", async () => {
+byId("rejoin").addEventListener("click", () => {
   show("lobby");
-  await lobby.open();
-  void join(lobby.choice());
+  void lobby.open();
+  void join();
 });
 byId("to-lobby").addEventListener("click", () => {
   show("lobby");
@@ -117,5 +116,5 @@ for (const id of ["check-link", "call-check-link"]) {
   link.addEventListener("click", () => (link.href = checkAddress()));
 }
 show("lobby");
-await lobby.open();
-if (query.has("autojoin")) void join(lobby.choice());
+void lobby.open();
+if (query.has("autojoin")) void join();

@@ -30,12 +30,14 @@ export class Lobby {
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #meterTimer;
   #open = false;
+  /** Until the devices that are asked for are there, or are known not to be. @type {Promise<void> | null} */
+  #asking = null;
   /** Whether the button to join had the focus when it was pressed. */
   #isFocusDue = false;
   #watches;
 
   /**
-   * @param {(choice: Choice) => void} onJoin
+   * @param {() => void} onJoin
    * @param {{watches: boolean}} options Whether one may only watch: then no device is asked for.
    */
   constructor(onJoin, { watches }) {
@@ -50,7 +52,7 @@ export class Lobby {
     byId("join-form").addEventListener("submit", (event) => {
       event.preventDefault();
       localStorage.setItem(NAME_KEY, this.#name.value);
-      onJoin(this.choice());
+      onJoin();
     });
     byId("retry-devices").addEventListener("click", () => void this.open());
     for (const device of /** @type {Device[]} */ (["camera", "microphone"])) {
@@ -67,15 +69,33 @@ export class Lobby {
     this.#open = true;
     this.say(null);
     if (this.#watches) return;
-    const { camera, microphone, problems } = await openBoth();
-    this.#set("camera", camera);
-    this.#set("microphone", microphone);
-    await this.#fillPickers();
-    if (problems.length > 0) this.say(problems.join(" "), true);
+    await this.#ask(async () => {
+      const { camera, microphone, problems } = await openBoth();
+      this.#set("camera", camera);
+      this.#set("microphone", microphone);
+      await this.#fillPickers();
+      this.say(problems.join(" ") || null, true);
+    });
   }
 
-  /** What was chosen; the tracks are the caller's from now on. */
-  choice() {
+  /** @param {() => Promise<void>} open Opens devices. */
+  async #ask(open) {
+    const asking = open();
+    this.#asking = asking;
+    await asking.finally(() => {
+      if (this.#asking === asking) this.#asking = null;
+    });
+  }
+
+  /**
+   * What was chosen, as soon as the devices are there; the tracks are the caller's from now on.
+   * @returns {Promise<Choice>}
+   */
+  async choice() {
+    while (this.#asking) {
+      this.say("Waiting for your camera and microphone. If your browser asks whether this page may use them, please answer.");
+      await this.#asking;
+    }
     return { name: this.#name.value.trim(), room: this.#room.value.trim(), ...this.#tracks };
   }
 
@@ -119,9 +139,11 @@ export class Lobby {
   /** @param {Device} device */
   async #switch(device) {
     this.#tracks[device]?.stop();
-    const { track, problem } = await openDevice(device, { id: this.#pickers[device].value });
-    this.#set(device, track);
-    this.say(problem, true);
+    await this.#ask(async () => {
+      const { track, problem } = await openDevice(device, { id: this.#pickers[device].value });
+      this.#set(device, track);
+      this.say(problem, true);
+    });
   }
 
   /** @param {Device} device */

@@ -47,7 +47,14 @@ async function answered(page, question) {
     if (answer) return answer;
     await new Promise((done) => setTimeout(done, 200));
   }
-  throw new Error(`no answer to ${question}`);
+  const { state, participants, transport } = await page.evaluate(async () => {
+    const { call } = window.confab;
+    const report = [...(await call.peerConnection.getStats()).values()];
+    const seen = report.filter(({ type }) => ["inbound-rtp", "candidate-pair", "transport", "outbound-rtp"].includes(type));
+    const participants = [...call.participants.values()].map(({ name, tracks }) => [name, ...tracks.values()]);
+    return { state: call.state, participants, transport: [seen, await call.quality()] };
+  });
+  throw new Error(`no answer to ${question} (${state}, ${JSON.stringify(participants)}, ${JSON.stringify(transport)})`);
 }
 
 /** The link that the page hands out when its button is pressed, wherever the page puts it. */

@@ -142,6 +142,10 @@ pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.0.join("server.log")).unwrap_or_default();
+            println!("the server's log:\n{log}");
+        }
         let _ = fs::remove_dir_all(&self.0);
     }
 }
