@@ -1,28 +1,13 @@
 /**
  * Browsers with another certificate than the one they make by themselves, and as either side of DTLS.
- * Firefox makes no media connection to 127.0.0.1, so this server listens on the machine's own address,
- * with tokens.
  */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launchChromium } from "./chromium.mjs";
-import { Firefox } from "./firefox.mjs";
+import { test } from "node:test";
+import { browser, firefox, server, withBothBrowsers } from "./fixture.mjs";
 import { newRoom } from "./participant.mjs";
-import { ownAddress, Server } from "./server.mjs";
 
-let chromium;
-let firefox;
-let server;
-before(async () => {
-  server = await Server.start(ownAddress());
-  [chromium, firefox] = await Promise.all([launchChromium(), Firefox.launch()]);
-});
-after(async () => {
-  await chromium?.close();
-  await firefox?.close();
-  await server?.kill();
-});
+withBothBrowsers();
 
 /** Publishes a sound with such a key and such a role, and says what has become of the connection. */
 async function publish({ key, setup, room, token }) {
@@ -63,7 +48,7 @@ for (const key of ["RSA", "ECDSA"]) {
         const room = newRoom();
         return JSON.stringify({ key, setup, room, token: server.token(room, "ada") });
       };
-      const page = await (await chromium.newContext()).newPage();
+      const page = await (await browser.newContext()).newPage();
       await page.goto(`${server.url}/health/live`);
       const fox = await firefox.open(`${server.url}/health/live`);
       const expected = `connected, ${answered}`;

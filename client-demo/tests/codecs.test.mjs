@@ -5,44 +5,15 @@ import { test } from "node:test";
 import { screenshot } from "./chromium.mjs";
 import { browser, server, withBrowser, withServer } from "./fixture.mjs";
 import { join, moving, newRoom, readStats, tile, voicesFault, watchUntil } from "./participant.mjs";
+import { publish } from "./whip.mjs";
 
 /** Sound and picture further apart than this are not in step (ITU-R BT.1359-1: detected from 125 ms on). */
 const IN_STEP_MS = 125;
 /** Until what a change of the clock has done to them is over: receivers go by several reports, a second apart. */
-const SETTLE_MS = 10_000;
+const SETTLE_MS = 6_000;
 
 withBrowser();
 withServer();
-
-/** Publishes by WHIP from a page that runs nothing of its own, with this codec of sound before all others. */
-async function publish(room, { audio, only = true }) {
-  const page = await (await browser.newContext()).newPage();
-  await page.goto(`${server.url}/health/live`);
-  await page.evaluate(
-    async ({ room, audio, only }) => {
-      const capture = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360 }, audio: true });
-      const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-      for (const track of capture.getTracks()) {
-        const transceiver = pc.addTransceiver(track, { direction: "sendonly" });
-        if (track.kind !== "audio") continue;
-        const { codecs } = RTCRtpSender.getCapabilities("audio");
-        const isWanted = ({ mimeType }) => mimeType.toLowerCase() === `audio/${audio}`;
-        transceiver.setCodecPreferences([...codecs.filter(isWanted), ...(only ? [] : codecs.filter((codec) => !isWanted(codec)))]);
-      }
-      await pc.setLocalDescription();
-      const answer = await fetch(`/whip/${room}`, {
-        method: "POST",
-        headers: { "content-type": "application/sdp" },
-        body: pc.localDescription.sdp,
-      });
-      if (answer.status !== 201) throw new Error(`${answer.status}: ${await answer.text()}`);
-      await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-      window.pc = pc;
-    },
-    { room, audio, only },
-  );
-  return page;
-}
 
 /** Has the publisher go over to another codec of sound, on the SSRC that it has. */
 async function changeCodec(page, audio) {
@@ -89,7 +60,7 @@ for (const audio of ["pcmu", "pcma", "g722"]) {
   test(`who sends ${audio} alone is heard`, async () => {
     const room = newRoom();
     const ada = await join(browser, server.url, { name: "Ada", room });
-    await publish(room, { audio });
+    await publish(room, { audio, only: true });
     await waitForSound(ada, audio);
     await hearsOne(ada, audio);
   });
@@ -98,7 +69,7 @@ for (const audio of ["pcmu", "pcma", "g722"]) {
 test("a sender that changes its codec, and with it the clock, stays clear and in step", async (context) => {
   const room = newRoom();
   const ada = await join(browser, server.url, { name: "Ada", room });
-  const page = await publish(room, { audio: "opus", only: false });
+  const page = await publish(room);
   await waitForSound(ada, "opus");
   for (const audio of ["pcma", "opus"]) {
     await ada.waitForTimeout(SETTLE_MS);

@@ -1,13 +1,10 @@
-/**
- * Chromium and Firefox in one room: they number codecs and extensions differently. Firefox makes no
- * media connection to 127.0.0.1, so this server listens on the machine's own address, with tokens.
- */
+/** Chromium and Firefox in one room: they number codecs and extensions differently. */
 
 import assert from "node:assert/strict";
 import { join as joinPath } from "node:path";
-import { after, before, test } from "node:test";
-import { launchChromium, RESULTS, screenshot } from "./chromium.mjs";
-import { Firefox } from "./firefox.mjs";
+import { test } from "node:test";
+import { RESULTS, screenshot } from "./chromium.mjs";
+import { browser, firefox, server, withBothBrowsers } from "./fixture.mjs";
 import { address, join, moving, newRoom, seesAndHears } from "./participant.mjs";
 import { ownAddress, Server } from "./server.mjs";
 
@@ -16,18 +13,7 @@ const MOST_CONCEALED = 5;
 /** Firefox is slow to start a call on a busy machine, milliseconds. */
 const PATIENCE_MS = 30_000;
 
-let chromium;
-let firefox;
-let server;
-before(async () => {
-  server = await Server.start(ownAddress());
-  [chromium, firefox] = await Promise.all([launchChromium(), Firefox.launch()]);
-});
-after(async () => {
-  await chromium?.close();
-  await firefox?.close();
-  await server?.kill();
-});
+withBothBrowsers();
 
 async function until(what, condition) {
   const deadline = Date.now() + PATIENCE_MS;
@@ -49,7 +35,7 @@ const SHOWS_ADA = `[...document.querySelectorAll(".tile[aria-label=Ada] video")]
 
 test("Chromium and Firefox see and hear each other", async () => {
   const room = newRoom();
-  const ada = await join(chromium, server.url, { name: "Ada", room }, { token: server.token(room, "ada") });
+  const ada = await join(browser, server.url, { name: "Ada", room }, { token: server.token(room, "ada") });
   const fox = await firefox.open(address(server.url, { name: "Fox", room }, server.token(room, "fox")));
   await until("Firefox connects", () => fox.evaluate("window.confab?.call?.state === 'connected'"));
   await moving(ada, "Fox", PATIENCE_MS);
@@ -84,7 +70,7 @@ for (const [relay, where] of [["own", "a relay on a port of its own"], ["media",
     const relaying = await Server.start(ownAddress(), { relay });
     try {
       const room = newRoom();
-      const ada = await join(chromium, relaying.url, { name: "Ada", room }, { token: relaying.token(room, "ada") });
+      const ada = await join(browser, relaying.url, { name: "Ada", room }, { token: relaying.token(room, "ada") });
       const fox = await firefox.open(address(relaying.url, { name: "Fox", room, relay: "1" }, relaying.token(room, "fox")));
       await moving(ada, "Fox", PATIENCE_MS);
       await until("Firefox shows Ada", () => fox.evaluate(SHOWS_ADA));

@@ -5,10 +5,13 @@
 
 import { after, afterEach, before } from "node:test";
 import { launchChromium } from "./chromium.mjs";
-import { Server } from "./server.mjs";
+import { Firefox } from "./firefox.mjs";
+import { ownAddress, Server } from "./server.mjs";
 
 /** @type {import("playwright-core").Browser} */
 export let browser;
+/** @type {Firefox} */
+export let firefox;
 /** @type {Server} */
 export let server;
 
@@ -28,4 +31,20 @@ export function withServer() {
     server = await Server.start();
   });
   after(() => server?.kill());
+}
+
+/**
+ * Chromium as `browser`, Firefox, and a server. Firefox makes no media connection to 127.0.0.1, so that
+ * server listens on the machine's own address, with tokens.
+ */
+export function withBothBrowsers() {
+  before(async () => {
+    server = await Server.start(ownAddress());
+    [browser, firefox] = await Promise.all([launchChromium(), Firefox.launch()]);
+  });
+  after(async () => {
+    await browser?.close();
+    await firefox?.close();
+    await server?.kill();
+  });
 }

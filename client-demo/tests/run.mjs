@@ -1,5 +1,6 @@
 /**
- * Runs the client's tests one file after the other and says how many passed.
+ * Runs the client's tests and says how many passed. Those with calls run one file after the other; beside
+ * them those that need no server, which leave the cores alone for most of their time.
  *
  *     node client-demo/tests/run.mjs [file or part of its name…]
  *
@@ -7,7 +8,8 @@
  * Screenshots are left in client-demo/test-results/.
  */
 
-import { readdirSync } from "node:fs";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { run } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -19,28 +21,33 @@ const FILE_TIMEOUT_MS = 600_000;
 const wanted = process.argv.slice(2);
 const files = readdirSync(HERE)
   .filter((name) => name.endsWith(".test.mjs") && (wanted.length === 0 || wanted.some((part) => name.includes(part))))
-  .sort((a, b) => Number(b.startsWith("signal")) - Number(a.startsWith("signal")) || a.localeCompare(b))
+  .sort()
   .map((name) => join(HERE, name));
+
+const hasCalls = (file) => /withServer|withBothBrowsers|Server\.start/.test(readFileSync(file, "utf8"));
+const lanes = [files.filter(hasCalls), files.filter((file) => !hasCalls(file))];
 
 let passed = 0;
 let failed = 0;
-const events = run({ files, concurrency: false, timeout: FILE_TIMEOUT_MS });
-events.on("test:pass", ({ name, details }) => {
-  if (details.type === "suite" || files.includes(name)) return;
-  passed += 1;
-  console.log(`ok      ${name} (${(details.duration_ms / 1000).toFixed(1)} s)`);
+const finished = lanes.filter((lane) => lane.length > 0).map((lane) => {
+  const events = run({ files: lane, concurrency: false, timeout: FILE_TIMEOUT_MS });
+  events.on("test:pass", ({ name, details }) => {
+    if (details.type === "suite" || files.includes(name)) return;
+    passed += 1;
+    console.log(`ok      ${name} (${(details.duration_ms / 1000).toFixed(1)} s)`);
+  });
+  events.on("test:fail", ({ name, details }) => {
+    failed += 1;
+    const { cause } = details.error;
+    console.log(`FAILED  ${name}\n${cause?.stack ?? cause ?? details.error}`);
+  });
+  events.on("test:diagnostic", ({ message, file }) => {
+    if (file && !/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(message)) console.log(`        ${message}`);
+  });
+  events.on("test:stderr", ({ message }) => process.stderr.write(message));
+  events.resume();
+  return once(events, "end");
 });
-events.on("test:fail", ({ name, details }) => {
-  failed += 1;
-  const { cause } = details.error;
-  console.log(`FAILED  ${name}\n${cause?.stack ?? cause ?? details.error}`);
-});
-events.on("test:diagnostic", ({ message, file }) => {
-  if (file && !/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(message)) console.log(`        ${message}`);
-});
-events.on("test:stderr", ({ message }) => process.stderr.write(message));
-events.on("end", () => {
-  console.log(`\n${passed} passed, ${failed} failed; screenshots in ${RESULTS}`);
-  process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
-});
-events.resume();
+await Promise.all(finished);
+console.log(`\n${passed} passed, ${failed} failed; screenshots in ${RESULTS}`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

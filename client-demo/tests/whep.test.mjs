@@ -4,16 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { browser, server, withBrowser, withServer } from "./fixture.mjs";
 import { join, moving, newRoom } from "./participant.mjs";
+import { blankPage, publish } from "./whip.mjs";
 
 withBrowser();
 withServer();
-
-/** A page of the server's origin that runs nothing of its own. */
-async function blankPage() {
-  const page = await (await browser.newContext()).newPage();
-  await page.goto(`${server.url}/health/live`);
-  return page;
-}
 
 test("a WHEP viewer sees the room, and ends by DELETE", async () => {
   const room = newRoom();
@@ -60,25 +54,10 @@ test("a WHEP viewer sees the room, and ends by DELETE", async () => {
 test("a WHIP publisher is seen in the call page", async () => {
   const room = newRoom();
   const ada = await join(browser, server.url, { name: "Ada", room });
-  const page = await blankPage();
-  await page.evaluate(async (room) => {
-    const capture = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360 }, audio: true });
-    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-    for (const track of capture.getTracks()) pc.addTransceiver(track, { direction: "sendonly" });
-    await pc.setLocalDescription();
-    const answer = await fetch(`/whip/${room}`, {
-      method: "POST",
-      headers: { "content-type": "application/sdp" },
-      body: pc.localDescription.sdp,
-    });
-    if (answer.status !== 201) throw new Error(`${answer.status}: ${await answer.text()}`);
-    await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-    window.location_ = answer.headers.get("location");
-    window.pc = pc;
-  }, room);
+  const page = await publish(room);
   await ada.waitForFunction(() => window.confab.call.participants.size === 1);
   const name = await ada.evaluate(() => [...window.confab.call.participants.values()][0].name);
   await moving(ada, name);
-  assert.equal(await page.evaluate(async () => (await fetch(window.location_, { method: "DELETE" })).status), 200);
+  assert.equal(await page.evaluate(async () => (await fetch(window.session, { method: "DELETE" })).status), 200);
   await ada.waitForFunction(() => window.confab.call.participants.size === 0);
 });

@@ -319,27 +319,14 @@ async fn the_quality_of_a_connection_is_there_for_who_may_enter_the_room() {
 
 #[tokio::test]
 async fn who_may_invite_makes_links_that_let_guests_into_the_room_and_no_further() {
-    let key = ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap();
     let house = House::with(Settings {
-        auth: Auth::with_key(key.clone()),
+        auth: Auth::with_key(key()),
         public_url: Some("https://call.example.org".into()),
         ..settings()
     })
     .await;
     let bearer = |invite: bool| {
-        let request = TokenRequest {
-            room: "kitchen".parse().unwrap(),
-            identity: "ada".into(),
-            name: None,
-            metadata: None,
-            grants: Grants {
-                publish: true,
-                subscribe: true,
-                invite,
-            },
-            lifetime: Duration::from_secs(60),
-        };
-        let token = key.mint(&request, SystemTime::now()).unwrap();
+        let token = mint(invite, SystemTime::now() + Duration::from_secs(60));
         format!("Authorization: Bearer {token}\r\n")
     };
     let path = "/v1/rooms/kitchen/invites";
@@ -511,7 +498,11 @@ async fn with_a_key_a_bearer_token_is_needed() {
 }
 
 /// A token for the kitchen that ends then, or ended.
-fn token(key: &ApiKey, at: SystemTime) -> String {
+fn token(at: SystemTime) -> String {
+    mint(false, at)
+}
+
+fn mint(invite: bool, at: SystemTime) -> String {
     let request = TokenRequest {
         room: "kitchen".parse().unwrap(),
         identity: "ada".into(),
@@ -520,11 +511,11 @@ fn token(key: &ApiKey, at: SystemTime) -> String {
         grants: Grants {
             publish: true,
             subscribe: true,
-            invite: false,
+            invite,
         },
         lifetime: Duration::from_secs(60),
     };
-    key.mint(&request, at - request.lifetime).unwrap()
+    key().mint(&request, at - request.lifetime).unwrap()
 }
 
 fn key() -> ApiKey {
@@ -535,7 +526,7 @@ fn key() -> ApiKey {
 async fn who_knows_the_address_of_a_session_may_move_and_end_it_when_the_token_has_ended() {
     let auth = Auth::with_key(key());
     let house = House::with(Settings { auth, ..settings() }).await;
-    let bearer = |at| format!("Authorization: Bearer {}\r\n", token(&key(), at));
+    let bearer = |at| format!("Authorization: Bearer {}\r\n", token(at));
     let now = SystemTime::now();
     let valid = format!("{SDP}{}", bearer(now + Duration::from_secs(60)));
     let expired = bearer(now - Duration::from_secs(60));
@@ -580,12 +571,12 @@ async fn what_is_wrong_with_a_token_is_said_alike_at_every_door() {
             "another secret",
         ),
         (
-            Some(token(&key(), now - Duration::from_secs(90))),
+            Some(token(now - Duration::from_secs(90))),
             "expired",
             "seconds ago",
         ),
         (
-            Some(token(&key(), now + Duration::from_secs(90_000))),
+            Some(token(now + Duration::from_secs(90_000))),
             "exp_too_far",
             "hours ahead",
         ),
@@ -636,7 +627,7 @@ async fn what_is_wrong_with_a_token_is_said_alike_at_every_door() {
         "{}",
         refused.body
     );
-    let valid = token(&key(), now + Duration::from_secs(60));
+    let valid = token(now + Duration::from_secs(60));
     let headers = format!("{SDP}Authorization: bearer  {valid}\r\n");
     let refused = house.http("POST", "/whip/cellar", &headers, "send 0").await;
     assert_eq!(
@@ -674,8 +665,8 @@ async fn the_log_says_what_was_wrong_with_a_token_once_and_never_the_token() {
     let auth = Auth::with_key(key());
     let house = House::with(Settings { auth, ..settings() }).await;
     let now = SystemTime::now();
-    let expired = token(&key(), now - Duration::from_secs(90));
-    let valid = token(&key(), now + Duration::from_secs(60));
+    let expired = token(now - Duration::from_secs(90));
+    let valid = token(now + Duration::from_secs(60));
     for _ in 0..20 {
         for (token, path) in [(&expired, "/whip/kitchen"), (&valid, "/whip/cellar")] {
             let headers = format!("{SDP}Authorization: Bearer {token}\r\n");
