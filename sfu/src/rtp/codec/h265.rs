@@ -4,6 +4,7 @@
 //! unit has a decoding order number before it. Out: [`NalUnits`], what is in it.
 
 use super::bits::{BitReader, unescape};
+use super::sps::cropped;
 
 /// NAL unit types (ITU-T H.265 table 7-1, RFC 7798 section 4.4).
 mod nal_type {
@@ -149,23 +150,7 @@ fn size(sps: &[u8]) -> Option<(u16, u16)> {
     }
     let width = reader.exp_golomb()?;
     let height = reader.exp_golomb()?;
-    let (mut across, mut down) = (0, 0);
-    if reader.flag()? {
-        across = reader.exp_golomb()?.checked_add(reader.exp_golomb()?)?;
-        down = reader.exp_golomb()?.checked_add(reader.exp_golomb()?)?;
-    }
-    // What a step of cropping is: table 6-1, equations 7-29 and 7-30.
-    let (crop_x, crop_y) = match chroma_format {
-        1 => (2, 2),
-        2 => (2, 1),
-        0 | 3 => (1, 1),
-        _ => return None,
-    };
-    let side = |whole: u32, cropped: u32, step: u32| {
-        let shown = whole.checked_sub(cropped.checked_mul(step)?)?;
-        u16::try_from(shown).ok().filter(|&side| side > 0)
-    };
-    Some((side(width, across, crop_x)?, side(height, down, crop_y)?))
+    cropped(&mut reader, (width, height), chroma_format, 1)
 }
 
 /// Section 7.3.3.

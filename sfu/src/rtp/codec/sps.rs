@@ -54,27 +54,41 @@ fn parse(reader: &mut BitReader<'_>) -> Option<(u16, u16)> {
         let _adapts_to_fields = reader.flag()?;
     }
     let _infers_direct_8x8 = reader.flag()?;
+    let fields = if is_progressive { 1 } else { 2 };
+    let whole = (
+        width.checked_mul(MACROBLOCK)?,
+        height.checked_mul(MACROBLOCK * fields)?,
+    );
+    cropped(reader, whole, chroma_format, fields)
+}
+
+/// Reads how much of a picture is cut away, in H.264 and H.265 alike, and gives what is shown. A step
+/// is as many pixels as one of colour has (ITU-T H.264 table 6-1, equations 7-19 to 7-22; H.265
+/// equations 7-29 and 7-30), down the side as often as there are fields.
+pub(super) fn cropped(
+    reader: &mut BitReader<'_>,
+    (width, height): (u32, u32),
+    chroma_format: u32,
+    fields: u32,
+) -> Option<(u16, u16)> {
     let (mut across, mut down) = (0, 0);
     if reader.flag()? {
         across = reader.exp_golomb()?.checked_add(reader.exp_golomb()?)?;
         down = reader.exp_golomb()?.checked_add(reader.exp_golomb()?)?;
     }
-    // What a step of cropping is: table 6-1, equations 7-19 to 7-22.
-    let (crop_x, crop_y) = match chroma_format {
+    let (step_x, step_y) = match chroma_format {
         1 => (2, 2),
         2 => (2, 1),
         0 | 3 => (1, 1),
         _ => return None,
     };
-    let fields = if is_progressive { 1 } else { 2 };
-    let side = |blocks: u32, cropped: u32, step: u32| {
-        let whole = blocks.checked_mul(MACROBLOCK)?;
+    let side = |whole: u32, cropped: u32, step: u32| {
         let shown = whole.checked_sub(cropped.checked_mul(step)?)?;
         u16::try_from(shown).ok().filter(|&side| side > 0)
     };
     Some((
-        side(width, across, crop_x)?,
-        side(height.checked_mul(fields)?, down, crop_y * fields)?,
+        side(width, across, step_x)?,
+        side(height, down, step_y * fields)?,
     ))
 }
 
