@@ -3,12 +3,13 @@
 //! In: datagrams from addresses that ICE has validated, and the time. Out: datagrams, and once the
 //! peer has proven to own the certificate that its SDP fingerprint names, the SRTP keys. The
 //! primitives are those of `aws-lc-rs`; the protocol is ours, for what WebRTC needs of it:
-//! - `server.rs` and `client.rs` say which message leads to what, `handshake.rs` what they share
+//! - `server.rs` and `client.rs` say which message leads to what, `handshake.rs` what they share, and
+//!   what is forged; `terms.rs` is what was agreed on and said so far
 //! - `message.rs` is the messages as bytes, `suite.rs` ciphers, groups and the key schedule,
 //!   `public_key.rs` the peer's key and its signatures
 //! - `record.rs` seals and opens, `reassembly.rs` puts messages together, `flight.rs` repeats ours
 //!
-//! Left out for good: renegotiation, resumption, compression, ciphers without AEAD, cookies of ours.
+//! Left out for good: renegotiation, resumption, compression, ciphers without AEAD.
 
 mod certificate;
 mod client;
@@ -23,6 +24,7 @@ mod reassembly;
 mod record;
 mod server;
 mod suite;
+mod terms;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -42,7 +44,7 @@ pub use suite::Role;
 /// Time from the creation of an endpoint to the end of its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Largest datagram taken during the handshake, in bytes.
+/// Largest datagram taken during the handshake, in bytes: others are left.
 const MAX_HANDSHAKE_DATAGRAM: usize = 2048;
 
 /// What an endpoint wants done or known.
@@ -107,14 +109,25 @@ impl DtlsEndpoint {
         matches!(self.phase, Phase::Connected(_))
     }
 
+    /// Bytes kept of messages that are not whole or not in turn, during the handshake. At most
+    /// [`MAX_HANDSHAKE_BYTES`] and a few sealed records.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.phase {
+            Phase::Handshake { handshake, .. } => handshake.held(),
+            Phase::Connected(_) | Phase::Over => 0,
+        }
+    }
+
     /// Takes a datagram from a validated address. Poll afterwards. Datagrams that are not DTLS,
-    /// altered or replayed are dropped without an error.
+    /// altered or replayed are dropped without an error, and so is what could be forged: whether that
+    /// ends a handshake is seen by [`DtlsEndpoint::handle_timeout`].
     ///
     /// # Errors
     /// When the association is over; there may be an alert to poll for. Later calls do nothing.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) -> Result<(), DtlsError> {
         if matches!(self.phase, Phase::Handshake { .. }) && packet.len() > MAX_HANDSHAKE_DATAGRAM {
-            return self.over_if_failed(Err(DtlsError::DatagramTooLarge(packet.len())));
+            return Ok(());
         }
         for record in records(packet) {
             let result = self.handle_record(now, &record);
@@ -185,10 +198,12 @@ impl DtlsEndpoint {
     /// Retransmits what is due. Poll afterwards.
     ///
     /// # Errors
-    /// When the handshake has taken too long.
+    /// When the handshake has taken too long, or cannot succeed.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
         let result = match &mut self.phase {
-            Phase::Handshake { until, .. } if now >= *until => Err(DtlsError::HandshakeTimeout),
+            Phase::Handshake { until, handshake } if now >= *until => {
+                Err(handshake.reason().unwrap_or(DtlsError::HandshakeTimeout))
+            }
             Phase::Handshake { handshake, .. } => handshake.handle_timeout(now, &mut self.outputs),
             Phase::Connected(_) | Phase::Over => Ok(()),
         };

@@ -4,11 +4,12 @@
 use aws_lc_rs::rand;
 
 use super::error::DtlsError;
-use super::handshake::{Outgoing, Step, Terms};
+use super::handshake::Step;
 use super::message::{self, PROFILES, ServerHello, ServerKeyExchange, kind};
-use super::public_key::SCHEMES;
+use super::public_key::{ECDSA_SECP256R1_SHA256, SCHEMES};
 use super::reassembly::Message;
 use super::suite::{GROUPS, KeyExchange, Role, SUITES};
+use super::terms::{Outgoing, Terms};
 
 /// A curve for certificates alone: a server whose key is on a curve that the client does not name has
 /// nothing to show (RFC 8422 section 5.1.1). Keys are not exchanged on it, since any server has one
@@ -16,7 +17,7 @@ use super::suite::{GROUPS, KeyExchange, Role, SUITES};
 const SECP224R1: u16 = 21;
 
 /// The message that a client waits for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) enum Client {
     #[default]
     Hello,
@@ -76,6 +77,11 @@ impl Client {
                 Client::Request { peer }
             }
             (Client::Request { peer }, kind::CERTIFICATE_REQUEST) => {
+                let schemes = message::parse_certificate_request(&message.body)
+                    .ok_or(DtlsError::Malformed("CertificateRequest"))?;
+                if !schemes.contains(&ECDSA_SECP256R1_SHA256) {
+                    return Err(DtlsError::NoSignatureScheme);
+                }
                 message.append_to(&mut terms.transcript);
                 Client::HelloDone { peer }
             }
@@ -114,6 +120,12 @@ fn say_hello(terms: &mut Terms, out: &mut Outgoing, cookie: &[u8]) {
 
 /// Takes what the server has chosen of our offer.
 fn accept(hello: &ServerHello, terms: &mut Terms) -> Result<(), DtlsError> {
+    if hello.extensions.has_others {
+        return Err(DtlsError::UnsupportedExtension);
+    }
+    if hello.extensions.has_mki {
+        return Err(DtlsError::IllegalParameter("ServerHello"));
+    }
     let chosen = SUITES.into_iter().find(|s| s.number == hello.suite);
     terms.suite = Some(chosen.ok_or(DtlsError::IllegalParameter("ServerHello"))?);
     let profiles = &hello.extensions.profiles;

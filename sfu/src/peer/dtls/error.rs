@@ -3,7 +3,7 @@
 
 use crate::api::DtlsFailure;
 
-use super::{HANDSHAKE_TIMEOUT, MAX_FRAGMENTS, MAX_HANDSHAKE_BYTES, MAX_HANDSHAKE_DATAGRAM};
+use super::HANDSHAKE_TIMEOUT;
 
 /// Why an association is over. All are final.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,9 @@ pub enum DtlsError {
     /// A message that reads well, and says what must not be.
     #[error("the peer's {0} message has a value that it must not have")]
     IllegalParameter(&'static str),
+    /// A server's answer to a question that it was not asked.
+    #[error("the peer's ServerHello has an extension that it was not asked for")]
+    UnsupportedExtension,
     /// A message that has no place where it came.
     #[error("a DTLS handshake message of type {0} came out of turn")]
     UnexpectedMessage(u8),
@@ -63,17 +66,6 @@ pub enum DtlsError {
     /// Too slow, or gone.
     #[error("the DTLS handshake did not finish within {} s", HANDSHAKE_TIMEOUT.as_secs())]
     HandshakeTimeout,
-    /// More reassembly than any client needs.
-    #[error(
-        "the DTLS handshake came in more than {MAX_FRAGMENTS} fragments or \
-         {MAX_HANDSHAKE_BYTES} bytes"
-    )]
-    HandshakeTooLarge,
-    /// A datagram that no client sends.
-    #[error(
-        "a DTLS handshake datagram of {0} bytes is over the limit of {MAX_HANDSHAKE_DATAGRAM} bytes"
-    )]
-    DatagramTooLarge(usize),
     /// We could not make a certificate.
     #[error("cannot generate a DTLS certificate: {0}")]
     Certificate(String),
@@ -100,6 +92,18 @@ impl DtlsError {
         }
     }
 
+    /// Whether it says of the peer what does not change: then somebody should hear of it soon. What
+    /// is merely wrong may be anybody's.
+    pub(super) fn is_verdict(&self) -> bool {
+        !matches!(
+            self,
+            DtlsError::Malformed(_)
+                | DtlsError::IllegalParameter(_)
+                | DtlsError::UnsupportedExtension
+                | DtlsError::UnexpectedMessage(_)
+        )
+    }
+
     /// The alert that tells the peer; `None` where it would not help it or would help an attacker.
     pub(super) fn alert(&self) -> Option<u8> {
         Some(match self {
@@ -117,10 +121,8 @@ impl DtlsError {
             DtlsError::IllegalParameter(_) => alert::ILLEGAL_PARAMETER,
             DtlsError::UnexpectedMessage(_) => alert::UNEXPECTED_MESSAGE,
             DtlsError::Certificate(_) | DtlsError::Crypto => alert::INTERNAL_ERROR,
-            DtlsError::PeerAlert(_)
-            | DtlsError::HandshakeTimeout
-            | DtlsError::HandshakeTooLarge
-            | DtlsError::DatagramTooLarge(_) => return None,
+            DtlsError::UnsupportedExtension => alert::UNSUPPORTED_EXTENSION,
+            DtlsError::PeerAlert(_) | DtlsError::HandshakeTimeout => return None,
         })
     }
 }
@@ -140,6 +142,7 @@ pub(super) mod alert {
     pub(crate) const DECRYPT_ERROR: u8 = 51;
     pub(crate) const PROTOCOL_VERSION: u8 = 70;
     pub(crate) const INTERNAL_ERROR: u8 = 80;
+    pub(crate) const UNSUPPORTED_EXTENSION: u8 = 110;
 
     /// The number of an alert after which nothing comes: it is fatal, or says that the peer leaves.
     pub(crate) fn that_ends(body: &[u8]) -> Option<u8> {
@@ -173,7 +176,7 @@ fn alert_name(number: u8) -> &'static str {
         alert::INTERNAL_ERROR => "internal_error",
         90 => "user_canceled",
         109 => "missing_extension",
-        110 => "unsupported_extension",
+        alert::UNSUPPORTED_EXTENSION => "unsupported_extension",
         116 => "certificate_required",
         _ => "unknown",
     }

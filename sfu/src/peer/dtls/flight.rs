@@ -20,7 +20,7 @@ const RETRANSMISSIONS: u32 = 7;
 
 /// Least time from one transmission to the next when the peer repeats itself: it is answered, but
 /// the answers are no way to make us flood it.
-const REPLY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const REPLY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Smallest piece of a message that is worth being put behind others.
 const MIN_PIECE: usize = 64;

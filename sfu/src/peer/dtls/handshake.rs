@@ -3,26 +3,31 @@
 //!
 //! In: records. Out: flights, and in the end the SRTP keys and what the association goes on with.
 //! `server.rs` and `client.rs` say which message leads to what.
+//!
+//! Until both sides have agreed on keys nothing is authenticated: whoever knows the peer's address can
+//! send from it. So what is wrong is left as if it had not come, and doubted; what contradicts itself
+//! is tried again from where we last spoke, since the peer repeats itself. A handshake ends by
+//! what is said in the clear only if nothing better comes for [`PATIENCE`].
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::rand;
 
 use super::DtlsOutput;
 use super::certificate::Certificate;
 use super::client::Client;
 use super::error::{DtlsError, alert};
 use super::fingerprint::Fingerprint;
-use super::flight::Flight;
+use super::flight::{Flight, REPLY_INTERVAL};
 use super::keys::SrtpKeys;
-use super::message::{self, kind};
-use super::public_key::{ECDSA_SECP256R1_SHA256, PublicKey, SCHEMES};
-use super::reassembly::{self, Message, Reassembly};
+use super::message::{self, ClientHello, kind};
+use super::reassembly::{self, Fragment, Message, Reassembly, fragments};
 use super::record::{Receiver, Record, Sender, content, records};
 use super::server::Server;
-use super::suite::{KeyExchange, Master, Randoms, Role, Suite};
-use crate::peer::srtp::SrtpProfile;
+use super::suite::Role;
+use super::terms::{Outgoing, Terms};
 
 /// Sealed records kept that overtook the messages from which their keys come. A peer's Finished is
 /// one, and comes again if it is lost.
@@ -31,123 +36,17 @@ const MAX_EARLY_RECORDS: usize = 4;
 /// Most bytes in each of them: a Finished message has 61 with all headers, an alert 39.
 const MAX_EARLY_LEN: usize = 128;
 
-/// What both sides agree on, as far as they have come.
-pub(super) struct Terms {
-    pub(super) ours: Certificate,
-    peer_fingerprints: Vec<Fingerprint>,
-    pub(super) randoms: Randoms,
-    pub(super) extended_master_secret: bool,
-    pub(super) suite: Option<Suite>,
-    pub(super) profile: Option<SrtpProfile>,
-    /// Our half, until the peer's comes.
-    pub(super) key_exchange: Option<KeyExchange>,
-    peer_key: Option<PublicKey>,
-    master: Option<Master>,
-    /// All messages so far, each as if it had come in one fragment.
-    pub(super) transcript: Vec<u8>,
-}
+/// How long a handshake goes on that seems to be in vain. Clients repeat what is lost after a second
+/// (RFC 6347 section 4.2.4.1), browsers sooner; and who cannot get in wants to hear of it soon.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-impl Terms {
-    /// Takes the peer's Certificate message: it must be the one that the SDP names.
-    pub(super) fn meet(&mut self, certificate: &Message) -> Result<&PublicKey, DtlsError> {
-        let der = message::parse_certificate(&certificate.body)
-            .ok_or(DtlsError::Malformed("Certificate"))?
-            .ok_or(DtlsError::NoCertificate)?;
-        if !self.peer_fingerprints.iter().any(|f| f.matches(der)) {
-            return Err(DtlsError::FingerprintMismatch);
-        }
-        certificate.append_to(&mut self.transcript);
-        Ok(self.peer_key.insert(PublicKey::of_certificate(der)?))
-    }
+/// How often shares and signatures may be wrong, each of which costs a client's packet and us 0.2 ms.
+const MAX_WRONG_PROOFS: u8 = 32;
 
-    /// Checks that the owner of the peer's certificate has signed `message`.
-    pub(super) fn check_signature(
-        &self,
-        what: &'static str,
-        message: &[u8],
-        (scheme, signed): (u16, &[u8]),
-    ) -> Result<(), DtlsError> {
-        let key = self.peer_key.as_ref().ok_or(DtlsError::NoCertificate)?;
-        if !SCHEMES.contains(&scheme) {
-            return Err(DtlsError::IllegalParameter(what));
-        }
-        if !key.verifies(scheme, message, signed) {
-            return Err(DtlsError::BadSignature(what));
-        }
-        Ok(())
-    }
+/// Bytes of a cookie: nobody guesses it.
+const COOKIE_LEN: usize = 16;
 
-    /// Takes the other half of the exchange of keys. The transcript must end with the
-    /// ClientKeyExchange.
-    pub(super) fn agree(&mut self, peer: &[u8]) -> Result<(), DtlsError> {
-        let (Some(exchange), Some(suite)) = (self.key_exchange.take(), self.suite) else {
-            return Err(DtlsError::Crypto);
-        };
-        let premaster = exchange.agree(peer)?;
-        let session = self
-            .extended_master_secret
-            .then_some(self.transcript.as_slice());
-        self.master = Some(Master::new(suite, &premaster, self.randoms, session)?);
-        Ok(())
-    }
-
-    fn master(&self) -> Result<&Master, DtlsError> {
-        self.master.as_ref().ok_or(DtlsError::Crypto)
-    }
-}
-
-/// What we say.
-#[derive(Default)]
-pub(super) struct Outgoing {
-    flight: Flight,
-    sender: Sender,
-    /// The number of the next message.
-    next: u16,
-    /// The epoch of the next record: 1 once we have sent ChangeCipherSpec.
-    epoch: u16,
-}
-
-impl Outgoing {
-    /// Begins a flight; the last one has been answered.
-    pub(super) fn begin(&mut self) {
-        self.flight = Flight::default();
-    }
-
-    /// Adds a message to the flight, and to what both sides have seen.
-    pub(super) fn say(&mut self, terms: &mut Terms, kind: u8, body: Vec<u8>) {
-        reassembly::append(&mut terms.transcript, kind, self.next, &body);
-        self.flight.push(self.epoch, kind, self.next, body);
-        self.next += 1;
-    }
-
-    /// Adds our signature of all that was said so far.
-    pub(super) fn say_certificate_verify(&mut self, terms: &mut Terms) -> Result<(), DtlsError> {
-        let signed = terms.ours.sign(&terms.transcript)?;
-        let body = message::signature(ECDSA_SECP256R1_SHA256, &signed);
-        self.say(terms, kind::CERTIFICATE_VERIFY, body);
-        Ok(())
-    }
-
-    /// Adds ChangeCipherSpec, and the first message that is sealed.
-    pub(super) fn say_finished(&mut self, terms: &mut Terms, role: Role) -> Result<(), DtlsError> {
-        let master = terms.master()?;
-        let (client, server) = master.record_keys()?;
-        self.sender.set_key(match role {
-            Role::Client => client,
-            Role::Server => server,
-        });
-        let body = master.verify_data(role, &terms.transcript)?;
-        self.flight.push_change_cipher_spec();
-        self.epoch = 1;
-        self.say(terms, kind::FINISHED, body);
-        Ok(())
-    }
-
-    fn send(&mut self, now: Instant, out: &mut VecDeque<DtlsOutput>) -> Result<(), DtlsError> {
-        self.flight.send(now, &mut self.sender, out)
-    }
-}
-
+#[derive(Clone)]
 enum Side {
     Client(Client),
     Server(Server),
@@ -162,6 +61,24 @@ pub(super) enum Step {
     Agreed,
 }
 
+/// Where we last spoke: nothing that has come since is beyond doubt.
+struct Checkpoint {
+    side: Side,
+    /// Bytes of the transcript.
+    said: usize,
+    /// The message whose turn it was.
+    turn: u16,
+}
+
+/// Something in the clear that says that the handshake is in vain.
+struct Doubt {
+    error: DtlsError,
+    /// The message that it is about: when that comes and is good, the doubt is over.
+    message: u16,
+    /// When it is believed; `None` for the end of the handshake's time.
+    until: Option<Instant>,
+}
+
 /// A handshake.
 pub(super) struct Handshake {
     role: Role,
@@ -173,6 +90,14 @@ pub(super) struct Handshake {
     receiver: Option<Receiver>,
     /// Sealed records that came before that.
     early: Vec<Vec<u8>>,
+    checkpoint: Checkpoint,
+    doubt: Option<Doubt>,
+    wrong_proofs: u8,
+    /// What a server asks for once two ClientHellos contradict each other.
+    cookie: Option<[u8; COOKIE_LEN]>,
+    asked: Option<Instant>,
+    /// The ClientHello before the one with a cookie, as the transcript had it.
+    first_hello: Option<Vec<u8>>,
 }
 
 /// What goes on after a handshake.
@@ -186,34 +111,46 @@ pub(super) struct Finished {
 
 impl Handshake {
     pub(super) fn new(role: Role, ours: Certificate, peer_fingerprints: Vec<Fingerprint>) -> Self {
+        let side = match role {
+            Role::Client => Side::Client(Client::default()),
+            Role::Server => Side::Server(Server::default()),
+        };
         Handshake {
             role,
-            side: match role {
-                Role::Client => Side::Client(Client::default()),
-                Role::Server => Side::Server(Server::default()),
-            },
-            terms: Terms {
-                ours,
-                peer_fingerprints,
-                randoms: Randoms::default(),
-                extended_master_secret: false,
-                suite: None,
-                profile: None,
-                key_exchange: None,
-                peer_key: None,
-                master: None,
-                transcript: Vec::new(),
-            },
+            side: side.clone(),
+            terms: Terms::new(ours, peer_fingerprints),
             reassembly: Reassembly::default(),
             outgoing: Outgoing::default(),
             receiver: None,
             early: Vec::new(),
+            checkpoint: Checkpoint {
+                side,
+                said: 0,
+                turn: 0,
+            },
+            doubt: None,
+            wrong_proofs: 0,
+            cookie: None,
+            asked: None,
+            first_hello: None,
         }
     }
 
     /// When [`Handshake::handle_timeout`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.outgoing.flight.due()
+        let doubt = self.doubt.as_ref().and_then(|doubt| doubt.until);
+        self.outgoing.flight.due().into_iter().chain(doubt).min()
+    }
+
+    /// Why it has come to nothing, when its time is over.
+    pub(super) fn reason(&mut self) -> Option<DtlsError> {
+        Some(self.doubt.take()?.error)
+    }
+
+    /// Bytes kept of what nobody has vouched for.
+    pub(super) fn held(&self) -> usize {
+        let early: usize = self.early.iter().map(Vec::len).sum();
+        self.reassembly.bytes() + early
     }
 
     /// Says a client's first words, once.
@@ -227,16 +164,21 @@ impl Handshake {
         {
             client.begin(&mut self.terms, &mut self.outgoing)?;
             self.outgoing.send(now, out)?;
+            self.set_checkpoint();
         }
         Ok(())
     }
 
-    /// Sends a flight again that is due.
+    /// Sends a flight again that is due. Gives up when a doubt has lasted.
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
         out: &mut VecDeque<DtlsOutput>,
     ) -> Result<(), DtlsError> {
+        let is_believed = |doubt: &mut Doubt| doubt.until.is_some_and(|until| now >= until);
+        if let Some(doubt) = self.doubt.take_if(is_believed) {
+            return Err(doubt.error);
+        }
         let Outgoing { flight, sender, .. } = &mut self.outgoing;
         flight.handle_timeout(now, sender, out)
     }
@@ -250,13 +192,20 @@ impl Handshake {
     ) -> Result<Option<Finished>, DtlsError> {
         match (record.epoch, record.content_type) {
             (0, content::HANDSHAKE) => {
-                if self.reassembly.insert(record.body)? {
-                    let Outgoing { flight, sender, .. } = &mut self.outgoing;
-                    flight.repeat(now, sender, out)?;
+                for fragment in fragments(record.body) {
+                    self.handle_fragment(now, fragment, out)?;
                 }
                 self.read_messages(now, out)
             }
-            (0, content::ALERT) => end_by_alert(record.body).map(|()| None),
+            (0, content::ALERT) => {
+                // Before we have spoken there is nothing to refuse.
+                if let Err(error) = end_by_alert(record.body)
+                    && self.outgoing.next > 0
+                {
+                    self.doubt(now, self.reassembly.turn(), error);
+                }
+                Ok(None)
+            }
             (1, _) if self.receiver.is_some() => self.handle_sealed(now, record, out),
             (1, _) => {
                 if self.early.len() < MAX_EARLY_RECORDS && record.raw.len() <= MAX_EARLY_LEN {
@@ -269,6 +218,146 @@ impl Handshake {
         }
     }
 
+    fn handle_fragment(
+        &mut self,
+        now: Instant,
+        fragment: Fragment<'_>,
+        out: &mut VecDeque<DtlsOutput>,
+    ) -> Result<(), DtlsError> {
+        if fragment.sequence >= self.reassembly.turn() {
+            self.reassembly.insert(fragment);
+            return Ok(());
+        }
+        match &self.side {
+            Side::Server(_)
+                if fragment.kind == kind::CLIENT_HELLO
+                    && self.receiver.is_none()
+                    && !fragment.is_of(&self.terms.transcript) =>
+            {
+                self.ask_for_cookie(now, out)
+            }
+            // An answer to our first hello: nobody who asks for a cookie gives one.
+            Side::Client(Client::SecondHello) if fragment.kind == kind::SERVER_HELLO => {
+                self.go_back_to_first_hello();
+                self.reassembly.insert(fragment);
+                Ok(())
+            }
+            // The peer repeats itself, so our last flight is lost.
+            _ => {
+                let Outgoing { flight, sender, .. } = &mut self.outgoing;
+                flight.repeat(now, sender, out)
+            }
+        }
+    }
+
+    /// One of two ClientHellos is forged. Who receives what we send to the client's address can say
+    /// which (RFC 6347 section 4.2.1).
+    fn ask_for_cookie(
+        &mut self,
+        now: Instant,
+        out: &mut VecDeque<DtlsOutput>,
+    ) -> Result<(), DtlsError> {
+        if self.asked.is_some_and(|asked| now < asked + REPLY_INTERVAL) {
+            return Ok(());
+        }
+        self.asked = Some(now);
+        let mut fresh = [0; COOKIE_LEN];
+        rand::fill(&mut fresh).map_err(|_| DtlsError::Crypto)?;
+        let request = message::hello_verify_request(self.cookie.get_or_insert(fresh));
+        let (mut message, mut datagram) = (Vec::new(), Vec::new());
+        reassembly::append(&mut message, kind::HELLO_VERIFY_REQUEST, 0, &request);
+        let sender = &mut self.outgoing.sender;
+        sender.append(0, content::HANDSHAKE, &message, &mut datagram)?;
+        out.push_back(DtlsOutput::Packet(datagram));
+        Ok(())
+    }
+
+    /// Whether a message is the ClientHello that a server has asked for.
+    fn has_cookie(&self, message: &Message) -> bool {
+        let is_second = (message.kind, message.sequence) == (kind::CLIENT_HELLO, 1);
+        is_second
+            && self.checkpoint.turn == 1
+            && self.cookie.is_some_and(|cookie| {
+                ClientHello::parse(&message.body).is_ok_and(|hello| hello.cookie == cookie)
+            })
+    }
+
+    /// Forgets the hello that was answered, and the answer.
+    fn begin_with_second_hello(&mut self) {
+        self.side = Side::Server(Server::Hello);
+        self.terms.transcript.clear();
+        self.outgoing.next = 1;
+        self.set_checkpoint();
+    }
+
+    /// Forgets a HelloVerifyRequest.
+    fn go_back_to_first_hello(&mut self) {
+        let Some(hello) = self.first_hello.take() else {
+            return;
+        };
+        self.side = Side::Client(Client::Hello);
+        self.terms.transcript = hello;
+        self.outgoing.next = 1;
+        self.reassembly.rewind(0);
+        self.set_checkpoint();
+    }
+
+    /// We have spoken: what has come so far is no answer to that.
+    fn set_checkpoint(&mut self) {
+        self.reassembly.rewind(self.reassembly.turn());
+        self.checkpoint = Checkpoint {
+            side: self.side.clone(),
+            said: self.terms.transcript.len(),
+            turn: self.reassembly.turn(),
+        };
+    }
+
+    /// Notes that the handshake is in vain, if the message is not forged.
+    fn doubt(&mut self, now: Instant, message: u16, error: DtlsError) {
+        let until = error.is_verdict().then(|| now + PATIENCE);
+        let known = self.doubt.as_ref();
+        if known.is_none_or(|known| known.until.is_none() && until.is_some()) {
+            self.doubt = Some(Doubt {
+                error,
+                message,
+                until,
+            });
+        }
+    }
+
+    /// Leaves a message that is wrong, after which all is as `before`.
+    fn reject(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        before: (Side, usize),
+        error: DtlsError,
+    ) -> Result<(), DtlsError> {
+        if matches!(error, DtlsError::Crypto) || self.outgoing.flight.is_new() {
+            return Err(error);
+        }
+        let is_proof = matches!(
+            error,
+            DtlsError::BadSignature(_) | DtlsError::IllegalParameter(_)
+        );
+        // What it is about may be forged as well.
+        if is_proof && self.reassembly.turn() > self.checkpoint.turn {
+            self.wrong_proofs += 1;
+            if self.wrong_proofs > MAX_WRONG_PROOFS {
+                return Err(error);
+            }
+            self.side = self.checkpoint.side.clone();
+            self.terms.transcript.truncate(self.checkpoint.said);
+            self.reassembly.rewind(self.checkpoint.turn);
+        } else {
+            let (side, said) = before;
+            self.side = side;
+            self.terms.transcript.truncate(said);
+        }
+        self.doubt(now, message.sequence, error);
+        Ok(())
+    }
+
     fn read_messages(
         &mut self,
         now: Instant,
@@ -277,16 +366,36 @@ impl Handshake {
         while self.receiver.is_none()
             && let Some(message) = self.reassembly.next()
         {
+            if self.has_cookie(&message) {
+                self.begin_with_second_hello();
+            }
+            if message.kind == kind::HELLO_VERIFY_REQUEST
+                && matches!(self.side, Side::Client(Client::Hello))
+            {
+                self.first_hello = Some(self.terms.transcript.clone());
+            }
+            let before = (self.side.clone(), self.terms.transcript.len());
             let (terms, outgoing) = (&mut self.terms, &mut self.outgoing);
             let step = match &mut self.side {
                 Side::Client(client) => client.handle(&message, terms, outgoing),
                 Side::Server(server) => server.handle(&message, terms, outgoing),
-            }?;
-            if outgoing.flight.is_new() {
-                outgoing.send(now, out)?;
+            };
+            let step = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    self.reject(now, &message, before, error)?;
+                    continue;
+                }
+            };
+            self.reassembly.advance();
+            self.doubt
+                .take_if(|doubt| doubt.message <= message.sequence);
+            if self.outgoing.flight.is_new() {
+                self.outgoing.send(now, out)?;
+                self.set_checkpoint();
             }
             if step == Step::Agreed {
-                let (client, server) = terms.master()?.record_keys()?;
+                let (client, server) = self.terms.master()?.record_keys()?;
                 self.receiver = Some(Receiver::new(match self.role {
                     Role::Client => server,
                     Role::Server => client,

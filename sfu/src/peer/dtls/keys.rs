@@ -35,7 +35,9 @@ impl SrtpKeys {
         role: Role,
     ) -> Result<Self, DtlsError> {
         let material = master.export_srtp(profile.keying_material_len())?;
-        let keys = profile.split(&material).map_err(|_| DtlsError::Crypto)?;
+        let keys = profile
+            .split(material.as_ref())
+            .map_err(|_| DtlsError::Crypto)?;
         let (local, remote) = match role {
             Role::Client => (keys.client, keys.server),
             Role::Server => (keys.server, keys.client),

@@ -31,11 +31,24 @@ mod extension {
     pub(super) const RENEGOTIATION_INFO: u16 = 0xff01;
 }
 
+/// Those that we know of.
+const KNOWN_EXTENSIONS: [u16; 6] = [
+    extension::SUPPORTED_GROUPS,
+    extension::EC_POINT_FORMATS,
+    extension::SIGNATURE_ALGORITHMS,
+    extension::USE_SRTP,
+    extension::EXTENDED_MASTER_SECRET,
+    extension::RENEGOTIATION_INFO,
+];
+
 /// A cipher suite that stands for an empty `renegotiation_info` (RFC 5746 section 3.3).
 const RENEGOTIATION_SCSV: u16 = 0x00ff;
 
 /// Points as they are, not compressed (RFC 8422 section 5.1.2).
 const UNCOMPRESSED: u8 = 0;
+
+/// Data as they are (RFC 5246 section 7.4.1.2): the one method that everybody has.
+const NO_COMPRESSION: u8 = 0;
 
 /// A curve by its number (RFC 8422 section 5.4).
 const NAMED_CURVE: u8 = 3;
@@ -112,9 +125,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn numbers(list: &[u8]) -> Vec<u16> {
+/// Numbers of two bytes each.
+fn numbers(list: &[u8]) -> Option<Vec<u16>> {
     let pairs = list.chunks_exact(2);
-    pairs.map(|p| u16::from_be_bytes([p[0], p[1]])).collect()
+    let is_even = pairs.remainder().is_empty();
+    is_even.then(|| pairs.map(|p| u16::from_be_bytes([p[0], p[1]])).collect())
 }
 
 /// Appends `body` after its length in so many bytes.
@@ -148,9 +163,14 @@ pub(super) struct Extensions {
     pub(super) extended_master_secret: bool,
     pub(super) renegotiation_info: bool,
     pub(super) point_formats: bool,
+    /// A server wants identifiers of master keys in packets, which no client of ours asks for.
+    pub(super) has_mki: bool,
+    /// There is one that we do not know of.
+    pub(super) has_others: bool,
 }
 
 impl Extensions {
+    /// Reads the rest of a hello. One that comes twice is malformed (RFC 5246 section 7.4.1.4).
     fn parse(reader: &mut Reader<'_>) -> Option<Self> {
         let mut extensions = Extensions::default();
         // Hellos may end before their extensions.
@@ -158,22 +178,42 @@ impl Extensions {
             return Some(extensions);
         }
         let mut list = Reader(reader.vector(2)?);
+        reader.end()?;
+        let mut seen = [0; KNOWN_EXTENSIONS.len()];
         while !list.0.is_empty() {
             let number = list.u16()?;
             let mut body = Reader(list.vector(2)?);
+            let Some(index) = KNOWN_EXTENSIONS.iter().position(|known| *known == number) else {
+                extensions.has_others = true;
+                continue;
+            };
+            seen[index] += 1;
+            if seen[index] > 1 {
+                return None;
+            }
             match number {
                 extension::SUPPORTED_GROUPS => {
-                    extensions.groups = Some(numbers(body.vector(2)?));
+                    extensions.groups = Some(numbers(body.vector(2)?)?);
                 }
                 extension::SIGNATURE_ALGORITHMS => {
-                    extensions.schemes = Some(numbers(body.vector(2)?));
+                    extensions.schemes = Some(numbers(body.vector(2)?)?);
                 }
-                extension::USE_SRTP => extensions.profiles = numbers(body.vector(2)?),
+                extension::USE_SRTP => {
+                    extensions.profiles = numbers(body.vector(2)?)?;
+                    extensions.has_mki = !body.vector(1)?.is_empty();
+                }
                 extension::EXTENDED_MASTER_SECRET => extensions.extended_master_secret = true,
-                extension::RENEGOTIATION_INFO => extensions.renegotiation_info = true,
-                extension::EC_POINT_FORMATS => extensions.point_formats = true,
-                _ => {}
+                extension::RENEGOTIATION_INFO => {
+                    // Nothing was negotiated before (RFC 5746 sections 3.4 and 3.6).
+                    body.vector(1)?.is_empty().then_some(())?;
+                    extensions.renegotiation_info = true;
+                }
+                _ => {
+                    body.vector(1)?;
+                    extensions.point_formats = true;
+                }
             }
+            body.end()?;
         }
         Some(extensions)
     }
@@ -182,6 +222,7 @@ impl Extensions {
 /// What a client begins with.
 pub(super) struct ClientHello {
     pub(super) random: [u8; 32],
+    pub(super) cookie: Vec<u8>,
     pub(super) suites: Vec<u16>,
     pub(super) extensions: Extensions,
 }
@@ -202,13 +243,14 @@ impl ClientHello {
     fn parse_rest(reader: &mut Reader<'_>) -> Option<Self> {
         let random = reader.array()?;
         let _session = reader.vector(1)?;
-        let _cookie = reader.vector(1)?;
-        let suites = numbers(reader.vector(2)?);
-        let _compression = reader.vector(1)?;
+        let cookie = reader.vector(1)?.to_vec();
+        let suites = numbers(reader.vector(2)?)?;
+        reader.vector(1)?.contains(&NO_COMPRESSION).then_some(())?;
         let mut extensions = Extensions::parse(reader)?;
         extensions.renegotiation_info |= suites.contains(&RENEGOTIATION_SCSV);
         Some(ClientHello {
             random,
+            cookie,
             suites,
             extensions,
         })
@@ -228,7 +270,7 @@ pub(super) fn client_hello(
     push_vector(&mut out, 1, &[]); // no session to resume
     push_vector(&mut out, 1, cookie);
     out.extend(list(suites));
-    push_vector(&mut out, 1, &[0]); // no compression
+    push_vector(&mut out, 1, &[NO_COMPRESSION]);
 
     let mut extensions = Vec::new();
     let mut push = |number, body: &[u8]| push_extension(&mut extensions, number, body);
@@ -274,7 +316,7 @@ impl ServerHello {
         let random = reader.array()?;
         let _session = reader.vector(1)?;
         let suite = reader.u16()?;
-        let _compression = reader.u8()?;
+        (reader.u8()? == NO_COMPRESSION).then_some(())?;
         let extensions = Extensions::parse(reader)?;
         Some(ServerHello {
             random,
@@ -295,7 +337,7 @@ pub(super) fn server_hello(
     out.extend(random);
     push_vector(&mut out, 1, &[]); // a session that cannot be resumed
     out.extend(suite.to_be_bytes());
-    out.push(0); // no compression
+    out.push(NO_COMPRESSION);
     let mut extensions = Vec::new();
     let mut push = |number, body: &[u8]| push_extension(&mut extensions, number, body);
     if client.renegotiation_info {
@@ -309,6 +351,13 @@ pub(super) fn server_hello(
     }
     push(extension::USE_SRTP, &use_srtp(&[profile]));
     push_vector(&mut out, 2, &extensions);
+    out
+}
+
+/// A HelloVerifyRequest, as DTLS 1.0 whatever is spoken later (RFC 6347 section 4.2.1).
+pub(super) fn hello_verify_request(cookie: &[u8]) -> Vec<u8> {
+    let mut out = vec![0xfe, 0xff];
+    push_vector(&mut out, 1, cookie);
     out
 }
 
@@ -389,6 +438,16 @@ pub(super) fn certificate_request(schemes: &[u16]) -> Vec<u8> {
     out.extend(list(schemes));
     push_vector(&mut out, 2, &[]);
     out
+}
+
+/// The signatures that a server verifies, out of its CertificateRequest.
+pub(super) fn parse_certificate_request(body: &[u8]) -> Option<Vec<u16>> {
+    let mut reader = Reader(body);
+    let _types = reader.vector(1)?;
+    let schemes = numbers(reader.vector(2)?)?;
+    let _issuers = reader.vector(2)?;
+    reader.end()?;
+    Some(schemes)
 }
 
 /// A ClientKeyExchange.

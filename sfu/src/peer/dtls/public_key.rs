@@ -60,6 +60,7 @@ mod oid {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Rsa,
+    RsaPss,
     P224,
     P256,
     P384,
@@ -80,7 +81,8 @@ impl PublicKey {
         let unreadable = DtlsError::UnsupportedCertificate("it is not X.509");
         let found = SubjectPublicKey::find(der).ok_or(unreadable)?;
         let kind = match (found.algorithm, found.parameter) {
-            (oid::RSA | oid::RSA_PSS, _) => Kind::Rsa,
+            (oid::RSA, _) => Kind::Rsa,
+            (oid::RSA_PSS, _) => Kind::RsaPss,
             (oid::EC, Some(oid::P224)) => Kind::P224,
             (oid::EC, Some(oid::P256)) => Kind::P256,
             (oid::EC, Some(oid::P384)) => Kind::P384,
@@ -95,7 +97,7 @@ impl PublicKey {
                 ));
             }
         };
-        if kind == Kind::Rsa {
+        if matches!(kind, Kind::Rsa | Kind::RsaPss) {
             let modulus = rsa_modulus(found.key).ok_or(DtlsError::UnsupportedCertificate(
                 "its RSA key cannot be read",
             ))?;
@@ -116,7 +118,7 @@ impl PublicKey {
 
     /// Whether a suite of ECDHE_RSA is for it, and not one of ECDHE_ECDSA.
     pub(super) fn is_rsa(&self) -> bool {
-        self.kind == Kind::Rsa
+        matches!(self.kind, Kind::Rsa | Kind::RsaPss)
     }
 
     /// Whether its owner has signed the message.
@@ -138,9 +140,9 @@ impl PublicKey {
             (Kind::Rsa, 0x0401) => &signature::RSA_PKCS1_2048_8192_SHA256,
             (Kind::Rsa, 0x0501) => &signature::RSA_PKCS1_2048_8192_SHA384,
             (Kind::Rsa, 0x0601) => &signature::RSA_PKCS1_2048_8192_SHA512,
-            (Kind::Rsa, 0x0804 | 0x0809) => &signature::RSA_PSS_2048_8192_SHA256,
-            (Kind::Rsa, 0x0805 | 0x080a) => &signature::RSA_PSS_2048_8192_SHA384,
-            (Kind::Rsa, 0x0806 | 0x080b) => &signature::RSA_PSS_2048_8192_SHA512,
+            (Kind::Rsa, 0x0804) | (Kind::RsaPss, 0x0809) => &signature::RSA_PSS_2048_8192_SHA256,
+            (Kind::Rsa, 0x0805) | (Kind::RsaPss, 0x080a) => &signature::RSA_PSS_2048_8192_SHA384,
+            (Kind::Rsa, 0x0806) | (Kind::RsaPss, 0x080b) => &signature::RSA_PSS_2048_8192_SHA512,
             _ => return false,
         };
         UnparsedPublicKey::new(algorithm, &self.bytes)

@@ -1,17 +1,21 @@
 //! Handshake messages out of fragments that come in any order, more than once, or from an attacker
 //! (RFC 6347 section 4.2.3).
 //!
-//! In: the bodies of handshake records. Out: whole messages, in turn. What is held is bounded by
-//! [`MAX_FRAGMENTS`] and [`MAX_HANDSHAKE_BYTES`]; going over them is the end.
+//! In: the bodies of handshake records. Out: whole messages, in turn. Nothing here is authenticated:
+//! fragments that contradict each other are kept apart, so that a forged one costs the true one
+//! nothing. What is held is bounded by [`MAX_FRAGMENTS`] and [`MAX_HANDSHAKE_BYTES`], the latest.
 
-use super::error::DtlsError;
+use std::collections::VecDeque;
 
-/// Most different handshake fragments of one handshake. Retransmissions do not count. A browser
-/// sends seven.
+/// Most fragments held. A browser sends seven.
 pub const MAX_FRAGMENTS: usize = 64;
 
-/// Most bytes in those fragments. A browser sends about 3 kB.
+/// Most bytes held in them. A browser sends about 3 kB.
 pub const MAX_HANDSHAKE_BYTES: usize = 64 * 1024;
+
+/// How far ahead of the message whose turn it is others are kept: no flight has more messages
+/// (RFC 5246 section 7.3).
+const MAX_AHEAD: u16 = 8;
 
 /// Bytes of a handshake header.
 pub(super) const HANDSHAKE_HEADER_LEN: usize = 12;
@@ -52,101 +56,119 @@ pub(super) fn append_fragment(
     out.extend_from_slice(&body[offset..offset + len]);
 }
 
-struct Fragment {
+/// A piece of a message, as it came.
+#[derive(Clone, Copy)]
+pub(super) struct Fragment<'a> {
+    pub(super) kind: u8,
+    pub(super) sequence: u16,
+    /// Of the whole message.
+    total: usize,
+    offset: usize,
+    body: &'a [u8],
+}
+
+/// The fragments of a record. What is malformed ends it.
+pub(super) fn fragments(record: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    let mut rest = record;
+    std::iter::from_fn(move || {
+        let header = rest.first_chunk::<HANDSHAKE_HEADER_LEN>()?;
+        let number = |at: usize| {
+            u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize
+        };
+        let (total, offset, len) = (number(1), number(6), number(9));
+        let (whole, after) = rest.split_at_checked(HANDSHAKE_HEADER_LEN + len)?;
+        rest = after;
+        let fits = offset + len <= total && (len > 0 || total == 0);
+        fits.then_some(Fragment {
+            kind: header[0],
+            sequence: u16::from_be_bytes([header[4], header[5]]),
+            total,
+            offset,
+            body: &whole[HANDSHAKE_HEADER_LEN..],
+        })
+    })
+}
+
+impl Fragment<'_> {
+    /// Whether it is a piece of a message of which these are header and body, in one fragment.
+    pub(super) fn is_of(&self, message: &[u8]) -> bool {
+        fragments(message).next().is_some_and(|whole| {
+            (self.kind, self.sequence, self.total) == (whole.kind, whole.sequence, whole.total)
+                && whole.body.get(self.offset..self.offset + self.body.len()) == Some(self.body)
+        })
+    }
+}
+
+/// A piece of a message that is not whole, or not in turn.
+struct Held {
     kind: u8,
     sequence: u16,
-    /// Of the whole message.
     total: usize,
     offset: usize,
     body: Vec<u8>,
 }
 
+impl Held {
+    /// What pieces of one message have in common.
+    fn message(&self) -> (u16, u8, usize) {
+        (self.sequence, self.kind, self.total)
+    }
+}
+
 /// What has come of messages that are not whole, or not in turn.
 #[derive(Default)]
 pub(super) struct Reassembly {
-    /// Message number and offset of each fragment seen, at most [`MAX_FRAGMENTS`].
-    seen: Vec<(u16, usize)>,
-    /// What those fragments say they have.
-    bytes: usize,
-    fragments: Vec<Fragment>,
+    /// In the order in which they came.
+    held: VecDeque<Held>,
     /// The message whose turn it is.
-    next: u16,
+    turn: u16,
 }
 
 impl Reassembly {
-    /// Takes the fragments of a record. Says whether one is of a message that was given out before:
-    /// the peer repeats itself, so our last flight is lost. What is malformed is left.
-    pub(super) fn insert(&mut self, mut record: &[u8]) -> Result<bool, DtlsError> {
-        let mut repeats = false;
-        while let Some((header, rest)) = record.split_at_checked(HANDSHAKE_HEADER_LEN) {
-            let number = |at: usize| {
-                u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize
-            };
-            let sequence = u16::from_be_bytes([header[4], header[5]]);
-            let (total, offset, len) = (number(1), number(6), number(9));
-            self.count(sequence, offset, len)?;
-            let Some((body, rest)) = rest.split_at_checked(len) else {
-                break;
-            };
-            record = rest;
-            if sequence < self.next {
-                repeats = true;
-            } else if offset + len <= total && (len > 0 || total == 0) {
-                self.keep(Fragment {
-                    kind: header[0],
-                    sequence,
-                    total,
-                    offset,
-                    body: body.to_vec(),
-                });
-            }
+    /// Takes a fragment of a message that was not given out yet. For each place the longest is kept:
+    /// a peer may repeat itself in other pieces.
+    pub(super) fn insert(&mut self, fragment: Fragment<'_>) {
+        let ahead = fragment.sequence.checked_sub(self.turn);
+        if ahead.is_none_or(|ahead| ahead >= MAX_AHEAD) {
+            return;
         }
-        Ok(repeats)
-    }
-
-    fn count(&mut self, sequence: u16, offset: usize, len: usize) -> Result<(), DtlsError> {
-        if !self.seen.contains(&(sequence, offset)) {
-            self.seen.push((sequence, offset));
-            self.bytes += len;
-            if self.seen.len() > MAX_FRAGMENTS || self.bytes > MAX_HANDSHAKE_BYTES {
-                return Err(DtlsError::HandshakeTooLarge);
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps one fragment for each place, the longest: a peer may repeat itself in other pieces.
-    fn keep(&mut self, new: Fragment) {
-        let place = |f: &Fragment| (f.sequence, f.offset);
-        match self.fragments.iter_mut().find(|f| place(f) == place(&new)) {
+        let new = Held {
+            kind: fragment.kind,
+            sequence: fragment.sequence,
+            total: fragment.total,
+            offset: fragment.offset,
+            body: fragment.body.to_vec(),
+        };
+        let place = |held: &Held| (held.message(), held.offset);
+        match self.held.iter_mut().find(|old| place(old) == place(&new)) {
             Some(old) if old.body.len() < new.body.len() => *old = new,
             Some(_) => {}
-            None => self.fragments.push(new),
+            None => self.held.push_back(new),
+        }
+        while self.held.len() > MAX_FRAGMENTS || self.bytes() > MAX_HANDSHAKE_BYTES {
+            self.held.pop_front();
         }
     }
 
-    /// The message whose turn it is, once it is whole.
+    /// What is held, at most [`MAX_HANDSHAKE_BYTES`].
+    pub(super) fn bytes(&self) -> usize {
+        self.held.iter().map(|held| held.body.len()).sum()
+    }
+
+    /// Gives out a message whose turn it is and which is whole. It stays its turn, and another may
+    /// claim it, until [`Reassembly::advance`].
     pub(super) fn next(&mut self) -> Option<Message> {
-        let sequence = self.next;
-        let mut parts: Vec<&Fragment> = self
-            .fragments
-            .iter()
-            .filter(|f| f.sequence == sequence)
-            .collect();
-        parts.sort_by_key(|f| f.offset);
-        let (kind, total) = parts.first().map(|f| (f.kind, f.total))?;
-        let mut body = Vec::new();
-        for part in parts {
-            if part.kind != kind || part.total != total || part.offset > body.len() {
-                return None;
-            }
+        let mut candidates = self.held.iter().filter(|held| held.sequence == self.turn);
+        let message = candidates
+            .find(|held| self.is_whole(held.message()))
+            .map(Held::message)?;
+        let (sequence, kind, total) = message;
+        let mut body = Vec::with_capacity(total);
+        for part in self.parts(message) {
             let known = body.len() - part.offset;
             body.extend_from_slice(part.body.get(known..).unwrap_or_default());
         }
-        if body.len() != total {
-            return None;
-        }
-        self.skip();
+        self.held.retain(|held| held.message() != message);
         Some(Message {
             kind,
             sequence,
@@ -154,15 +176,41 @@ impl Reassembly {
         })
     }
 
-    /// The number of the message whose turn it is.
-    pub(super) fn turn(&self) -> u16 {
-        self.next
+    /// The pieces of a message, first ones first.
+    fn parts(&self, message: (u16, u8, usize)) -> Vec<&Held> {
+        let parts = self.held.iter().filter(|held| held.message() == message);
+        let mut parts: Vec<_> = parts.collect();
+        parts.sort_by_key(|part| part.offset);
+        parts
     }
 
-    /// Counts a message that came by another way: in a sealed record.
-    pub(super) fn skip(&mut self) {
-        self.next = self.next.saturating_add(1);
-        self.fragments.retain(|f| f.sequence >= self.next);
+    fn is_whole(&self, message: (u16, u8, usize)) -> bool {
+        let (_, _, total) = message;
+        let mut known = 0;
+        for part in self.parts(message) {
+            if part.offset > known {
+                return false;
+            }
+            known = known.max(part.offset + part.body.len());
+        }
+        known == total
+    }
+
+    /// The number of the message whose turn it is.
+    pub(super) fn turn(&self) -> u16 {
+        self.turn
+    }
+
+    /// The message whose turn it was is the right one.
+    pub(super) fn advance(&mut self) {
+        self.turn = self.turn.saturating_add(1);
+        self.held.retain(|held| held.sequence >= self.turn);
+    }
+
+    /// Takes messages once more that were given out before, and forgets what has come since.
+    pub(super) fn rewind(&mut self, turn: u16) {
+        self.turn = turn;
+        self.held.clear();
     }
 }
 
@@ -172,10 +220,10 @@ mod tests {
 
     use super::*;
 
-    fn fragment(sequence: u16, body: &[u8], offset: usize, len: usize) -> Vec<u8> {
+    fn insert(reassembly: &mut Reassembly, sequence: u16, body: &[u8], offset: usize, len: usize) {
         let mut record = Vec::new();
         append_fragment(&mut record, 11, sequence, body, offset, len);
-        record
+        fragments(&record).for_each(|fragment| reassembly.insert(fragment));
     }
 
     #[test]
@@ -189,29 +237,53 @@ mod tests {
             (0, first, 10, 2),
             (1, second, 0, 4),
         ] {
-            let record = fragment(sequence, body, offset, len);
-            assert!(!reassembly.insert(&record).unwrap());
+            insert(&mut reassembly, sequence, body, offset, len);
             assert!(reassembly.next().is_none());
         }
-        reassembly.insert(&fragment(0, first, 0, 4)).unwrap();
+        insert(&mut reassembly, 0, first, 0, 4);
         assert_eq!(reassembly.next().unwrap().body, first);
+        reassembly.advance();
         assert_eq!(reassembly.next().unwrap().body, second);
-        assert!(reassembly.next().is_none() && reassembly.fragments.is_empty());
-        assert!(reassembly.insert(&fragment(0, first, 0, 4)).unwrap());
+        reassembly.advance();
+        assert!(reassembly.next().is_none() && reassembly.held.is_empty());
+        insert(&mut reassembly, 0, first, 0, 4);
+        assert!(reassembly.held.is_empty());
     }
 
     #[test]
-    fn fragments_that_contradict_each_other_make_no_message() {
+    fn what_contradicts_a_message_does_not_keep_it_from_being_whole() {
         let mut reassembly = Reassembly::default();
-        reassembly.insert(&fragment(0, b"abcd", 0, 2)).unwrap();
-        reassembly.insert(&fragment(0, b"abcdef", 2, 4)).unwrap();
+        insert(&mut reassembly, 0, b"abcd", 0, 2);
+        insert(&mut reassembly, 0, b"another", 2, 4);
+        insert(&mut reassembly, 0, b"another", 6, 1);
         assert!(reassembly.next().is_none());
+        insert(&mut reassembly, 0, b"abcd", 2, 2);
+        assert_eq!(reassembly.next().unwrap().body, b"abcd");
+        // It was no good: the other may still be.
+        insert(&mut reassembly, 0, b"another", 0, 2);
+        assert_eq!(reassembly.next().unwrap().body, b"another");
     }
 
     #[test]
     fn a_message_without_a_body_is_whole_at_once() {
         let mut reassembly = Reassembly::default();
-        reassembly.insert(&fragment(0, b"", 0, 0)).unwrap();
+        insert(&mut reassembly, 0, b"", 0, 0);
         assert!(reassembly.next().unwrap().body.is_empty());
+    }
+
+    #[test]
+    fn the_latest_fragments_are_held_and_no_more_than_that() {
+        let mut reassembly = Reassembly::default();
+        let forged = vec![0; 1 << 20];
+        for i in 0..1000 {
+            insert(&mut reassembly, 0, &forged, 2000 * i % (1 << 19), 2000);
+            insert(&mut reassembly, 1, &forged, i, 1);
+            insert(&mut reassembly, 8 + i as u16, &forged, 0, 2000);
+            assert!(reassembly.held.len() <= MAX_FRAGMENTS);
+            assert!(reassembly.bytes() <= MAX_HANDSHAKE_BYTES);
+        }
+        insert(&mut reassembly, 0, b"the true one", 4, 8);
+        insert(&mut reassembly, 0, b"the true one", 0, 4);
+        assert_eq!(reassembly.next().unwrap().body, b"the true one");
     }
 }

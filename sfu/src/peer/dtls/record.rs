@@ -22,6 +22,10 @@ const EXPLICIT_NONCE_LEN: usize = 8;
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 
+/// Records of an epoch: their numbers have 48 bits, and none may come twice under a key (RFC 6347
+/// section 4.1).
+const MAX_RECORDS: u64 = 1 << 48;
+
 /// DTLS 1.2 on the wire.
 pub(super) const VERSION: [u8; 2] = [0xfe, 0xfd];
 
@@ -222,6 +226,9 @@ impl Sender {
             .next
             .get_mut(usize::from(epoch))
             .ok_or(DtlsError::Crypto)?;
+        if *next >= MAX_RECORDS {
+            return Err(DtlsError::Crypto);
+        }
         let numbers = numbers(epoch, *next);
         *next += 1;
         let sealed = match (epoch, &self.key) {
@@ -259,6 +266,22 @@ pub(super) fn room(datagram: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_numbers_of_an_epoch_come_to_an_end() {
+        let mut sender = Sender {
+            next: [MAX_RECORDS - 1, 0],
+            key: None,
+        };
+        let mut datagram = Vec::new();
+        assert!(sender.append(0, content::ALERT, &[], &mut datagram).is_ok());
+        assert_eq!(datagram[3..11], [0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        assert!(
+            sender
+                .append(0, content::ALERT, &[], &mut datagram)
+                .is_err()
+        );
+    }
 
     #[test]
     fn each_number_is_taken_once_and_none_that_is_too_old() {

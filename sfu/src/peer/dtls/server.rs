@@ -1,19 +1,21 @@
 //! The server's part of a handshake (RFC 5246 section 7.3, RFC 6347 section 4.2).
 //!
 //! A ClientHello is answered at once: ICE has authenticated the client's address already, and a
-//! HelloVerifyRequest would only add a round trip to every join.
+//! HelloVerifyRequest would only add a round trip to every join. Only when two hellos contradict each
+//! other, so that one is forged, the client is asked for a cookie (`handshake.rs`).
 
 use aws_lc_rs::rand;
 
 use super::error::DtlsError;
-use super::handshake::{Outgoing, Step, Terms};
+use super::handshake::Step;
 use super::message::{self, ClientHello, PROFILES, kind};
 use super::public_key::{ECDSA_SECP256R1_SHA256, SCHEMES};
 use super::reassembly::Message;
 use super::suite::{DEFAULT_GROUP, GROUPS, KeyExchange, SUITES};
+use super::terms::{Outgoing, Terms};
 
 /// The message that a server waits for.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) enum Server {
     #[default]
     Hello,

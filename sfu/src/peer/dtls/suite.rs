@@ -4,9 +4,8 @@
 //! In: what both sides offer and have agreed on. Out: which of it is used, and the secrets.
 
 use aws_lc_rs::aead;
-use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
+use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::digest;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::tls_prf;
 
 use super::error::DtlsError;
@@ -119,18 +118,18 @@ impl Group {
     }
 }
 
-/// Our half of an exchange of keys.
+/// Our half of an exchange of keys. It may be tried with several shares of the peer: only one of them
+/// is not forged.
 pub(super) struct KeyExchange {
-    pub(super) group: Group,
-    private: EphemeralPrivateKey,
+    group: Group,
+    private: PrivateKey,
     /// What the other side needs of it.
     pub(super) public: Vec<u8>,
 }
 
 impl KeyExchange {
     pub(super) fn new(group: Group) -> Result<Self, DtlsError> {
-        let private = EphemeralPrivateKey::generate(group.algorithm(), &SystemRandom::new())
-            .map_err(|_| DtlsError::Crypto)?;
+        let private = PrivateKey::generate(group.algorithm()).map_err(|_| DtlsError::Crypto)?;
         let public = private
             .compute_public_key()
             .map_err(|_| DtlsError::Crypto)?
@@ -143,11 +142,16 @@ impl KeyExchange {
         })
     }
 
-    /// The premaster secret.
-    pub(super) fn agree(self, peer: &[u8]) -> Result<Vec<u8>, DtlsError> {
+    /// Makes something of the premaster secret. Refuses points that are not on the curve, and those
+    /// of small order (RFC 8422 section 5.11).
+    pub(super) fn agree<T>(
+        &self,
+        peer: &[u8],
+        make: impl FnOnce(&[u8]) -> Result<T, DtlsError>,
+    ) -> Result<T, DtlsError> {
         let peer = UnparsedPublicKey::new(self.group.algorithm(), peer);
         let refused = DtlsError::IllegalParameter("key exchange");
-        agreement::agree_ephemeral(self.private, peer, refused, |secret| Ok(secret.to_vec()))
+        agreement::agree(&self.private, peer, refused, make)
     }
 }
 
@@ -242,13 +246,46 @@ impl Master {
     }
 
     /// Keying material for SRTP (RFC 5764 section 4.2, RFC 5705).
-    pub(super) fn export_srtp(&self, len: usize) -> Result<Vec<u8>, DtlsError> {
-        let seed = self.randoms.client_first();
-        let material = self.derive("EXTRACTOR-dtls_srtp", &seed, len)?;
-        Ok(material.as_ref().to_vec())
+    pub(super) fn export_srtp(&self, len: usize) -> Result<tls_prf::Secret, DtlsError> {
+        self.derive("EXTRACTOR-dtls_srtp", &self.randoms.client_first(), len)
     }
 
     fn derive(&self, label: &str, seed: &[u8], len: usize) -> Result<tls_prf::Secret, DtlsError> {
         self.suite.derive(self.secret.as_ref(), label, seed, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn shares_that_give_the_secret_away_are_refused() {
+        // RFC 7748 section 6.1: those of small order, of which these are four.
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut minus_one = [0xff; 32];
+        (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+        let order_8 = [
+            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f,
+            0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16,
+            0x5f, 0x49, 0xb8, 0x00,
+        ];
+        let mut cases: Vec<(u16, Vec<u8>)> = [[0; 32], one, minus_one, order_8]
+            .map(|share| (29, share.to_vec()))
+            .into();
+        for (group, coordinate) in [(23, 32), (24, 48), (25, 66)] {
+            let point = |fill: u8| [vec![4], vec![fill; 2 * coordinate]].concat();
+            // Not on the curve; the point at infinity; nothing; another curve's.
+            cases.extend([point(1), point(0), vec![0], vec![], vec![4; 32]].map(|p| (group, p)));
+        }
+        for (group, share) in cases {
+            let ours = KeyExchange::new(Group(group)).unwrap();
+            let result = ours.agree(&share, |_| Ok(()));
+            let refused = matches!(result, Err(DtlsError::IllegalParameter(_)));
+            assert!(refused, "{group} {share:02x?}");
+        }
     }
 }
