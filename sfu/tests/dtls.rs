@@ -197,9 +197,22 @@ fn assert_same_keys(said: &str, keys: &SrtpKeys, role: Role) {
 
 /// Has OpenSSL's client connect to us.
 fn serve(theirs: &Theirs, more: &[&str]) -> (Result<SrtpKeys, DtlsError>, DtlsEndpoint, String) {
+    serve_after(None, theirs, more)
+}
+
+/// As [`serve`], after something has come that is not the client's.
+fn serve_after(
+    forged: Option<&[u8]>,
+    theirs: &Theirs,
+    more: &[&str],
+) -> (Result<SrtpKeys, DtlsError>, DtlsEndpoint, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
     let (_, mut endpoint) = endpoint(Role::Server, theirs);
+    if let Some(forged) = forged {
+        endpoint.handle_packet(Instant::now(), forged).unwrap();
+        while endpoint.poll().is_some() {}
+    }
     let program = Program::start(&[&["s_client", "-connect", &address], more].concat());
     let result = drive(&mut endpoint, &socket, None);
     let said = program.finish();
@@ -247,6 +260,24 @@ fn every_suite_and_group_works_also_in_small_pieces() {
         let keys = keys.unwrap_or_else(|error| panic!("{more:?}: {error}\n{said}"));
         assert_same_keys(&said, &keys, Role::Server);
     }
+}
+
+#[test]
+fn a_client_whose_hello_somebody_forged_before_it_gets_in_with_a_cookie() {
+    if !has_openssl() {
+        return;
+    }
+    let theirs = Theirs::new("cookie", &["rsa:2048"]);
+    let (certificate, key_file) = (theirs.path("certificate"), theirs.path("key"));
+    let (_, mut stranger) = endpoint(Role::Client, &theirs);
+    stranger.begin(Instant::now()).unwrap();
+    let Some(DtlsOutput::Packet(forged)) = stranger.poll() else {
+        panic!("a client begins");
+    };
+    let own = ["-cert", &certificate, "-key", &key_file];
+    let (keys, _, said) = serve_after(Some(&forged), &theirs, &own);
+    let keys = keys.unwrap_or_else(|error| panic!("{error}\n{said}"));
+    assert_same_keys(&said, &keys, Role::Server);
 }
 
 #[test]

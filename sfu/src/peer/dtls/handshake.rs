@@ -190,6 +190,10 @@ impl Handshake {
         record: &Record<'_>,
         out: &mut VecDeque<DtlsOutput>,
     ) -> Result<Option<Finished>, DtlsError> {
+        if self.role == Role::Client && self.outgoing.next == 0 {
+            // Nothing can be an answer yet.
+            return Ok(None);
+        }
         match (record.epoch, record.content_type) {
             (0, content::HANDSHAKE) => {
                 for fragment in fragments(record.body) {

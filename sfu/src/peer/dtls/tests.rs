@@ -617,6 +617,20 @@ fn whoever_does_not_get_our_cookie_takes_nobodys_place() {
 }
 
 #[test]
+fn a_client_takes_nothing_before_it_has_said_hello() {
+    let mut story = Story::new();
+    let hello = Story::new().client_hello();
+    story.server.handle(story.now, &hello);
+    for packet in std::mem::take(&mut story.server.sent) {
+        story.client.handle(story.now, &packet);
+    }
+    assert_eq!(story.client.endpoint.held(), 0);
+    assert!(story.client.sent.is_empty());
+    story.run(1, 0.0);
+    story.assert_connected();
+}
+
+#[test]
 fn wrong_proofs_have_an_end() {
     let mut story = Story::new();
     let hello = story.client_hello();
