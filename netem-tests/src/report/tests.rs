@@ -230,7 +230,7 @@ fn crate_dir() -> PathBuf {
 #[test]
 fn the_suites_are_in_order() {
     let expected = [
-        ("bandwidth", 30),
+        ("bandwidth", 31),
         ("capacity", 5),
         ("loss", 108),
         ("mobility", 6),
