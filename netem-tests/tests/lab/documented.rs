@@ -174,6 +174,7 @@ fn health(lab: &Lab, node: Node) -> String {
 
 #[test]
 fn every_command_of_the_guide_does_what_it_is_for() {
+    let _machine = crate::alone();
     let folder = Folder::new("documented");
     let mut lab = new_lab();
     let server = lab.add_server("server").expect("a server");

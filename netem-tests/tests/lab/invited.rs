@@ -78,6 +78,7 @@ fn guide() -> crate::documented::Documented {
 
 #[test]
 fn a_server_by_the_guide_lets_in_who_is_invited_by_link() {
+    let _machine = crate::alone();
     let folder = Folder::new("invited");
     let mut lab = new_lab();
     let node = lab.add_server("server").expect("a server");

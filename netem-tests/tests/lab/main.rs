@@ -22,7 +22,8 @@ use confab_netem_tests::link::Impairment;
 /// Within which something arrives that arrives at all, on a link without delay.
 const SOON: Duration = Duration::from_millis(300);
 
-/// Tests that measure time have the machine to themselves, as far as it is theirs.
+/// Tests that measure time, and those that keep the machine busy, have it to themselves, as far as it is
+/// theirs.
 fn alone() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
