@@ -30,7 +30,7 @@ fn edited(offer: &str, edits: &[Edit<'_>]) -> String {
         // Behind what says what kind of line it is.
         let value = line.find([':', '=']).map_or(0, |colon| colon + 1);
         match edit % 6 {
-            0 => text.clone_into(line),
+            0 => *line = (*text).to_owned(),
             1 => line.replace_range(value.., text),
             2 => line.push_str(text),
             3 => line.insert_str(value, text),
