@@ -13,6 +13,8 @@ import { friendlyRoom } from "./words.js";
 const NAME_KEY = "confab.name";
 /** Between two readings of the level, milliseconds. */
 const METER_INTERVAL_MS = 60;
+/** Devices that take longer than this are waited for with a word, milliseconds. */
+const DEVICE_PATIENCE_MS = 1_000;
 /** Speech seldom exceeds this root mean square; the meter's full scale. */
 const LOUD = 0.3;
 
@@ -92,9 +94,12 @@ export class Lobby {
    * @returns {Promise<Choice>}
    */
   async choice() {
-    while (this.#asking) {
-      this.say("Waiting for your camera and microphone. If your browser asks whether this page may use them, please answer.");
-      await this.#asking;
+    const words = "Waiting for your camera and microphone. If your browser asks whether this page may use them, please answer.";
+    const impatient = setTimeout(() => this.say(words), DEVICE_PATIENCE_MS);
+    try {
+      while (this.#asking) await this.#asking;
+    } finally {
+      clearTimeout(impatient);
     }
     return { name: this.#name.value.trim(), room: this.#room.value.trim(), ...this.#tracks };
   }
