@@ -11,6 +11,8 @@ import { publish } from "./whip.mjs";
 const IN_STEP_MS = 125;
 /** Until what a change of the clock has done to them is over: receivers go by several reports, a second apart. */
 const SETTLE_MS = 6_000;
+/** Where cores are few it takes longer. */
+const IN_STEP_TIMEOUT_MS = 25_000;
 
 withBrowser();
 withServer();
@@ -76,10 +78,14 @@ test("a sender that changes its codec, and with it the clock, stays clear and in
     await changeCodec(page, audio);
     await waitForSound(ada, audio);
     await hearsOne(ada, audio);
-    await ada.waitForTimeout(SETTLE_MS);
-    const ms = await skew(ada);
+    const deadline = performance.now() + IN_STEP_TIMEOUT_MS;
+    let ms;
+    do {
+      assert.ok(performance.now() < deadline, `${audio}: the sound is ${ms} ms ahead of the picture`);
+      await ada.waitForTimeout(SETTLE_MS);
+      ms = await skew(ada);
+    } while (Math.abs(ms) >= IN_STEP_MS);
     context.diagnostic(`${audio}: the sound is ${ms.toFixed(0)} ms ahead of the picture`);
-    assert.ok(Math.abs(ms) < IN_STEP_MS, `${audio}: the sound is ${ms} ms ahead of the picture`);
   }
 });
 
