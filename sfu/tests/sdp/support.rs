@@ -232,10 +232,7 @@ fn judge(offer: &Sdp, answer: &Sdp, sections: &[Section]) {
             "passive"
         };
         assert_eq!(values(&got.attributes, "setup"), [setup]);
-        assert_eq!(
-            has(&got.attributes, "rtcp-mux"),
-            has(&asked.attributes, "rtcp-mux")
-        );
+        assert!(has(&got.attributes, "rtcp-mux"));
         let first = bundle.first().copied() == mid || bundle.is_empty();
         assert_eq!(has(&got.attributes, "candidate"), first);
         assert_eq!(has(&got.attributes, "end-of-candidates"), first);

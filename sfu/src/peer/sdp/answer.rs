@@ -67,6 +67,7 @@ impl Writer<'_> {
             a.value("mid", mid);
         }
         self.transport(&mut a, offered);
+        a.flag("rtcp-mux");
         a.flag(direction(section));
         if section.extmap_allow_mixed {
             a.flag("extmap-allow-mixed");
@@ -99,6 +100,9 @@ impl Writer<'_> {
             a.value("mid", mid);
         }
         self.transport(&mut a, offered);
+        if offered.rtcp_mux {
+            a.flag("rtcp-mux");
+        }
         a.flag("inactive");
         for attribute in &offered.first_format_attributes {
             a.value(
@@ -128,9 +132,6 @@ impl Writer<'_> {
         a.value("ice-pwd", &self.ice.pwd);
         a.value("fingerprint", self.fingerprint);
         a.value("setup", setup(self.role));
-        if offered.rtcp_mux {
-            a.flag("rtcp-mux");
-        }
         if offered.rtcp_rsize {
             a.flag("rtcp-rsize");
         }
