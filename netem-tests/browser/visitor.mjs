@@ -47,14 +47,14 @@ async function answered(page, question) {
     if (answer) return answer;
     await new Promise((done) => setTimeout(done, 200));
   }
-  const { state, participants, transport } = await page.evaluate(async () => {
+  const seen = await page.evaluate(async () => {
     const { call } = window.confab;
     const report = [...(await call.peerConnection.getStats()).values()];
-    const seen = report.filter(({ type }) => ["inbound-rtp", "candidate-pair", "transport", "outbound-rtp"].includes(type));
+    const statistics = report.filter(({ type }) => ["inbound-rtp", "candidate-pair", "transport", "outbound-rtp"].includes(type));
     const participants = [...call.participants.values()].map(({ name, tracks }) => [name, ...tracks.values()]);
-    return { state: call.state, participants, transport: [seen, await call.quality()] };
+    return { state: call.state, participants, statistics, quality: await call.quality() };
   });
-  throw new Error(`no answer to ${question} (${state}, ${JSON.stringify(participants)}, ${JSON.stringify(transport)})`);
+  throw new Error(`no answer to ${question}: ${JSON.stringify(seen)}`);
 }
 
 /** The link that the page hands out when its button is pressed, wherever the page puts it. */
