@@ -351,6 +351,7 @@ impl Peer {
             }
         }
         self.publications.retain(|p| find(p.mid).is_some());
+        let mut announced = Vec::new();
         let mut extensions = ExtensionMap::default();
         for section in sections {
             if let Some(send) = &section.send {
@@ -375,12 +376,21 @@ impl Peer {
                     extensions.set(extension, id);
                 }
                 match self.publications.iter_mut().find(|p| p.mid == section.mid) {
-                    Some(publication) => publication.renegotiate(section, receive),
-                    None => self.publications.push(Publication::new(section, receive)),
+                    Some(known) => announced.extend(known.renegotiate(section, receive)),
+                    None => {
+                        let publication = Publication::new(section, receive);
+                        announced.extend(publication.announced());
+                        self.publications.push(publication);
+                    }
                 }
             }
         }
         self.extensions = extensions;
+        if let Some(secured) = &mut self.secured {
+            for ssrc in announced {
+                secured.receiver.readmit(ssrc);
+            }
+        }
         let gives_feedback = self.slots.iter().flatten().any(Slot::gives_feedback);
         self.pacing.set_negotiated(now, gives_feedback);
         self.rebuild_routes();

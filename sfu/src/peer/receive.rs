@@ -56,9 +56,13 @@ impl Peer {
             let publication = self.publications.get(route.publication);
             publication.is_some_and(|p| p.is_still(route.encoding, route.role, extensions.rid))
         });
-        let route = known
-            .or_else(|| self.bind(cx.now, &header, &extensions, packet))
-            .ok_or("rtp_unknown_ssrc")?;
+        let route = match known {
+            Some(known) => known,
+            None if self.is_displaced(header.ssrc) => return Err("rtp_displaced_ssrc"),
+            None => self
+                .bind(cx.now, &header, &extensions, packet)
+                .ok_or("rtp_unknown_ssrc")?,
+        };
         let publication = &mut self.publications[route.publication];
         let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);
         cx.stats.packets_repaired += std::mem::take(&mut publication.repaired_by);
@@ -116,14 +120,20 @@ impl Peer {
             Role::Media => extensions.rid,
             Role::Retransmission | Role::Repair => extensions.repaired_rid,
         };
-        let Claimed { encoding, former } = state.claim(now, role, ssrc, rid)?;
+        let Claimed {
+            encoding,
+            former,
+            displaces,
+        } = state.claim(now, role, ssrc, rid)?;
         for former in former.into_iter().flatten() {
             // Another m-line may have it by now.
             let is_own = |route: &Route| route.publication == publication;
             if self.routes.get(&former).is_some_and(is_own) {
                 self.routes.remove(&former);
-                if let Some(secured) = &mut self.secured {
-                    secured.receiver.release(former);
+                match &mut self.secured {
+                    Some(secured) if displaces => secured.receiver.displace(former),
+                    Some(secured) => secured.receiver.release(former),
+                    None => {}
                 }
             }
         }
@@ -137,6 +147,11 @@ impl Peer {
             secured.receiver.keep(ssrc);
         }
         Some(route)
+    }
+
+    fn is_displaced(&self, ssrc: Ssrc) -> bool {
+        let secured = self.secured.as_ref();
+        secured.is_some_and(|secured| secured.receiver.is_displaced(ssrc))
     }
 
     /// The publication that a payload type names, where it names one alone.

@@ -2,25 +2,27 @@
 //!
 //! In: a datagram in a mutable buffer. Out: its length after opening or sealing it in place, and for
 //! RTP the 48-bit packet index. Nothing allocates per packet. State of a stream is made only after
-//! one of its packets was authentic, and for at most [`MAX_SSRCS`] streams.
+//! one of its packets was authentic (`streams.rs`), for at most [`MAX_SSRCS`] streams of RTP and
+//! [`MAX_REPORTERS`] of RTCP, and lives as long as the keys, or a replay would look like a beginning.
 
 mod cipher;
 mod replay;
-
-use std::collections::HashSet;
+mod streams;
 
 use crate::rtp::packet::{MalformedRtp, RtpHeader};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
 use cipher::{Cipher, Framing, SessionKeys};
 use replay::ReplayWindow;
+use streams::Streams;
 
-/// Most streams one peer may send. A bound on memory and on the linear search for a stream.
+/// Most streams that one peer may send at a time. A bound on memory and on the linear search for a
+/// stream.
 pub const MAX_SSRCS: usize = 50;
 
-/// Most streams that have given up their place to others in the life of a connection: several times
-/// what somebody needs who turns a camera in three sizes off and on every minute for a day.
-const MAX_RETIRED: usize = 10_000;
+/// Most SSRCs that one peer may send RTCP from at a time: those of its streams, and one of its own for
+/// each of the 64 m-lines of an offer, as Firefox has for what it only receives.
+pub const MAX_REPORTERS: usize = MAX_SSRCS + 64;
 
 /// Most bytes that sealing adds: a GCM tag and the SRTCP index (RFC 7714 section 9.2).
 pub const MAX_SRTP_TRAILER: usize = GCM_TAG_LEN + SRTCP_INDEX_LEN;
@@ -161,10 +163,10 @@ pub enum SrtpError {
     /// An SRTCP packet without the E bit, which no WebRTC client sends.
     #[error("the SRTCP packet is not encrypted")]
     NotEncrypted,
-    /// The packet is authentic but would start one stream too many.
-    #[error("the peer sends more than {MAX_SSRCS} streams")]
+    /// The packet would start one stream too many.
+    #[error("the peer sends more streams than one connection may")]
     TooManySsrcs,
-    /// The packet is of a stream that ended long ago: nobody knows any more whether it is a replay.
+    /// The packet is of a stream that had to make room: nobody knows any more whether it is a replay.
     #[error("the stream has ended")]
     Retired,
     /// The buffer does not hold what sealing adds.
@@ -214,19 +216,8 @@ pub struct Opened {
 /// Opens what one peer sends.
 pub struct SrtpReceiver {
     keys: SessionKeys,
-    streams: Vec<Stream>,
-    /// Streams that were released and whose windows had to make room. They never come back: with keys
-    /// that are as old as the connection, a replay would look like a beginning.
-    retired: HashSet<Ssrc>,
-}
-
-/// What is remembered of one stream that proved authentic.
-struct Stream {
-    ssrc: Ssrc,
-    rtp: ReplayWindow<RTP_WINDOW_WORDS>,
-    rtcp: ReplayWindow<RTCP_WINDOW_WORDS>,
-    /// Nothing is made of its packets any more.
-    is_released: bool,
+    media: Streams<RTP_WINDOW_WORDS, MAX_SSRCS>,
+    control: Streams<RTCP_WINDOW_WORDS, MAX_REPORTERS>,
 }
 
 impl SrtpReceiver {
@@ -237,8 +228,8 @@ impl SrtpReceiver {
     pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
         Ok(SrtpReceiver {
             keys: SessionKeys::derive(profile, MasterKey { key, salt })?,
-            streams: Vec::with_capacity(MAX_SSRCS),
-            retired: HashSet::new(),
+            media: Streams::default(),
+            control: Streams::default(),
         })
     }
 
@@ -249,8 +240,8 @@ impl SrtpReceiver {
     /// `packet` are then unspecified.
     pub fn open_rtp(&mut self, packet: &mut [u8]) -> Result<Opened, SrtpError> {
         let header = RtpHeader::parse_encrypted(packet)?;
-        let stream = self.find(header.ssrc)?;
-        let window = stream.map(|at| &self.streams[at].rtp);
+        let place = self.media.find(header.ssrc)?;
+        let window = self.media.window(place);
         let index = match window.and_then(ReplayWindow::highest) {
             Some(highest) => SequenceNumber(highest).nearest(header.sequence).0,
             None => u64::from(header.sequence),
@@ -269,7 +260,7 @@ impl SrtpReceiver {
         self.keys.rtp.open(header.ssrc, framing, body, tag)?;
 
         let plain_len = header.header_len + body.len();
-        self.stream(stream, header.ssrc).rtp.accept(index);
+        self.media.accept(place, header.ssrc, index);
         Ok(Opened { plain_len, index })
     }
 
@@ -289,8 +280,9 @@ impl SrtpReceiver {
             return Err(SrtpError::NotEncrypted);
         }
         let index = u64::from(index_word & !ENCRYPTED);
-        let stream = self.find(ssrc)?;
-        if stream.is_some_and(|at| !self.streams[at].rtcp.is_fresh(index)) {
+        let place = self.control.find(ssrc)?;
+        let window = self.control.window(place);
+        if window.is_some_and(|window| !window.is_fresh(index)) {
             return Err(SrtpError::Replayed);
         }
 
@@ -298,61 +290,34 @@ impl SrtpReceiver {
         self.keys.rtcp.open(ssrc, framing, body, tag)?;
 
         let plain_len = RTCP_PREFIX_LEN + body.len();
-        self.stream(stream, ssrc).rtcp.accept(index);
+        self.control.accept(place, ssrc, index);
         Ok(plain_len)
     }
 
-    /// Lets a stream's place go to another when there is none left: nothing is made of it any more.
-    pub fn release(&mut self, ssrc: Ssrc) {
-        self.mark(ssrc, true);
-    }
-
-    /// Takes back a [`SrtpReceiver::release`].
+    /// Something is made of a stream: it keeps its place, whatever else is sent.
     pub fn keep(&mut self, ssrc: Ssrc) {
-        self.mark(ssrc, false);
+        self.media.keep(ssrc);
     }
 
-    fn mark(&mut self, ssrc: Ssrc, is_released: bool) {
-        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc);
-        if let Some(stream) = stream {
-            stream.is_released = is_released;
-        }
+    /// Nothing is made of a stream any more: its place goes to another when there is none left.
+    pub fn release(&mut self, ssrc: Ssrc) {
+        self.media.release(ssrc);
     }
 
-    /// Where the stream is, if it is known. Refuses an unknown one when there is no place left,
-    /// before any cryptography is spent on it.
-    fn find(&self, ssrc: Ssrc) -> Result<Option<usize>, SrtpError> {
-        let at = self.streams.iter().position(|stream| stream.ssrc == ssrc);
-        if at.is_some() {
-            return Ok(at);
-        }
-        if self.retired.contains(&ssrc) {
-            return Err(SrtpError::Retired);
-        }
-        let can_retire =
-            || self.retired.len() < MAX_RETIRED && self.streams.iter().any(|s| s.is_released);
-        match self.streams.len() < MAX_SSRCS || can_retire() {
-            true => Ok(None),
-            false => Err(SrtpError::TooManySsrcs),
-        }
+    /// Another stream has taken over from this one, which is not to be listened to again.
+    pub fn displace(&mut self, ssrc: Ssrc) {
+        self.media.set_displaced(ssrc, true);
     }
 
-    /// The stream that [`SrtpReceiver::find`] found, or a new one.
-    fn stream(&mut self, at: Option<usize>, ssrc: Ssrc) -> &mut Stream {
-        let at = at.unwrap_or_else(|| {
-            let released = self.streams.iter().position(|s| s.is_released);
-            if let Some(oldest) = released.filter(|_| self.streams.len() >= MAX_SSRCS) {
-                self.retired.insert(self.streams.remove(oldest).ssrc);
-            }
-            self.streams.push(Stream {
-                ssrc,
-                rtp: ReplayWindow::default(),
-                rtcp: ReplayWindow::default(),
-                is_released: false,
-            });
-            self.streams.len() - 1
-        });
-        &mut self.streams[at]
+    /// Takes back a [`SrtpReceiver::displace`]: the client has said anew that it sends this.
+    pub fn readmit(&mut self, ssrc: Ssrc) {
+        self.media.set_displaced(ssrc, false);
+    }
+
+    /// Whether another stream has taken over from this one.
+    #[must_use]
+    pub fn is_displaced(&self, ssrc: Ssrc) -> bool {
+        self.media.is_displaced(ssrc)
     }
 }
 

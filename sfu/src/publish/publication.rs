@@ -11,7 +11,7 @@ use super::sources::Sources;
 use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{MAX_ENCODINGS, ReceiveSection, Section};
-use crate::types::{Mid, Rid, TrackId};
+use crate::types::{Mid, Rid, Ssrc, TrackId};
 
 /// A published m-line.
 #[derive(Debug)]
@@ -87,17 +87,18 @@ impl Publication {
         }
     }
 
-    /// Takes over what another offer has changed.
-    pub fn renegotiate(&mut self, section: &Section, receive: &ReceiveSection) {
+    /// Takes over what another offer has changed. Returns the SSRCs that it newly announces.
+    pub fn renegotiate(&mut self, section: &Section, receive: &ReceiveSection) -> Vec<Ssrc> {
         self.payloads.clone_from(&section.payloads);
         self.repair = section.repair;
         self.extensions = receive.extensions;
-        self.sources.announce(&receive.ssrcs);
+        let announced = self.sources.announce(&receive.ssrcs);
         let known: Vec<Option<Rid>> = self.encodings.iter().map(|e| e.rid).collect();
         let fresh = Publication::new(section, receive);
         if fresh.encodings.iter().map(|e| e.rid).ne(known) {
             self.encodings = fresh.encodings;
         }
+        announced
     }
 
     /// What a payload type stands for.

@@ -3,24 +3,24 @@
 //! In: SSRCs as they first appear on authenticated packets of the m-line, with the `rid` of the packet
 //! if it has one. Out: the encoding each belongs to, or that it is to be ignored. An SSRC may change at
 //! any time (RFC 3550 section 8.2), and a client may send several streams on one m-line without
-//! saying what they are: a new SSRC takes the place of the one before it, and that does not come back
-//! while it sends. So an encoding is never a mixture of streams.
+//! saying what they are: a new SSRC takes the place of the one before it, for good. So an encoding is
+//! never a mixture of streams, and what somebody has held back of a former one takes no place from the
+//! present one. Only a later offer that announces an SSRC anew has it heard again.
 
 use std::time::{Duration, Instant};
 
+use super::encoding::Encoding;
 use super::publication::Publication;
 use crate::types::{Rid, Ssrc};
 
-/// An encoding that sends nothing for so long has room for an SSRC that it took the place of: longer
-/// than the second between two pictures of a screen on which nothing moves.
+/// Silence of the other encodings after which what was negotiated as several counts as one: longer than
+/// the second between two pictures of a screen on which nothing moves.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Most SSRCs of one m-line that are remembered as displaced. Several times what simulcast without
-/// names has, and few enough to be looked through for each of their packets.
-const MAX_DISPLACED: usize = 16;
-
-/// A displaced SSRC that has not been heard for so long makes room for another.
-const DISPLACED_MEMORY: Duration = Duration::from_secs(10);
+/// Most changes of SSRC on one m-line within [`CHANGES_PERIOD`], each of which makes viewers wait for a
+/// key frame. Several times what simulcast without names has at its beginning.
+const MAX_CHANGES: usize = 16;
+const CHANGES_PERIOD: Duration = Duration::from_secs(10);
 
 /// What a stream is for its encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,8 @@ pub struct Claimed {
     pub encoding: u8,
     /// The SSRCs that no longer are.
     pub former: [Option<Ssrc>; 3],
+    /// They were sent, and are not to be listened to again.
+    pub displaces: bool,
 }
 
 /// What is known of the SSRCs of one m-line beside those that its encodings have.
@@ -47,8 +49,8 @@ pub struct Claimed {
 pub(super) struct Sources {
     /// As the last offer has them, each with that of its retransmissions.
     announced: Vec<(Ssrc, Option<Ssrc>)>,
-    /// Those that another has taken the place of, and when each was last heard.
-    displaced: Vec<(Ssrc, Instant)>,
+    /// When SSRCs have taken the place of others of late, at most [`MAX_CHANGES`].
+    changes: Vec<Instant>,
     /// Packets have said which encoding they are of.
     are_named: bool,
 }
@@ -62,16 +64,14 @@ impl Sources {
         }
     }
 
-    /// Takes over the SSRCs of a later offer. One that it newly announces is to be heard, whatever it
-    /// was before.
-    pub(super) fn announce(&mut self, announced: &[(Ssrc, Option<Ssrc>)]) {
-        let before = std::mem::replace(&mut self.announced, announced.to_vec());
-        let is_in = |list: &[(Ssrc, Option<Ssrc>)], ssrc| {
-            list.iter()
-                .any(|(media, rtx)| *media == ssrc || *rtx == Some(ssrc))
-        };
-        self.displaced
-            .retain(|(ssrc, _)| is_in(&before, *ssrc) || !is_in(announced, *ssrc));
+    /// Takes over the SSRCs of a later offer, and returns those that it newly announces: they are to be
+    /// heard, whatever they were before.
+    pub(super) fn announce(&mut self, announced: &[(Ssrc, Option<Ssrc>)]) -> Vec<Ssrc> {
+        let mut before = all_of(&std::mem::replace(&mut self.announced, announced.to_vec()));
+        before.sort_unstable();
+        let mut all = all_of(announced);
+        all.retain(|ssrc| before.binary_search(ssrc).is_err());
+        all
     }
 
     /// The place of an announced media SSRC.
@@ -90,20 +90,21 @@ impl Sources {
         pairs.any(|(ssrc, rtx)| *ssrc == media && rtx.is_some())
     }
 
-    /// Notes that a displaced SSRC was heard; false when it is none.
-    fn hear(&mut self, now: Instant, ssrc: Ssrc) -> bool {
-        let found = self.displaced.iter_mut().find(|(other, _)| *other == ssrc);
-        found.map(|(_, heard)| *heard = now).is_some()
+    /// Whether one more SSRC may take the place of another now.
+    fn may_change(&mut self, now: Instant) -> bool {
+        self.changes
+            .retain(|at| now.saturating_duration_since(*at) < CHANGES_PERIOD);
+        self.changes.len() < MAX_CHANGES
     }
+}
 
-    /// Whether an encoding's SSRCs can be displaced. The last may be a few more than the limit.
-    fn has_room(&mut self, now: Instant) -> bool {
-        if self.displaced.len() >= MAX_DISPLACED {
-            self.displaced
-                .retain(|(_, heard)| now.saturating_duration_since(*heard) < DISPLACED_MEMORY);
-        }
-        self.displaced.len() < MAX_DISPLACED
-    }
+/// The SSRCs of media and of retransmissions.
+fn all_of(announced: &[(Ssrc, Option<Ssrc>)]) -> Vec<Ssrc> {
+    let pairs = announced.iter();
+    pairs
+        .flat_map(|&(media, rtx)| [Some(media), rtx])
+        .flatten()
+        .collect()
 }
 
 impl Publication {
@@ -121,8 +122,14 @@ impl Publication {
         own.zip(rid).is_none_or(|(own, rid)| own == rid)
     }
 
-    /// Finds the encoding that an authenticated packet is of, whose SSRC is none's yet, and gives it
-    /// to that. `None` when the packet is to be ignored.
+    /// The SSRCs that the client has said to be of this m-line.
+    #[must_use]
+    pub fn announced(&self) -> Vec<Ssrc> {
+        all_of(&self.sources.announced)
+    }
+
+    /// Finds the encoding that an authenticated packet is of, whose SSRC is none's yet and was not
+    /// displaced, and gives it to that. `None` when the packet is to be ignored.
     pub fn claim(
         &mut self,
         now: Instant,
@@ -135,9 +142,8 @@ impl Publication {
             Role::Retransmission | Role::Repair => self.place_of_repair(ssrc, rid)?,
         };
         let encoding = u8::try_from(place).ok()?;
-        if self.sources.hear(now, ssrc) && !self.may_return(now, place, role, ssrc) {
-            return None;
-        }
+        let is_own = |e: &Encoding| [e.ssrc, e.rtx_ssrc, e.flexfec_ssrc].contains(&Some(ssrc));
+        let moves = self.encodings.iter().any(is_own);
         let stream = self.encodings.get_mut(place)?;
         let (holder, is_heard) = match role {
             // What was announced and never came is not displaced.
@@ -145,14 +151,14 @@ impl Publication {
             Role::Retransmission => (stream.rtx_ssrc, true),
             Role::Repair => (stream.flexfec_ssrc, true),
         };
-        let displaces = is_heard && holder.is_some_and(|holder| holder != ssrc);
-        if displaces && !self.sources.has_room(now) {
+        let is_change = is_heard && holder.is_some_and(|holder| holder != ssrc);
+        if is_change && !self.sources.may_change(now) {
             return None;
         }
         let mut former = [holder.filter(|&holder| holder != ssrc), None, None];
         match role {
             Role::Media => {
-                if displaces {
+                if is_change {
                     former[1] = stream.rtx_ssrc.take();
                     former[2] = stream.flexfec_ssrc.take();
                 }
@@ -164,11 +170,13 @@ impl Publication {
             Role::Retransmission => stream.rtx_ssrc = Some(ssrc),
             Role::Repair => stream.flexfec_ssrc = Some(ssrc),
         }
-        let displaced = &mut self.sources.displaced;
-        displaced.retain(|(other, _)| *other != ssrc);
-        let gone = former.into_iter().flatten().filter(|_| displaces);
-        displaced.extend(gone.map(|gone| (gone, now)));
-        Some(Claimed { encoding, former })
+        self.sources.changes.extend(is_change.then_some(now));
+        Some(Claimed {
+            encoding,
+            former,
+            // Two that change places have names, by which both are heard again.
+            displaces: is_change && !moves,
+        })
     }
 
     fn place_of_media(&mut self, now: Instant, ssrc: Ssrc, rid: Option<Rid>) -> Option<usize> {
@@ -207,18 +215,6 @@ impl Publication {
         (!is_paired).then_some(0)
     }
 
-    /// Whether an SSRC that another has taken the place of may have it again.
-    fn may_return(&self, now: Instant, place: usize, role: Role, ssrc: Ssrc) -> bool {
-        match role {
-            Role::Media => {
-                let holder = self.encodings.get(place);
-                holder.is_none_or(|holder| holder.is_silent(now, SILENCE))
-            }
-            // Those of the stream before would be taken for this one's.
-            Role::Retransmission | Role::Repair => self.sources.repaired(ssrc).is_some(),
-        }
-    }
-
     fn has_rids(&self) -> bool {
         self.encodings.iter().any(|e| e.rid.is_some())
     }
@@ -227,18 +223,40 @@ impl Publication {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::encoding::Encoding;
     use super::*;
     use crate::media::{ExtensionMap, Kind, RepairFormats};
     use crate::peer::sdp::{ReceiveSection, Section};
     use crate::types::Mid;
 
+    /// An m-line, and which SSRCs are not listened to any more.
+    struct Line {
+        publication: Publication,
+        displaced: Vec<Ssrc>,
+    }
+
+    impl std::ops::Deref for Line {
+        type Target = Publication;
+
+        fn deref(&self) -> &Publication {
+            &self.publication
+        }
+    }
+
+    impl std::ops::DerefMut for Line {
+        fn deref_mut(&mut self) -> &mut Publication {
+            &mut self.publication
+        }
+    }
+
     const FRAME: Duration = Duration::from_millis(33);
 
     /// A video m-line with these rids, and SSRCs announced with that of their RTX, 0 for none.
-    fn publication(rids: &[&str], ssrcs: &[(u32, u32)], is_sim_group: bool) -> Publication {
+    fn publication(rids: &[&str], ssrcs: &[(u32, u32)], is_sim_group: bool) -> Line {
         let receive = receive(rids, ssrcs, is_sim_group);
-        Publication::new(&section(), &receive)
+        Line {
+            publication: Publication::new(&section(), &receive),
+            displaced: Vec::new(),
+        }
     }
 
     fn receive(rids: &[&str], ssrcs: &[(u32, u32)], is_sim_group: bool) -> ReceiveSection {
@@ -276,21 +294,42 @@ mod tests {
 
     /// A packet as the connection takes it: an SSRC that is bound goes straight on. Says which encoding
     /// it reached.
-    fn send(publication: &mut Publication, now: Instant, ssrc: u32, rid: &str) -> Option<u8> {
+    fn send(publication: &mut Line, now: Instant, ssrc: u32, rid: &str) -> Option<u8> {
         let rid = Rid::new(rid).ok();
         let bound = owner(publication, ssrc);
         let bound = bound.filter(|&encoding| publication.is_still(encoding, Role::Media, rid));
-        let encoding = bound.or_else(|| {
-            let claimed = publication.claim(now, Role::Media, Ssrc(ssrc), rid);
-            claimed.map(|claimed| claimed.encoding)
-        })?;
+        let encoding = match bound {
+            Some(bound) => bound,
+            None => claim(publication, now, Role::Media, ssrc, rid)?.encoding,
+        };
         let stream = &mut publication.encodings[usize::from(encoding)];
         stream.handle_packet(now, 1, 1, 90_000, 100);
         Some(encoding)
     }
 
+    fn claim(
+        line: &mut Line,
+        now: Instant,
+        role: Role,
+        ssrc: u32,
+        rid: Option<Rid>,
+    ) -> Option<Claimed> {
+        if line.displaced.contains(&Ssrc(ssrc)) {
+            return None;
+        }
+        let claimed = line.publication.claim(now, role, Ssrc(ssrc), rid)?;
+        let former = claimed.former.iter().flatten();
+        line.displaced.extend(former.filter(|_| claimed.displaces));
+        Some(claimed)
+    }
+
+    fn renegotiate(line: &mut Line, receive: &ReceiveSection) {
+        let announced = line.publication.renegotiate(&section(), receive);
+        line.displaced.retain(|ssrc| !announced.contains(ssrc));
+    }
+
     /// Many rounds of one packet of each SSRC; which of them reach an encoding in the end.
-    fn rounds(publication: &mut Publication, ssrcs: &[u32]) -> Vec<(u32, u8)> {
+    fn rounds(publication: &mut Line, ssrcs: &[u32]) -> Vec<(u32, u8)> {
         let start = Instant::now();
         let mut reached = Vec::new();
         for round in 0..300 {
@@ -364,24 +403,25 @@ mod tests {
             "the others have names"
         );
         assert_eq!(send(&mut publication, now, 3, "x"), None);
-        // A stream that is another one from now on leaves its place.
+        // A stream that is another one from now on leaves its place, and so may two of them.
         assert_eq!(send(&mut publication, now, 1, "q"), Some(0));
         assert_eq!(owner(&publication, 1), Some(0));
         assert_eq!(publication.encodings[1].ssrc, None);
+        assert_eq!(send(&mut publication, now, 2, "h"), Some(1));
+        assert_eq!(send(&mut publication, now, 1, "q"), Some(0));
         // Where no names were agreed on, none is heeded.
         let mut publication = self::publication(&[], &[], false);
         assert_eq!(send(&mut publication, now, 1, "q"), Some(0));
     }
 
     #[test]
-    fn a_new_ssrc_needs_a_key_frame_and_the_old_one_comes_back_when_it_is_quiet() {
+    fn a_new_ssrc_needs_a_key_frame_and_the_old_one_never_comes_back() {
         let start = Instant::now();
         let mut publication = publication(&[], &[(1, 11)], false);
         assert_eq!(send(&mut publication, start, 1, ""), Some(0));
-        let claimed = publication
-            .claim(start, Role::Media, Ssrc(2), None)
-            .unwrap();
-        assert_eq!(claimed.former.iter().flatten().count(), 2);
+        let claimed = claim(&mut publication, start, Role::Media, 2, None).unwrap();
+        assert_eq!(claimed.former, [Some(Ssrc(1)), Some(Ssrc(11)), None]);
+        assert!(claimed.displaces);
         let stream = &mut publication.encodings[0];
         assert!(
             stream
@@ -393,9 +433,11 @@ mod tests {
                 .handle_packet(start, 8, 8, 90_000, 100)
                 .needs_key_frame
         );
-        assert_eq!(send(&mut publication, start + SILENCE - FRAME, 1, ""), None);
-        assert_eq!(send(&mut publication, start + SILENCE, 1, ""), Some(0));
-        assert_eq!(send(&mut publication, start + SILENCE, 2, ""), None);
+        for later in [FRAME, SILENCE, 100 * CHANGES_PERIOD] {
+            assert_eq!(send(&mut publication, start + later, 1, ""), None);
+        }
+        let later = start + 100 * CHANGES_PERIOD;
+        assert_eq!(send(&mut publication, later, 2, ""), Some(0));
     }
 
     #[test]
@@ -403,22 +445,22 @@ mod tests {
         let now = Instant::now();
         let mut publication = publication(&[], &[(1, 0)], false);
         assert_eq!(send(&mut publication, now, 1, ""), Some(0));
-        publication.renegotiate(&section(), &receive(&[], &[(2, 0)], false));
+        renegotiate(&mut publication, &receive(&[], &[(2, 0)], false));
         assert!(publication.announces(Ssrc(2)) && !publication.announces(Ssrc(1)));
         // Until its packets come the old one goes on.
         assert_eq!(send(&mut publication, now, 1, ""), Some(0));
         assert_eq!(send(&mut publication, now, 2, ""), Some(0));
         assert_eq!(send(&mut publication, now, 1, ""), None);
-        publication.renegotiate(&section(), &receive(&[], &[(1, 0)], false));
+        renegotiate(&mut publication, &receive(&[], &[(1, 0)], false));
         assert_eq!(send(&mut publication, now, 1, ""), Some(0));
     }
 
     #[test]
     fn retransmissions_go_to_the_stream_they_repair() {
         let now = Instant::now();
-        let repair = |publication: &mut Publication, ssrc, rid: &str| {
+        let repair = |line: &mut Line, ssrc, rid: &str| {
             let rid = Rid::new(rid).ok();
-            let claimed = publication.claim(now, Role::Retransmission, Ssrc(ssrc), rid);
+            let claimed = claim(line, now, Role::Retransmission, ssrc, rid);
             claimed.map(|claimed| claimed.encoding)
         };
         let mut sim = publication(&[], &[(1, 11), (2, 12)], true);
@@ -456,10 +498,9 @@ mod tests {
         let start = Instant::now();
         let mut publication = publication(&[], &[], false);
         let taken = (0..10_000).filter(|&ssrc| send(&mut publication, start, ssrc, "").is_some());
-        assert_eq!(taken.count(), MAX_DISPLACED + 1);
-        assert_eq!(publication.sources.displaced.len(), MAX_DISPLACED);
+        assert_eq!(taken.count(), MAX_CHANGES + 1);
         // Whoever stops flooding is served again.
-        let later = start + DISPLACED_MEMORY;
+        let later = start + CHANGES_PERIOD;
         assert_eq!(send(&mut publication, later, 20_000, ""), Some(0));
     }
 }

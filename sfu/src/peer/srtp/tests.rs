@@ -155,27 +155,38 @@ fn forged_packets_leave_nothing_behind_and_streams_are_bounded() {
             Err(SrtpError::NotAuthentic)
         );
     }
-    let mut open = |ssrc| {
-        let mut packet = sender.sealed_rtp(&rtp(ssrc, 1, b"media"), 0);
-        let opened = receiver.open_rtp(&mut packet).map(|_| ());
-        let mut packet = sender.sealed_rtcp(&receiver_report(ssrc, &[]));
-        assert_eq!(receiver.open_rtcp(&mut packet).map(|_| ()), opened);
-        opened
-    };
     for ssrc in 0..MAX_SSRCS as u32 {
-        assert_eq!(open(ssrc), Ok(()));
+        let mut packet = sender.sealed_rtp(&rtp(ssrc, 1, b"media"), 0);
+        assert!(receiver.open_rtp(&mut packet).is_ok());
+        receiver.keep(Ssrc(ssrc));
     }
-    assert_eq!(open(1000), Err(SrtpError::TooManySsrcs));
+    let mut packet = sender.sealed_rtp(&rtp(1000, 1, b"media"), 0);
+    assert_eq!(
+        receiver.open_rtp(&mut packet),
+        Err(SrtpError::TooManySsrcs),
+        "all are made use of"
+    );
+}
+
+/// Seals a first packet of a stream, and opens it.
+fn begin(pair: &mut (SrtpSender, SrtpReceiver), ssrc: u32) -> Result<Vec<u8>, SrtpError> {
+    let sealed = pair.0.sealed_rtp(&rtp(ssrc, 1, b"media"), 0);
+    pair.1.open_rtp(&mut sealed.clone())?;
+    Ok(sealed)
 }
 
 #[test]
 fn a_released_stream_keeps_its_window_and_never_comes_back_without_it() {
-    let (mut sender, mut receiver) = pair(SrtpProfile::Aes128Gcm);
+    let mut both = pair(SrtpProfile::Aes128Gcm);
+    let recorded: Vec<_> = (0..MAX_SSRCS as u32)
+        .map(|ssrc| {
+            let sealed = begin(&mut both, ssrc).unwrap();
+            both.1.keep(Ssrc(ssrc));
+            sealed
+        })
+        .collect();
+    let (mut sender, mut receiver) = both;
     let mut seal = |ssrc, sequence| sender.sealed_rtp(&rtp(ssrc, sequence, b"media"), 0);
-    let recorded: Vec<_> = (0..MAX_SSRCS as u32).map(|ssrc| seal(ssrc, 1)).collect();
-    for packet in &recorded {
-        assert!(receiver.open_rtp(&mut packet.clone()).is_ok());
-    }
     receiver.release(Ssrc(0));
     receiver.release(Ssrc(1));
     receiver.keep(Ssrc(0));
@@ -184,12 +195,84 @@ fn a_released_stream_keeps_its_window_and_never_comes_back_without_it() {
     assert!(receiver.open_rtp(&mut seal(1, 2)).is_ok());
     // Another takes the place of the one that is released.
     assert!(receiver.open_rtp(&mut seal(1000, 1)).is_ok());
+    receiver.keep(Ssrc(1000));
     for mut packet in [recorded[1].clone(), seal(1, 3)] {
         assert_eq!(receiver.open_rtp(&mut packet), Err(SrtpError::Retired));
     }
     assert!(receiver.open_rtp(&mut seal(0, 2)).is_ok());
     let one_more = receiver.open_rtp(&mut seal(1001, 1));
     assert_eq!(one_more, Err(SrtpError::TooManySsrcs));
+}
+
+#[test]
+fn streams_that_nothing_is_made_of_do_not_use_up_the_places() {
+    let mut both = pair(SrtpProfile::Aes128Gcm);
+    let mut recorded = vec![begin(&mut both, 0).unwrap()];
+    both.1.keep(Ssrc(0));
+    recorded.extend((1..1000).map(|ssrc| begin(&mut both, ssrc).unwrap()));
+    assert_eq!(both.1.media.retired(), 1000 - MAX_SSRCS);
+    let mut next = both.0.sealed_rtp(&rtp(0, 2, b"media"), 0);
+    assert!(both.1.open_rtp(&mut next).is_ok());
+    // Not one of them can be played again.
+    for sealed in recorded {
+        let replayed = both.1.open_rtp(&mut sealed.clone());
+        let expected = [SrtpError::Replayed, SrtpError::Retired];
+        assert!(replayed.is_err_and(|error| expected.contains(&error)));
+    }
+}
+
+#[test]
+fn whoever_has_changed_ssrcs_ten_thousand_times_goes_on_with_those_it_has() {
+    let mut both = pair(SrtpProfile::Aes128Gcm);
+    let first = begin(&mut both, 0).unwrap();
+    both.1.keep(Ssrc(0));
+    let most = (MAX_SSRCS + streams::MAX_RETIRED) as u32;
+    let begun = (1..most + 100).filter(|&ssrc| begin(&mut both, ssrc).is_ok());
+    assert_eq!(begun.count() as u32, most - 1);
+    let refused = begin(&mut both, most + 100);
+    assert_eq!(refused, Err(SrtpError::TooManySsrcs));
+    let mut next = both.0.sealed_rtp(&rtp(0, 2, b"media"), 0);
+    assert!(both.1.open_rtp(&mut next).is_ok());
+    let replayed = both.1.open_rtp(&mut first.clone());
+    assert_eq!(replayed, Err(SrtpError::Replayed));
+}
+
+#[test]
+fn a_displaced_stream_is_known_as_such_and_makes_room_first() {
+    let mut both = pair(SrtpProfile::Aes128Gcm);
+    for ssrc in 0..MAX_SSRCS as u32 {
+        begin(&mut both, ssrc).unwrap();
+    }
+    let newest = Ssrc(MAX_SSRCS as u32 - 1);
+    both.1.displace(newest);
+    assert!(both.1.is_displaced(newest) && !both.1.is_displaced(Ssrc(0)));
+    both.1.readmit(newest);
+    assert!(!both.1.is_displaced(newest));
+    both.1.displace(newest);
+    begin(&mut both, 1000).unwrap();
+    assert_eq!(begin(&mut both, newest.0), Err(SrtpError::Retired));
+    begin(&mut both, 1001).unwrap();
+    assert_eq!(begin(&mut both, 0), Err(SrtpError::Retired), "the oldest");
+}
+
+#[test]
+fn everything_that_an_offer_can_have_may_report_from_an_ssrc_of_its_own() {
+    let (mut sender, mut receiver) = pair(SrtpProfile::Aes128Gcm);
+    let mut report = |ssrc| sender.sealed_rtcp(&receiver_report(ssrc, &[]));
+    let first = report(0);
+    assert!(receiver.open_rtcp(&mut first.clone()).is_ok());
+    for _ in 0..3 {
+        for ssrc in 0..MAX_REPORTERS as u32 {
+            assert!(receiver.open_rtcp(&mut report(ssrc)).is_ok());
+        }
+    }
+    // One more has the one make room that was silent for longest; that is not replayed either.
+    assert!(receiver.open_rtcp(&mut report(1000)).is_ok());
+    let retired = receiver.open_rtcp(&mut first.clone());
+    assert_eq!(retired, Err(SrtpError::Retired));
+    for ssrc in 1..MAX_REPORTERS as u32 {
+        assert!(receiver.open_rtcp(&mut report(ssrc)).is_ok());
+    }
 }
 
 #[test]
