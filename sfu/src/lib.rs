@@ -8,8 +8,11 @@
 //!
 //! 1. [`worker::udp`] receives a batch of datagrams, [`worker::tcp`] cuts connections into packets,
 //!    [`worker::relay`] takes what this process's own relay hands over; `worker/demux.rs` finds the peer each is from, by the [`way`] it came.
+//!    A way belongs to the peer who has proved to be there, not to who says so (`worker/claims.rs`).
 //! 2. [`peer`] is one client's connection: [`peer::ice`] proves where it is, [`peer::dtls`] agrees on
 //!    keys, [`peer::srtp`] opens the packet, [`peer::receive`] finds out which stream it belongs to.
+//!    Nothing is known of an address but what its client alone can have made there: SRTP, DTLS, answers to
+//!    our checks. Until then it gets three times what came from it.
 //! 3. [`publish`] is a track as it is published: [`publish::receive`] makes plain media of its
 //!    packets and of what RED and FEC give back, [`publish::encoding`] numbers them,
 //!    [`publish::nack`] and [`publish::keyframe`] ask for what is missing, [`publish::feed`] keeps

@@ -26,7 +26,7 @@ use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-use crate::link::{Impairment, Link, Reading};
+use crate::link::{Carried, Impairment, Link, Reading};
 use crate::virtual_time::client::{Client, Setup};
 use crate::virtual_time::plane::{Datagram, Plane};
 
@@ -96,6 +96,7 @@ pub struct Call {
     /// The last datagrams that each client sent, for those who want to send them again.
     overheard: HashMap<usize, Vec<Vec<u8>>>,
     strays: u64,
+    stray_bytes: usize,
     /// A client that is sent what it did not negotiate leaves, and the call goes on.
     goes_on: bool,
 }
@@ -136,6 +137,7 @@ impl Call {
             rng,
             overheard: HashMap::new(),
             strays: 0,
+            stray_bytes: 0,
             goes_on: false,
         }
     }
@@ -270,6 +272,12 @@ impl Call {
         self.strays
     }
 
+    /// How many bytes those were, with their IP and UDP headers.
+    #[must_use]
+    pub fn stray_bytes(&self) -> usize {
+        self.stray_bytes
+    }
+
     /// Changes the link of a person, and of all who use it, towards the server.
     pub fn up(&mut self, person: Person, change: impl FnOnce(&mut Impairment)) {
         let (now, network) = (self.now, self.network(person));
@@ -348,8 +356,21 @@ impl Call {
     /// # Panics
     /// When a client is sent what it did not negotiate.
     pub fn run(&mut self, span: Duration) {
-        let end = self.now + span;
+        self.mark();
+        self.continue_for(span);
+    }
+
+    /// Has what people see and hear be told from now on.
+    pub fn mark(&mut self) {
         self.window = self.now;
+    }
+
+    /// Lets time pass, and goes on telling from where the last [`Call::run`] or [`Call::mark`] was.
+    ///
+    /// # Panics
+    /// When a client is sent what it did not negotiate.
+    pub fn continue_for(&mut self, span: Duration) {
+        let end = self.now + span;
         while let Some(next) = self.next_deadline().filter(|&at| at <= end) {
             self.now = next.max(self.now);
             self.step();
@@ -427,6 +448,7 @@ impl Call {
         while let Some(datagram) = self.plane.poll_datagram() {
             let Some(&index) = self.addresses.get(&datagram.to) else {
                 self.strays += 1;
+                self.stray_bytes += datagram.wire_size();
                 continue;
             };
             let participant = &mut self.people[index];

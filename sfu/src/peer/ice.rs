@@ -1,19 +1,41 @@
-//! An ICE-lite agent (RFC 8445 section 2.5): answers checks, makes none, is always controlled.
+//! An ICE-lite agent (RFC 8445 section 2.5) that asks back: always controlled, it begins no checks, but
+//! makes its own by the ways that the client's have come.
 //!
-//! In: STUN packets and the time. Out: answers, and the two facts the rest of a peer needs: which
-//! ways have proven to lead to the client ([`IceLite::is_validated`]), and which of them to send
-//! to ([`IceLite::selected`]). Only an authenticated check ever changes either.
+//! In: STUN packets, the news that SRTP or DTLS has authenticated, and time. Out: answers and checks, and
+//! the two facts the rest of a peer needs: which ways lead to the client ([`IceLite::is_validated`]), and
+//! which of them to send to ([`IceLite::selected`]).
+//!
+//! What selects a way:
+//! - The client decides, by nominating, as long as nothing else is known ([`IceLite::handle_stun`]).
+//! - Once something has proved the client to be on the way that is selected, and while it is there, another
+//!   one has to be answered from before it is (RFC 8445 section 7.3.1.4). The question leaves with the
+//!   answer to the first check of a way, so that a client that nominates when it has that answer waits for
+//!   nothing.
+//! - A client that has never answered any question is followed to where its media comes from
+//!   ([`IceLite::handle_media`]).
+//! - After a silence any check is followed, but what is sent is limited (`path.rs`).
+//!
+//! Whoever repeats a check that he has heard is known by its transaction (`seen.rs`).
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use rand::{CryptoRng, Rng};
+use rand::RngCore;
 use stun_types::message::IntegrityKey;
 
-use super::stun::{self, CheckRequest, Nomination};
+use super::stun::{self, CheckAnswer, CheckRequest, Nomination};
 use crate::way::Way;
 
+mod credentials;
+mod path;
+mod seen;
+
+use path::{PING, Path};
+use seen::Seen;
+
 pub use super::stun::{BindingRequest, StunDrop, local_ufrag_of, parse_binding_success};
+pub use credentials::{Credentials, worker_of};
+pub use path::HOLD;
 
 /// Silence after which the client has withdrawn its consent to be sent to (RFC 7675 section 5.1),
 /// and the time it has for its first check.
@@ -22,77 +44,13 @@ pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most ways that count as one client's at a time: every interface of a laptop, twice.
 pub const MAX_VALIDATED: usize = 16;
 
-/// Silence of the selected address after which a check from another one moves the selection even
-/// without USE-CANDIDATE: some clients nominate once and never again, not even when a NAT gives
-/// them a new address. Two of the keepalives such clients send every 2 s.
-const SELECTION_SILENCE: Duration = Duration::from_secs(4);
+/// How often a client is asked for nothing before it counts as one that does not answer: enough for a
+/// link that loses every second packet in both directions.
+const MAX_UNANSWERED: u32 = 5;
 
-/// Characters of a ufrag that are random: 48 bits, where RFC 8445 section 5.3 asks for 24. Ufrags of
-/// thousands of peers must differ, because packets are told apart by them.
-const UFRAG_LEN: usize = 8;
-
-/// Characters before them that say which worker has the peer, so that a connection to a port that
-/// all workers share finds it: 18 bits, and a worker is a thread of one machine.
-const WORKER_LEN: usize = 3;
-
-/// Characters of a password we make: 144 bits, where RFC 8445 section 5.3 asks for 128.
-const PWD_LEN: usize = 24;
-
-/// The 64 characters of `ice-char` (RFC 8445 section 5.3).
-const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// What one side proves its checks with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The username fragment: 4 to 256 `ice-char`.
-    pub ufrag: String,
-    /// The password: 22 to 256 `ice-char`.
-    pub pwd: String,
-}
-
-impl Credentials {
-    /// Fresh random credentials.
-    #[must_use]
-    pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        let mut text = |len| -> String {
-            (0..len)
-                .map(|_| char::from(ICE_CHARS[rng.random_range(0..ICE_CHARS.len())]))
-                .collect()
-        };
-        Credentials {
-            ufrag: text(UFRAG_LEN),
-            pwd: text(PWD_LEN),
-        }
-    }
-
-    /// Fresh random credentials of a peer on this worker, whom [`worker_of`] finds by them.
-    #[must_use]
-    pub fn of_worker(worker: usize, rng: &mut impl CryptoRng) -> Self {
-        let Credentials { ufrag, pwd } = Credentials::generate(rng);
-        let digit = |place: usize| char::from(ICE_CHARS[(worker >> (6 * place)) % ICE_CHARS.len()]);
-        let ufrag = (0..WORKER_LEN).map(digit).chain(ufrag.chars()).collect();
-        Credentials { ufrag, pwd }
-    }
-}
-
-/// The worker whose peer has this ufrag of ours. Any client can make one up that names any worker.
-#[must_use]
-pub fn worker_of(ufrag: &str) -> Option<usize> {
-    let digits = ufrag.as_bytes().get(..WORKER_LEN)?;
-    let place = |digit| ICE_CHARS.iter().position(|c| c == digit);
-    digits
-        .iter()
-        .rev()
-        .try_fold(0, |worker, digit| Some((worker << 6) + place(digit)?))
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("ufrag", &self.ufrag)
-            .finish_non_exhaustive()
-    }
-}
+/// How long no media has come by the selected way when media by another one is followed: longer than what
+/// is still under way by the former one at a change.
+const MEDIA_LEFT: Duration = Duration::from_millis(250);
 
 /// What an authenticated check changed. The default is nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -108,6 +66,11 @@ pub struct Checked {
     pub restarted: bool,
     /// The way is another after a silence, in which nothing has come to the client either.
     pub resumes: bool,
+    /// It was seen by another way before. It counts for nothing, but the client is asked whether it is
+    /// here.
+    pub is_doubted: bool,
+    /// The client sends it again, or somebody does from the client's address: it counts for nothing.
+    pub is_repeated: bool,
 }
 
 /// The client must be sent nothing more: its last check, or the creation of the agent, is
@@ -117,28 +80,27 @@ pub struct ConsentLost;
 
 /// The credentials between two ICE restarts.
 struct Generation {
+    number: u32,
     local: Credentials,
     /// `ours:theirs`, as the client's checks must have it.
     username: String,
     key: IntegrityKey,
+    /// `theirs:ours`, as our checks have it.
+    remote_username: String,
+    remote_key: IntegrityKey,
 }
 
 impl Generation {
-    fn new(local: Credentials, remote_ufrag: &str) -> Self {
+    fn new(number: u32, local: Credentials, remote: &Credentials) -> Self {
         Generation {
-            username: format!("{}:{remote_ufrag}", local.ufrag),
+            number,
+            username: format!("{}:{}", local.ufrag, remote.ufrag),
             key: stun::integrity_key(&local.pwd),
+            remote_username: format!("{}:{}", remote.ufrag, local.ufrag),
+            remote_key: stun::integrity_key(&remote.pwd),
             local,
         }
     }
-}
-
-#[derive(Clone, Copy)]
-struct Validated {
-    way: Way,
-    last_check: Instant,
-    /// What the last check said, if it nominated.
-    nomination: Option<Nomination>,
 }
 
 /// One client's ICE, from its first offer to its end.
@@ -147,8 +109,17 @@ pub struct IceLite {
     /// Serves until `current` has had its first check (RFC 8445 section 9).
     previous: Option<Generation>,
     /// At most [`MAX_VALIDATED`].
-    validated: Vec<Validated>,
+    paths: Vec<Path>,
     selected: Option<Way>,
+    selected_at: Option<Instant>,
+    next_serial: u32,
+    seen: Seen,
+    /// The client has answered a check of ours.
+    answers: bool,
+    /// How often it was asked on the selected way without that.
+    unanswered: u32,
+    /// When the client has last proved to be anywhere.
+    proved: Instant,
     consent_until: Option<Instant>,
     /// Until when there is consent to send to `selected`.
     selected_until: Option<Instant>,
@@ -156,14 +127,20 @@ pub struct IceLite {
 }
 
 impl IceLite {
-    /// An agent that waits for the first check of the client whose ufrag this is.
+    /// An agent that waits for the first check of the client whose credentials these are.
     #[must_use]
-    pub fn new(now: Instant, local: Credentials, remote_ufrag: &str) -> Self {
+    pub fn new(now: Instant, local: Credentials, remote: &Credentials) -> Self {
         IceLite {
-            current: Generation::new(local, remote_ufrag),
+            current: Generation::new(0, local, remote),
             previous: None,
-            validated: Vec::new(),
+            paths: Vec::new(),
             selected: None,
+            selected_at: None,
+            next_serial: 0,
+            seen: Seen::default(),
+            answers: false,
+            unanswered: 0,
+            proved: now,
             consent_until: Some(now + CONSENT_TIMEOUT),
             selected_until: None,
             avoids_udp: false,
@@ -174,12 +151,14 @@ impl IceLite {
     /// serve until the first check with the new ones; that check gets a full
     /// [`CONSENT_TIMEOUT`] to arrive. Further restarts do not give it more, and none is consent to be
     /// sent to.
-    pub fn restart(&mut self, now: Instant, local: Credentials, remote_ufrag: &str) {
-        let former = std::mem::replace(&mut self.current, Generation::new(local, remote_ufrag));
+    pub fn restart(&mut self, now: Instant, local: Credentials, remote: &Credentials) {
+        let next = Generation::new(self.current.number.wrapping_add(1), local, remote);
+        let former = std::mem::replace(&mut self.current, next);
         // Of two restarts in a row, the first one's credentials have never been in use.
         if self.previous.is_none() {
             self.previous = Some(former);
             self.consent_until = Some(now + CONSENT_TIMEOUT);
+            self.proved = now;
         }
     }
 
@@ -207,12 +186,37 @@ impl IceLite {
     /// Whether a client that knows our password has sent a check from there.
     #[must_use]
     pub fn is_validated(&self, way: Way) -> bool {
-        self.validated.iter().any(|v| v.way == way)
+        self.find(way).is_some_and(|path| path.last_check.is_some())
     }
 
     /// Every validated way.
     pub fn validated(&self) -> impl Iterator<Item = Way> {
-        self.validated.iter().map(|v| v.way)
+        let checked = self.paths.iter().filter(|path| path.last_check.is_some());
+        checked.map(|path| path.way)
+    }
+
+    /// Whether the client has proved a moment ago to be there.
+    #[must_use]
+    pub fn holds(&self, now: Instant, way: Way) -> bool {
+        self.find(way).is_some_and(|path| path.is_held(now))
+    }
+
+    /// Whether more may be sent to the selected way than what has come from it allows.
+    #[must_use]
+    pub fn is_selected_proved(&self) -> bool {
+        let selected = self.selected.and_then(|selected| self.find(selected));
+        selected.is_some_and(Path::is_unlimited)
+    }
+
+    /// Whether a datagram of so many bytes may be sent to a way; it counts as sent then.
+    pub fn spend(&mut self, way: Way, len: usize) -> bool {
+        self.find_mut(way).is_none_or(|path| path.spend(len))
+    }
+
+    /// Notes a datagram of so many bytes from a way, of which nothing is known yet.
+    pub fn earn(&mut self, way: Way, len: usize) {
+        let limited = self.find_mut(way).filter(|path| !path.is_unlimited());
+        limited.into_iter().for_each(|path| path.earn(len));
     }
 
     /// Where to send. `None` before the first check and after consent is lost.
@@ -223,7 +227,7 @@ impl IceLite {
 
     /// Takes a STUN packet. Whatever is in `reply` afterwards goes back to `from`, also when the
     /// packet was dropped: errors that RFC 8489 wants answered are, in fewer bytes than the
-    /// request had.
+    /// request had. Poll for checks afterwards.
     ///
     /// `is_silent` says that nothing has come from the client for a while. Its check is followed
     /// then, also without USE-CANDIDATE: it nominates another way only when it has given up the old
@@ -261,17 +265,56 @@ impl IceLite {
         request
             .acceptable()
             .inspect_err(|&drop| request.write_error(drop, integrity, reply))?;
+
+        let (transaction, number) = (request.transaction(), generation.number);
+        let seen = self.seen.way_of(transaction);
+        let known = self.find(from).filter(|path| path.last_check.is_some());
+        let is_same = known.is_some_and(|path| seen == Some(path.serial));
+        let is_trusted = known.is_some_and(|path| path.trusted().is_some());
+        if let Some(first) = seen.filter(|_| !is_same && !is_trusted) {
+            return self.doubt(now, from, first, packet.len(), number);
+        }
         request.write_success(from.address(), &generation.key, algorithm, reply);
+        if is_same {
+            self.earn(from, packet.len());
+            return Ok(Checked {
+                is_repeated: true,
+                ..Checked::default()
+            });
+        }
 
         let restarted = is_current && self.previous.take().is_some();
         if restarted {
-            self.validated.iter_mut().for_each(|v| v.nomination = None);
+            self.paths
+                .iter_mut()
+                .for_each(|path| path.nomination = None);
         }
         let nomination = request.nomination();
-        let select = is_silent || self.may_select(now, from, nomination);
+        let may_select = is_silent || self.may_select(now, from, nomination);
         let (is_new, forgotten) = self.validate(now, from, nomination);
-        let selected = (select && self.selected != Some(from)).then_some(from);
-        self.selected = selected.or(self.selected);
+        self.earn(from, packet.len());
+        if seen.is_none() {
+            let serial = self.find(from).map_or(0, |path| path.serial);
+            self.seen.note(transaction, serial);
+        }
+        let is_proved = self.find(from).is_some_and(|path| path.proved.is_some());
+        let is_free = is_proved || is_silent || self.selected == Some(from) || !self.is_held(now);
+        let select = (may_select && is_free) || (is_trusted && !self.is_selected_trusted());
+        // Before there is anything to lose nobody is asked anything.
+        let has_proved = self.is_selected_trusted();
+        if let Some(path) = self.find_mut(from) {
+            if may_select && !select {
+                path.wanted = Some(now);
+            }
+            if (path.trusted().is_none() && has_proved) || path.is_wanted(now) {
+                path.ask(now, number);
+            }
+        }
+        if is_trusted && self.may_answer() && !self.answers {
+            self.unanswered += 1;
+            self.ask(now, from);
+        }
+        let selected = select.then(|| self.select(now, from)).flatten();
         self.consent_until = Some(now + CONSENT_TIMEOUT);
         self.selected_until = self.consent_until;
         Ok(Checked {
@@ -280,37 +323,204 @@ impl IceLite {
             selected,
             restarted,
             resumes: is_silent && selected.is_some(),
+            ..Checked::default()
         })
+    }
+
+    /// Takes a check that came by another way first, the one with this serial number. If the client has
+    /// proved to be there, it is somebody else's now. Otherwise nobody knows which of the two was sent on,
+    /// and the client is asked here as well.
+    fn doubt(
+        &mut self,
+        now: Instant,
+        from: Way,
+        first: u32,
+        len: usize,
+        generation: u32,
+    ) -> Result<Checked, StunDrop> {
+        let mut paths = self.paths.iter();
+        let first = paths.find(|path| path.serial == first);
+        if first.is_none_or(|first| first.trusted().is_some()) {
+            return Err(StunDrop::Repeated);
+        }
+        let forgotten = self.remember(from);
+        self.earn(from, len);
+        if let Some(path) = self.find_mut(from) {
+            path.wanted = Some(now);
+            path.ask(now, generation);
+        }
+        Ok(Checked {
+            forgotten,
+            is_doubted: true,
+            ..Checked::default()
+        })
+    }
+
+    /// Has the client asked whether it is there, whatever it has proved before.
+    pub fn ask(&mut self, now: Instant, way: Way) {
+        let number = self.current.number;
+        let path = self.find_mut(way);
+        path.into_iter().for_each(|path| path.ask(now, number));
+    }
+
+    /// A check of ours that is to be sent, and by which way.
+    pub fn poll_check(&mut self, now: Instant, rng: &mut impl RngCore) -> Option<(Way, Vec<u8>)> {
+        loop {
+            let due = |path: &&mut Path| path.next_send().is_some_and(|due| now >= due);
+            let path = self.paths.iter_mut().find(due)?;
+            let Some((transaction, number)) = path.poll_send(now, rng) else {
+                continue;
+            };
+            let generations = [Some(&self.current), self.previous.as_ref()];
+            let is_that = |generation: &&Generation| generation.number == number;
+            let Some(generation) = generations.into_iter().flatten().find(is_that) else {
+                continue;
+            };
+            let (username, key) = (&generation.remote_username, &generation.remote_key);
+            let check = stun::write_check(username, key, transaction);
+            // What does not fit is not asked; the next check earns room for the next question.
+            if let Some(check) = check.filter(|check| path.spend(check.len())) {
+                return Some((path.way, check));
+            }
+        }
+    }
+
+    /// Takes an answer to a check of ours. Returns the way to send from now on, if it is another.
+    ///
+    /// # Errors
+    /// When it is not the client's answer to the last check by this way.
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        from: Way,
+        packet: &[u8],
+    ) -> Result<Option<Way>, StunDrop> {
+        let answer = CheckAnswer::parse(packet)?;
+        let path = self.find(from).ok_or(StunDrop::UnexpectedAnswer)?;
+        let number = path.answered(answer.transaction());
+        let number = number.ok_or(StunDrop::UnexpectedAnswer)?;
+        let generations = [Some(&self.current), self.previous.as_ref()];
+        let is_that = |generation: &&Generation| generation.number == number;
+        let generation = generations.into_iter().flatten().find(is_that);
+        let generation = generation.ok_or(StunDrop::UnexpectedAnswer)?;
+        answer.authenticate(&generation.remote_key)?;
+        self.answers = true;
+        self.proved = now;
+        let is_wanted = self.find_mut(from).is_some_and(|path| {
+            path.handle_answer(now);
+            path.is_wanted(now)
+        });
+        let select = is_wanted && self.selected_until.is_some();
+        Ok(select.then(|| self.select(now, from)).flatten())
+    }
+
+    /// Notes SRTP or DTLS from there that only the client can have made, just now. Returns the way to
+    /// send from now on, if it is another.
+    pub fn handle_media(&mut self, now: Instant, from: Way) -> Option<Way> {
+        self.proved = now;
+        let answers = self.answers;
+        let path = self.find_mut(from)?;
+        path.authenticated = Some(now);
+        let may_follow = path.proved.is_some() || !answers;
+        if self.selected == Some(from) || !may_follow || self.selected_until.is_none() {
+            return None;
+        }
+        if self.avoids_udp && matches!(from, Way::Udp(_)) {
+            return None;
+        }
+        let selected = self.selected.and_then(|selected| self.find(selected));
+        let has_left = selected.is_none_or(|selected| {
+            let since = self.selected_at.max(selected.authenticated);
+            let has_left = since.is_none_or(|at| now.saturating_duration_since(at) >= MEDIA_LEFT);
+            has_left && !(self.answers && selected.is_held(now))
+        });
+        has_left.then(|| self.select(now, from)).flatten()
     }
 
     /// Notes that a way is no more. The next check may select another, also without USE-CANDIDATE;
     /// until then there is nowhere to send.
     pub fn handle_closed(&mut self, way: Way) {
-        self.validated.retain(|v| v.way != way);
+        self.paths.retain(|path| path.way != way);
         self.selected = self.selected.filter(|selected| *selected != way);
     }
 
     /// When [`IceLite::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.consent_until, self.selected_until]
+        let sends = self.paths.iter().filter_map(Path::next_send);
+        [self.consent_ends(), self.selected_until, self.next_ping()]
             .into_iter()
             .flatten()
+            .chain(sends)
             .min()
     }
 
-    /// Tells, once, that the client's consent is lost.
+    /// Tells, once, that the client's consent is lost. Poll for checks afterwards.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<ConsentLost> {
+        if self.next_ping().is_some_and(|due| now >= due)
+            && let Some(selected) = self.selected
+        {
+            self.unanswered += u32::from(!self.answers);
+            self.ask(now, selected);
+        }
         if self.selected_until.take_if(|until| now >= *until).is_some() {
             self.selected = None;
         }
-        self.consent_until.take_if(|until| now >= *until)?;
+        if self.consent_ends().is_none_or(|until| now < until) {
+            return None;
+        }
+        (self.consent_until, self.selected_until, self.selected) = (None, None, None);
+        self.paths.clear();
         Some(ConsentLost)
     }
 
-    /// Whether a check may select the way it came.
+    /// When consent is lost if nothing comes. Checks alone are not consent of one who answers ours:
+    /// what was heard can be sent again for ever.
+    fn consent_ends(&self) -> Option<Instant> {
+        let proof = self.answers.then(|| self.proved + CONSENT_TIMEOUT);
+        let checks = self.consent_until?;
+        Some(proof.map_or(checks, |proof| proof.min(checks)))
+    }
+
+    /// When the client is asked again on the selected way, because nothing else shows that it is there.
+    fn next_ping(&self) -> Option<Instant> {
+        self.consent_until.filter(|_| self.may_answer())?;
+        let selected = self.find(self.selected?)?;
+        let trusted = selected.trusted()?;
+        let since = selected.asked().map_or(trusted, |asked| asked.max(trusted));
+        selected.next_send().is_none().then(|| since + PING)
+    }
+
+    /// Whether it is worth asking.
+    fn may_answer(&self) -> bool {
+        self.answers || self.unanswered < MAX_UNANSWERED
+    }
+
+    fn select(&mut self, now: Instant, way: Way) -> Option<Way> {
+        self.paths.iter_mut().for_each(|path| path.wanted = None);
+        let is_other = self.selected.replace(way) != Some(way);
+        if is_other {
+            self.selected_at = Some(now);
+        }
+        is_other.then_some(way)
+    }
+
+    /// Whether the client has ever proved to be where is sent to.
+    fn is_selected_trusted(&self) -> bool {
+        let selected = self.selected.and_then(|selected| self.find(selected));
+        selected.is_some_and(|selected| selected.trusted().is_some())
+    }
+
+    /// Whether it has a moment ago.
+    fn is_held(&self, now: Instant) -> bool {
+        self.selected
+            .is_some_and(|selected| self.holds(now, selected))
+    }
+
+    /// Whether a check selects the way it came, if the client is there.
     ///
-    /// Without USE-CANDIDATE: before any nomination, and when the selected way has gone silent.
+    /// Without USE-CANDIDATE: before any nomination, and when the selected way has gone silent, since
+    /// some clients nominate once and never again, not even when a NAT gives them a new address.
     /// Some clients nominate with every check on every pair (RFC 5245 section 8.1.1.2). Of those the
     /// priority decides, or each check would move the media. A client that decides itself checks a
     /// way first and nominates it later, and does not nominate the former any more (libwebrtc with a
@@ -319,7 +529,8 @@ impl IceLite {
         let Some(selected) = self.selected.and_then(|selected| self.find(selected)) else {
             return true;
         };
-        if now.saturating_duration_since(selected.last_check) >= SELECTION_SILENCE {
+        let is_silent = |heard| now.saturating_duration_since(heard) >= HOLD;
+        if selected.heard().is_none_or(is_silent) {
             return true;
         }
         let Some(new) = nomination else {
@@ -341,8 +552,12 @@ impl IceLite {
         }
     }
 
-    fn find(&self, way: Way) -> Option<&Validated> {
-        self.validated.iter().find(|v| v.way == way)
+    fn find(&self, way: Way) -> Option<&Path> {
+        self.paths.iter().find(|path| path.way == way)
+    }
+
+    fn find_mut(&mut self, way: Way) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|path| path.way == way)
     }
 
     /// Notes a check that came by `way`: whether it is new, and which one gave way to it.
@@ -352,28 +567,34 @@ impl IceLite {
         way: Way,
         nomination: Option<Nomination>,
     ) -> (bool, Option<Way>) {
-        if let Some(known) = self.validated.iter_mut().find(|v| v.way == way) {
-            known.last_check = now;
-            known.nomination = nomination;
-            return (false, None);
+        let is_new = !self.is_validated(way);
+        let forgotten = self.remember(way);
+        if let Some(path) = self.find_mut(way) {
+            path.last_check = Some(now);
+            path.nomination = nomination;
         }
-        let forgotten = if self.validated.len() < MAX_VALIDATED {
+        (is_new, forgotten)
+    }
+
+    /// Makes room for a way that is not known. Those that have proved nothing go first, and of them those
+    /// that have been silent for longest.
+    fn remember(&mut self, way: Way) -> Option<Way> {
+        if self.find(way).is_some() {
+            return None;
+        }
+        let forgotten = if self.paths.len() < MAX_VALIDATED {
             None
         } else {
-            self.validated
-                .iter()
-                .enumerate()
-                .filter(|(_, v)| Some(v.way) != self.selected)
-                .min_by_key(|(_, v)| v.last_check)
+            let others = self.paths.iter().enumerate();
+            let others = others.filter(|(_, path)| Some(path.way) != self.selected);
+            others
+                .min_by_key(|(_, path)| (path.trusted().is_some(), path.heard()))
                 .map(|(index, _)| index)
-                .map(|index| self.validated.swap_remove(index).way)
+                .map(|index| self.paths.swap_remove(index).way)
         };
-        self.validated.push(Validated {
-            way,
-            last_check: now,
-            nomination,
-        });
-        (true, forgotten)
+        self.paths.push(Path::new(way, self.next_serial));
+        self.next_serial = self.next_serial.wrapping_add(1);
+        forgotten
     }
 }
 

@@ -108,6 +108,9 @@ pub struct Peer {
     flood: FloodGuard,
     silence: Silence,
     hopeless: Hopeless,
+    moved: Option<Move>,
+    /// Something would have been sent if the client had proved to be where it is.
+    is_blocked: bool,
     /// The publication that the last RTP datagram was for.
     repairing: Option<usize>,
     /// What leaves when.
@@ -158,6 +161,15 @@ pub enum Change {
     Gone(GoneReason),
 }
 
+/// Media goes another way, or goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Move {
+    /// The way, if it is another.
+    pub way: Option<Way>,
+    /// Nothing has come to the client for a while.
+    pub resumes: bool,
+}
+
 impl Peer {
     /// Makes a peer of its first offer, and answers that.
     ///
@@ -173,11 +185,7 @@ impl Peer {
         let cname = format!("{:016x}", local.rng.next_u64());
         let mut negotiation = Negotiation::new(local.rng.next_u64(), cname.clone());
         let negotiated = answer(&mut negotiation, offer, policy, &mut local)?;
-        let ice = IceLite::new(
-            now,
-            negotiated.local_ice.clone(),
-            &negotiated.remote_ice.ufrag,
-        );
+        let ice = IceLite::new(now, negotiated.local_ice.clone(), &negotiated.remote_ice);
         let dtls = DtlsEndpoint::new(
             now,
             negotiated.role,
@@ -203,6 +211,8 @@ impl Peer {
             sealed: SealedRing::default(),
             silence: Silence::default(),
             hopeless: Hopeless::default(),
+            moved: None,
+            is_blocked: false,
             allocator: Allocator::default(),
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,
@@ -236,8 +246,8 @@ impl Peer {
         let negotiated = answer(&mut self.negotiation, offer, policy, &mut local)?;
         self.rng = local.rng;
         if negotiated.ice_restart {
-            let ufrag = &negotiated.remote_ice.ufrag;
-            self.ice.restart(now, negotiated.local_ice.clone(), ufrag);
+            let local = negotiated.local_ice.clone();
+            self.ice.restart(now, local, &negotiated.remote_ice);
         }
         self.apply_sections(now);
         Ok(negotiated)
@@ -274,7 +284,7 @@ impl Peer {
         )?;
         if restarted.ice_restart {
             self.ice
-                .restart(now, restarted.local_ice, &restarted.remote_ice.ufrag);
+                .restart(now, restarted.local_ice, &restarted.remote_ice);
         }
         Ok(restarted.fragment)
     }
@@ -412,23 +422,101 @@ impl Peer {
             .ice
             .handle_stun(cx.now, from, packet, is_silent, &mut reply);
         if let Ok(checked) = &checked {
-            self.silence.handle_packet(cx.now);
-            if let Some(way) = checked.selected {
-                self.handle_selected(cx.now, way);
+            if !checked.is_doubted && !checked.is_repeated {
+                self.silence.handle_packet(cx.now);
             }
+            self.note_selected(cx.now, checked.selected, checked.resumes);
+            self.note_unblocked();
         }
+        // Before the answer, upon which the client may nominate the way.
+        self.send_checks(cx);
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {
             (true, _) => 0,
             (false, true) => LOSSY_ANSWERS,
             (false, false) => 1,
         };
         for _ in 0..copies {
-            cx.outbox.push(from, None, reply.len(), |buffer| {
-                buffer.copy_from_slice(&reply);
-                Some(reply.len())
-            });
+            self.send(from, &reply, cx);
         }
         checked
+    }
+
+    /// Takes the client's answer to a check of ours.
+    ///
+    /// # Errors
+    /// When it is none, or not to what the client was asked by this way.
+    pub fn handle_stun_answer(
+        &mut self,
+        from: Way,
+        packet: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<(), StunDrop> {
+        let selected = self.ice.handle_answer(cx.now, from, packet)?;
+        self.silence.handle_packet(cx.now);
+        self.note_selected(cx.now, selected, false);
+        self.note_unblocked();
+        Ok(())
+    }
+
+    /// Notes that SRTP or DTLS has authenticated by this way.
+    fn handle_authenticated(&mut self, now: Instant, from: Way) {
+        let selected = self.ice.handle_media(now, from);
+        self.note_selected(now, selected, false);
+        self.note_unblocked();
+    }
+
+    /// Whether the client has proved a moment ago to be reached by this way.
+    #[must_use]
+    pub fn holds(&self, now: Instant, way: Way) -> bool {
+        self.ice.holds(now, way)
+    }
+
+    /// Asks the client whether it is there, since others say to be, too.
+    pub fn ask(&mut self, way: Way, cx: &mut Context<'_>) {
+        self.ice.ask(cx.now, way);
+        self.send_checks(cx);
+    }
+
+    /// Notes a datagram of so many bytes that has come this way.
+    pub fn handle_arrival(&mut self, from: Way, len: usize) {
+        self.ice.earn(from, len);
+    }
+
+    /// What has changed of where media goes.
+    pub fn poll_move(&mut self) -> Option<Move> {
+        self.moved.take()
+    }
+
+    fn send_checks(&mut self, cx: &mut Context<'_>) {
+        while let Some((way, check)) = self.ice.poll_check(cx.now, &mut self.rng) {
+            push(cx, way, &check);
+        }
+    }
+
+    /// Sends a datagram by a way if that may be sent so much.
+    fn send(&mut self, way: Way, datagram: &[u8], cx: &mut Context<'_>) {
+        match self.ice.spend(way, datagram.len()) {
+            true => push(cx, way, datagram),
+            false => cx.stats.drop("send_unproved_path"),
+        }
+    }
+
+    fn note_selected(&mut self, now: Instant, selected: Option<Way>, resumes: bool) {
+        let Some(way) = selected else {
+            return;
+        };
+        self.handle_selected(now, way);
+        let moved = self.moved.get_or_insert_default();
+        moved.way = Some(way);
+        moved.resumes |= resumes;
+    }
+
+    /// Has pictures go on that could not be sent while the client had not proved to be where it is.
+    fn note_unblocked(&mut self) {
+        if self.is_blocked && self.ice.is_selected_proved() {
+            self.is_blocked = false;
+            self.moved.get_or_insert_default().resumes = true;
+        }
     }
 
     fn handle_selected(&mut self, now: Instant, way: Way) {
@@ -464,9 +552,18 @@ impl Peer {
     }
 
     /// Takes a DTLS datagram from a validated address.
-    pub fn handle_dtls(&mut self, packet: &[u8], cx: &mut Context<'_>) -> Option<Change> {
+    pub fn handle_dtls(
+        &mut self,
+        from: Way,
+        packet: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Option<Change> {
         let result = self.dtls.handle_packet(cx.now, packet);
-        self.drive_dtls(result, cx)
+        let change = self.drive_dtls(result, cx);
+        if matches!(change, Some(Change::Connected)) {
+            self.handle_authenticated(cx.now, from);
+        }
+        change
     }
 
     /// Begins the handshake if that is on us, now that ICE has a way to the client.
@@ -485,10 +582,7 @@ impl Peer {
             match output {
                 DtlsOutput::Packet(packet) => {
                     if let Some(to) = self.ice.selected() {
-                        cx.outbox.push(to, None, packet.len(), |out| {
-                            out.copy_from_slice(&packet);
-                            Some(packet.len())
-                        });
+                        self.send(to, &packet, cx);
                     }
                 }
                 DtlsOutput::Connected(keys) => {
@@ -523,13 +617,17 @@ impl Peer {
         Some(Change::Gone(reason))
     }
 
-    /// The way out to the client, once there is one.
+    /// The way out to the client, once there is one and the client has proved to be there.
     pub fn egress<'a>(
         &'a mut self,
         cx: &'a mut Context<'_>,
     ) -> Option<(Egress<'a>, &'a mut Vec<Option<Slot>>)> {
         let destination = self.ice.selected()?;
         let secured = self.secured.as_mut()?;
+        if !self.ice.is_selected_proved() {
+            self.is_blocked = true;
+            return None;
+        }
         let egress = Egress {
             now: cx.now,
             peer: self.id,
@@ -549,13 +647,15 @@ impl Peer {
     /// When [`Peer::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
+        // Nothing can leave before, however long it has waited.
+        let can_send = self.ice.is_selected_proved();
         let media = self.secured.as_ref().and_then(|_| {
+            let leaving = [self.feedback.next_deadline(), self.pacing.next_deadline()];
             self.publications
                 .iter()
                 .filter_map(Publication::next_deadline)
                 .chain(self.next_report)
-                .chain(self.feedback.next_deadline())
-                .chain(self.pacing.next_deadline())
+                .chain(leaving.into_iter().flatten().filter(|_| can_send))
                 .chain(self.allocator.next_deadline())
                 .chain(self.silence.next_deadline())
                 .chain(self.hopeless.next_deadline())
@@ -577,6 +677,7 @@ impl Peer {
             };
             return Some(Change::Gone(reason));
         }
+        self.send_checks(cx);
         if self.dtls.next_deadline().is_some_and(|due| cx.now >= due) {
             let result = self.dtls.handle_timeout(cx.now);
             if let Some(change) = self.drive_dtls(result, cx) {
@@ -642,6 +743,13 @@ impl Peer {
             quality: self.quality(now),
         }
     }
+}
+
+fn push(cx: &mut Context<'_>, way: Way, datagram: &[u8]) {
+    cx.outbox.push(way, None, datagram.len(), |buffer| {
+        buffer.copy_from_slice(datagram);
+        Some(datagram.len())
+    });
 }
 
 fn secure(keys: &dtls::SrtpKeys) -> Result<Secured, srtp::SrtpError> {

@@ -12,6 +12,7 @@ use crate::publish::sources::{Claimed, Role};
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::RtpHeader;
 use crate::types::{Ssrc, TrackId};
+use crate::way::Way;
 
 /// A packet for a feed.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl Peer {
     /// A label for the counter of what was dropped.
     pub fn handle_rtp<'a>(
         &mut self,
+        from: Way,
         datagram: &'a mut [u8],
         cx: &mut Context<'_>,
     ) -> Result<Option<Received<'a>>, &'static str> {
@@ -44,6 +46,7 @@ impl Peer {
             .map_err(crate::peer::srtp::SrtpError::reason)?;
         cx.stats.rtp_received += 1;
         self.silence.handle_packet(cx.now);
+        self.handle_authenticated(cx.now, from);
         let packet = &mut datagram[..opened.plain_len];
         let header = RtpHeader::parse(packet).map_err(|_| "rtp_malformed")?;
         let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);

@@ -14,6 +14,7 @@ use crate::rtp::rtcp::{
     round_trip,
 };
 use crate::types::{Ssrc, TrackId};
+use crate::way::Way;
 
 /// Time between two reports. libwebrtc reports once a second for video; RFC 3550's five seconds
 /// are for multicast.
@@ -73,6 +74,7 @@ impl Peer {
     /// A label for the counter of what was dropped.
     pub fn handle_rtcp(
         &mut self,
+        from: Way,
         datagram: &mut [u8],
         cx: &mut Context<'_>,
         actions: &mut Vec<Action>,
@@ -86,6 +88,7 @@ impl Peer {
             .open_rtcp(datagram)
             .map_err(crate::peer::srtp::SrtpError::reason)?;
         self.silence.handle_packet(cx.now);
+        self.handle_authenticated(cx.now, from);
         for packet in Packets::new(&datagram[..len]) {
             match packet.map_err(|_| "rtcp_malformed")? {
                 Packet::SenderReport(report) => {

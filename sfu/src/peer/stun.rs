@@ -75,6 +75,10 @@ pub enum StunDrop {
     AvoidedWay,
     /// The client claims the controlled role, which is ours. Answered with 487.
     RoleConflict,
+    /// Its transaction came by another way before, where the client is: somebody has sent it on.
+    Repeated,
+    /// It answers nothing that the client was asked by this way.
+    UnexpectedAnswer,
 }
 
 impl StunDrop {
@@ -91,6 +95,8 @@ impl StunDrop {
             StunDrop::UnknownAttribute => "stun_unknown_attribute",
             StunDrop::RoleConflict => "stun_role_conflict",
             StunDrop::AvoidedWay => "stun_avoided_way",
+            StunDrop::Repeated => "stun_repeated",
+            StunDrop::UnexpectedAnswer => "stun_unexpected_answer",
         }
     }
 
@@ -105,6 +111,8 @@ impl StunDrop {
             | StunDrop::NotBindingRequest
             | StunDrop::BadFingerprint
             | StunDrop::AvoidedWay
+            | StunDrop::Repeated
+            | StunDrop::UnexpectedAnswer
             | StunDrop::UnknownUsername => None,
         }
     }
@@ -190,6 +198,11 @@ impl<'a> CheckRequest<'a> {
             return Err(StunDrop::BadFingerprint);
         }
         Ok(CheckRequest { message, username })
+    }
+
+    /// What tells the check from all others, 96 bits.
+    pub(super) fn transaction(&self) -> u128 {
+        self.message.transaction_id().into()
     }
 
     /// The whole USERNAME, `ours:theirs`.
@@ -315,6 +328,94 @@ pub(super) fn integrity_key(password: &str) -> IntegrityKey {
     ShortTermCredentials::new(password.to_owned()).make_key()
 }
 
+/// The priority in our checks (RFC 8445 section 7.1.1): that of a peer-reflexive candidate, in case the
+/// client takes our address for one.
+const OUR_PRIORITY: u32 = (110 << 24) | (0xffff << 8) | 0xff;
+
+/// A check of ours; `username` is `theirs:ours`, the key that of the client's password. None when the
+/// username is longer than STUN allows.
+pub(super) fn write_check(
+    username: &str,
+    key: &IntegrityKey,
+    transaction: u128,
+) -> Option<Vec<u8>> {
+    // One that is never controlling has no tie to break (RFC 8445 section 6.1.1).
+    let (tie_breaker, priority) = ([0; 8], OUR_PRIORITY.to_be_bytes());
+    let attributes = [
+        (ICE_CONTROLLED, &tie_breaker[..]),
+        (PRIORITY, &priority[..]),
+    ];
+    check_with(username, key, transaction, &attributes).ok()
+}
+
+fn check_with(
+    username: &str,
+    key: &IntegrityKey,
+    transaction: u128,
+    attributes: &[(AttributeType, &[u8])],
+) -> Result<Vec<u8>, StunWriteError> {
+    let mut message = Message::builder(
+        MessageType::from_class_method(MessageClass::Request, BINDING),
+        TransactionId::from(transaction),
+        MessageWriteVec::new(),
+    );
+    message.add_attribute(&Username::new(username)?)?;
+    for &(kind, value) in attributes {
+        message.add_attribute(&RawAttribute::new(kind, value))?;
+    }
+    message.add_message_integrity_with_key(key, IntegrityAlgorithm::Sha1)?;
+    message.add_fingerprint()?;
+    Ok(message.finish())
+}
+
+/// A Binding success response that is well formed. Not yet authenticated.
+pub(super) struct CheckAnswer<'a> {
+    message: Message<'a>,
+}
+
+impl<'a> CheckAnswer<'a> {
+    pub(super) fn parse(packet: &'a [u8]) -> Result<Self, StunDrop> {
+        if packet.len() > MAX_PACKET_LEN {
+            return Err(StunDrop::Malformed);
+        }
+        let message = Message::from_bytes(packet).map_err(|_| StunDrop::Malformed)?;
+        if !message.has_class(MessageClass::Success) || !message.has_method(BINDING) {
+            return Err(StunDrop::NotBindingRequest);
+        }
+        Ok(CheckAnswer { message })
+    }
+
+    /// What tells the check that it answers from all others.
+    pub(super) fn transaction(&self) -> u128 {
+        self.message.transaction_id().into()
+    }
+
+    /// Checks that whoever has answered knows the client's password.
+    pub(super) fn authenticate(&self, key: &IntegrityKey) -> Result<(), StunDrop> {
+        let valid = self.message.validate_integrity_with_key(key);
+        valid.map(|_| ()).map_err(|_| StunDrop::BadIntegrity)
+    }
+}
+
+/// A simulated client's answer to a check of the server: `username` is the client's ufrag, a colon and the
+/// server's; `mapped` is where the check came from. None for anything that is no check for that client.
+#[must_use]
+pub fn answer_check(
+    packet: &[u8],
+    username: &str,
+    password: &str,
+    mapped: SocketAddr,
+) -> Option<Vec<u8>> {
+    let request = CheckRequest::parse(packet).ok()?;
+    let key = integrity_key(password);
+    let algorithm = request.authenticate(&key).ok()?;
+    let mut answer = Vec::new();
+    if request.username() == username {
+        request.write_success(mapped, &key, algorithm, &mut answer);
+    }
+    (!answer.is_empty()).then_some(answer)
+}
+
 /// A connectivity check as the client makes it: the other side of the server's agent, for
 /// simulated clients.
 #[derive(Clone, Debug)]
@@ -339,25 +440,15 @@ impl BindingRequest<'_> {
     /// # Errors
     /// When the username is longer than STUN allows.
     pub fn to_bytes(&self) -> Result<Vec<u8>, StunWriteError> {
-        let mut message = Message::builder(
-            MessageType::from_class_method(MessageClass::Request, BINDING),
-            TransactionId::from(self.transaction),
-            MessageWriteVec::new(),
-        );
-        message.add_attribute(&Username::new(self.username)?)?;
-        let tie_breaker = self.tie_breaker.to_be_bytes();
-        message.add_attribute(&RawAttribute::new(ICE_CONTROLLING, &tie_breaker))?;
-        if self.use_candidate {
-            message.add_attribute(&RawAttribute::new(USE_CANDIDATE, &[]))?;
-        }
-        let priority = self.priority.to_be_bytes();
-        message.add_attribute(&RawAttribute::new(PRIORITY, &priority))?;
-        message.add_message_integrity_with_key(
-            &integrity_key(self.password),
-            IntegrityAlgorithm::Sha1,
-        )?;
-        message.add_fingerprint()?;
-        Ok(message.finish())
+        let (tie_breaker, priority) = (self.tie_breaker.to_be_bytes(), self.priority.to_be_bytes());
+        let nomination = self.use_candidate.then_some((USE_CANDIDATE, &[][..]));
+        let attributes: Vec<_> = [(ICE_CONTROLLING, &tie_breaker[..])]
+            .into_iter()
+            .chain(nomination)
+            .chain([(PRIORITY, &priority[..])])
+            .collect();
+        let key = integrity_key(self.password);
+        check_with(self.username, &key, self.transaction, &attributes)
     }
 }
 

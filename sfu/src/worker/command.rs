@@ -329,7 +329,7 @@ impl Worker {
             return;
         };
         self.scheduled.remove(&id);
-        self.ways.retain(|_, owner| *owner != id);
+        self.claims.forget_peer(id);
         self.ufrags.retain(|_, owner| *owner != id);
         for publication in &peer.publications {
             if let Some(track) = publication.track {

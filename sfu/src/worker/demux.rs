@@ -1,8 +1,11 @@
 //! What a datagram is (RFC 7983), and whose.
 //!
 //! A connectivity check is matched by the ufrag it names, and only its password proves it;
-//! everything else by a source address that has passed a check. What matches nobody costs a look at
-//! its first bytes and at a table.
+//! everything else by a way that has passed a check. What matches nobody costs a look at its first bytes
+//! and at a table.
+//!
+//! A way stays with the peer who has proved a moment ago to be there, and otherwise changes hands by
+//! proof alone (`claims.rs`): a source address that is forged takes nobody's packets.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -12,9 +15,10 @@ use super::levels::Levels;
 use super::mailbox::{MediaBatch, Message};
 use crate::api::WorkerStats;
 use crate::media::Kind;
-use crate::peer::ice::local_ufrag_of;
+use crate::peer::ice::{StunDrop, local_ufrag_of};
 use crate::peer::receive::Received;
 use crate::peer::report::Action;
+use crate::peer::stun::is_binding;
 use crate::publish::feed::{Feed, Origin};
 use crate::rtp::packet::PacketClass;
 use crate::types::{PeerId, TrackId};
@@ -79,23 +83,30 @@ impl Worker {
         if class == PacketClass::Stun {
             return self.handle_stun(now, from, datagram);
         }
-        let Some(&id) = self.ways.get(&from) else {
+        let Some(id) = self.claims.owner(from) else {
             return self.lent.stats.drop("unvalidated_address");
         };
         match class {
-            PacketClass::Rtp => self.handle_rtp(now, id, datagram),
-            PacketClass::Rtcp => self.handle_rtcp(now, id, datagram),
-            PacketClass::Dtls => self.handle_dtls(now, id, datagram),
+            PacketClass::Rtp => self.handle_rtp(now, id, from, datagram),
+            PacketClass::Rtcp => self.handle_rtcp(now, id, from, datagram),
+            PacketClass::Dtls => self.handle_dtls(now, id, from, datagram),
             PacketClass::Stun | PacketClass::Unknown => self.lent.stats.drop("unknown_protocol"),
         }
     }
 
     fn handle_stun(&mut self, now: Instant, from: Way, packet: &[u8]) {
+        if is_binding(packet) == Some(false) {
+            return self.handle_stun_answer(now, from, packet);
+        }
         let owner = local_ufrag_of(packet).and_then(|ufrag| self.ufrags.get(ufrag));
         let Some(&id) = owner else {
             // No answer: to a name we did not give out we are not here.
             return self.lent.stats.drop("stun_unknown_ufrag");
         };
+        let other = self.claims.owner(from).filter(|other| *other != id);
+        if other.is_some_and(|other| self.holds(now, other, from)) {
+            return self.lent.stats.drop("stun_path_of_another");
+        }
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -104,30 +115,72 @@ impl Worker {
             Ok(checked) => checked,
             Err(drop) => return self.lent.stats.drop(drop.reason()),
         };
-        let measured = peer.poll_measure(now);
-        measured.into_iter().for_each(|way| self.remeasure(way));
+        if checked.is_repeated {
+            return;
+        }
+        if other.is_some() {
+            peer.ask(from, &mut cx);
+        }
+        if checked.is_doubted {
+            self.lent.stats.drop(StunDrop::Repeated.reason());
+        }
         if checked.restarted {
             self.update_ufrags(id);
         }
-        // It may have become another's meanwhile.
-        if let Some(forgotten) = checked.forgotten
-            && self.ways.get(&forgotten) == Some(&id)
-        {
-            self.ways.remove(&forgotten);
+        if let Some(forgotten) = checked.forgotten {
+            self.claims.forget(forgotten, id);
         }
-        if let Some(way) = checked.selected {
-            tracing::info!(peer = id.0, %way, protocol = ?way.protocol(), "media goes this way");
-        }
-        // Also when it is not new to this peer: a client that makes a second connection from the
-        // same socket has to get its address back for the one that is alive.
-        if self.ways.insert(from, id) != Some(id) || checked.selected.is_some() {
+        if other.is_some() || checked.is_doubted {
+            self.claims.contend(from, id);
+        } else if self.claims.give(from, id) {
             tracing::debug!(peer = id.0, %from, "the way to the client is validated");
         }
         self.touched.push(id);
-        if checked.selected.is_some() {
+        self.follow(now, id);
+    }
+
+    fn handle_stun_answer(&mut self, now: Instant, from: Way, packet: &[u8]) {
+        let mut drop = StunDrop::UnexpectedAnswer;
+        for id in self.claims.claimants(from) {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            if let Err(other) = peer.handle_stun_answer(from, packet, &mut self.lent.at(now)) {
+                drop = other;
+                continue;
+            }
+            let other = self.claims.owner(from).filter(|other| *other != id);
+            if other.is_none_or(|other| !self.holds(now, other, from)) && self.claims.give(from, id)
+            {
+                tracing::debug!(peer = id.0, %from, "the client has proved to be there");
+            }
+            self.touched.push(id);
+            return self.follow(now, id);
+        }
+        self.lent.stats.drop(drop.reason());
+    }
+
+    /// Whether a peer's client has proved a moment ago to be reached by this way.
+    fn holds(&self, now: Instant, id: PeerId, way: Way) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.holds(now, way))
+    }
+
+    /// Does what is to be done when media goes another way, or goes on.
+    pub(super) fn follow(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(moved) = peer.poll_move() else {
+            return;
+        };
+        if let Some(way) = moved.way {
+            let measured = peer.poll_measure(now);
+            measured.into_iter().for_each(|way| self.remeasure(way));
+            tracing::info!(peer = id.0, %way, protocol = ?way.protocol(), "media goes this way");
+            self.touched.push(id);
             self.begin_dtls(now, id);
         }
-        if checked.resumes {
+        if moved.resumes {
             self.begin_anew(now, id);
         }
     }
@@ -154,15 +207,16 @@ impl Worker {
     /// Whether somebody has proved to come this way.
     #[must_use]
     pub fn knows(&self, way: Way) -> bool {
-        self.ways.contains_key(&way)
+        self.claims.owner(way).is_some()
     }
 
     /// Notes that a connection has closed. Its peer is told nothing: it makes another, or loses its
     /// consent.
     pub fn handle_closed(&mut self, way: Way) {
-        let owner = self.ways.remove(&way);
-        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(&id)) {
-            peer.handle_closed(way);
+        for id in self.claims.close(way) {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.handle_closed(way);
+            }
         }
     }
 
@@ -172,29 +226,31 @@ impl Worker {
         let stats = &mut self.lent.stats;
         stats.drop_many("tcp_slow_picture", given_up.pictures);
         stats.drop_many("tcp_slow_other", given_up.others);
-        let owner = self.ways.get(&way).copied();
+        let owner = self.claims.owner(way);
         if let Some(id) = owner.filter(|_| given_up.pictures > 0) {
             self.begin_anew(now, id);
         }
     }
 
-    fn handle_dtls(&mut self, now: Instant, id: PeerId, packet: &[u8]) {
+    fn handle_dtls(&mut self, now: Instant, id: PeerId, from: Way, packet: &[u8]) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        peer.handle_arrival(from, packet.len());
         let mut cx = self.lent.at(now);
-        let change = peer.handle_dtls(packet, &mut cx);
+        let change = peer.handle_dtls(from, packet, &mut cx);
         self.apply(now, id, change);
         self.touched.push(id);
+        self.follow(now, id);
     }
 
-    fn handle_rtp(&mut self, now: Instant, id: PeerId, datagram: &mut [u8]) {
+    fn handle_rtp(&mut self, now: Instant, id: PeerId, from: Way, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let mut cx = self.lent.at(now);
         self.touched.push(id);
-        let received = peer.handle_rtp(datagram, &mut cx);
+        let received = peer.handle_rtp(from, datagram, &mut cx);
         let mut intake = Intake {
             index: self.index,
             feeds: &mut self.feeds,
@@ -207,27 +263,28 @@ impl Worker {
         while let Some(repaired) = peer.poll_repaired() {
             intake.take(now, repaired);
         }
-        let received = match received {
-            Ok(Some(received)) => received,
-            Ok(None) => return,
-            Err(reason) => return self.lent.stats.drop(reason),
-        };
-        intake.take(now, received);
+        match received {
+            Ok(Some(received)) => intake.take(now, received),
+            Ok(None) => {}
+            Err(reason) => self.lent.stats.drop(reason),
+        }
+        self.follow(now, id);
     }
 
-    fn handle_rtcp(&mut self, now: Instant, id: PeerId, datagram: &mut [u8]) {
+    fn handle_rtcp(&mut self, now: Instant, id: PeerId, from: Way, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let mut cx = self.lent.at(now);
         let mut actions = std::mem::take(&mut self.actions);
-        if let Err(reason) = peer.handle_rtcp(datagram, &mut cx, &mut actions) {
+        if let Err(reason) = peer.handle_rtcp(from, datagram, &mut cx, &mut actions) {
             self.lent.stats.drop(reason);
         }
         for action in actions.drain(..) {
             self.act(now, id, action);
         }
         self.actions = actions;
+        self.follow(now, id);
         self.depart(now, id);
         self.touched.push(id);
     }

@@ -26,6 +26,7 @@ use crate::way::{Candidate, Way};
 
 mod allocate;
 pub mod backlog;
+mod claims;
 mod command;
 mod demux;
 mod economy;
@@ -39,6 +40,7 @@ pub mod run;
 pub mod tcp;
 pub mod udp;
 
+use claims::Claims;
 use levels::Levels;
 use mailbox::{Mail, MediaBatch, Message};
 use outbox::Outbox;
@@ -88,8 +90,8 @@ pub struct Worker {
     candidates: Vec<Candidate>,
     peers: HashMap<PeerId, Peer>,
     feeds: HashMap<TrackId, Feed>,
-    /// Whose a validated way is.
-    ways: HashMap<Way, PeerId>,
+    /// Whose a way is.
+    claims: Claims,
     /// Whose a local ufrag is.
     ufrags: HashMap<String, PeerId>,
     /// When peers want to be woken. An entry whose time is not the one in `scheduled` is stale.
@@ -129,7 +131,7 @@ impl Worker {
             candidates,
             peers: HashMap::new(),
             feeds: HashMap::new(),
-            ways: HashMap::new(),
+            claims: Claims::default(),
             ufrags: HashMap::new(),
             timers: BinaryHeap::new(),
             scheduled: HashMap::new(),
@@ -269,6 +271,7 @@ impl Worker {
             way.into_iter().for_each(|way| self.remeasure(way));
         }
         self.apply(now, id, change);
+        self.follow(now, id);
         if is_allocation_due {
             self.allocate(now, id);
         }
@@ -324,8 +327,8 @@ impl Worker {
 
     /// Takes the size of the largest IP packet, in bytes, that a way takes whole.
     pub fn set_mtu(&mut self, way: Way, mtu: usize) {
-        let owner = self.ways.get(&way);
-        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(id)) {
+        let owner = self.claims.owner(way);
+        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(&id)) {
             peer.set_mtu(way, mtu);
         }
     }

@@ -1,13 +1,13 @@
 //! A browser's side of ICE towards an ICE-lite server: one candidate pair, always nominated.
 //!
-//! In: the server's credentials and responses, time. Out: connectivity checks, which also renew the
-//! consent.
+//! In: the server's credentials, checks and responses, time. Out: connectivity checks, which also renew
+//! the consent, and answers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use confab_sfu::peer::ice::Credentials;
-use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
+use confab_sfu::peer::stun::{BindingRequest, answer_check, parse_binding_success};
 use rand::{Rng, rngs::StdRng};
 
 /// Time between two checks until one is answered.
@@ -129,6 +129,14 @@ impl Ice {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.next_check
+    }
+
+    /// The answer to a check of the server's; none to anything else.
+    #[must_use]
+    pub fn answer(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        let remote = self.remote.as_ref()?;
+        let username = format!("{}:{}", self.local.ufrag, remote.ufrag);
+        answer_check(packet, &username, &self.local.pwd, self.server?)
     }
 
     /// Takes a response.

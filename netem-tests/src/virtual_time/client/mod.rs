@@ -193,6 +193,8 @@ impl Client {
     pub fn handle_datagram(&mut self, now: Instant, mut bytes: Vec<u8>) -> Result<(), String> {
         match PacketClass::of(&bytes) {
             PacketClass::Stun => {
+                let answer = self.ice.answer(&bytes);
+                self.outbox.extend(answer.filter(|_| self.setup.answers_checks));
                 self.ice.handle_response(now, &bytes, self.address)?;
                 self.drive_dtls(now)
             }

@@ -39,6 +39,7 @@ pub struct Setup {
     pub(super) sends_reports: bool,
     pub(super) is_tolerant: bool,
     pub(super) is_patient: bool,
+    pub(super) answers_checks: bool,
     /// The value of `a=setup` in offers.
     pub(super) dtls: &'static str,
 }
@@ -65,6 +66,7 @@ pub fn publish() -> Setup {
         sends_reports: true,
         is_tolerant: false,
         is_patient: false,
+        answers_checks: true,
         dtls: "actpass",
     }
 }
@@ -240,6 +242,15 @@ impl Setup {
     pub fn patient(self) -> Self {
         Setup {
             is_patient: true,
+            ..self
+        }
+    }
+
+    /// Leaves checks of the server without an answer.
+    #[must_use]
+    pub fn unanswering(self) -> Self {
+        Setup {
+            answers_checks: false,
             ..self
         }
     }
