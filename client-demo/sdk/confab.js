@@ -48,6 +48,9 @@ const PING_PAUSE_MS = 150;
  *   path that ends in `/` the server is below it, any other path is that of its WebSocket. By default
  *   the server that this file is from, or, if it is not from a server's `/sdk/`, the page's.
  * @property {string} [token]
+ * @property {() => string | Promise<string>} [getToken] Asked for another token, for the same identity and
+ *   room, before the present one ends, and when it has been refused. Without it a call ends with its token
+ *   (`token_expired`).
  * @property {MediaStreamTrack[]} [tracks] Published from the start: audio as `microphone`, video
  *   as `camera`. With a token that does not allow to publish they are not: see `call.permissions`.
  * @property {boolean} [simulcast] Whether those video tracks are sent in several sizes, of which each
@@ -165,7 +168,7 @@ export class Call extends Emitter {
   constructor(options) {
     super();
     this.#options = options;
-    this.#signal = new Signal({ url: signalingUrl(options.url), token: options.token });
+    this.#signal = new Signal({ url: signalingUrl(options.url), token: options.token, getToken: options.getToken });
     this.#media = new Media(
       {
         offer: (offer) => this.#sendOffer(offer),

@@ -4,6 +4,7 @@
  * with the last event seen, and requests without a reply are sent again under their old id.
  */
 
+import { AccessToken } from "./access-token.js";
 import { canDeflate, deflate, inflate } from "./deflate.js";
 import { ConfabError, Emitter } from "./events.js";
 
@@ -48,6 +49,9 @@ export const PASSING_CODES = new Set([
   "worker_failed",
 ]);
 
+/** Those after which it does with another access token. */
+const TOKEN_CODES = new Set(["token_expired", "unauthorized"]);
+
 /**
  * @typedef {object} Waiting
  * @property {number} id
@@ -71,7 +75,10 @@ export const PASSING_CODES = new Set([
 /** @extends {Emitter<SignalEvents>} */
 export class Signal extends Emitter {
   #url;
+  /** @type {AccessToken} */
   #token;
+  /** Whether another token has been got since the last welcome. */
+  #hasNewToken = false;
   #socketClass;
   /** @type {WebSocket | null} */
   #socket = null;
@@ -113,12 +120,13 @@ export class Signal extends Emitter {
    * @param {object} options
    * @param {string} options.url `ws://…/v1/ws`
    * @param {string} [options.token]
+   * @param {() => string | Promise<string>} [options.getToken] Asked for another one.
    * @param {typeof WebSocket} [options.socketClass] Another implementation, for tests.
    */
-  constructor({ url, token, socketClass = WebSocket }) {
+  constructor({ url, token, getToken, socketClass = WebSocket }) {
     super();
     this.#url = url;
-    this.#token = token;
+    this.#token = new AccessToken(token, getToken);
     this.#socketClass = socketClass;
   }
 
@@ -203,6 +211,7 @@ export class Signal extends Emitter {
   close(reason = new ConfabError("closed", "The call has ended.")) {
     if (this.#closed) return;
     this.#closed = true;
+    this.#token.close();
     globalThis.removeEventListener?.("online", this.#onOnline);
     this.#dropSocket();
     clearTimeout(this.#retryTimer);
@@ -291,7 +300,7 @@ export class Signal extends Emitter {
   #hello(socket) {
     const id = this.#nextId++;
     const resume = this.#session === null ? undefined : { session: this.#session, seq: this.#lastSeq };
-    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token, resume, deflate: canDeflate };
+    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token.value, resume, deflate: canDeflate };
     this.#waiting.set(id, {
       id,
       type: "hello",
@@ -300,15 +309,32 @@ export class Signal extends Emitter {
       reject: (error) => {
         if (this.#closed) return;
         if (PASSING_CODES.has(error.code)) this.#handleLoss();
-        else this.close(error);
+        else this.#handleEnd(error);
       },
     });
     socket.send(JSON.stringify(hello));
   }
 
+  /** Comes back with another token if that is what it takes, or ends. @param {ConfabError} reason */
+  #handleEnd(reason) {
+    if (!TOKEN_CODES.has(reason.code) || !this.#token.isRenewable || this.#hasNewToken) {
+      this.close(reason);
+      return;
+    }
+    this.#hasNewToken = true;
+    // Nothing is tried meanwhile: it would be refused.
+    this.#handleLoss();
+    clearTimeout(this.#retryTimer);
+    this.#token.renew().then(
+      () => this.#reconnectNow(),
+      () => this.close(reason),
+    );
+  }
+
   /** @param {Welcome} welcome */
   #handleWelcome(welcome) {
     clearTimeout(this.#connectTimer);
+    this.#hasNewToken = false;
     this.#attempts = 0;
     const hadSession = this.#session !== null;
     this.#session = welcome.session;
@@ -365,13 +391,14 @@ export class Signal extends Emitter {
     this.#lastSeq = event.seq;
     this.#ackTimer ??= setTimeout(() => this.#acknowledge(), ACK_DELAY_MS);
     if (event.type === "closing") this.#handleClosing(event);
+    else if (event.type === "token_expires") void this.#token.keep((token) => this.request("renew", { token }));
     else this.emit("event", event);
   }
 
   /** @param {{code: string, message: string, in_ms: number}} closing */
   #handleClosing({ code, message, in_ms: inMs }) {
     if (code === "shutting_down") this.emit("stopping", { message, inMs });
-    if (!PASSING_CODES.has(code)) this.close(new ConfabError(code, message));
+    if (!PASSING_CODES.has(code)) this.#handleEnd(new ConfabError(code, message));
   }
 
   #acknowledge() {

@@ -126,6 +126,7 @@
  * @property {{}} ice_servers
  * @property {{}} leave
  * @property {{}} ping
+ * @property {{token: string}} renew
  */
 
 /**
@@ -181,6 +182,7 @@
  * @property {IceServersInfo} ice_servers
  * @property {{}} leave
  * @property {{}} ping
+ * @property {{expires_in?: number}} renew In seconds; without it for ever.
  */
 
 /**
@@ -197,6 +199,8 @@
  *   | {type: "viewers", viewers: number}
  *   | {type: "media", state: string}
  *   | {type: "reconnect", reason: string, message: string}
+ *   | {type: "token_expires", in_ms: number}
+ *   | {type: "unreachable", participant: string, unreachable: boolean}
  *   | {type: "closing", code: string, message: string, in_ms: number}} ServerEvent
  */
 

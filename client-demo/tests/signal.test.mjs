@@ -295,3 +295,60 @@ test("frames that are no protocol are ignored", () => {
   assert.equal(of("event").length, 0);
   assert.equal(of("lost").length, 0);
 });
+
+/** Ends the session of before each test, and begins one whose tokens the application renews. */
+function renewing(tokens) {
+  signal.close();
+  heard.length = 0;
+  const asked = mock.fn(() => tokens.shift());
+  signal = new Signal({ url: "ws://test/v1/ws", token: "first", getToken: asked, socketClass: FakeSocket });
+  for (const type of ["event", "open", "lost", "closed"]) signal.on(type, (detail) => heard.push([type, detail]));
+  signal.start();
+  return asked;
+}
+
+/** Says no to the hello on the last socket. */
+function refuseHello(code) {
+  const [{ id }] = FakeSocket.last.sentOf("hello");
+  FakeSocket.last.say({ re: id, type: "error", code, message: "No." });
+}
+
+test("a token that ends soon is renewed, and again if the application has none at first", async () => {
+  const asked = renewing([Promise.reject(new Error("offline")), Promise.resolve("second")]);
+  const socket = FakeSocket.last.accept().welcome();
+  socket.say({ seq: 1, type: "token_expires", in_ms: 60_000 });
+  for (let turn = 0; turn < 5; turn += 1) await pass();
+  assert.equal(asked.mock.callCount(), 1);
+  assert.deepEqual(socket.sentOf("renew"), []);
+  await pass(10_000);
+  for (let turn = 0; turn < 5; turn += 1) await pass();
+  assert.equal(socket.sentOf("renew")[0].token, "second");
+  assert.deepEqual(of("event"), [], "it is no event of the call");
+  socket.lose();
+  await pass(300);
+  assert.equal(FakeSocket.last.accept().sentOf("hello")[0].token, "second");
+});
+
+test("a refused or ended token is replaced once, and then the call ends", async () => {
+  const asked = renewing([Promise.resolve("second"), Promise.resolve("third")]);
+  FakeSocket.last.accept();
+  refuseHello("unauthorized");
+  for (let turn = 0; turn < 5; turn += 1) await pass();
+  assert.equal(FakeSocket.last.accept().sentOf("hello")[0].token, "second");
+  FakeSocket.last.welcome();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  for (let turn = 0; turn < 5; turn += 1) await pass();
+  assert.equal(FakeSocket.last.accept().sentOf("hello")[0].token, "third");
+  refuseHello("unauthorized");
+  for (let turn = 0; turn < 5; turn += 1) await pass();
+  assert.equal(asked.mock.callCount(), 2);
+  assert.equal(of("closed")[0].code, "unauthorized");
+});
+
+test("without the application's word a call ends with its token", async () => {
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ seq: 1, type: "token_expires", in_ms: 60_000 });
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await pass();
+  assert.equal(of("closed")[0].code, "token_expired");
+});
