@@ -25,10 +25,19 @@ pub struct Packet {
     pub from: SocketAddr,
     /// Whom it is for.
     pub to: SocketAddr,
-    /// Whether its client is on a TCP connection, on which nothing is lost and all waits for what is late.
-    pub is_of_stream: bool,
+    /// What it has come through, or goes through.
+    pub relayed: Relayed,
     /// What it carries.
     pub payload: Vec<u8>,
+}
+
+/// The allocation that a packet goes through. Nothing, for one that goes through none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Relayed {
+    /// Its number, from 1; never used twice. An address is: its next holder is somebody else.
+    pub allocation: u64,
+    /// Whether its client is on a TCP connection, on which nothing is lost and all waits for what is late.
+    pub is_of_stream: bool,
 }
 
 /// The end that packets go in. Cheap to clone.
@@ -64,19 +73,15 @@ pub fn queue() -> (Sender, Receiver) {
 impl Sender {
     /// Sends a packet, whose payload is copied; it is lost when there is no room, or nobody reads.
     pub fn send(&self, now: Instant, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        self.push(now, (from, to), false, payload);
+        self.send_relayed(now, (from, to), Relayed::default(), payload);
     }
 
-    /// Sends a packet like [`Sender::send`], of a client that is on a TCP connection.
-    pub fn send_of_stream(&self, now: Instant, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        self.push(now, (from, to), true, payload);
-    }
-
-    fn push(
+    /// Sends a packet like [`Sender::send`] that goes through an allocation.
+    pub fn send_relayed(
         &self,
         now: Instant,
         (from, to): (SocketAddr, SocketAddr),
-        is_of_stream: bool,
+        relayed: Relayed,
         payload: &[u8],
     ) {
         match self.queue.try_reserve() {
@@ -84,7 +89,7 @@ impl Sender {
                 let packet = Packet {
                     from,
                     to,
-                    is_of_stream,
+                    relayed,
                     payload: payload.to_vec(),
                 };
                 place.send((now, packet));
@@ -101,6 +106,12 @@ impl Sender {
 }
 
 impl Receiver {
+    /// Packets of the queue that have been lost.
+    #[must_use]
+    pub fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Relaxed)
+    }
+
     /// Waits for a packet; without anybody to send one, for ever.
     pub async fn next(&mut self) -> Packet {
         loop {
@@ -151,11 +162,15 @@ mod tests {
         for n in 0..2_u8 {
             sender.send(now, address(1), address(2), &[n; 5]);
         }
-        sender.send_of_stream(now, address(1), address(2), &[2; 5]);
+        let relayed = Relayed {
+            allocation: 7,
+            is_of_stream: true,
+        };
+        sender.send_relayed(now, (address(1), address(2)), relayed, &[2; 5]);
         let expected = |n| Packet {
             from: address(1),
             to: address(2),
-            is_of_stream: n == 2,
+            relayed: if n == 2 { relayed } else { Relayed::default() },
             payload: vec![n; 5],
         };
         assert_eq!(receiver.next().await, expected(0));
@@ -190,6 +205,6 @@ mod tests {
         sender.send(now + millis(50), address(1), address(2), b"in time");
         let packet = receiver.take(now + MAX_WAIT + millis(1));
         assert_eq!(packet.map(|p| p.payload), Some(b"in time".to_vec()));
-        assert_eq!(sender.drops(), 2);
+        assert_eq!((sender.drops(), receiver.drops()), (2, 2));
     }
 }

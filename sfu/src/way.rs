@@ -7,6 +7,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use confab_handover::Relayed;
+
 /// What packets travel over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Protocol {
@@ -48,8 +50,8 @@ pub enum Way {
         relay: SocketAddr,
         /// Which of our addresses the relay sends to.
         media: SocketAddr,
-        /// Whether the client's own way to the relay is a TCP connection.
-        is_of_stream: bool,
+        /// The allocation there: who gets the address next is another client.
+        through: Relayed,
     },
 }
 
@@ -70,7 +72,7 @@ impl Way {
         match self {
             Way::Udp(_) => false,
             Way::Tcp { .. } => true,
-            Way::Relayed { is_of_stream, .. } => is_of_stream,
+            Way::Relayed { through, .. } => through.is_of_stream,
         }
     }
 

@@ -98,6 +98,9 @@ pub enum Verdict {
     Relay,
     /// Relay them; the peer is this server's own media plane.
     OwnMedia,
+    /// Relay them if the peer is an allocation of this server's: it is at an address of its own, and
+    /// whatever else listens there counts on nobody from outside.
+    OwnHost,
     /// Refuse them.
     Deny,
 }
@@ -112,9 +115,11 @@ pub struct PeerPolicy {
     pub deny: Vec<Cidr>,
     /// This server's media addresses, each with its port: peers wherever they are.
     pub own_media: HashSet<SocketAddr>,
-    /// Addresses of this server itself, on which [`own_ports`](Self::own_ports) are no peers.
+    /// Addresses of this server itself, on which nothing is a peer but its own allocations and media, and
+    /// what `allow` holds.
     pub own_addresses: HashSet<IpAddr>,
-    /// The ports on which this TURN server listens: relaying to them would make loops.
+    /// The ports on which this TURN server listens, no peers either way: relaying to them would make
+    /// loops.
     pub own_ports: HashSet<u16>,
 }
 
@@ -125,9 +130,14 @@ impl PeerPolicy {
         if self.own_media.contains(&peer) {
             return Verdict::OwnMedia;
         }
-        let denied = peer.port() == 0 || self.is_own(peer) || !self.allows(peer.ip());
-        match denied {
-            true => Verdict::Deny,
+        let is_own_host = self.is_own_host(peer.ip());
+        let is_own = is_own_host && self.own_ports.contains(&peer.port());
+        if peer.port() == 0 || is_own || !self.allows(peer.ip()) {
+            return Verdict::Deny;
+        }
+        let is_allowed = self.allow.iter().any(|range| range.contains(peer.ip()));
+        match is_own_host && !is_allowed {
+            true => Verdict::OwnHost,
             false => Verdict::Relay,
         }
     }
@@ -144,9 +154,9 @@ impl PeerPolicy {
         self.own_media.iter().map(SocketAddr::ip).collect()
     }
 
-    fn is_own(&self, peer: SocketAddr) -> bool {
-        self.own_ports.contains(&peer.port())
-            && Forms::of(peer.ip()).any(|form| self.own_addresses.contains(&form))
+    fn is_own_host(&self, address: IpAddr) -> bool {
+        let is_media = |form| self.own_media.iter().any(|media| media.ip() == form);
+        Forms::of(address).any(|form| self.own_addresses.contains(&form) || is_media(form))
     }
 
     /// Whether the address, and all it stands for, may be relayed to.
@@ -380,6 +390,33 @@ mod tests {
         ] {
             assert_eq!(policy.verdict(peer.parse().unwrap()), expected, "{peer}");
         }
+    }
+
+    #[test]
+    fn other_services_of_this_host_are_no_peers_unless_allowed() {
+        let mut policy = PeerPolicy {
+            own_addresses: ["8.8.8.8".parse().unwrap(), "2600::1".parse().unwrap()].into(),
+            own_ports: [3478].into(),
+            own_media: ["9.9.9.9:7000".parse().unwrap()].into(),
+            ..PeerPolicy::default()
+        };
+        for (peer, expected) in [
+            ("8.8.8.8:22", Verdict::OwnHost),
+            ("8.8.8.8:50000", Verdict::OwnHost),
+            ("[2600::1]:6379", Verdict::OwnHost),
+            ("[64:ff9b::8.8.8.8]:22", Verdict::OwnHost),
+            ("8.8.8.8:3478", Verdict::Deny),
+            ("9.9.9.9:7000", Verdict::OwnMedia),
+            ("9.9.9.9:9090", Verdict::OwnHost),
+            ("8.8.4.4:22", Verdict::Relay),
+        ] {
+            assert_eq!(policy.verdict(peer.parse().unwrap()), expected, "{peer}");
+        }
+        policy.allow = cidrs(&["8.8.8.8"]);
+        let service = "8.8.8.8:22".parse().unwrap();
+        assert_eq!(policy.verdict(service), Verdict::Relay);
+        policy.deny = cidrs(&["8.8.8.0/24"]);
+        assert_eq!(policy.verdict(service), Verdict::Deny);
     }
 
     #[test]

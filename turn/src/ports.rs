@@ -1,8 +1,10 @@
 //! Which ports of a relay address are free (RFC 8656 section 7.2).
 //!
 //! In: a wish for any port, an even one, or an even one and the next. Out: a port at random, so that
-//! it cannot be guessed (RFC 6056). A bit for each port; a search looks at 1024 words at most.
+//! it cannot be guessed (RFC 6056). A bit for each port; a search looks at 1024 words at most. A port that
+//! has been given back rests: peers, and packets on their way, do not know yet that it is nobody's.
 
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use rand::Rng;
@@ -12,6 +14,11 @@ pub(crate) const DEFAULT_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 
 /// Bits of a word.
 const WORD: usize = 64;
+
+/// Which part of the ports rests at most, and never more than so many. They rest the longer the less
+/// others come and go.
+const RESTING_PART: usize = 4;
+const MAX_RESTING: usize = 4096;
 
 /// The bits of even ports in a word.
 const EVEN: u64 = 0x5555_5555_5555_5555;
@@ -35,6 +42,9 @@ pub(crate) struct Ports {
     free: Vec<u64>,
     /// The number of the first bit.
     base: usize,
+    /// Ports that have been given back, the first of them first.
+    resting: VecDeque<u16>,
+    max_resting: usize,
 }
 
 impl Ports {
@@ -43,15 +53,28 @@ impl Ports {
         let mut ports = Ports {
             free: vec![0; (end / WORD + 1).saturating_sub(start / WORD).max(1)],
             base: start / WORD * WORD,
+            resting: VecDeque::new(),
+            max_resting: (range.len() / RESTING_PART).min(MAX_RESTING),
         };
         for port in range.filter(|&port| port != 0) {
-            ports.give(port);
+            ports.set(port, true);
         }
         ports
     }
 
-    /// Takes a port, and with [`Wish::Pair`] the next one too.
+    /// Takes a port, and with [`Wish::Pair`] the next one too. One that rests is better than none.
     pub(crate) fn take(&mut self, wish: Wish, rng: &mut impl Rng) -> Option<u16> {
+        let mut port = self.take_rested(wish, rng);
+        while port.is_none()
+            && let Some(resting) = self.resting.pop_front()
+        {
+            self.set(resting, true);
+            port = self.take_rested(wish, rng);
+        }
+        port
+    }
+
+    fn take_rested(&mut self, wish: Wish, rng: &mut impl Rng) -> Option<u16> {
         let words = self.free.len();
         let first = rng.random_range(0..words);
         // The first word is looked at again in the end: its part before the chance bit.
@@ -76,7 +99,12 @@ impl Ports {
 
     /// Gives a port back.
     pub(crate) fn give(&mut self, port: u16) {
-        self.set(port, true);
+        self.resting.push_back(port);
+        while self.resting.len() > self.max_resting
+            && let Some(rested) = self.resting.pop_front()
+        {
+            self.set(rested, true);
+        }
     }
 
     fn keep(&mut self, port: u16) {

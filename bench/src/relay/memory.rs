@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use confab_handover::{Receiver, Sender, queue};
+use confab_handover::{Receiver, Relayed, Sender, queue};
 use confab_turn::credentials::Credentials;
 use confab_turn::machine::RelayAddress;
 use confab_turn::net::{Config, Server};
@@ -108,6 +108,19 @@ fn start(media: SocketAddr) -> anyhow::Result<Relay> {
     })
 }
 
+/// The allocation of a relay address, as its first packet tells it.
+fn first_of(relay: &mut Relay, relayed: SocketAddr) -> anyhow::Result<Relayed> {
+    let start = Instant::now();
+    while start.elapsed() < LOST_AFTER {
+        if let Some(packet) = relay.from_relay.take(Instant::now())
+            && packet.from == relayed
+        {
+            return Ok(packet.relayed);
+        }
+    }
+    bail!("nothing comes through the relay at {relayed}")
+}
+
 fn load(
     relay: &mut Relay,
     wires: &mut [(Wire, SocketAddr)],
@@ -117,14 +130,21 @@ fn load(
 ) -> anyhow::Result<Count> {
     let (messages, payload) = (vec![channel_data(len); WINDOW], vec![0x55; len]);
     let mut count = Count::default();
+    let mut through = Vec::new();
+    for (wire, relayed) in &mut *wires {
+        wire.send(&messages[..1])?;
+        through.push((*relayed, first_of(relay, *relayed)?));
+    }
     let start = Instant::now();
     while start.elapsed() < duration {
         let mut window = Count::default();
-        for (wire, relayed) in &mut *wires {
+        for ((wire, _), (relayed, through)) in wires.iter_mut().zip(&through) {
             wire.send(&messages)?;
             for _ in 0..WINDOW {
-                let now = Instant::now();
-                relay.to_relay.send(now, media, *relayed, &payload);
+                let (now, addresses) = (Instant::now(), (media, *relayed));
+                relay
+                    .to_relay
+                    .send_relayed(now, addresses, *through, &payload);
             }
             window.sent += 2 * WINDOW as u64;
         }

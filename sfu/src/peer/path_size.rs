@@ -109,6 +109,8 @@ fn datagram(to: SocketAddr, mtu: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use confab_handover::Relayed;
+
     use super::*;
     use crate::way::ConnectionId;
 
@@ -118,7 +120,10 @@ mod tests {
         let relayed = |is_of_stream| Way::Relayed {
             relay: address("192.0.2.1:1"),
             media: address("192.0.2.2:2"),
-            is_of_stream,
+            through: Relayed {
+                allocation: 1,
+                is_of_stream,
+            },
         };
         let tcp = Way::Tcp {
             connection: ConnectionId(1),

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use confab_handover::{Packet, Receiver, Sender, queue};
+use confab_handover::{Packet, Receiver, Relayed, Sender, queue};
 
 use super::outbox::Run;
 use crate::peer::stun::{is_binding, local_ufrag_of};
@@ -81,17 +81,19 @@ impl RelayLink {
         self.from_relay.take(now)
     }
 
-    /// Sends a run of datagrams to a relay address.
+    /// Sends a run of datagrams from an address of ours to one of an allocation.
     pub fn send(
         &self,
         now: Instant,
-        relay: SocketAddr,
-        media: SocketAddr,
+        (media, relay): (SocketAddr, SocketAddr),
+        through: Relayed,
         run: &Run,
         bytes: &[u8],
     ) {
         for datagram in bytes.chunks(run.segment_size.max(1)) {
-            self.to_relay.send(now, media, relay, datagram);
+            let addresses = (media, relay);
+            self.to_relay
+                .send_relayed(now, addresses, through, datagram);
         }
     }
 
@@ -117,7 +119,7 @@ pub fn way_of(packet: &Packet) -> Way {
     Way::Relayed {
         relay: packet.from,
         media: packet.to,
-        is_of_stream: packet.is_of_stream,
+        through: packet.relayed,
     }
 }
 
@@ -202,5 +204,29 @@ mod tests {
         assert!(link.take_over(now, client, shared, &request));
         let packet = received.take(now).map(|p| (p.from, p.to, p.payload));
         assert_eq!(packet, Some((client, shared, request)));
+    }
+
+    #[test]
+    fn the_next_holder_of_a_relay_address_is_somebody_else() {
+        let [relay, media] = [50_000, 7000].map(|port| ([127, 0, 0, 1], port).into());
+        let queues = RelayQueues {
+            media: queue().0,
+            clients: queue().0,
+            shared: Vec::new(),
+        };
+        let (mut link, from_relay) = RelayLink::new(&queues, media);
+        let now = Instant::now();
+        let mut ways = Vec::new();
+        for allocation in 1..=2 {
+            let relayed = Relayed {
+                allocation,
+                is_of_stream: false,
+            };
+            from_relay.send_relayed(now, (relay, media), relayed, b"check");
+            let way = way_of(&link.take(now).expect("a packet"));
+            assert_eq!(way.address(), relay);
+            ways.push(way);
+        }
+        assert_ne!(ways[0], ways[1]);
     }
 }

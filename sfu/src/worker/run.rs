@@ -269,8 +269,14 @@ impl Rim {
                         false => Sent::Failed,
                     }
                 }
-                Way::Relayed { relay, media, .. } => {
-                    self.relay.send(Instant::now(), relay, media, run, contents);
+                Way::Relayed {
+                    relay,
+                    media,
+                    through,
+                } => {
+                    let addresses = (media, relay);
+                    self.relay
+                        .send(Instant::now(), addresses, through, run, contents);
                     Sent::Done
                 }
             };

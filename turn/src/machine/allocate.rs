@@ -98,6 +98,9 @@ impl Turn {
         if demand.token.is_none() && self.ports[demand.family as usize].is_none() {
             return Err(Code::AddressFamilyNotSupported);
         }
+        if self.is_draining {
+            return Err(Code::InsufficientCapacity);
+        }
         let address = client.address.ip();
         let grant = self
             .quotas
@@ -120,7 +123,9 @@ impl Turn {
             }
         }
         let expires = now + lifetime(request.fields.lifetime);
+        self.last_number += 1;
         let id = self.allocations.insert(Allocation {
+            number: self.last_number,
             client: *client,
             identity: identity.clone(),
             grant,
@@ -182,15 +187,19 @@ impl Turn {
         let Some(allocation) = self.allocations.get_mut(relay.id) else {
             return;
         };
-        let sockets = allocation.relays.iter().flatten().map(|r| r.socket);
-        if sockets.clone().any(|socket| socket == Socket::Asked) {
-            return;
-        }
-        let has_failed = sockets.clone().any(|socket| socket == Socket::Failed);
-        let waiting = std::mem::take(&mut allocation.waiting);
+        let relays = allocation.relays;
+        let of_families = |families: &[Family], wanted: Socket| {
+            let mut sockets = families.iter().filter_map(|f| relays[*f as usize]);
+            sockets.any(|relay| relay.socket == wanted)
+        };
+        // A family that fails does not fail what needs the other alone.
+        let (waiting, done) = std::mem::take(&mut allocation.waiting)
+            .into_iter()
+            .partition(|(_, families)| of_families(families, Socket::Asked));
+        allocation.waiting = waiting;
         let (client, key) = (allocation.client, self.auth.key(&allocation.identity));
-        for reply_to in waiting {
-            let reply = match has_failed {
+        for (reply_to, families) in done {
+            let reply = match of_families(&families, Socket::Failed) {
                 true => Reply::error(reply_to, Code::InsufficientCapacity),
                 false => Reply::success(reply_to),
             };

@@ -19,6 +19,8 @@ use crate::quota::Grant;
 /// A client's right to relay addresses.
 #[derive(Debug)]
 pub(super) struct Allocation {
+    /// From 1, and no other's.
+    pub(super) number: u64,
     pub(super) client: Client,
     pub(super) identity: Identity,
     pub(super) grant: Grant,
@@ -36,8 +38,8 @@ pub(super) struct Allocation {
     pub(super) address_error: Option<Code>,
     /// Until the Allocate request is answered.
     pub(super) pending: Option<Pending>,
-    /// Requests to answer once the sockets that they need are bound.
-    pub(super) waiting: Vec<ReplyTo>,
+    /// Requests to answer once the sockets of the families that they need are bound.
+    pub(super) waiting: Vec<(ReplyTo, Vec<Family>)>,
 }
 
 /// What is left to do for an Allocate request.

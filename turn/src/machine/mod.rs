@@ -166,6 +166,10 @@ pub struct Turn {
     last_verdict: Option<(SocketAddr, Verdict)>,
     /// Whether what is relayed to our own media needs no socket.
     is_media_in_memory: bool,
+    /// Whether nobody gets an allocation any more.
+    is_draining: bool,
+    /// Of allocations.
+    last_number: u64,
 }
 
 impl Turn {
@@ -200,8 +204,30 @@ impl Turn {
             counters: Counters::default(),
             last_verdict: None,
             is_media_in_memory: false,
+            is_draining: false,
+            last_number: 0,
             settings,
         }
+    }
+
+    /// Begins anew, for who has found it broken: without allocations, and with whatever it has been told
+    /// since the start.
+    pub fn restart(&mut self, now: Instant) {
+        let users = std::mem::replace(&mut self.auth.users, Users::new("", None));
+        let (settings, seed) = (self.settings.clone(), self.rng.random());
+        let fresh = Turn::new(now, self.unix_now(now), settings, users, seed);
+        *self = Turn {
+            counters: self.counters,
+            is_media_in_memory: self.is_media_in_memory,
+            is_draining: self.is_draining,
+            last_number: self.last_number,
+            ..fresh
+        };
+    }
+
+    /// Makes no allocations any more; those that are there stay.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
     }
 
     /// Tells the time of day, which credentials expire by; the clock may be set at any time.
@@ -290,6 +316,9 @@ impl Turn {
             }
             let own = &mut self.settings.policy.own_addresses;
             own.extend([relay.bind, relay.public]);
+            let set = &mut self.settings.relays;
+            set.retain(|other| Family::of(other.bind) != Family::of(relay.bind));
+            set.push(relay);
         }
         self.last_verdict = None;
     }
@@ -308,6 +337,19 @@ impl Turn {
         let is_ours = address.public == public.ip();
         let relay = self.allocations.relay_at(family, public.port());
         relay.filter(|_| is_ours)
+    }
+
+    /// The relay address of this name, if it is still that of the allocation with this number.
+    #[must_use]
+    pub fn relay_of(&self, public: SocketAddr, number: u64) -> Option<RelayId> {
+        let relay = self.relay_at(public)?;
+        (self.number(relay) == Some(number)).then_some(relay)
+    }
+
+    /// The number of a relay address's allocation.
+    #[must_use]
+    pub fn number(&self, relay: RelayId) -> Option<u64> {
+        Some(self.allocations.get(relay.id)?.number)
     }
 
     /// What a relay address is called outside.

@@ -114,7 +114,7 @@ impl Turn {
         self.counters.to_peers.add(payload.len());
         let family = Family::of(peer.ip());
         let relay = RelayId { id, family };
-        // A port of our own address that is not media: a permission alone has not said so.
+        // A port of an address of our media: a permission alone has not said so.
         if verdict == Verdict::Relay
             && self.allocations.get(id)?.socket(family) == Some(Socket::None)
         {
@@ -190,14 +190,21 @@ impl Turn {
         self.outputs.push_back(Output::Send { client, message });
     }
 
-    /// What is to be done with packets to and from a peer.
-    fn verdict(&mut self, peer: SocketAddr) -> Verdict {
+    /// What is to be done with packets to and from a peer; not [`Verdict::OwnHost`].
+    pub(super) fn verdict(&mut self, peer: SocketAddr) -> Verdict {
         if let Some((last, verdict)) = self.last_verdict
             && last == peer
         {
             return verdict;
         }
         let verdict = self.settings.policy.verdict(peer);
+        if verdict == Verdict::OwnHost {
+            // Allocations come and go.
+            return match self.relay_at(peer) {
+                Some(_) => Verdict::Relay,
+                None => Verdict::Deny,
+            };
+        }
         self.last_verdict = Some((peer, verdict));
         verdict
     }

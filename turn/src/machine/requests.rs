@@ -88,8 +88,9 @@ impl Turn {
                 ChannelError::Taken => Code::BadRequest,
                 ChannelError::Full => Code::InsufficientCapacity,
             })?;
-        let verdict = self.settings.policy.verdict(peer);
-        if allocation.has_family_of(peer) && verdict == Verdict::Deny {
+        let has_family = allocation.has_family_of(peer);
+        let verdict = self.verdict(peer);
+        if has_family && verdict == Verdict::Deny {
             self.counters.forbidden += 1;
             return Err(Code::Forbidden);
         }
@@ -115,11 +116,11 @@ impl Turn {
         if families.is_empty() {
             return Some(Reply::success(request.reply_to()));
         }
-        for family in families {
+        for &family in &families {
             self.bind(RelayId { id, family });
         }
         let allocation = self.allocations.get_mut(id)?;
-        allocation.waiting.push(request.reply_to());
+        allocation.waiting.push((request.reply_to(), families));
         None
     }
 

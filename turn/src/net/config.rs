@@ -122,6 +122,9 @@ pub enum Error {
     /// There are no relay ports.
     #[error("the relay ports {0:?} are none; the first must not be above the last")]
     NoPorts(RangeInclusive<u16>),
+    /// Nobody accepts connections any more.
+    #[error("the TURN server cannot go on: what accepts its connections has failed")]
+    Door,
     /// A socket that was fine is not any more.
     #[error("the TURN server cannot go on: {0}")]
     Io(#[from] io::Error),
@@ -160,19 +163,17 @@ impl Config {
         Ok(())
     }
 
-    /// All addresses that are this server, given those that it listens on.
+    /// All addresses that are this machine, given those that it listens on: other programs listen on it
+    /// too.
     pub(super) fn own_addresses(&self, listening: &[SocketAddr]) -> HashSet<IpAddr> {
         let listening = listening.iter().map(SocketAddr::ip);
         let relays = self.relays.iter().flat_map(|r| [r.bind, r.public]);
-        let mut own: HashSet<IpAddr> = listening.chain(relays).collect();
-        if own.iter().any(IpAddr::is_unspecified) {
-            own.extend(interfaces());
-            own.extend([
-                IpAddr::from(Ipv4Addr::LOCALHOST),
-                Ipv6Addr::LOCALHOST.into(),
-            ]);
-        }
-        own
+        let loopback = [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ];
+        let own = listening.chain(relays).chain(interfaces()).chain(loopback);
+        own.collect()
     }
 }
 
@@ -261,11 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_is_every_address_of_the_machine() {
-        let own = good().own_addresses(&["0.0.0.0:3478".parse().unwrap()]);
-        assert!(own.contains(&"127.0.0.1".parse().unwrap()));
-        assert!(own.contains(&"::1".parse().unwrap()));
-        let own = good().own_addresses(&["127.0.0.2:3478".parse().unwrap()]);
-        assert_eq!(own.len(), 2);
+    fn every_address_of_the_machine_is_its_own() {
+        for listening in ["0.0.0.0:3478", "127.0.0.2:3478"] {
+            let own = good().own_addresses(&[listening.parse().unwrap()]);
+            for address in ["127.0.0.1", "::1"] {
+                assert!(own.contains(&address.parse().unwrap()), "{address}");
+            }
+        }
     }
 }

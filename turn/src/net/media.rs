@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use confab_handover::Sender;
+use confab_handover::{Relayed, Sender};
 
 use crate::client::Client;
 
@@ -39,12 +39,12 @@ impl MediaLink {
             .collect();
     }
 
-    /// Hands a packet over; `false` if its address has no queue, and the kernel is to take it.
+    /// Hands a packet over that comes from this relay address of the allocation with this number; `false` if its address has no queue, and the kernel is to take it.
     pub(super) fn hand_over(
         &self,
         now: Instant,
         client: &Client,
-        relay: SocketAddr,
+        (relay, allocation): (SocketAddr, u64),
         media: SocketAddr,
         payload: &[u8],
     ) -> bool {
@@ -52,10 +52,11 @@ impl MediaLink {
         let Some(queue) = queue.and_then(|&index| self.queues.get(index)) else {
             return false;
         };
-        match client.is_stream() {
-            true => queue.send_of_stream(now, relay, media, payload),
-            false => queue.send(now, relay, media, payload),
-        }
+        let relayed = Relayed {
+            allocation,
+            is_of_stream: client.is_stream(),
+        };
+        queue.send_relayed(now, (relay, media), relayed, payload);
         true
     }
 

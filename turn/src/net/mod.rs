@@ -5,6 +5,7 @@
 //! stream has a task of its own that cuts it into messages (`stream`), whether it comes through a
 //! door of the server or is handed in ([`Handle::serve`]), as those over TLS are.
 
+mod caught;
 mod config;
 mod datagram;
 mod listener;
@@ -17,7 +18,7 @@ mod stream;
 mod worker;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -128,6 +129,17 @@ impl Handle {
         self.send(Command::Addresses { relays, media });
     }
 
+    /// Makes no allocations any more; those that are there go on.
+    pub fn drain(&self) {
+        self.send(Command::Drain);
+    }
+
+    /// Whether the server has not stopped.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     /// How the server is doing; `None` if it has stopped.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         let (reply, snapshot) = oneshot::channel();
@@ -148,32 +160,38 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Binds all sockets.
+    /// Binds all sockets. Where one family of addresses cannot be had, the other is served alone, and the
+    /// log says so.
     ///
     /// # Errors
     /// When the settings contradict each other, or an address cannot be had.
-    pub fn bind(config: Config) -> Result<Self, Error> {
+    pub fn bind(mut config: Config) -> Result<Self, Error> {
         config.check()?;
-        for relay in &config.relays {
-            let probe = std::net::UdpSocket::bind((relay.bind, 0));
-            probe.map_err(|source| Error::Relay {
-                address: relay.bind,
-                source,
-            })?;
-        }
-        let mut addresses = Addresses::default();
-        let mut udp = Vec::new();
-        for &address in &config.udp {
-            let socket = listener::bind(address).map_err(listen_error("UDP", address))?;
-            addresses.udp.push(socket.local_addr()?);
-            udp.push(socket);
-        }
-        let mut tcp = Vec::new();
-        for &address in &config.tcp {
-            let socket = confab_door::bind(address).map_err(listen_error("TCP", address))?;
-            addresses.tcp.push(socket.local_addr()?);
-            tcp.push(socket);
-        }
+        let relays = std::mem::take(&mut config.relays);
+        config.relays = one_family_at_least(relays, |relay| {
+            let address = relay.bind;
+            let probe = std::net::UdpSocket::bind((address, 0));
+            let probed = probe.map_err(|source| Error::Relay { address, source });
+            (address, probed.map(|_| relay))
+        })?;
+        let udp = one_family_at_least(config.udp.clone(), |address| {
+            let bound = listener::bind(address).map_err(listen_error("UDP", address));
+            (address.ip(), bound)
+        })?;
+        let tcp = one_family_at_least(config.tcp.clone(), |address| {
+            let bound = confab_door::bind(address).map_err(listen_error("TCP", address));
+            (address.ip(), bound)
+        })?;
+        let addresses = Addresses {
+            udp: udp
+                .iter()
+                .map(|s| s.local_addr())
+                .collect::<Result<_, _>>()?,
+            tcp: tcp
+                .iter()
+                .map(|s| s.local_addr())
+                .collect::<Result<_, _>>()?,
+        };
         let all = [&addresses.udp[..], &addresses.tcp, &config.handed_in].concat();
         let (commands, receiver) = mpsc::unbounded_channel();
         let (inbox, streams) = mpsc::channel(INBOX_LEN);
@@ -262,11 +280,36 @@ impl Server {
             doors.spawn(confab_door::accept(listener, keeper.clone(), serve));
         }
         tokio::select! {
-            () = worker.run() => {}
-            () = stop => {}
+            never = worker.run() => match never {},
+            Some(_) = doors.join_next() => Err(Error::Door),
+            () = stop => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// What comes of trying each of these. One that fails is an error, unless others are had and all of them
+/// are of the other family.
+fn one_family_at_least<A, T>(
+    all: Vec<A>,
+    attempt: impl Fn(A) -> (IpAddr, Result<T, Error>),
+) -> Result<Vec<T>, Error> {
+    let (mut had, mut families, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for one in all {
+        match attempt(one) {
+            (address, Ok(one)) => {
+                had.push(one);
+                families.push(address.is_ipv4());
+            }
+            (address, Err(error)) => failed.push((address.is_ipv4(), error)),
+        }
+    }
+    for (family, error) in failed {
+        if families.is_empty() || families.contains(&family) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "TURN goes without this family of addresses");
+    }
+    Ok(had)
 }
 
 fn listen_error(

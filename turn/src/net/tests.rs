@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use confab_handover::Packet;
+use confab_handover::{MAX_PACKETS, Packet, Relayed};
 use stun_types::attribute::{AttributeStaticType, ErrorCode, Nonce};
 use stun_types::message::{BINDING, MessageClass, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -220,16 +220,29 @@ async fn our_own_media_gets_packets_in_memory_and_nobody_else_does() {
     let relay = alice.allocate().await;
     alice.bind(0x4000, media).await;
     alice.send(0x4000, b"check").await;
+    let relayed = Relayed {
+        allocation: 1,
+        is_of_stream: false,
+    };
     let expected = Packet {
         from: relay,
         to: media,
-        is_of_stream: false,
+        relayed,
         payload: b"check".to_vec(),
     };
     assert_eq!(within(packets.next()).await, expected);
     let stranger = "127.0.0.1:7001".parse().unwrap();
-    for (from, to) in [(stranger, relay), (media, stranger), (media, relay)] {
-        back.send(Instant::now(), from, to, b"answer");
+    let of_another = Relayed {
+        allocation: 2,
+        ..relayed
+    };
+    for (from, to, through, payload) in [
+        (stranger, relay, relayed, &b"forged"[..]),
+        (media, stranger, relayed, b"astray"),
+        (media, relay, of_another, b"for who had the address"),
+        (media, relay, relayed, b"answer"),
+    ] {
+        back.send_relayed(Instant::now(), (from, to), through, payload);
     }
     let answer = alice.way.receive().await;
     assert_eq!(ChannelData::parse(&answer).unwrap().payload, b"answer");
@@ -349,7 +362,11 @@ async fn nothing_is_lost_between_two_turns_of_the_worker() {
             payload,
         };
         packet.write(true, &mut messages);
-        back.send(Instant::now(), media, relay, payload);
+        let relayed = Relayed {
+            allocation: 1,
+            is_of_stream: true,
+        };
+        back.send_relayed(Instant::now(), (media, relay), relayed, payload);
     }
     alice.way.send(&messages).await;
     for n in 0..MANY {
@@ -487,4 +504,68 @@ fn what_cannot_be_had_is_named() {
     settings.relays[0].bind = "192.0.2.1".parse().unwrap();
     let error = Server::bind(settings).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_fault_costs_allocations_and_not_the_server() {
+    let (addresses, handle) = start(config());
+    let mut alice = over_udp(&addresses).await;
+    let mut bob = over_tcp(addresses.tcp[0], 100_000).await;
+    alice.allocate().await;
+    bob.allocate().await;
+    for n in 1..=3 {
+        handle.send(Command::Panic);
+        let snapshot = within(handle.snapshot()).await.unwrap();
+        assert_eq!((snapshot.restarts, snapshot.allocations), (n, 0));
+        assert!(handle.is_alive());
+        alice.caller.nonce.clear();
+        call(&mut alice).await;
+    }
+    // Its stream is gone, and it comes again.
+    let mut buffer = [0; 16];
+    assert_eq!(within(bob.way.tcp.read(&mut buffer)).await.unwrap(), 0);
+    call(&mut over_tcp(addresses.tcp[0], 100_000).await).await;
+}
+
+#[tokio::test]
+async fn what_finds_no_room_on_its_way_to_us_is_counted() {
+    let mut server = Server::bind(config()).unwrap();
+    let (back, from_media) = queue();
+    let (clients, datagrams) = queue();
+    server.connect_media(Vec::new(), from_media);
+    server.share_udp(Vec::new(), datagrams).unwrap();
+    let somebody = "127.0.0.1:7000".parse().unwrap();
+    for _ in 0..MAX_PACKETS + 3 {
+        back.send(Instant::now(), somebody, somebody, b"media");
+        clients.send(Instant::now(), somebody, somebody, b"request");
+    }
+    let handle = server.handle();
+    tokio::spawn(server.run(std::future::pending()));
+    let drops = within(handle.snapshot()).await.unwrap().own_drops;
+    // What is read too late is lost as well.
+    assert!(drops >= 6, "{drops}");
+}
+
+#[tokio::test]
+async fn a_family_that_cannot_be_had_does_not_fail_the_other() {
+    // An address of IPv6 that no machine has (RFC 3849).
+    let none: SocketAddr = "[2001:db8::1]:0".parse().unwrap();
+    let mut settings = config();
+    settings.udp.push(none);
+    settings.tcp.push(none);
+    settings.relays.push(RelayAddress {
+        bind: none.ip(),
+        public: none.ip(),
+    });
+    let (addresses, _) = start(settings);
+    assert_eq!((addresses.udp.len(), addresses.tcp.len()), (1, 1));
+    call(&mut over_udp(&addresses).await).await;
+    let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = config();
+    settings.udp.push(taken.local_addr().unwrap());
+    let error = Server::bind(settings).unwrap_err();
+    assert!(matches!(error, Error::Listen { .. }), "{error}");
+    let mut settings = config();
+    settings.udp = vec![none];
+    assert!(Server::bind(settings).is_err(), "nothing is left of UDP");
 }

@@ -4,12 +4,14 @@
 //! for streams. Each turn takes a bounded amount of each, then sends what has gathered.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::caught::caught;
 use super::datagram::Batch;
 use super::listener::Listener;
 use super::media::MediaLink;
@@ -41,6 +43,10 @@ const GATHERING: Duration = Duration::from_micros(50);
 /// How long the timer sleeps at most; longer would do as well.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
+/// How long to wait before beginning anew: a packet that comes again and again and finds the same fault
+/// leaves the processor to others.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
 /// What others ask of a running server.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -57,6 +63,9 @@ pub(super) enum Command {
         media: Vec<Vec<SocketAddr>>,
     },
     Snapshot(oneshot::Sender<Snapshot>),
+    Drain,
+    #[cfg(test)]
+    Panic,
 }
 
 /// How the server is doing.
@@ -70,6 +79,10 @@ pub struct Snapshot {
     pub stream_drops: u64,
     /// Packets dropped because the media plane's queue was full.
     pub media_drops: u64,
+    /// Packets for us dropped because our own queues were full.
+    pub own_drops: u64,
+    /// How often it has begun anew after a fault of its own.
+    pub restarts: u64,
     /// Everything else since the start.
     pub counters: Counters,
 }
@@ -90,6 +103,7 @@ pub(super) struct Worker {
     streams: HashMap<Client, Arc<Outgoing>>,
     /// Drops of streams that are gone.
     stream_drops: u64,
+    restarts: u64,
     batch: Batch,
     to_clients: Outbox<Client>,
     to_peers: Outbox<(RelayId, SocketAddr)>,
@@ -129,6 +143,7 @@ impl Worker {
             relays: HashMap::new(),
             streams: HashMap::new(),
             stream_drops: 0,
+            restarts: 0,
             batch: Batch::new(),
             to_clients: Outbox::new(),
             to_peers: Outbox::new(),
@@ -137,8 +152,31 @@ impl Worker {
         })
     }
 
-    /// Serves until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Serves until it is dropped. A fault of ours costs those who are served their allocations, which
+    /// they notice and make anew, and nobody else anything.
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            let fault = caught(self.serve()).await;
+            self.restarts += 1;
+            tracing::error!(fault, "the relay has a fault, and begins anew");
+            self.restart();
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    /// Lets go of everything that what is broken may be in.
+    fn restart(&mut self) {
+        let now = Instant::now();
+        self.turn.restart(now);
+        self.relays.clear();
+        self.batch = Batch::new();
+        self.to_clients = Outbox::new();
+        self.to_peers = Outbox::new();
+        // Each still tells of its end.
+        self.streams.values().for_each(|stream| stream.close());
+    }
+
+    async fn serve(&mut self) -> Infallible {
         let timer = tokio::time::sleep(MAX_SLEEP);
         tokio::pin!(timer);
         let mut armed = None;
@@ -224,7 +262,8 @@ impl Worker {
             let Some(packet) = packet else {
                 break;
             };
-            if let Some(relay) = self.turn.relay_at(packet.to) {
+            let number = packet.relayed.allocation;
+            if let Some(relay) = self.turn.relay_of(packet.to, number) {
                 let (turn, outbox) = (&mut self.turn, &mut self.to_clients);
                 let from = (relay, packet.from);
                 back(now, turn, outbox, &self.streams, from, &packet.payload);
@@ -310,6 +349,9 @@ impl Worker {
                 // Whoever asked may have lost interest.
                 let _ = reply.send(self.snapshot());
             }
+            Command::Drain => self.turn.drain(),
+            #[cfg(test)]
+            Command::Panic => panic!("as asked"),
         }
     }
 
@@ -320,6 +362,8 @@ impl Worker {
             streams: self.streams.len(),
             stream_drops: self.stream_drops + drops.sum::<u64>(),
             media_drops: self.media.drops(),
+            own_drops: self.inboxes.media.drops() + self.inboxes.datagrams.drops(),
+            restarts: self.restarts,
             counters: self.turn.counters(),
         }
     }
@@ -440,7 +484,9 @@ fn forward(
         return;
     };
     if forward.is_own_media
-        && let Some(relay) = turn.public_address(forward.relay)
+        && let Some(relay) = turn
+            .public_address(forward.relay)
+            .zip(turn.number(forward.relay))
         && media.hand_over(now, client, relay, forward.peer, forward.payload)
     {
         return;

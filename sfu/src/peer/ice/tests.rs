@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use confab_handover::Relayed;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -326,7 +327,10 @@ fn udp_that_is_avoided_gets_no_answer_unless_there_is_nothing_else() {
     let relayed = Way::Relayed {
         relay: addr(3000).address(),
         media: addr(7000).address(),
-        is_of_stream: true,
+        through: Relayed {
+            allocation: 1,
+            is_of_stream: true,
+        },
     };
     for (n, way) in (1..).zip([connection(1, 1000), relayed]) {
         story.server = story.ice.local().clone();
