@@ -26,6 +26,9 @@ use confab_signaling::auth::TokenRequest;
 use confab_signaling::{Server, Settings};
 use tokio::net::UdpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Invocation, Task};
 use config::{Config, Sources};
@@ -105,13 +108,15 @@ fn print_link(config: &Config, invitation: &Invitation) -> Result<(), Failure> {
 
 /// Starts the log, and returns what gives it another filter.
 fn start_log(config: &Config) -> Result<SetFilter, Failure> {
-    let log = tracing_subscriber::fmt()
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(reload::filter(&config.log)?);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_env_filter(reload::filter(&config.log)?)
-        .with_filter_reloading();
-    let handle = log.reload_handle();
-    log.init();
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(reload::may_be_logged))
+        .with(lines)
+        .init();
     Ok(Box::new(move |filter| {
         handle.reload(filter).map_err(|error| error.to_string())
     }))

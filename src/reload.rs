@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Sources, load};
@@ -13,6 +14,16 @@ use crate::tls::Expiries;
 
 /// Has the log take another filter.
 pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// Libraries that write whole messages to the log, with the tokens and passwords in them, at `debug` and
+/// `trace`.
+const TALKATIVE: [&str; 3] = ["tungstenite", "tokio_tungstenite", "stun_types"];
+
+/// Whether something may be written to the log at all, whatever its filter is set to: no secrets.
+pub(crate) fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let crate_name = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() <= Level::INFO || !TALKATIVE.contains(&crate_name)
+}
 
 /// How the log is filtered with this setting.
 ///

@@ -6,5 +6,6 @@ mod doctor;
 mod inviting;
 mod one_port;
 mod reload;
+mod secrets;
 mod support;
 mod tls;
