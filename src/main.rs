@@ -10,11 +10,13 @@ mod config;
 mod descriptors;
 mod doctor;
 mod links;
+mod parts;
 mod relay;
 mod reload;
 mod stun;
 mod tls;
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -33,7 +35,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use cli::{Invocation, Task};
 use config::{Config, Sources};
 use links::{Invitation, Served};
-use relay::Door;
+use parts::Parts;
+use relay::{Door, Relay};
 use reload::{Reload, SetFilter};
 use tls::{Behind, Doors};
 
@@ -122,13 +125,13 @@ fn start_log(config: &Config) -> Result<SetFilter, Failure> {
     }))
 }
 
-/// Keeps what clients are told of addresses up to date. Does not end.
+/// Keeps what clients are told of addresses up to date.
 async fn follow_addresses(
     config: Config,
     mut last: Config,
     (sfu, relay): (Sfu, Option<Arc<Door>>),
     https: Vec<SocketAddr>,
-) {
+) -> Infallible {
     loop {
         let now = addresses::changed(&config, &last).await;
         tracing::info!(
@@ -147,6 +150,7 @@ async fn serve(
     (sources, set_filter): (Sources, SetFilter),
 ) -> Result<(), Failure> {
     let auth = settings.auth()?;
+    let mut parts = Parts::default();
     let mut signals = Signals::new()?;
     let reload = Reload::new(sources, set_filter)?;
     let config = &addresses::discover(settings).await?;
@@ -180,10 +184,9 @@ async fn serve(
         let socket = UdpSocket::bind(address).await.map_err(|error| {
             format!("cannot listen for STUN on UDP {address}: {error}; choose another address with --stun-listen, or none where TURN listens, which answers STUN too")
         })?;
-        tokio::spawn(async move {
-            if let Err(error) = confab_turn::serve(socket).await {
-                tracing::error!(%error, "the STUN responder has stopped");
-            }
+        parts.add_fallible("the STUN responder", async {
+            let ended = confab_turn::serve(socket).await;
+            Err::<Infallible, _>(ended.err().map_or("it has ended".into(), |e| e.to_string()))
         });
     }
     for address in sfu.addresses() {
@@ -194,20 +197,36 @@ async fn serve(
         http: server.address(),
         https: doors.http(),
     };
-    reload.obey(settings.clone(), doors.expiries());
+    parts.add("SIGHUP", reload.obey(settings.clone(), doors.expiries()));
     let behind = Behind {
         http: Some(server.entrance()),
         turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
         media: config.shares_media().then(|| sfu.tcp_door().clone()),
     };
-    doors.open(&behind, config.control.max_sessions);
+    doors.open(&behind, config.control.max_sessions, &mut parts);
     let door = relay.as_ref().map(|relay| relay.door.clone());
-    tokio::spawn(follow_addresses(
+    let follow = follow_addresses(
         settings.clone(),
         config.clone(),
         (sfu.clone(), door),
         served.https.clone(),
-    ));
+    );
+    parts.add("the watch over addresses", follow);
+    // Held here until the end: to drop it is to stop the relay.
+    let (_relay, relay_stopped) = match relay {
+        Some(Relay {
+            door,
+            stopped,
+            stop,
+        }) => (Some((door, stop)), Some(stopped)),
+        None => (None, None),
+    };
+    if let Some(stopped) = relay_stopped {
+        parts.add_fallible("the relay", async {
+            let reason = stopped.await;
+            Err::<Infallible, _>(reason.unwrap_or_else(|_| "its thread has failed".into()))
+        });
+    }
     println!("{}", served.greeting(config, links::has_reader())?);
     let mut asked_again = Signals::new()?;
     let stop = async move {
@@ -215,7 +234,8 @@ async fn serve(
         tracing::info!("stopping once everybody has left; a second signal ends at once");
     };
     tokio::select! {
-        () = server.run(sfu.clone(), events, stop) => {}
+        ended = server.run(sfu.clone(), events, stop) => ended?,
+        failure = parts.failed() => return Err(failure),
         () = asked_again.second() => return Ok(()),
     }
     tokio::select! {

@@ -19,15 +19,22 @@ use tokio::sync::oneshot;
 
 use crate::addresses;
 use crate::config::{Config, Sources};
+use crate::parts::Parts;
 use crate::reload::{Reload, SetFilter};
 use crate::tls::{Behind, Doors};
 use crate::{Failure, Signals};
+
+/// How often a relay that is to stop looks whether anybody is left.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A relay that runs in a thread of its own; dropping it stops it.
 pub(crate) struct Relay {
     /// For signaling.
     pub(crate) door: Arc<Door>,
-    _stop: oneshot::Sender<()>,
+    /// Says why it has stopped; ends without a word if its thread has panicked.
+    pub(crate) stopped: oneshot::Receiver<String>,
+    /// Stops it when dropped.
+    pub(crate) stop: oneshot::Sender<()>,
 }
 
 /// Lets participants of calls use the relay, and keeps those out who have left.
@@ -97,6 +104,9 @@ fn families(media: SocketAddr) -> Vec<SocketAddr> {
 
 impl confab_signaling::relay::Relay for Door {
     fn mint(&self, user: &str, lifetime: Duration) -> Vec<IceServer> {
+        if !self.is_alive() {
+            return Vec::new();
+        }
         let minted = self.secret.mint(unix_in(lifetime), user);
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         let ways = [(&urls.own, false), (&urls.media, true)];
@@ -112,6 +122,10 @@ impl confab_signaling::relay::Relay for Door {
 
     fn revoke(&self, user: &str, lifetime: Duration) {
         self.handle.revoke(user, unix_in(lifetime));
+    }
+
+    fn is_alive(&self) -> bool {
+        self.handle.is_alive()
     }
 
     fn stats(&self) -> BoxFuture<'_, RelayStats> {
@@ -139,7 +153,9 @@ fn stats(snapshot: &Snapshot) -> RelayStats {
             ("over_quota", counters.over_quota),
             ("slow_stream", snapshot.stream_drops),
             ("media_full", snapshot.media_drops),
+            ("relay_full", snapshot.own_drops),
         ],
+        restarts: snapshot.restarts,
     }
 }
 
@@ -221,20 +237,26 @@ pub(crate) fn start(
         handle: server.handle(),
     };
     let runtime = runtime()?;
-    let (_stop, stopped) = oneshot::channel::<()>();
+    let (stop, is_to_stop) = oneshot::channel::<()>();
+    let (tell, stopped) = oneshot::channel();
     std::thread::Builder::new()
         .name("turn".into())
         .spawn(move || {
-            let stop = async {
+            let is_to_stop = async {
                 // Either way it is time to stop.
-                let _ = stopped.await;
+                let _ = is_to_stop.await;
             };
-            if let Err(error) = runtime.block_on(server.run(stop)) {
-                tracing::error!(%error, "the relay has stopped");
+            if let Err(error) = runtime.block_on(server.run(is_to_stop)) {
+                // Nobody hears it if the process ends anyhow.
+                let _ = tell.send(error.to_string());
             }
         })?;
     let door = Arc::new(door);
-    Ok(Relay { door, _stop })
+    Ok(Relay {
+        door,
+        stopped,
+        stop,
+    })
 }
 
 /// Who has not asked for a relay must be told how to go without.
@@ -258,21 +280,47 @@ pub(crate) fn serve_alone(
 ) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let reload = Reload::new(sources, set_filter)?;
+        let mut parts = Parts::default();
         let config = &addresses::discover(settings).await?;
         let doors = Doors::bind(config.tls_doors(false)?)?;
         let server = Server::bind(config.turn(&[], &doors.turn()))?;
         log(&server);
-        reload.obey(settings.clone(), doors.expiries());
+        parts.add("SIGHUP", reload.obey(settings.clone(), doors.expiries()));
         let behind = Behind {
             turn: Some(server.handle()),
             ..Behind::default()
         };
-        doors.open(&behind, config.control.max_sessions);
+        doors.open(&behind, config.control.max_sessions, &mut parts);
+        let drained = drain(Signals::new()?, server.handle(), config.drain);
         println!("Confab's TURN server is ready.");
-        let mut signals = Signals::new()?;
-        server.run(signals.next()).await?;
-        Ok(())
+        tokio::select! {
+            ended = server.run(drained) => Ok(ended?),
+            failure = parts.failed() => Err(failure),
+        }
     })
+}
+
+/// Ends some time after the first signal, or with the last allocation, or at the second signal.
+async fn drain(mut signals: Signals, handle: Handle, within: Duration) {
+    signals.next().await;
+    tracing::info!("stopping once all allocations have ended; a second signal ends at once");
+    handle.drain();
+    let are_gone = async {
+        while handle
+            .snapshot()
+            .await
+            .is_some_and(|now| now.allocations > 0)
+        {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = are_gone => {}
+        () = tokio::time::sleep(within) => {
+            tracing::info!("the drain deadline has passed with allocations there");
+        }
+        () = signals.next() => {}
+    }
 }
 
 /// One thread owns all sockets of the relay: nothing is gained by more.

@@ -3,6 +3,7 @@
 //! In: the signal, and the settings as their sources say them now. Out: another log filter, and
 //! certificates read again. The rest needs a restart, which is said.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -54,20 +55,23 @@ impl Reload {
         })
     }
 
-    /// Obeys it, in a task of its own, for as long as the runtime lives. `config` is as the sources
-    /// said it at the start.
-    pub(crate) fn obey(mut self, mut config: Config, certificates: Arc<Expiries>) {
-        tokio::spawn(async move {
-            while self.signals.recv().await.is_some() {
-                certificates.look_again();
-                match load(&self.sources) {
-                    Ok(now) => self.take_over(&mut config, now),
-                    Err(error) => tracing::warn!(
-                        %error, "SIGHUP: the settings cannot be read; those there are stay"
-                    ),
-                }
+    /// Obeys it. `config` is as the sources said it at the start.
+    pub(crate) async fn obey(
+        mut self,
+        mut config: Config,
+        certificates: Arc<Expiries>,
+    ) -> Infallible {
+        while self.signals.recv().await.is_some() {
+            certificates.look_again();
+            match load(&self.sources) {
+                Ok(now) => self.take_over(&mut config, now),
+                Err(error) => tracing::warn!(
+                    %error, "SIGHUP: the settings cannot be read; those there are stay"
+                ),
             }
-        });
+        }
+        // The system gives no more of them.
+        std::future::pending().await
     }
 
     fn take_over(&self, config: &mut Config, now: Config) {

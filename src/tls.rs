@@ -24,6 +24,8 @@ pub(crate) use door::Behind;
 use door::{Door, DoorError, Limits};
 pub(crate) use source::{Served, Source};
 
+use crate::parts::Parts;
+
 /// What one door is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -95,11 +97,15 @@ impl Doors {
         ))
     }
 
-    /// Lets clients through, in tasks of their own, for as long as the runtime lives.
-    pub(crate) fn open(self, all: &Behind, max_sessions: usize) {
+    /// Lets clients through, in tasks of their own.
+    pub(crate) fn open(self, all: &Behind, max_sessions: usize, parts: &mut Parts) {
         let limits = Limits::new(max_sessions);
         for certificate in self.certificates {
-            tokio::spawn(async move { certificate.keep().await });
+            parts.add("the watch over a certificate", async move {
+                certificate.keep().await;
+                // One that does not change needs none.
+                std::future::pending().await
+            });
         }
         for (plan, door) in self.doors {
             let address = door.address();
@@ -118,11 +124,7 @@ impl Doors {
                 );
             }
             let limits = limits.clone();
-            tokio::spawn(async move {
-                if let Err(error) = door.open(behind, limits).await {
-                    tracing::error!(%address, %error, "TLS has stopped");
-                }
-            });
+            parts.add_fallible("TLS", door.open(behind, limits));
         }
     }
 }

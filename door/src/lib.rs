@@ -4,6 +4,7 @@
 //! connection is made to wait for happens in its own task, so that a stalled one delays nobody. What
 //! is behind a door is up to who opens it, so that several protocols can share one.
 
+use std::convert::Infallible;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -154,7 +155,8 @@ pub async fn accept<F>(
     listener: TcpListener,
     keeper: Arc<Doorkeeper>,
     serve: impl Fn(TcpStream, SocketAddr, Place) -> F,
-) where
+) -> Infallible
+where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();

@@ -21,4 +21,4 @@ pub mod session;
 mod ws;
 
 pub use http::{Certificates, DEFAULT_LIFETIME, Entrance};
-pub use server::{BindError, Server, Settings, max_connections};
+pub use server::{BindError, Server, Settings, Stopped, max_connections};

@@ -24,6 +24,11 @@ pub trait Relay: Debug + Send + Sync {
     /// Ends at once what `user` relays, and takes no credentials of it for `lifetime` from now.
     fn revoke(&self, user: &str, lifetime: Duration);
 
+    /// Whether it still relays. One that does not is told of to nobody.
+    fn is_alive(&self) -> bool {
+        true
+    }
+
     /// What it counts; nothing, if it does not count.
     fn stats(&self) -> BoxFuture<'_, RelayStats> {
         ready(RelayStats::default()).boxed()
@@ -45,6 +50,8 @@ pub struct RelayStats {
     pub bytes: Vec<(&'static str, u64)>,
     /// Packets and requests that came to nothing, by the reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// How often it has begun anew after a fault of its own.
+    pub restarts: u64,
 }
 
 /// The relay, if there is one.
@@ -58,7 +65,7 @@ impl Relays {
 
     /// What a client may use; `None` without a relay.
     pub(crate) fn mint(&self, user: &str) -> Option<IceServers> {
-        let relay = self.0.as_ref()?;
+        let relay = self.0.as_ref().filter(|relay| relay.is_alive())?;
         Some(IceServers {
             ice_servers: relay.mint(user, LIFETIME),
             expires_in: LIFETIME.as_secs(),

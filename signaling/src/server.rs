@@ -20,7 +20,7 @@ use crate::control::{self, Control};
 use crate::http::{App, Certificates, Entrance, Origins, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
-use crate::service::Service;
+use crate::service::{End, Service};
 
 /// How long sockets may take to close once the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,6 +65,17 @@ pub enum BindError {
     /// Anything else.
     #[error("cannot listen on {0}: {1}; choose another address with --http-listen")]
     Other(SocketAddr, io::Error),
+}
+
+/// Why a server cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// What holds sessions and rooms has panicked, and they are lost with it.
+    #[error("the control plane has failed: {0}")]
+    Control(String),
+    /// The media plane has ended.
+    #[error("the media plane has failed")]
+    Media,
 }
 
 /// A server that has its address.
@@ -129,12 +140,15 @@ impl Server {
     }
 
     /// Serves until `stop` and the drain after it are over.
+    ///
+    /// # Errors
+    /// When a part has failed without which there are no calls.
     pub async fn run<M: MediaPlane>(
         self,
         media: M,
         events: mpsc::Receiver<Event>,
         stop: impl Future<Output = ()>,
-    ) {
+    ) -> Result<(), Stopped> {
         let Settings {
             allowed_origins,
             public_url,
@@ -148,8 +162,9 @@ impl Server {
         if let Some(relay) = &self.relay {
             control = control.with_relay(relay.clone());
         }
+        let (service, mut task) = Service::start(control, media, events);
         let app = App {
-            service: Service::start(control, media, events),
+            service,
             auth,
             public_url: public_url.map(Into::into),
             relay: self.relay,
@@ -181,8 +196,12 @@ impl Server {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         };
         tokio::select! {
-            () = confab_door::accept(self.listener, keeper, serve) => {}
-            () = stopping => {}
+            never = confab_door::accept(self.listener, keeper, serve) => match never {},
+            ended = &mut task => Err(match ended {
+                Err(error) => Stopped::Control(error.to_string()),
+                Ok(End::MediaFailed | End::Unneeded) => Stopped::Media,
+            }),
+            () = stopping => Ok(()),
         }
     }
 }

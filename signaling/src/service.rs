@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use confab_sfu::api::{Event, Stats};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::control::{
     CommandId, Control, Counters, HttpAnswer, HttpRequest, Output, SocketId, SocketInput, TicketId,
@@ -34,6 +35,8 @@ enum Input {
     Counters(oneshot::Sender<(Counters, Stats)>),
     Drain(Duration, oneshot::Sender<()>),
     Stop,
+    #[cfg(test)]
+    Panic,
 }
 
 /// The way to the task. The task ends when the last of these is gone.
@@ -44,18 +47,24 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts the task.
+    /// Starts the task. It ends on its own when something has failed.
     pub(crate) fn start<M: MediaPlane>(
         control: Control,
         media: M,
         events: mpsc::Receiver<Event>,
-    ) -> Service {
+    ) -> (Service, JoinHandle<End>) {
         let (inputs, receiver) = mpsc::channel(INPUT_QUEUE);
-        tokio::spawn(Task::new(control, media).run(receiver, events));
-        Service {
+        let task = tokio::spawn(Task::new(control, media).run(receiver, events));
+        let service = Service {
             inputs,
             last_socket: Arc::default(),
-        }
+        };
+        (service, task)
+    }
+
+    /// Whether the task has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.inputs.is_closed()
     }
 
     /// A socket has opened; gives its id and the frames to send on it. When they end, it is to be
@@ -89,6 +98,12 @@ impl Service {
         receiver.await.unwrap_or_default()
     }
 
+    /// Lets the task fail.
+    #[cfg(test)]
+    pub(crate) async fn fail(&self) {
+        self.send(Input::Panic).await;
+    }
+
     /// Lets nobody join any more; returns when everybody has left.
     pub(crate) async fn drain(&self, within: Duration) {
         let (empty, receiver) = oneshot::channel();
@@ -106,6 +121,15 @@ impl Service {
         // The task only ends with the process.
         let _ = self.inputs.send(input).await;
     }
+}
+
+/// Why the task has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// There is no way to it any more.
+    Unneeded,
+    /// The media plane says nothing any more, which it never stops by itself.
+    MediaFailed,
 }
 
 struct Task<M> {
@@ -129,20 +153,23 @@ impl<M: MediaPlane> Task<M> {
         }
     }
 
-    async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut events: mpsc::Receiver<Event>) {
+    async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut events: mpsc::Receiver<Event>,
+    ) -> End {
         let mut commands = FuturesUnordered::new();
-        let mut media_lives = true;
         loop {
             let deadline = self.control.next_deadline();
             let wait = deadline.map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(input) => self.handle(input),
-                    None => return,
+                    None => return End::Unneeded,
                 },
-                event = events.recv(), if media_lives => match event {
+                event = events.recv() => match event {
                     Some(event) => self.control.handle_media_event(Instant::now(), event),
-                    None => media_lives = false,
+                    None => return End::MediaFailed,
                 },
                 Some((id, outcome)) = commands.next() => {
                     self.control.handle_outcome(Instant::now(), id, outcome);
@@ -196,6 +223,8 @@ impl<M: MediaPlane> Task<M> {
                 self.control.handle_stop();
                 self.sockets.clear();
             }
+            #[cfg(test)]
+            Input::Panic => panic!("as asked"),
         }
     }
 
@@ -251,13 +280,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_whose_frames_are_not_read_is_closed_and_its_session_lives() {
-        let (sfu, events) = Sfu::start(&confab_sfu::Config {
-            workers: 1,
-            port: 0,
-            ..confab_sfu::Config::default()
-        })
-        .unwrap();
-        let service = Service::start(Control::new(Config::default()), sfu, events);
+        let (sfu, events) = sfu();
+        let (service, _) = Service::start(Control::new(Config::default()), sfu, events);
         let (deaf, mut frames) = service.open_socket().await;
         let say = |socket, text: String| {
             let service = service.clone();
@@ -294,5 +318,34 @@ mod tests {
         );
         say(next, hello).await;
         assert!(frames.recv().await.unwrap().contains(r#""resumed":true"#));
+    }
+
+    fn sfu() -> (Sfu, mpsc::Receiver<Event>) {
+        Sfu::start(&confab_sfu::Config {
+            workers: 1,
+            port: 0,
+            ..confab_sfu::Config::default()
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_is_noticed() {
+        let (sfu, events) = sfu();
+        let (service, task) = Service::start(Control::new(Config::default()), sfu, events);
+        assert!(service.is_alive());
+        service.fail().await;
+        let error = task.await.unwrap_err();
+        assert!(error.is_panic());
+        assert!(!service.is_alive());
+    }
+
+    #[tokio::test]
+    async fn a_media_plane_that_ends_is_noticed() {
+        let (sfu, _) = sfu();
+        let (_, events) = mpsc::channel(1);
+        let (service, task) = Service::start(Control::new(Config::default()), sfu, events);
+        assert_eq!(task.await.unwrap(), End::MediaFailed);
+        assert!(!service.is_alive());
     }
 }

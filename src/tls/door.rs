@@ -4,6 +4,7 @@
 //! wants, which with TLS takes a handshake, a connection has little time, and only so many may be
 //! there.
 
+use std::convert::Infallible;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -152,7 +153,7 @@ impl Door {
     ///
     /// # Errors
     /// When the runtime does not take the socket.
-    pub(crate) async fn open(self, behind: Behind, limits: Limits) -> io::Result<()> {
+    pub(crate) async fn open(self, behind: Behind, limits: Limits) -> io::Result<Infallible> {
         let listener = TcpListener::from_std(self.listener)?;
         let is_shared = self.is_shared;
         let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
@@ -176,8 +177,7 @@ impl Door {
                 }
             }
         };
-        confab_door::accept(listener, limits.connections, serve).await;
-        Ok(())
+        match confab_door::accept(listener, limits.connections, serve).await {}
     }
 }
 

@@ -3,6 +3,7 @@
 mod acme;
 mod descriptors;
 mod doctor;
+mod draining;
 mod inviting;
 mod one_port;
 mod reload;

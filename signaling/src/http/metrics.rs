@@ -301,6 +301,15 @@ static METRICS: &[Metric] = &[
         |s| named(s.relay.dropped.iter().copied()),
     ),
     Metric {
+        label: None,
+        ..counter(
+            "confab_relay_restarts_total",
+            "",
+            "Times the relay has begun anew after a fault of its own.",
+            |s| vec![(String::new(), s.relay.restarts)],
+        )
+    },
+    Metric {
         label: Some("address"),
         ..gauge(
             "confab_tls_certificate_expiry_seconds",

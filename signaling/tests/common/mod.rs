@@ -17,7 +17,7 @@ use confab_sfu::units::Bitrate;
 use confab_signaling::auth::Auth;
 use confab_signaling::media::MediaPlane;
 use confab_signaling::relay::Relay;
-use confab_signaling::{Server, Settings, control};
+use confab_signaling::{Server, Settings, Stopped, control};
 use flate2::read::DeflateDecoder;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -214,7 +214,7 @@ pub struct House {
     pub address: SocketAddr,
     pub sfu: FakeSfu,
     stop: Option<oneshot::Sender<()>>,
-    ended: tokio::task::JoinHandle<()>,
+    ended: tokio::task::JoinHandle<Result<(), Stopped>>,
 }
 
 pub fn settings() -> Settings {
@@ -270,7 +270,7 @@ impl House {
 
     pub async fn ended(self) {
         let ended = tokio::time::timeout(PATIENCE, self.ended).await;
-        ended.expect("the server ends").unwrap();
+        ended.expect("the server ends").unwrap().unwrap();
     }
 
     /// A socket that has said nothing yet.
