@@ -168,7 +168,8 @@ async fn serve(
         control: config.control,
         drain: config.drain,
     })
-    .await?;
+    .await?
+    .with_names(config.tls.acme.domains.clone());
     let doors = Doors::bind(config.tls_doors(true)?)?;
     let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
     let (sfu, events, media) = Sfu::start_beside(&config.sfu(&doors.http()), queues.as_ref())?;

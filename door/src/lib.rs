@@ -4,8 +4,8 @@
 //! connection is made to wait for happens in its own task, so that a stalled one delays nobody. What
 //! is behind a door is up to who opens it, so that several protocols can share one.
 
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -47,7 +48,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 #[derive(Debug)]
 pub struct Doorkeeper {
     max: u32,
-    /// Whether one address of a private network may have all of it.
+    /// Whether one address of a private network may have most of it.
     trusts_neighbours: bool,
     /// By address; all of them together are in `total`.
     open: Mutex<Open>,
@@ -78,8 +79,8 @@ impl Doorkeeper {
         }
     }
 
-    /// The same, but an address of this machine or of a private network may have all of them, as a
-    /// reverse proxy there speaks for everybody.
+    /// The same, but an address of this machine or of a private network may have nine tenths of them, as
+    /// a reverse proxy there speaks for everybody.
     #[must_use]
     pub fn behind_proxies(max: u32) -> Self {
         Doorkeeper {
@@ -94,7 +95,7 @@ impl Doorkeeper {
         let (address, mut open) = (subscriber(address), self.open());
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
         let max_of_address = match self.trusts_neighbours && is_neighbour(address) {
-            true => self.max,
+            true => self.max - self.max / 10,
             false => self.max.div_ceil(10),
         };
         if open.total >= self.max || of_address >= max_of_address {
@@ -128,6 +129,108 @@ impl Drop for Place {
     }
 }
 
+/// Those who have come and have not said yet what they want, which costs them nothing: at most so many.
+/// Nobody new is refused. Whoever has waited longest has to go instead, of the address from which most
+/// wait, so that who floods the lobby drives out itself alone.
+#[derive(Debug)]
+pub struct Lobby {
+    max: usize,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    /// The oldest is first. Whoever is taken out is told by the end of its sender.
+    by_age: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Somebody's place in a [`Lobby`]; given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    number: u64,
+    lobby: Arc<Lobby>,
+    taken: oneshot::Receiver<()>,
+}
+
+impl Lobby {
+    /// For at most `max` who wait, one at the least.
+    #[must_use]
+    pub fn new(max: usize) -> Lobby {
+        Lobby {
+            max: max.max(1),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// A place for somebody who comes from there.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Seat {
+        let address = subscriber(address);
+        let (told, taken) = oneshot::channel();
+        let mut waiting = self.waiting();
+        waiting.last += 1;
+        let number = waiting.last;
+        waiting.by_age.insert(number, (address, told));
+        *waiting.by_address.entry(address).or_default() += 1;
+        if waiting.by_age.len() > self.max {
+            waiting.make_room();
+        }
+        Seat {
+            number,
+            lobby: self.clone(),
+            taken,
+        }
+    }
+
+    /// The lock is held over a search that cannot panic.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Takes out who has waited longest, of the address from which most wait.
+    fn make_room(&mut self) {
+        let most = self.by_address.values().max().copied();
+        let mut oldest = self.by_age.iter();
+        let oldest = oldest.find(|(_, (address, _))| self.by_address.get(address).copied() == most);
+        if let Some(number) = oldest.map(|(number, _)| *number) {
+            self.remove(number);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some((address, _)) = self.by_age.remove(&number) else {
+            return;
+        };
+        let left = self.by_address.get_mut(&address).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            self.by_address.remove(&address);
+        }
+    }
+}
+
+impl Seat {
+    /// Returns when the place has been given to somebody else. May be asked again after that.
+    pub async fn taken(&mut self) {
+        if !self.taken.is_terminated() {
+            // Nothing is ever sent.
+            let _ = (&mut self.taken).await;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.lobby.waiting().remove(self.number);
+    }
+}
+
 /// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
 #[must_use]
 pub fn subscriber(address: IpAddr) -> IpAddr {
@@ -137,9 +240,10 @@ pub fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether it is of this machine or of a private network (RFC 1918, RFC 4193). A line's address counts
-/// as its network.
-fn is_neighbour(subscriber: IpAddr) -> bool {
+/// Whether a [`subscriber`] is of this machine or of a private network (RFC 1918, RFC 4193). A line's
+/// address counts as its network.
+#[must_use]
+pub fn is_neighbour(subscriber: IpAddr) -> bool {
     match subscriber {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => {
@@ -204,14 +308,14 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_nearby_may_have_all_places() {
+    fn a_proxy_nearby_may_have_most_places() {
         let keeper = Arc::new(Doorkeeper::behind_proxies(30));
         for (address, expected) in [
-            ("127.0.0.1", 30),
-            ("10.1.2.3", 30),
-            ("::1", 30),
-            ("fd00::1", 30),
-            ("::ffff:192.168.0.1", 30),
+            ("127.0.0.1", 27),
+            ("10.1.2.3", 27),
+            ("::1", 27),
+            ("fd00::1", 27),
+            ("::ffff:192.168.0.1", 27),
             ("192.0.2.1", 3),
             ("2001:db8::1", 3),
         ] {
@@ -219,6 +323,42 @@ mod tests {
             let places: Vec<_> = (0..40).filter_map(|_| keeper.admit(address)).collect();
             assert_eq!(places.len(), expected, "{address}");
         }
+    }
+
+    /// Whether it has to go.
+    fn is_taken(seat: &mut Seat) -> bool {
+        seat.taken.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn who_floods_a_lobby_drives_out_itself_and_nobody_new_is_refused() {
+        let lobby = Arc::new(Lobby::new(10));
+        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let mut slow = lobby.enter(address(1));
+        let mut flood: Vec<Seat> = (0..100).map(|_| lobby.enter(address(2))).collect();
+        assert!(!is_taken(&mut slow), "it was first, but has one place");
+        let gone = flood
+            .iter_mut()
+            .filter_map(|seat| is_taken(seat).then_some(()));
+        assert_eq!(gone.count(), 91);
+        assert!(!is_taken(&mut flood[99]), "the newest is in");
+        let mut next = lobby.enter(address(3));
+        assert!(
+            !is_taken(&mut next) && is_taken(&mut flood[91]),
+            "the oldest of them goes"
+        );
+        drop((slow, next, flood));
+        let waiting = lobby.waiting();
+        assert!(waiting.by_age.is_empty() && waiting.by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_place_is_taken_is_told() {
+        let lobby = Arc::new(Lobby::new(1));
+        let mut first = lobby.enter(IpAddr::from([192, 0, 2, 1]));
+        let _second = lobby.enter(IpAddr::from([192, 0, 2, 2]));
+        first.taken().await;
+        first.taken().await;
     }
 
     #[test]

@@ -162,6 +162,8 @@ pub struct Access {
     pub metadata: Option<String>,
     /// What it may do in the room.
     pub grants: Grants,
+    /// How long its token was still good when it was looked at; `None` for ever.
+    pub expires_in: Option<Duration>,
 }
 
 impl Access {
@@ -282,6 +284,7 @@ impl Auth {
                 name: None,
                 metadata: None,
                 grants: Grants::all(),
+                expires_in: None,
             });
         };
         let token = token.ok_or_else(|| {
@@ -368,6 +371,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_token_says_to_be_critical_is_not_passed_over() {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let sign = |extra: Value| {
+            let mut header = json!({"alg": "HS256", "typ": "JWT"});
+            header
+                .as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
+            let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+            let message = format!("{}.{}", part(&header), part(&good()));
+            let mac = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+            format!("{message}.{}", mac.unwrap())
+        };
+        assert!(auth().check(Some(&sign(json!({}))), now()).is_ok());
+        assert!(
+            auth()
+                .check(Some(&sign(json!({"kid": "1"}))), now())
+                .is_ok()
+        );
+        for extra in [
+            json!({"crit": ["exp"]}),
+            json!({"crit": ["b64"], "b64": false}),
+            json!({"crit": []}),
+            json!({"crit": null}),
+        ] {
+            let refusal = auth().check(Some(&sign(extra.clone())), now()).unwrap_err();
+            let failure = refusal.failure;
+            assert_eq!(failure.reason, Some(TokenFault::Malformed), "{extra}");
+            assert!(failure.message.contains("`crit`"), "{}", failure.message);
+        }
+    }
+
+    #[test]
     fn a_minted_token_gives_what_was_asked_for() {
         let key = ApiKey::new("main".into(), SECRET.into()).unwrap();
         let request = TokenRequest {
@@ -394,6 +430,7 @@ mod tests {
         assert_eq!(wrong.code, ErrorCode::WrongRoom);
         let text = "The access token is for the room \"kitchen\", not for the room \"cellar\".";
         assert_eq!(wrong.message, text);
+        assert_eq!(access.expires_in, Some(Duration::from_secs(3_610)));
         let later = now() + Duration::from_secs(3_600 + 11);
         assert!(auth().check(Some(&token), later).is_err());
     }

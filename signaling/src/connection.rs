@@ -29,6 +29,12 @@ pub const REQUEST_COST: f64 = 1.0;
 /// What an acknowledgement counts for: next to no work, and a busy room causes many.
 pub const ACK_COST: f64 = 0.1;
 
+/// What a ping of the client's counts for: it is answered like a request.
+pub const PING_COST: f64 = REQUEST_COST;
+
+/// What an answer to a ping counts for, asked for or not.
+pub const PONG_COST: f64 = ACK_COST;
+
 /// What is to be done with the socket.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
@@ -75,6 +81,26 @@ impl Connection {
     pub fn handle_hello(&mut self, deflates: bool) {
         self.hello_by = None;
         self.deflates = deflates;
+    }
+
+    /// Whether a valid `hello` has come.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.hello_by.is_none()
+    }
+
+    /// Others have come, and of those who have said nothing this one has been there for longest.
+    pub fn handle_crowd(&mut self) {
+        self.close(
+            ErrorCode::ServerFull,
+            "Too many sockets have not said `hello` yet; this one has been silent for longest."
+                .into(),
+        );
+    }
+
+    /// A frame has come that the WebSocket library does not take.
+    pub fn handle_unreadable(&mut self, code: ErrorCode, what: &str) {
+        self.close(code, format!("The frame cannot be read: {what}."));
     }
 
     /// Whether the client reads compressed frames.

@@ -35,8 +35,11 @@ pub const MAX_NAME_CHARS: usize = 64;
 pub struct Limits {
     /// Most rooms at once.
     pub rooms: usize,
-    /// Most participants in a room, viewers among them.
+    /// Most participants in a room, viewers among them. Who comes over HTTP counts once it has checked
+    /// in; as many more may be about to.
     pub participants: usize,
+    /// Most of them of one identity.
+    pub identity_participants: usize,
     /// Most tracks of a participant.
     pub tracks: usize,
 }
@@ -46,6 +49,7 @@ impl Default for Limits {
         Limits {
             rooms: 1_000,
             participants: 100,
+            identity_participants: 50,
             tracks: 8,
         }
     }
@@ -201,6 +205,9 @@ struct Member {
     seat: ParticipantId,
     person: Option<PersonId>,
     announced: bool,
+    /// Whether it counts among those the room may have. One that comes over HTTP costs its client a
+    /// single request, so that its media must be there first.
+    checked_in: bool,
     tracks: Vec<Track>,
 }
 
@@ -281,19 +288,12 @@ impl Rooms {
         let id = ParticipantId(self.next_id());
         let person = self.person(room_id, &entrant);
         let person = person.or_else(|| entrant.is_known().then_some(PersonId(id.0)));
+        self.check_limits(room_id, &entrant)?;
         let Some(state) = self.rooms.get_mut(&room_id) else {
             return Err(Failure::new(ErrorCode::Internal, "The room is lost."));
         };
-        if state.members.len() >= self.limits.participants {
-            return Err(Failure::new(
-                ErrorCode::RoomFull,
-                format!(
-                    "The room has {} participants and viewers, as many as it may.",
-                    self.limits.participants
-                ),
-            ));
-        }
         state.members.push(id);
+        let checked_in = entrant.via == Via::Socket;
         self.members.insert(
             id,
             Member {
@@ -302,11 +302,73 @@ impl Rooms {
                 seat: id,
                 person,
                 announced: false,
+                checked_in,
                 tracks: Vec::new(),
             },
         );
         let room = room_id;
         Ok(Place { id, room, person })
+    }
+
+    fn check_limits(&self, room: RoomId, entrant: &Entrant) -> Result<(), Failure> {
+        let full = |text| Err(Failure::new(ErrorCode::RoomFull, text));
+        let there = self
+            .members_of(room)
+            .filter(|(_, member)| member.checked_in);
+        if there.count() >= self.limits.participants {
+            return full(format!(
+                "The room has {} participants and viewers, as many as it may.",
+                self.limits.participants
+            ));
+        }
+        let is_same =
+            |member: &Member| entrant.identity.is_some() && member.is.identity == entrant.identity;
+        let same = self.members_of(room).filter(|(_, member)| is_same(member));
+        let same = same.count();
+        if same >= self.limits.identity_participants {
+            return full(format!(
+                "This identity has {same} participants and viewers in the room, as many as it may \
+                 (`rooms.max_identity_participants`)."
+            ));
+        }
+        Ok(())
+    }
+
+    /// A member's media is there, so that it counts from now on; `false` if the room has no place for it
+    /// any more.
+    pub fn check_in(&mut self, id: ParticipantId) -> bool {
+        let waiting = self.members.get(&id).filter(|member| !member.checked_in);
+        let Some(room) = waiting.map(|member| member.room) else {
+            return true;
+        };
+        let others = self.members_of(room);
+        let others = others.filter(|(other, member)| *other != id && member.checked_in);
+        let has_place = others.count() < self.limits.participants;
+        if let Some(member) = self.members.get_mut(&id) {
+            member.checked_in = has_place;
+        }
+        has_place
+    }
+
+    /// Of whom one has to go before one more comes who has not checked in: all that have not, in the order
+    /// in which they came, if they are as many as a room may have participants, and else nobody.
+    #[must_use]
+    pub fn overdue(&self, room: &RoomName) -> Vec<ParticipantId> {
+        let room = self.by_name.get(room).copied();
+        let members = room.into_iter().flat_map(|room| self.members_of(room));
+        let waiting = members.filter(|(_, member)| !member.checked_in);
+        let waiting: Vec<ParticipantId> = waiting.map(|(id, _)| id).collect();
+        match waiting.len() >= self.limits.participants {
+            true => waiting,
+            false => Vec::new(),
+        }
+    }
+
+    /// The members of a room, in the order in which they were admitted.
+    fn members_of(&self, room: RoomId) -> impl Iterator<Item = (ParticipantId, &Member)> {
+        let members = self.rooms.get(&room).map(|room| room.members.iter());
+        let members = members.into_iter().flatten();
+        members.filter_map(|id| Some((*id, self.members.get(id)?)))
     }
 
     fn next_id(&mut self) -> u64 {

@@ -10,17 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use confab_door::Doorkeeper;
+use confab_door::{Doorkeeper, Lobby};
 use confab_sfu::api::Event;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
-use crate::http::{App, Certificates, Entrance, Origins, public_router, router};
+use crate::http::{App, Certificates, Entrance, Names, Origins, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::{End, Service};
+use crate::ws::MAX_SILENT;
 
 /// How long sockets may take to close once the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -87,6 +88,7 @@ pub struct Server {
     entrance: Entrance,
     relay: Option<Arc<dyn Relay>>,
     certificates: Option<Arc<dyn Certificates>>,
+    names: Vec<String>,
 }
 
 impl Server {
@@ -109,7 +111,16 @@ impl Server {
             entrance: Entrance::default(),
             relay: None,
             certificates: None,
+            names: Vec::new(),
         })
+    }
+
+    /// Says what else it is called than what links begin with. While rooms are open it answers to no
+    /// other names with a dot, as pages could take them.
+    #[must_use]
+    pub fn with_names(mut self, names: Vec<String>) -> Server {
+        self.names = names;
+        self
     }
 
     /// Tells clients of a relay.
@@ -157,7 +168,8 @@ impl Server {
             drain,
             ..
         } = self.settings;
-        let max_sockets = control.max_sessions;
+        let names = Names::new(self.names.into_iter().chain(public_url.clone()));
+        let max_sockets = max_connections(control.max_sessions);
         let mut control = Control::new(control);
         if let Some(relay) = &self.relay {
             control = control.with_relay(relay.clone());
@@ -169,7 +181,9 @@ impl Server {
             public_url: public_url.map(Into::into),
             relay: self.relay,
             origins: Arc::new(Origins::new(allowed_origins)),
-            sockets: Arc::new(Semaphore::new(max_sockets)),
+            names: Arc::new(names),
+            lobby: Arc::new(Lobby::new(MAX_SILENT)),
+            sockets: Arc::new(Semaphore::new(max_sockets as usize)),
             ready: Arc::new(AtomicBool::new(true)),
             certificates: self.certificates,
             refusals: Arc::default(),
@@ -177,10 +191,10 @@ impl Server {
         self.entrance.open(public_router(app.clone()));
         let own_entrance = Entrance::default();
         own_entrance.open(router(app.clone()));
-        let keeper = Arc::new(Doorkeeper::behind_proxies(max_connections(max_sockets)));
-        let serve = move |stream, _, place| {
+        let keeper = Arc::new(Doorkeeper::behind_proxies(max_sockets));
+        let serve = move |stream, client: SocketAddr, place| {
             let entrance = own_entrance.clone();
-            async move { entrance.serve(stream, place).await }
+            async move { entrance.serve(stream, client.ip(), place).await }
         };
         let stopping = async {
             stop.await;
@@ -190,9 +204,7 @@ impl Server {
                 tracing::info!("the drain deadline has passed with calls going on");
             }
             app.service.stop().await;
-            let closed = app
-                .sockets
-                .acquire_many(u32::try_from(max_sockets).unwrap_or(u32::MAX));
+            let closed = app.sockets.acquire_many(max_sockets);
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         };
         tokio::select! {

@@ -290,7 +290,7 @@ mod tests {
                     ClientMessage::Request(id, Request::Hello(hello)) => {
                         let access = Auth::open().check(None, SystemTime::now());
                         let access = access.map_err(|refusal| refusal.failure);
-                        SocketInput::Hello(id, hello, access)
+                        SocketInput::Hello(id, hello, access, [127, 0, 0, 1].into())
                     }
                     ClientMessage::Request(id, request) => SocketInput::Request(id, request),
                     ClientMessage::Ack(seq) => SocketInput::Ack(seq),
@@ -301,7 +301,9 @@ mod tests {
         say(deaf, r#"{"id":0,"type":"hello","version":1}"#.into()).await;
         let welcome: serde_json::Value =
             serde_json::from_str(&frames.recv().await.unwrap()).unwrap();
-        for id in 1..=SOCKET_QUEUE + 1 {
+        say(deaf, r#"{"id":1,"type":"join","room":"kitchen"}"#.into()).await;
+        assert!(frames.recv().await.unwrap().contains("joined"));
+        for id in 2..=SOCKET_QUEUE + 2 {
             say(deaf, format!(r#"{{"id":{id},"type":"ping"}}"#)).await;
         }
         // It answers in turn, so everything before has been handled then.

@@ -2,27 +2,47 @@
 //!
 //! In: text frames of the client, or compressed ones. Out: the frames that the service queues for it,
 //! compressed if the client wishes, pings, and the reason when it is closed. Origin and size are
-//! checked here, the rate of messages too, and the access token of a `hello`; all else is the
-//! service's.
+//! checked here, the rate of messages too, and access tokens; all else is the service's. Until its
+//! `hello` a socket costs little and has no claim to stay.
 
 use std::future::Future;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use confab_door::Seat;
+use tokio_tungstenite::tungstenite;
 
-use crate::connection::{ACK_COST, Action, Connection, MAX_MESSAGE_BYTES, REQUEST_COST};
+use crate::auth::Access;
+use crate::connection::{
+    ACK_COST, Action, Connection, MAX_MESSAGE_BYTES, PING_COST, PONG_COST, REQUEST_COST,
+};
 use crate::control::{SocketId, SocketInput};
 use crate::deflate::{NotDeflated, WORTH_BYTES, deflate, inflate};
-use crate::http::App;
 use crate::http::problem::{self, Problem};
+use crate::http::{App, Caller};
 use crate::protocol::{ClientMessage, Closing, ErrorCode, Event, Failure, Malformed, Request};
 
-/// Where the WebSocket library itself gives up, in bytes: beyond our own bound, so that the client
-/// of a somewhat oversize message is told.
-const HARD_LIMIT_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// Sockets that have not said `hello` yet, at most; of more, the oldest are closed. With 20 kB each it is
+/// 40 MB, and as many as come back within a moment when a full server has been started anew.
+pub(crate) const MAX_SILENT: usize = 2_000;
+
+/// Where the WebSocket library itself gives up, in bytes, before it reads a frame: beyond our own bound,
+/// so that the client of a somewhat oversize message is told by how much.
+const HARD_LIMIT_BYTES: usize = MAX_MESSAGE_BYTES + MAX_MESSAGE_BYTES / 4;
+
+/// What a socket may send before its `hello`, in bytes, and so what an unfinished frame of it may hold:
+/// twice the longest access token that is looked at.
+const SILENT_BYTES: u64 = 32 * 1024;
+
+/// Bytes read at once, which every socket has room for all the time. A longer frame is read in one.
+const READ_BYTES: usize = 4 * 1024;
+
+/// How long a socket that the server has closed is kept for its client to read why. To close it with
+/// something unread would reset it, and take back what was sent (RFC 1122 section 4.2.2.13).
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Longest time that sending one frame may take: a client that reads nothing for so long is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +50,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers the upgrade request.
 pub(crate) async fn upgrade(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
@@ -44,12 +65,15 @@ pub(crate) async fn upgrade(
         let message = "The server has as many sockets as it may.";
         return Problem::from(Failure::new(ErrorCode::ServerFull, message)).into_response();
     };
+    let seat = app.lobby.enter(caller.address);
+    caller.allowance.limit(SILENT_BYTES);
     upgrade
         .max_message_size(HARD_LIMIT_BYTES)
         .max_frame_size(HARD_LIMIT_BYTES)
+        .read_buffer_size(READ_BYTES)
         .on_upgrade(move |socket| async move {
             let _permit = permit;
-            run(socket, &app).await;
+            run(socket, &app, &caller, seat).await;
         })
 }
 
@@ -57,14 +81,17 @@ pub(crate) async fn upgrade(
 enum End {
     /// The client said goodbye.
     Goodbye,
-    /// It is lost, or was closed by the server.
+    /// It is lost.
     Lost,
+    /// The server has closed it.
+    Closed,
 }
 
-async fn run(mut socket: WebSocket, app: &App) {
+async fn run(mut socket: WebSocket, app: &App, caller: &Caller, seat: Seat) {
     let service = &app.service;
     let (id, mut frames) = service.open_socket().await;
     let mut connection = Connection::new(Instant::now());
+    let mut seat = Some(seat);
     let end = loop {
         let wait = connection
             .next_deadline()
@@ -72,8 +99,7 @@ async fn run(mut socket: WebSocket, app: &App) {
         tokio::select! {
             frame = frames.recv() => {
                 let Some(text) = frame else {
-                    close(&mut socket).await;
-                    break End::Lost;
+                    break End::Closed;
                 };
                 let message = match connection.deflates() && text.len() >= WORTH_BYTES {
                     true => Message::binary(deflate(&text)),
@@ -84,14 +110,25 @@ async fn run(mut socket: WebSocket, app: &App) {
                 }
             }
             message = socket.recv() => {
-                let Some(Ok(message)) = message else {
-                    break End::Lost;
-                };
                 connection.handle_frame(Instant::now());
-                if let Some(end) = handle(message, &mut connection, id, app).await {
-                    break end;
+                match message {
+                    None => break End::Lost,
+                    Some(Err(error)) => match fault(&error) {
+                        None => break End::Lost,
+                        Some(code) => connection.handle_unreadable(code, &error.to_string()),
+                    },
+                    Some(Ok(message)) => {
+                        if let Some(end) = handle(message, &mut connection, id, app, caller).await {
+                            break end;
+                        }
+                    }
+                }
+                if seat.is_some() && connection.is_greeted() {
+                    seat = None;
+                    caller.allowance.lift();
                 }
             }
+            () = taken(seat.as_mut()) => connection.handle_crowd(),
             () = tokio::time::sleep(wait) => connection.handle_timeout(Instant::now()),
         }
         match connection.poll_action() {
@@ -110,13 +147,35 @@ async fn run(mut socket: WebSocket, app: &App) {
                 });
                 // Whether it still hears this makes no difference to us.
                 let _ = send(socket.send(Message::text(closing.frame(None)))).await;
-                close(&mut socket).await;
-                break End::Lost;
+                break End::Closed;
             }
         }
     };
     let goodbye = matches!(end, End::Goodbye);
     service.socket(id, SocketInput::Closed { goodbye }).await;
+    if matches!(end, End::Closed) {
+        close(&mut socket).await;
+    }
+}
+
+/// Waits until somebody else has the seat; without one, for ever.
+async fn taken(seat: Option<&mut Seat>) {
+    match seat {
+        Some(seat) => seat.taken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a client has done wrong whose frame the library does not take; none if the network has failed.
+fn fault(error: &axum::Error) -> Option<ErrorCode> {
+    let error = std::error::Error::source(error)?;
+    match error.downcast_ref()? {
+        tungstenite::Error::Capacity(_) => Some(ErrorCode::TooLarge),
+        tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_) => {
+            Some(ErrorCode::BadMessage)
+        }
+        _ => None,
+    }
 }
 
 /// Handles one message; says how the socket ends if it does.
@@ -125,6 +184,7 @@ async fn handle(
     connection: &mut Connection,
     id: SocketId,
     app: &App,
+    caller: &Caller,
 ) -> Option<End> {
     let service = &app.service;
     let inflated;
@@ -137,7 +197,12 @@ async fn handle(
                 .is_some_and(|frame| [close_code::NORMAL, close_code::AWAY].contains(&frame.code));
             return Some(if goodbye { End::Goodbye } else { End::Lost });
         }
-        Message::Ping(_) | Message::Pong(_) => return None,
+        Message::Ping(_) | Message::Pong(_) => {
+            let is_ping = matches!(message, Message::Ping(_));
+            let cost = if is_ping { PING_COST } else { PONG_COST };
+            connection.handle_message(Instant::now(), cost);
+            return None;
+        }
         Message::Binary(bytes) if !connection.handle_size(bytes.len()) => return None,
         Message::Binary(bytes) => match inflate(bytes) {
             Ok(text) => {
@@ -169,9 +234,11 @@ async fn handle(
     let input = match parsed {
         Ok(ClientMessage::Request(re, Request::Hello(hello))) => {
             connection.handle_hello(hello.deflate);
-            let checked = app.auth.check(hello.token.as_deref(), SystemTime::now());
-            let access = checked.map_err(|refusal| app.refuse(refusal));
-            SocketInput::Hello(re, hello, access)
+            let access = access(app, hello.token.as_deref());
+            SocketInput::Hello(re, hello, access, caller.address)
+        }
+        Ok(ClientMessage::Request(re, Request::Renew(renew))) => {
+            SocketInput::Renew(re, access(app, Some(&renew.token)))
         }
         Ok(ClientMessage::Request(re, request)) => SocketInput::Request(re, request),
         Ok(ClientMessage::Ack(seq)) => SocketInput::Ack(seq),
@@ -179,6 +246,12 @@ async fn handle(
     };
     service.socket(id, input).await;
     None
+}
+
+/// What a token allows now.
+fn access(app: &App, token: Option<&str>) -> Result<Access, Failure> {
+    let checked = app.auth.check(token, SystemTime::now());
+    checked.map_err(|refusal| app.refuse(refusal))
 }
 
 /// The client reads too slowly, or is gone.
@@ -191,10 +264,28 @@ async fn send(sending: impl Future<Output = Result<(), axum::Error>>) -> Result<
     }
 }
 
+/// Closes a socket, once its client has read all it was sent, or has had the time to.
 async fn close(socket: &mut WebSocket) {
     let frame = CloseFrame {
         code: close_code::NORMAL,
         reason: Default::default(),
     };
-    let _ = send(socket.send(Message::Close(Some(frame)))).await;
+    if send(socket.send(Message::Close(Some(frame))))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let until = tokio::time::Instant::now() + LINGER;
+    let read = async {
+        loop {
+            match socket.recv().await {
+                Some(Ok(_)) => {}
+                // What is behind such a frame cannot be read, and still must not reset the socket.
+                Some(Err(error)) if fault(&error).is_some() => std::future::pending().await,
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout_at(until, read).await;
 }

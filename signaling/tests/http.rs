@@ -820,3 +820,73 @@ async fn metrics_count_what_happened() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_server_whose_rooms_are_open_answers_to_its_own_names_alone() {
+    let open = House::with(Settings {
+        public_url: Some("https://call.example.org/calls".into()),
+        ..settings()
+    })
+    .await;
+    let key = ApiKey::new("main".into(), "0123456789abcdef0123456789abcdef".into()).unwrap();
+    let keyed = House::with(Settings {
+        auth: Auth::with_key(key),
+        ..settings()
+    })
+    .await;
+    for (house, host, status) in [
+        (&open, "127.0.0.1:8080", 200),
+        (&open, "[::1]:8080", 200),
+        (&open, "localhost", 200),
+        (&open, "call.example.org", 200),
+        (&open, "evil.example.org", 421),
+        (&open, "evil.example.org:8080", 421),
+        (&keyed, "evil.example.org", 200),
+    ] {
+        for path in ["/health/ready", "/", "/metrics"] {
+            let answer = house.ask_as(host, path).await;
+            assert_eq!(answer.status, status, "{path} of {host}");
+        }
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let origin = format!("http://{host}");
+        let headers = format!("{upgrade}Origin: {origin}\r\n");
+        let answer = house.head_as(host, "/v1/ws", &headers).await;
+        let expected = if status == 200 { 101 } else { 421 };
+        assert_eq!(answer.status, expected, "a WebSocket of {host}");
+    }
+}
+
+#[derive(Debug)]
+struct Dead;
+
+impl Relay for Dead {
+    fn mint(&self, _: &str, _: Duration) -> Vec<IceServer> {
+        panic!("nobody is to be told of it")
+    }
+
+    fn revoke(&self, _: &str, _: Duration) {}
+
+    fn is_alive(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_dead_relay_is_told_by_health_and_to_no_newcomer() {
+    let house = House::start(settings(), Some(Arc::new(Dead))).await;
+    for path in ["/health/live", "/health/ready"] {
+        let answer = house.http("GET", path, "", "").await;
+        assert_eq!(
+            (answer.status, &*answer.body),
+            (503, "the relay has failed\n")
+        );
+    }
+    let mut client = house.socket().await;
+    let welcome = client.ask("hello", json!({"version": 1})).await;
+    assert_eq!(welcome.get("relay"), None);
+    let servers = client.ask("ice_servers", json!({})).await;
+    assert_eq!(servers["ice_servers"], json!([]));
+    let created = house.http("POST", "/whep/kitchen", SDP, "receive 0").await;
+    assert_eq!((created.status, created.header("link")), (201, ""));
+}

@@ -11,9 +11,10 @@ use confab_signaling::protocol::{
     Hello, IceServer, IceServers, Join, Joined, Layer, Layers, Leave, Left, Limit, Media, Mute,
     Muted, Offer, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions, Ping,
     Pong, Priority, Publish, Published, PublishedLine, Quality, Reason, Reconnect, RefusedLine,
-    Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows, SlotView, Source, Speakers,
-    Subscribe, Subscribed, TokenFault, Track, TrackMuted, TrackPublished, TrackUnpublished,
-    Unpublish, Unpublished, View, Viewed, Viewers, Welcome,
+    Renew, Renewed, Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows, SlotView,
+    Source, Speakers, Subscribe, Subscribed, TokenExpires, TokenFault, Track, TrackMuted,
+    TrackPublished, TrackUnpublished, Unpublish, Unpublished, View, Viewed, Viewers,
+    Welcome,
 };
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -24,12 +25,13 @@ const INTRODUCTION: &str = r#"# The signaling protocol, version 1
 
 A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one in each text frame. A long one may be compressed: a binary frame holds a message's text, compressed with DEFLATE (RFC 1951, without a header). The server takes both at any time, and sends compressed messages to a client whose `hello` asks for them.
 
-- **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` is answered at once.
+- **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` and `renew` are answered at once.
 - **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
-- **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. A socket closed by the client with code 1000 or 1001 ends the session at once.
+- **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session that is in a room outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. One that is in no room ends with its socket. A socket closed by the client with code 1000 or 1001 ends the session at once.
 - **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none, and need not wait for them: the server learns them from its checks. A PeerConnection that is to get through firewalls has the `ice_servers` of `welcome`. An m-line that cannot be served is rejected alone (port 0) and named in `refused`, with the reason; the others are. Where it is the first of the BUNDLE group, it is answered `inactive` instead, and lends the others its transport: browsers fail on an answer that rejects it. An m-line without `a=mid` goes by its place, from 0.
 - **Participants and viewers**: who has a name or publishes is a participant, and everybody in the room is told of it. Who does neither, as a WHEP player without `?name=` or a client that joins without a `name`, is a viewer, and only counted (`viewers`). A viewer who publishes is a participant from then on (`participant_joined`). Who publishes by WHIP and watches by WHEP with one identity is one participant, and gets nothing of itself; two WebSockets of one identity are two participants.
-- **Limits**: a message has at most 262144 bytes, compressed or not; a client sends at most 50 messages a second (an `ack` counts a tenth) and leaves at most 32 requests without a reply. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
+- **Access tokens** hold for the session, not for its beginning alone. A session ends with its token (`closing` with `token_expired`); a minute before, `token_expires` warns of it, and `renew` gives it another one. A `hello` that resumes is refused once its token has ended, and the session waits for one with a token that is good, for the rest of its grace.
+- **Limits**: a message has at most 262144 bytes, compressed or not; a client sends at most 50 messages a second (an `ack` counts a tenth, a WebSocket ping as a message) and leaves at most 32 requests without a reply. Before its `hello` a socket may send 32768 bytes. The server sends WebSocket pings, and closes a socket of which nothing is heard for 60 seconds. Fields that a request does not have are refused, so that a typing error is told.
 - **Growth**: replies and events may get more fields, and events more types, within a version: ignore those you do not know.
 
 "#;
@@ -87,6 +89,7 @@ fn requests() -> Vec<Section> {
         ),
         section::<Leave>("leave", r#"{"id": 11, "type": "leave"}"#),
         section::<Ping>("ping", r#"{"id": 12, "type": "ping"}"#),
+        section::<Renew>("renew", r#"{"id": 13, "type": "renew", "token": "eyJ…"}"#),
     ]
 }
 
@@ -131,6 +134,10 @@ fn replies() -> Vec<Section> {
         ),
         section::<Left>("left", r#"{"re": 11, "type": "left"}"#),
         section::<Pong>("pong", r#"{"re": 12, "type": "pong"}"#),
+        section::<Renewed>(
+            "renewed",
+            r#"{"re": 13, "type": "renewed", "expires_in": 3610}"#,
+        ),
         section::<Failure>(
             "error",
             r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants and viewers, as many as it may."}"#,
@@ -184,6 +191,10 @@ fn events() -> Vec<Section> {
         section::<Reconnect>(
             "reconnect",
             r#"{"seq": 12, "type": "reconnect", "reason": "consent_lost", "message": "Nothing was heard of the media connection for 30 seconds."}"#,
+        ),
+        section::<TokenExpires>(
+            "token_expires",
+            r#"{"seq": 13, "type": "token_expires", "in_ms": 60000}"#,
         ),
         section::<Closing>(
             "closing",

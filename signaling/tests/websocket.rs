@@ -7,7 +7,7 @@ mod common;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-use common::{Client, House, settings};
+use common::{Client, House, raise_descriptors, settings};
 use confab_sfu::api::{Event, GoneReason};
 use confab_signaling::Settings;
 use confab_signaling::auth::{ApiKey, Auth, Grants, TokenRequest};
@@ -15,6 +15,7 @@ use confab_signaling::connection::MAX_MESSAGE_BYTES;
 use flate2::Compression;
 use flate2::read::DeflateEncoder;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn a_whole_call() {
@@ -180,6 +181,7 @@ async fn what_is_too_large_or_too_much_ends_the_socket_and_not_the_session() {
     assert_eq!(client.closing().await, "too_large");
 
     let mut flooder = house.client().await;
+    flooder.ask("join", json!({"room": "kitchen"})).await;
     for id in 10..100 {
         flooder.send(id, "ping", json!({})).await;
     }
@@ -239,11 +241,11 @@ async fn many_acknowledgements_are_no_flood() {
 }
 
 #[tokio::test]
-async fn a_frame_beyond_all_bounds_is_not_even_read() {
+async fn a_frame_beyond_all_bounds_is_not_even_read_and_its_client_is_told() {
     let house = House::new().await;
     let mut client = house.client().await;
     client.send_text(" ".repeat(5 * MAX_MESSAGE_BYTES)).await;
-    while client.frame().await.is_some() {}
+    assert_eq!(client.closing().await, "too_large");
     let mut other = house.client().await;
     assert_eq!(other.ask("ping", json!({})).await["type"], "pong");
 }
@@ -392,10 +394,14 @@ async fn sockets_are_bounded() {
     settings.control.max_sessions = 1;
     let house = House::with(settings).await;
     let first = house.client().await;
-    assert_eq!(Client::connect(house.address, None).await.err(), Some(503));
+    let mut second = house.socket().await;
+    let refused = second.ask("hello", json!({"version": 1})).await;
+    assert_eq!(refused["code"], "server_full");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("1 sessions"), "{message}");
     first.goodbye().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(Client::connect(house.address, None).await.is_ok());
+    house.client().await;
 }
 
 fn key() -> ApiKey {
@@ -494,4 +500,105 @@ async fn calls_that_outlive_the_drain_deadline_are_ended() {
     house.ended().await;
     alice.event().await;
     assert_eq!(alice.frame().await, None);
+}
+
+#[tokio::test]
+async fn pings_count_as_messages_do() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    for _ in 0..20 {
+        assert!(client.ping().await);
+    }
+    assert_eq!(client.ask("ping", json!({})).await["type"], "pong");
+    for _ in 0..200 {
+        client.ping().await;
+    }
+    assert_eq!(client.closing().await, "too_many_requests");
+}
+
+#[tokio::test]
+async fn why_a_socket_is_closed_is_read_whatever_the_client_goes_on_sending() {
+    let house = House::new().await;
+    for round in 0..20 {
+        let mut client = house.client().await;
+        // More than is read before the server has had enough, so that some is left when it closes.
+        for id in 10..400 {
+            let ping = json!({"id": id, "type": "ping"}).to_string();
+            if !client.try_send(ping).await {
+                break;
+            }
+        }
+        assert_eq!(client.closing().await, "too_many_requests", "{round}");
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_of_silent_sockets_keeps_nobody_out() {
+    raise_descriptors();
+    let house = House::new().await;
+    let mut first = house.bare_socket().await;
+    let mut crowd = Vec::new();
+    for _ in 0..2_000 {
+        crowd.push(house.bare_socket().await);
+    }
+    // Whoever has been silent for longest goes, and is told why.
+    let mut told = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), first.read_to_end(&mut told));
+    ended.await.expect("it is closed").unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("server_full"), "{told}");
+    house.client().await;
+}
+
+#[tokio::test]
+async fn an_unfinished_frame_before_hello_holds_little() {
+    let house = House::new().await;
+    let mut socket = house.bare_socket().await;
+    // A text frame of 200 kB, masked with zeros, most of which never comes.
+    let mut frame = vec![0x81, 0xff];
+    frame.extend(200_000_u64.to_be_bytes());
+    frame.extend([0; 4]);
+    frame.resize(100_000, b' ');
+    let sent = socket.write_all(&frame).await;
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut rest));
+    assert!(ended.await.is_ok(), "it is closed: {sent:?}");
+    // After hello a message of that length is fine.
+    let mut client = house.client().await;
+    let text = format!(
+        "{}{}",
+        " ".repeat(200_000),
+        json!({"id": 50, "type": "ping"})
+    );
+    client.send_text(text).await;
+    assert_eq!(client.reply(50).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_token_is_looked_at_again_until_the_session_ends() {
+    let auth = Auth::with_key(key());
+    let house = House::with(Settings { auth, ..settings() }).await;
+    let short = |seconds: u64| {
+        let request = TokenRequest {
+            room: "kitchen".parse().unwrap(),
+            identity: "alice".into(),
+            name: None,
+            metadata: None,
+            grants: Grants::all(),
+            lifetime: Duration::from_secs(seconds),
+        };
+        // Good for ten seconds longer than it says.
+        let made = SystemTime::now() - Duration::from_secs(10);
+        key().mint(&request, made).unwrap()
+    };
+    let mut client = house.socket().await;
+    let hello = json!({"version": 1, "token": short(2)});
+    assert_eq!(client.ask("hello", hello).await["type"], "welcome");
+    assert_eq!(client.event().await["type"], "token_expires");
+    let renewed = client.ask("renew", json!({"token": short(3)})).await;
+    assert_eq!(renewed["type"], "renewed");
+    let refused = client.ask("renew", json!({"token": "no token"})).await;
+    assert_eq!(refused["code"], "unauthorized");
+    assert_eq!(client.event().await["type"], "token_expires");
+    assert_eq!(client.closing().await, "token_expired");
 }

@@ -416,6 +416,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |c, v| at_least_one(v).map(|v| c.control.limits.participants = v),
     },
     Setting {
+        key: "rooms.max_identity_participants",
+        default: "50",
+        expected: "a number, 1 or more",
+        help: "Most participants of one identity in a room, which all have who come by one link",
+        secret: false,
+        list: false,
+        apply: |c, v| at_least_one(v).map(|v| c.control.limits.identity_participants = v),
+    },
+    Setting {
         key: "rooms.max_tracks",
         default: "8",
         expected: "a number, 1 or more",
@@ -437,7 +446,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "signaling.max_sessions",
         default: "10000",
         expected: "a number, 1 to 1000000",
-        help: "Most signaling sessions, and most sockets, at once",
+        help: "Most signaling sessions at once, WHIP and WHEP ones among them",
         secret: false,
         list: false,
         apply: |c, v| {
@@ -445,6 +454,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
             c.control.max_sessions = sessions;
             Some(())
         },
+    },
+    Setting {
+        key: "signaling.max_address_sessions",
+        default: "500",
+        expected: "a number, 1 or more",
+        help: "Most of them from one IPv4 address or IPv6 /64, which an office may share; an address of a private network, as a reverse proxy has, may have nine tenths of all",
+        secret: false,
+        list: false,
+        apply: |c, v| at_least_one(v).map(|v| c.control.max_address_sessions = v),
+    },
+    Setting {
+        key: "signaling.max_identity_sessions",
+        default: "100",
+        expected: "a number, 1 or more",
+        help: "Most of them of one identity, which all have who come by one link",
+        secret: false,
+        list: false,
+        apply: |c, v| at_least_one(v).map(|v| c.control.max_identity_sessions = v),
     },
     Setting {
         key: "stun.listen",

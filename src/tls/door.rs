@@ -2,15 +2,16 @@
 //!
 //! In: TCP connections. Out: streams for whoever is behind the door. Until it is known what a client
 //! wants, which with TLS takes a handshake, a connection has little time, and only so many may be
-//! there.
+//! there: whoever has said nothing for longest goes when another comes.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_door::{Doorkeeper, Place};
+use confab_door::{Doorkeeper, Lobby, Place, Seat};
 use confab_sfu::tcp_door::TcpDoor;
 use confab_signaling::{Entrance, max_connections};
 use confab_turn::net::Handle;
@@ -31,9 +32,8 @@ use super::{Plan, Source};
 /// byte after it: several round trips with loss.
 const MAX_OPENING: Duration = Duration::from_secs(10);
 
-/// Connections at once of which that is not known, of all doors, and a tenth of that from one address.
-/// A handshake costs some 50 kB.
-const MAX_HANDSHAKES: u32 = 1000;
+/// Connections at once of which that is not known, of all doors. A handshake costs some 50 kB.
+const MAX_HANDSHAKES: usize = 1000;
 
 /// HTTP, by its name in the handshake (RFC 7301).
 const HTTP: &[u8] = b"http/1.1";
@@ -65,7 +65,7 @@ impl Behind {
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     connections: Arc<Doorkeeper>,
-    handshakes: Arc<Doorkeeper>,
+    handshakes: Arc<Lobby>,
 }
 
 impl Limits {
@@ -74,7 +74,7 @@ impl Limits {
         let connections = max_connections(max_sessions);
         Limits {
             connections: Arc::new(Doorkeeper::new(connections)),
-            handshakes: Arc::new(Doorkeeper::new(MAX_HANDSHAKES)),
+            handshakes: Arc::new(Lobby::new(MAX_HANDSHAKES)),
         }
     }
 }
@@ -158,13 +158,10 @@ impl Door {
         let is_shared = self.is_shared;
         let acceptor = acceptor(self.certificate.clone(), &behind).map_err(io::Error::other)?;
         let serve = |stream, client: SocketAddr, place| {
-            // Here and not in the task, so that who comes first is admitted first.
-            let handshake = limits.handshakes.admit(client.ip());
+            // Here and not in the task, so that who comes first has waited longest.
+            let handshake = limits.handshakes.enter(client.ip());
             let (acceptor, behind) = (acceptor.clone(), behind.clone());
             async move {
-                let Some(handshake) = handshake else {
-                    return;
-                };
                 let visit = Visit {
                     client,
                     place,
@@ -202,18 +199,39 @@ struct Visit {
     /// Among all connections.
     place: Place,
     /// Among those of whom it is not known what they want.
-    handshake: Place,
+    handshake: Seat,
     /// Until when they may have that place.
     deadline: Instant,
 }
 
+impl Visit {
+    /// What comes of the opening, if it is done in time and before the place is another's.
+    async fn open<T, E: Display>(
+        &mut self,
+        opening: impl Future<Output = Result<T, E>>,
+    ) -> Option<T> {
+        let client = self.client;
+        let opened = tokio::select! {
+            opened = timeout_at(self.deadline, opening) => opened,
+            () = self.handshake.taken() => {
+                tracing::debug!(%client, "a client has not said what it wants, and others have come");
+                return None;
+            }
+        };
+        match opened {
+            Ok(Ok(opened)) => return Some(opened),
+            Ok(Err(error)) => tracing::debug!(%client, %error, "a connection has ended early"),
+            Err(_) => tracing::debug!(%client, "a client has not said what it wants in time"),
+        }
+        None
+    }
+}
+
 /// Serves a connection that may be TLS or not.
-async fn serve(mut stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
+async fn serve(mut stream: TcpStream, mut visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
     let client = visit.client;
-    let (opening, bytes) = match timeout_at(visit.deadline, opening(&mut stream)).await {
-        Ok(Ok(opening)) => opening,
-        Ok(Err(error)) => return tracing::debug!(%client, %error, "a connection has ended early"),
-        Err(_) => return tracing::debug!(%client, "a client has not said what it wants in time"),
+    let Some((opening, bytes)) = visit.open(opening(&mut stream)).await else {
+        return;
     };
     match opening {
         Opening::Tls => serve_tls(stream, visit, acceptor, behind).await,
@@ -222,11 +240,7 @@ async fn serve(mut stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behin
             serve_plain_turn(stream, client, bytes, turn).await;
         }
         Opening::Media if let Some(media) = &behind.media => {
-            match timeout_at(visit.deadline, media.serve(stream, bytes)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%client, %error, "media over TCP is refused"),
-                Err(_) => tracing::debug!(%client, "a media connection has sent no check in time"),
-            }
+            visit.open(media.serve(stream, bytes)).await;
         }
         _ => tracing::debug!(%client, "a client wants what is not served here"),
     }
@@ -258,7 +272,7 @@ async fn serve_plain_turn(stream: TcpStream, client: SocketAddr, read: Vec<u8>, 
     turn.serve(stream, server, client).await;
 }
 
-async fn serve_tls(stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
+async fn serve_tls(stream: TcpStream, mut visit: Visit, acceptor: TlsAcceptor, behind: Behind) {
     let client = visit.client;
     let opening = async {
         let server = stream.local_addr()?;
@@ -266,17 +280,13 @@ async fn serve_tls(stream: TcpStream, visit: Visit, acceptor: TlsAcceptor, behin
         let wish = wish(&mut stream, &behind).await?;
         Ok::<_, io::Error>((stream, server, wish))
     };
-    let opened = timeout_at(visit.deadline, opening).await;
+    let opened = visit.open(opening).await;
     drop(visit.handshake);
-    let (stream, server, wish) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return tracing::debug!(%client, %error, "a TLS handshake has failed"),
-        Err(_) => {
-            return tracing::debug!(%client, "a TLS client has not said what it wants in time");
-        }
+    let Some((stream, server, wish)) = opened else {
+        return;
     };
     match (wish, behind.http, behind.turn) {
-        (Some(Wish::Http), Some(http), _) => http.serve(stream, visit.place).await,
+        (Some(Wish::Http), Some(http), _) => http.serve(stream, client.ip(), visit.place).await,
         (Some(Wish::Turn), _, Some(turn)) => turn.serve(stream, server, client).await,
         _ => tracing::debug!(%client, "a TLS client wants what is not served here"),
     }

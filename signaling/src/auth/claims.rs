@@ -67,6 +67,12 @@ fn verified(key: &ApiKey, token: &str) -> Result<Claims, Refusal> {
     }
     let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed())?;
     let header: Claims = serde_json::from_slice(&header).map_err(|_| malformed())?;
+    // What is critical has to be understood, and nothing of it is (RFC 7515 section 4.1.11).
+    if header.contains_key("crit") {
+        let text = "The access token's header has `crit`, so that it must not be taken by who does not \
+                    know what that names; leave it out.";
+        return Err(Refusal::new(TokenFault::Malformed, text));
+    }
     // Nothing but this one, whatever the header says (RFC 8725 section 3.1).
     match header.get("alg").and_then(Value::as_str) {
         Some("HS256") => {}
@@ -117,7 +123,7 @@ fn read(key: &ApiKey, claims: &Claims, now: SystemTime) -> Result<Access, Refusa
     if claims.contains_key("aud") {
         return Err(bad("aud", "names somebody else; leave it out"));
     }
-    check_times(claims, now)?;
+    let expires_in = check_times(claims, now)?;
     let text = |claim: &str| match claims.get(claim) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -149,10 +155,12 @@ fn read(key: &ApiKey, claims: &Claims, now: SystemTime) -> Result<Access, Refusa
         name,
         metadata,
         grants: grants(claims)?,
+        expires_in: Some(expires_in),
     })
 }
 
-fn check_times(claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
+/// Checks that a token is good now, and says for how long it still is.
+fn check_times(claims: &Claims, now: SystemTime) -> Result<Duration, Refusal> {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     // A fraction is allowed, as `time.time() + 3600` in Python makes one (RFC 7519 section 2).
     let time = |claim: &str| match claims.get(claim) {
@@ -196,7 +204,7 @@ fn check_times(claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
         );
         return Err(Refusal::new(TokenFault::NotYetValid, text));
     }
-    Ok(())
+    Ok(expires.saturating_add(LEEWAY) - now)
 }
 
 fn grants(claims: &Claims) -> Result<Grants, Refusal> {

@@ -1,13 +1,15 @@
 //! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address; and
 //! what operators ask of any participant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use confab_sfu::api::Publish;
 use confab_sfu::media::Kind;
 
 use super::requests::{Purpose, check_tracks, failure, may_not};
+use super::shares::Holder;
 use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::media::{Command, Outcome};
@@ -63,6 +65,7 @@ pub(super) struct Resource {
     secret: String,
     /// Whose name its credentials for the relay have.
     relay_user: String,
+    holder: Holder,
     /// Counts ICE sessions: it is the entity tag (RFC 9725 section 4.3.1).
     version: u64,
     /// The client's ICE user name, which tells a restart from a late candidate.
@@ -76,6 +79,10 @@ impl Resource {
 
     pub(super) fn relay_user(&self) -> &str {
         &self.relay_user
+    }
+
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     fn etag(&self) -> String {
@@ -98,6 +105,8 @@ pub enum Request {
         identity: Option<String>,
         /// What its token allows.
         access: Access,
+        /// Where it comes from.
+        from: IpAddr,
         /// The SDP offer.
         sdp: String,
     },
@@ -182,14 +191,16 @@ impl Control {
                 name,
                 identity,
                 access,
+                from,
                 sdp,
             } => {
+                let holder = Holder::new(from, &access);
                 let access = Access {
                     name: access.name.or(name),
                     identity: access.identity.or(identity),
                     ..access
                 };
-                let created = self.create(ticket, endpoint, room, access, sdp);
+                let created = self.create(ticket, endpoint, room, (access, holder), sdp);
                 created.err().map(Answer::Refused)
             }
             Request::Delete(address) => Some(match self.resolve(&address) {
@@ -226,22 +237,23 @@ impl Control {
         ticket: TicketId,
         endpoint: Endpoint,
         room: RoomName,
-        access: Access,
+        (access, holder): (Access, Holder),
         sdp: String,
     ) -> Result<(), Failure> {
         self.check_not_draining()?;
         self.check_room(&access, &room)?;
         let grants = endpoint.grants(access.grants)?;
         let identity = access.identity.clone();
-        let place = self.rooms.admit(
-            &room,
-            Entrant {
-                via: endpoint.via(),
-                name: access.name,
-                identity: access.identity,
-                metadata: access.metadata,
-            },
-        )?;
+        self.shares.add(&self.config, &holder)?;
+        self.make_room(&room, &holder);
+        let entrant = Entrant {
+            via: endpoint.via(),
+            name: access.name,
+            identity: access.identity,
+            metadata: access.metadata,
+        };
+        let place = self.rooms.admit(&room, entrant);
+        let place = place.inspect_err(|_| self.shares.remove(&holder))?;
         let participant = place.id;
         let relay_user = self.new_relay_user();
         tracing::info!(
@@ -253,6 +265,7 @@ impl Control {
             room,
             secret: new_secret(),
             relay_user,
+            holder,
             version: 1,
             ufrag: ice_ufrag(&sdp),
         };
@@ -275,6 +288,34 @@ impl Control {
         );
         self.first_offer(participant, sdp, Publish::All, Purpose::HttpCreate(ticket));
         Ok(())
+    }
+
+    /// Makes room for one more client that has not checked in yet: of the address that has most of them then,
+    /// the one that has taken longest goes.
+    fn make_room(&mut self, room: &RoomName, holder: &Holder) {
+        let waiting = self.rooms.overdue(room).into_iter();
+        let line = |id| Some((id, self.resource(id)?.holder.line()));
+        let waiting: Vec<(ParticipantId, IpAddr)> = waiting.filter_map(line).collect();
+        let mut counts = HashMap::from([(holder.line(), 1)]);
+        for (_, line) in &waiting {
+            *counts.entry(*line).or_default() += 1;
+        }
+        let count = |line: &IpAddr| counts.get(line).copied();
+        // The newcomer is not among them, if it is the only one of its address.
+        let most = waiting.iter().map(|(_, line)| count(line)).max();
+        let mut oldest = waiting.iter();
+        let oldest = oldest.find(|(_, line)| Some(count(line)) == most);
+        if let Some(&(oldest, _)) = oldest {
+            self.remove_member(oldest, "connection_lost");
+        }
+    }
+
+    /// A client's media connection is up, so that it counts in its room from now on.
+    pub(super) fn checked_in(&mut self, participant: ParticipantId) {
+        if !self.rooms.check_in(participant) {
+            tracing::info!(%participant, "the room has become full meanwhile");
+            self.remove_member(participant, "room_full");
+        }
     }
 
     pub(super) fn finish_create(

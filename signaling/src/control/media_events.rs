@@ -52,7 +52,10 @@ impl Control {
 
     fn tell(&mut self, participant: ParticipantId, event: api::Event) {
         match event {
-            api::Event::PeerConnected { .. } => self.media(participant, MediaState::Connected),
+            api::Event::PeerConnected { .. } => {
+                self.media(participant, MediaState::Connected);
+                self.checked_in(participant);
+            }
             api::Event::PeerSilent { .. } => {
                 tracing::info!(%participant, "nothing is heard of the media connection");
                 self.media(participant, MediaState::Silent);

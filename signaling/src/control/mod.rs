@@ -12,8 +12,11 @@ mod http;
 mod lanes;
 mod media_events;
 mod requests;
+mod shares;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,12 +38,22 @@ use http::Resource;
 pub use http::{Address, Answer as HttpAnswer, Endpoint, Request as HttpRequest};
 use lanes::Lanes;
 use requests::Purpose;
+use shares::{Holder, Shares};
+use tokens::Term;
+pub use tokens::WARNING;
 
 /// A session outlives its socket for so long.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
-/// Most sessions at once, with and without a socket.
+/// Most sessions at once, with and without a socket, WHIP and WHEP ones among them.
 pub const DEFAULT_MAX_SESSIONS: usize = 10_000;
+
+/// Most of them from one address: a large office behind it, and no more than half of the rooms that there
+/// may be.
+pub const DEFAULT_MAX_ADDRESS_SESSIONS: usize = 500;
+
+/// Most of them of one identity: a full room that has come by one link.
+pub const DEFAULT_MAX_IDENTITY_SESSIONS: usize = 100;
 
 /// How the control plane is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +64,11 @@ pub struct Config {
     pub grace: Duration,
     /// Most sessions at once.
     pub max_sessions: usize,
+    /// Most sessions of one IPv4 address or IPv6 /64. One of this machine or of a private network, as a
+    /// reverse proxy has, may have nine tenths of all.
+    pub max_address_sessions: usize,
+    /// Most sessions of one identity.
+    pub max_identity_sessions: usize,
 }
 
 impl Default for Config {
@@ -59,6 +77,8 @@ impl Default for Config {
             limits: Limits::default(),
             grace: DEFAULT_GRACE,
             max_sessions: DEFAULT_MAX_SESSIONS,
+            max_address_sessions: DEFAULT_MAX_ADDRESS_SESSIONS,
+            max_identity_sessions: DEFAULT_MAX_IDENTITY_SESSIONS,
         }
     }
 }
@@ -78,8 +98,10 @@ pub struct CommandId(u64);
 /// What a client says on a socket, after the door has looked at it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SocketInput {
-    /// `hello`, and what its token allows.
-    Hello(RequestId, Hello, Result<Access, Failure>),
+    /// `hello`, what its token allows, and where it comes from.
+    Hello(RequestId, Hello, Result<Access, Failure>, IpAddr),
+    /// `renew`, and what its token allows.
+    Renew(RequestId, Result<Access, Failure>),
     /// Any other request.
     Request(RequestId, Request),
     /// An acknowledgement.
@@ -134,6 +156,9 @@ struct SessionKey(u64);
 struct Client {
     session: Session,
     access: Access,
+    /// Until when that holds; none without an end.
+    term: Option<Term>,
+    holder: Holder,
     socket: Option<SocketId>,
     participant: Option<ParticipantId>,
     /// Whose name its credentials for the relay have; another one after every `leave`.
@@ -180,6 +205,9 @@ pub struct Control {
     sockets: HashMap<SocketId, SessionKey>,
     /// When to look whether a session without a socket is over.
     graces: BTreeSet<(Instant, SessionKey)>,
+    /// When to look at a session's token.
+    terms: BTreeSet<(Instant, SessionKey)>,
+    shares: Shares,
     members: HashMap<ParticipantId, Member>,
     by_resource: HashMap<String, ParticipantId>,
     peers: HashMap<PeerId, ParticipantId>,
@@ -209,6 +237,8 @@ impl Control {
             by_secret: HashMap::new(),
             sockets: HashMap::new(),
             graces: BTreeSet::new(),
+            terms: BTreeSet::new(),
+            shares: Shares::default(),
             members: HashMap::new(),
             by_resource: HashMap::new(),
             peers: HashMap::new(),
@@ -235,9 +265,10 @@ impl Control {
 
     /// A client has said something on a socket.
     pub fn handle_socket(&mut self, now: Instant, socket: SocketId, input: SocketInput) {
+        self.look_at_terms(now);
         match (input, self.sockets.get(&socket).copied()) {
-            (SocketInput::Hello(id, hello, access), None) => {
-                self.hello(now, socket, id, &hello, access);
+            (SocketInput::Hello(id, hello, access, from), None) => {
+                self.hello(now, socket, id, &hello, (access, from));
             }
             (SocketInput::Hello(id, ..), Some(_)) => self.refuse_on_socket(
                 socket,
@@ -245,13 +276,15 @@ impl Control {
                 ErrorCode::AlreadyGreeted,
                 "This socket has said `hello` already.",
             ),
-            (SocketInput::Request(id, _), None) => self.refuse_on_socket(
-                socket,
-                id,
-                ErrorCode::HelloFirst,
-                "The first message on a socket must be `hello`.",
-            ),
+            (SocketInput::Request(id, _) | SocketInput::Renew(id, _), None) => self
+                .refuse_on_socket(
+                    socket,
+                    id,
+                    ErrorCode::HelloFirst,
+                    "The first message on a socket must be `hello`.",
+                ),
             (SocketInput::Request(id, request), Some(key)) => self.request(key, id, request),
+            (SocketInput::Renew(id, access), Some(key)) => self.renew(now, key, id, access),
             (SocketInput::Ack(seq), Some(key)) => {
                 if let Some(client) = self.clients.get_mut(&key) {
                     client.session.handle_ack(seq);
@@ -264,7 +297,9 @@ impl Control {
             }
             (SocketInput::Closed { goodbye }, Some(key)) => {
                 self.sockets.remove(&socket);
-                if goodbye {
+                let has_joined = |client: &Client| client.participant.is_some();
+                if goodbye || !self.clients.get(&key).is_some_and(has_joined) {
+                    // Who has joined nothing has nothing to come back to.
                     self.end_session(key, "left");
                 } else if let Some(client) = self.clients.get_mut(&key) {
                     client.socket = None;
@@ -312,6 +347,7 @@ impl Control {
                 self.end_session(key, "connection_lost");
             }
         }
+        self.look_at_terms(now);
         self.settle(now);
     }
 
@@ -353,8 +389,9 @@ impl Control {
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let grace = self.graces.first().map(|&(deadline, _)| deadline);
-        grace.into_iter().chain(self.rooms.next_deadline()).min()
+        let timed = [self.graces.first(), self.terms.first()];
+        let timed = timed.into_iter().flatten().map(|&(deadline, _)| deadline);
+        timed.chain(self.rooms.next_deadline()).min()
     }
 
     /// The next thing to be done outside.
@@ -380,10 +417,10 @@ impl Control {
         socket: SocketId,
         id: RequestId,
         hello: &Hello,
-        access: Result<Access, Failure>,
+        visitor: (Result<Access, Failure>, IpAddr),
     ) {
         *self.counters.requests.entry("hello").or_default() += 1;
-        match self.open_session(socket, hello, access) {
+        match self.open_session(now, socket, hello, visitor) {
             Ok((key, resumed)) => {
                 self.sockets.insert(socket, key);
                 let Some(client) = self.clients.get(&key) else {
@@ -414,9 +451,10 @@ impl Control {
 
     fn open_session(
         &mut self,
+        now: Instant,
         socket: SocketId,
         hello: &Hello,
-        access: Result<Access, Failure>,
+        (access, from): (Result<Access, Failure>, IpAddr),
     ) -> Result<(SessionKey, bool), Failure> {
         if hello.version != VERSION {
             return Err(Failure::new(
@@ -427,34 +465,33 @@ impl Control {
                 ),
             ));
         }
+        // Also of whom knows a session's name: a token that has ended opens nothing.
+        let access = access?;
         if let Some(resume) = &hello.resume
             && let Some(&key) = self.by_secret.get(&resume.session)
         {
+            self.take_token(now, key, access.clone())?;
             if self.resume(key, socket, resume.seq) {
                 self.counters.resumed += 1;
                 return Ok((key, true));
             }
             self.end_session(key, "connection_lost");
         }
-        let access = access?;
-        if self.clients.len() >= self.config.max_sessions {
-            return Err(Failure::new(
-                ErrorCode::ServerFull,
-                format!(
-                    "The server has {} sessions, as many as it may.",
-                    self.config.max_sessions
-                ),
-            ));
-        }
+        let holder = Holder::new(from, &access);
+        self.shares.add(&self.config, &holder)?;
         let key = SessionKey(self.next_id());
         let relay_user = self.new_relay_user();
         let secret = new_secret();
         self.by_secret.insert(secret.clone(), key);
+        let term = Term::of(now, &access);
+        self.terms.extend(term.map(|term| (term.next(), key)));
         self.clients.insert(
             key,
             Client {
                 session: Session::new(secret, self.config.grace),
                 access,
+                term,
+                holder,
                 socket: Some(socket),
                 participant: None,
                 relay_user,
@@ -485,41 +522,42 @@ impl Control {
     }
 
     fn request(&mut self, key: SessionKey, id: RequestId, request: Request) {
-        let Some(client) = self.clients.get_mut(&key) else {
+        if !self.admit(key, id, request.type_name()) {
             return;
+        }
+        match self.clients.get_mut(&key) {
+            Some(client) if client.busy && !matches!(request, Request::Ping(_)) => {
+                client.waiting.push_back((id, request));
+            }
+            _ => self.carry_out(key, id, request),
+        }
+    }
+
+    /// Whether a request is new and to be carried out; if not, does what is to be done instead.
+    fn admit(&mut self, key: SessionKey, id: RequestId, kind: &'static str) -> bool {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return false;
         };
-        *self
-            .counters
-            .requests
-            .entry(request.type_name())
-            .or_default() += 1;
-        let refusal = match client.session.handle_request(id) {
+        *self.counters.requests.entry(kind).or_default() += 1;
+        let (code, message) = match client.session.handle_request(id) {
+            Admission::New => return true,
             Admission::Repeated => {
                 self.flush_frames(key);
-                None
+                return false;
             }
-            Admission::Stale => Some((
+            Admission::Stale => (
                 ErrorCode::StaleId,
                 "The answer to a request this old is no longer kept.",
-            )),
-            Admission::TooMany => Some((
+            ),
+            Admission::TooMany => (
                 ErrorCode::TooManyRequests,
                 "Too many requests wait for their reply; wait for some of them.",
-            )),
-            Admission::New => {
-                if client.busy && !matches!(request, Request::Ping(_)) {
-                    client.waiting.push_back((id, request));
-                } else {
-                    self.carry_out(key, id, request);
-                }
-                None
-            }
+            ),
         };
-        if let Some((code, message)) = refusal
-            && let Some(socket) = self.clients.get(&key).and_then(|client| client.socket)
-        {
+        if let Some(socket) = client.socket {
             self.refuse_on_socket(socket, id, code, message);
         }
+        false
     }
 
     /// Gives the reply to a request, and carries out those that waited for it.
@@ -541,7 +579,10 @@ impl Control {
         else {
             return;
         };
-        let key = *key;
+        self.event_to(*key, event);
+    }
+
+    fn event_to(&mut self, key: SessionKey, event: &Event) {
         if let Some(client) = self.clients.get_mut(&key) {
             self.counters.events += 1;
             client.session.handle_event(event);
@@ -589,6 +630,10 @@ impl Control {
             return;
         };
         self.by_secret.remove(client.session.secret());
+        self.shares.remove(&client.holder);
+        if let Some(term) = client.term {
+            self.terms.remove(&(term.next(), key));
+        }
         if let Some(socket) = client.socket
             && self.sockets.remove(&socket).is_some()
         {
@@ -607,6 +652,7 @@ impl Control {
         };
         if let Owner::Http(resource) = &member.owner {
             self.by_resource.remove(resource.secret());
+            self.shares.remove(resource.holder());
             self.relays.revoke(resource.relay_user());
         }
         if let Some(peer) = member.peer {

@@ -61,6 +61,7 @@ impl Request {
             Request::Mute(_) => "mute",
             Request::Leave(_) => "leave",
             Request::Ping(_) => "ping",
+            Request::Renew(_) => "renew",
         }
     }
 }
@@ -198,7 +199,8 @@ impl Control {
                 let minted = minted.unwrap_or_default();
                 Ok(Progress::Answered(Box::new(Reply::IceServers(minted))))
             }
-            Request::Hello(_) => Err(Failure::new(
+            // Both are looked at when they come.
+            Request::Hello(_) | Request::Renew(_) => Err(Failure::new(
                 ErrorCode::AlreadyGreeted,
                 "This socket has said `hello` already.",
             )),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod relay;
+mod shares;
+mod tokens;
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +30,9 @@ struct House {
     http: HashMap<TicketId, HttpAnswer>,
     next_id: u64,
     /// What the next one's token allows.
-    access: Access,
+    access: Result<Access, Failure>,
+    /// Where the next one comes from.
+    from: IpAddr,
 }
 
 fn mid(text: &str) -> Mid {
@@ -76,7 +80,8 @@ impl House {
             commands: VecDeque::new(),
             http: HashMap::new(),
             next_id: 0,
-            access: open_access(),
+            access: Ok(open_access()),
+            from: [192, 0, 2, 1].into(),
         }
     }
 
@@ -99,7 +104,10 @@ impl House {
     fn say(&mut self, socket: u64, message: Value) {
         let input = match ClientMessage::parse(&message.to_string()).unwrap() {
             ClientMessage::Request(id, Request::Hello(hello)) => {
-                SocketInput::Hello(id, hello, Ok(self.access.clone()))
+                SocketInput::Hello(id, hello, self.access.clone(), self.from)
+            }
+            ClientMessage::Request(id, Request::Renew(_)) => {
+                SocketInput::Renew(id, self.access.clone())
             }
             ClientMessage::Request(id, request) => SocketInput::Request(id, request),
             ClientMessage::Ack(seq) => SocketInput::Ack(seq),
@@ -648,6 +656,7 @@ fn m_lines_that_are_refused_are_named_in_the_reply() {
             name: None,
             identity: None,
             access: open_access(),
+            from: house.from,
             sdp: String::new(),
         });
         assert!(is_whole(&mut house), "{endpoint:?}");
@@ -918,6 +927,7 @@ impl House {
             name: Some("Encoder".into()),
             identity: None,
             access: open_access(),
+            from: self.from,
             sdp: "v=0\r\na=ice-ufrag:old\r\n".into(),
         });
         let (id, _) = self.offered_peer();
@@ -1030,6 +1040,7 @@ fn token(identity: &str, publish: bool, subscribe: bool) -> Access {
             subscribe,
             invite: false,
         },
+        expires_in: None,
     }
 }
 
@@ -1047,6 +1058,7 @@ impl House {
             name: None,
             identity: None,
             access,
+            from: self.from,
             sdp: "v=0\r\n".into(),
         });
         let (id, Command::Offer { offer, .. }) = self.command() else {
@@ -1177,7 +1189,7 @@ fn one_who_publishes_and_watches_over_http_is_one_person_who_does_not_see_himsel
 #[test]
 fn two_devices_of_one_identity_are_two_participants() {
     let mut house = House::new();
-    house.access = token("ada", true, true);
+    house.access = Ok(token("ada", true, true));
     house.join(1, "Ada", answer(&[("0", 7)], &[]));
     house.join(2, "Ada", answer(&[("0", 8)], &[("1", Some(7))]));
     let joined = house.only(2);
@@ -1192,7 +1204,7 @@ fn two_devices_of_one_identity_are_two_participants() {
 fn who_joins_is_told_what_it_may_do() {
     for (publish, subscribe) in [(true, true), (false, true), (true, false)] {
         let mut house = House::new();
-        house.access = token("ada", publish, subscribe);
+        house.access = Ok(token("ada", publish, subscribe));
         house.join(1, "Ada", answer(&[], &[("1", None)]));
         let permissions = house.only(1)["permissions"].clone();
         let expected = json!({"publish": publish, "subscribe": subscribe});

@@ -2,6 +2,7 @@
 //!
 //! In: a stream, over TCP or TLS. Out: its requests answered, until it ends or is idle for too long.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use super::held::Held;
+use super::held::{Allowance, Held};
 use super::problem::Problem;
 use crate::protocol::ErrorCode;
 
@@ -29,6 +32,14 @@ const MAX_IDLE: Duration = Duration::from_secs(30);
 /// network.
 const MAX_REQUEST: Duration = Duration::from_secs(30);
 
+/// Who sends a request: an extension of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) address: IpAddr,
+    /// What may still be read of its connection.
+    pub(crate) allowance: Arc<Allowance>,
+}
+
 /// Serves HTTP and WebSockets over connections that somebody else has accepted: with TLS, say.
 #[derive(Clone, Debug, Default)]
 pub struct Entrance {
@@ -36,21 +47,29 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Serves a connection until it ends; not before the server runs. A WebSocket that comes of it
-    /// lives on in a task of its own. One that sends no request for 30 s ends, and so does one that
+    /// Serves a connection from this address until it ends; not before the server runs. A WebSocket that
+    /// comes of it lives on in a task of its own. One that sends no request for 30 s ends, and so does one that
     /// reads nothing for as long of what it is sent. `place` is dropped when it is closed, a WebSocket
     /// too.
-    pub async fn serve<S, P>(&self, stream: S, place: P)
+    pub async fn serve<S, P>(&self, stream: S, address: IpAddr, place: P)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Unpin + Send + 'static,
     {
-        let stream = Held::new(stream, place);
-        let router = self.router.wait().await.clone();
+        let caller = Caller {
+            address,
+            allowance: Arc::default(),
+        };
+        let stream = Held::new(stream, caller.allowance.clone(), place);
+        let router = TowerToHyperService::new(self.router.wait().await.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(caller.clone());
+            router.call(request)
+        });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(MAX_IDLE)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
             .await;
         if let Err(error) = served {
@@ -90,6 +109,8 @@ mod tests {
     use super::*;
     use crate::http::held::MAX_STALL;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// The client's end of a connection.
     fn connect() -> DuplexStream {
         let (ours, theirs) = duplex(10_000);
@@ -97,7 +118,7 @@ mod tests {
         let methods = get(|| async { "hello" }).post(|body: String| async { body });
         let router = Router::new().route("/", methods);
         entrance.open(router.layer(from_fn(in_time)));
-        tokio::spawn(async move { entrance.serve(theirs, ()).await });
+        tokio::spawn(async move { entrance.serve(theirs, HERE, ()).await });
         ours
     }
 
@@ -124,7 +145,7 @@ mod tests {
             .unwrap();
         let place = Arc::new(());
         let is_held = Arc::downgrade(&place);
-        let served = entrance.serve(theirs, place);
+        let served = entrance.serve(theirs, HERE, place);
         timeout(2 * MAX_STALL, served)
             .await
             .expect("it is given up");
@@ -139,7 +160,7 @@ mod tests {
         entrance.open(Router::new().route("/", much));
         let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         ours.write_all(request).await.unwrap();
-        tokio::spawn(async move { entrance.serve(theirs, ()).await });
+        tokio::spawn(async move { entrance.serve(theirs, HERE, ()).await });
         let (mut piece, mut total) = (vec![0; 5_000], 0);
         while let len @ 1.. = ours.read(&mut piece).await.unwrap() {
             total += len;
@@ -162,7 +183,7 @@ mod tests {
         let place = Arc::new(());
         let is_held = Arc::downgrade(&place);
         // The connection is done with once it is a WebSocket.
-        entrance.serve(theirs, place).await;
+        entrance.serve(theirs, HERE, place).await;
         let mut answer = [0; 12];
         ours.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 101");

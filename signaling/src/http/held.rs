@@ -1,10 +1,12 @@
 //! A connection as HTTP is served on it, for as long as it lives.
 //!
 //! In: a stream, and what is held meanwhile. Out: the same stream, which fails once its client has read
-//! nothing for too long. A WebSocket that comes of it goes on with it.
+//! nothing for too long, or has sent more than it may. A WebSocket that comes of it goes on with it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,19 +16,59 @@ use tokio::time::{Sleep, sleep};
 /// How long a client may read nothing at all of what waits for it: as long as it may say nothing.
 pub(super) const MAX_STALL: Duration = Duration::from_secs(30);
 
+/// How many bytes of a connection may still be read: any number, unless it is limited.
+#[derive(Debug)]
+pub(crate) struct Allowance(AtomicU64);
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Allowance(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Allowance {
+    /// So many from now on, and then the connection fails.
+    pub(crate) fn limit(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Any number again.
+    pub(crate) fn lift(&self) {
+        self.limit(u64::MAX);
+    }
+
+    /// Whether that many bytes may be read, which then have been.
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        let rest = match left {
+            u64::MAX => Some(left),
+            left => left.checked_sub(bytes as u64),
+        };
+        rest.is_some_and(|rest| {
+            // Whoever has changed it meanwhile knows better.
+            let _ = self
+                .0
+                .compare_exchange(left, rest, Ordering::Relaxed, Ordering::Relaxed);
+            true
+        })
+    }
+}
+
 /// A stream, and what is dropped with it.
 #[derive(Debug)]
 pub(super) struct Held<S, P> {
     stream: S,
+    allowance: Arc<Allowance>,
     _place: P,
     /// Until when the client has to read something.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S, P> Held<S, P> {
-    pub(super) fn new(stream: S, place: P) -> Self {
+    pub(super) fn new(stream: S, allowance: Arc<Allowance>, place: P) -> Self {
         Held {
             stream,
+            allowance,
             _place: place,
             stalled: None,
         }
@@ -61,7 +103,14 @@ impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Held<S, P> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        if read.is_ready() && !self.allowance.take(bytes) {
+            let error = "the client sends more than it may before it has said who it is";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+        read
     }
 }
 

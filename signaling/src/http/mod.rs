@@ -6,6 +6,7 @@
 mod entrance;
 mod health;
 mod held;
+mod host;
 mod invite;
 mod metrics;
 mod origin;
@@ -23,6 +24,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::routing::{get, post};
+use confab_door::Lobby;
 use tokio::sync::Semaphore;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -33,10 +35,16 @@ use crate::protocol::Failure;
 use crate::relay::Relay;
 use crate::service::Service;
 use crate::ws;
+pub(crate) use entrance::Caller;
 pub use entrance::Entrance;
+pub(crate) use host::Names;
 pub use invite::DEFAULT_LIFETIME;
 pub use metrics::Certificates;
 pub(crate) use origin::Origins;
+
+/// Has browsers come by TLS alone from then on (RFC 6797), for a year as is usual. They take it only with a
+/// name and a certificate that they trust.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// What every handler may need.
 #[derive(Clone)]
@@ -47,6 +55,10 @@ pub(crate) struct App {
     pub(crate) public_url: Option<Arc<str>>,
     pub(crate) relay: Option<Arc<dyn Relay>>,
     pub(crate) origins: Arc<Origins>,
+    /// What this server is called.
+    pub(crate) names: Arc<Names>,
+    /// Where sockets wait that have not said `hello`.
+    pub(crate) lobby: Arc<Lobby>,
     /// One permit for each socket that may be open.
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) ready: Arc<AtomicBool>,
@@ -77,9 +89,13 @@ pub(crate) fn router(app: App) -> Router {
     )
 }
 
-/// The routes for who comes from outside: metrics are for who runs the server.
+/// The routes for who comes from outside, with TLS: metrics are for who runs the server.
 pub(crate) fn public_router(app: App) -> Router {
-    with_app(public_routes(&app), app)
+    let routes = public_routes(&app);
+    with_app(routes, app).layer(SetResponseHeaderLayer::overriding(
+        header::STRICT_TRANSPORT_SECURITY,
+        HSTS,
+    ))
 }
 
 fn public_routes(app: &App) -> Router<App> {
@@ -106,6 +122,7 @@ fn with_app(routes: Router<App>, app: App) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(middleware::from_fn_with_state(app.clone(), host::known))
         .with_state(app)
 }
 

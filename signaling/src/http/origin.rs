@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, header};
 
+use super::host::host;
+
 /// The origins that are allowed besides the server's own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Origins {
@@ -38,11 +40,7 @@ impl Origins {
 
 /// Whether `host[:port]` is this machine: a page served from another port of it is its user's own.
 fn is_loopback(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = host(authority);
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

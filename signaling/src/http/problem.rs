@@ -112,7 +112,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::BadRoom
         | ErrorCode::BadName
         | ErrorCode::BadSdp => StatusCode::BAD_REQUEST,
-        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Unauthorized | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
         ErrorCode::WrongRoom | ErrorCode::NotAllowed => StatusCode::FORBIDDEN,
         ErrorCode::UnknownPeer => StatusCode::NOT_FOUND,
         ErrorCode::OfferPending => StatusCode::CONFLICT,

@@ -4,6 +4,7 @@
 //! address in `Location`, its ICE session in `ETag`, and the relay, if there is one, in `Link`.
 //! `PATCH` of that address restarts ICE, `DELETE` ends the session: who knows it needs no token.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use axum::Json;
@@ -15,8 +16,8 @@ use axum::middleware::Next;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Deserialize;
 
-use super::App;
 use super::problem::{self, Problem};
+use super::{App, Caller};
 use crate::auth::{Access, Refusal, check_identity};
 use crate::control::{Address, Endpoint, HttpAnswer, HttpRequest};
 use crate::protocol::{ErrorCode, Failure, IceServer};
@@ -39,6 +40,7 @@ pub(super) struct Admitted<Params> {
     pub(super) app: App,
     pub(super) params: Params,
     pub(super) access: Access,
+    from: IpAddr,
     options: Options,
     request: Request,
 }
@@ -54,10 +56,13 @@ impl<Params: for<'de> Deserialize<'de> + Send> FromRequest<App> for Admitted<Par
             let text = format!("The query is not valid: {}.", rejection.body_text());
             Failure::new(ErrorCode::BadRequest, text)
         })?;
+        let caller = parts.extensions.get::<Caller>();
         Ok(Admitted {
             app: app.clone(),
             params,
             access,
+            // Every request has come over a connection from somewhere.
+            from: caller.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |caller| caller.address),
             options,
             request: Request::from_parts(parts, body),
         })
@@ -165,6 +170,7 @@ pub(super) async fn create(
         app,
         params,
         access,
+        from,
         options,
         request,
     } = admitted;
@@ -186,6 +192,7 @@ pub(super) async fn create(
         name,
         identity,
         access,
+        from,
         sdp,
     };
     Ok(response(app.service.http(request).await, &location))

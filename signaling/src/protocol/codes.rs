@@ -29,6 +29,9 @@ pub enum ErrorCode {
     UnsupportedVersion,
     /// The access token is missing, not valid, or expired; `reason` says what is wrong with it.
     Unauthorized,
+    /// The access token has ended, and no `renew` came. The session is over; begin a new one with
+    /// another token.
+    TokenExpired,
     /// The access token is for another room.
     WrongRoom,
     /// The access token, or the nature of the connection, does not allow this.
@@ -41,11 +44,12 @@ pub enum ErrorCode {
     BadRoom,
     /// The name of a participant or a track is not 1 to 64 visible characters.
     BadName,
-    /// The room has as many participants as it may.
+    /// The room has as many participants as it may, or as many of one identity.
     RoomFull,
     /// The participant has as many tracks as it may.
     TooManyTracks,
-    /// The server has as many rooms or sessions as it may.
+    /// The server has as many rooms or sessions as it may, or as many sessions of one address or
+    /// identity.
     ServerFull,
     /// The offer is not SDP.
     BadSdp,
@@ -103,7 +107,7 @@ impl ErrorCode {
 pub enum TokenFault {
     /// There is none, and one is needed.
     Missing,
-    /// It is no signed JWT, or longer than 16 KiB.
+    /// It is no signed JWT, has `crit` in its header, or is longer than 16 KiB.
     Malformed,
     /// It is signed with another algorithm than HS256, or not at all.
     Algorithm,

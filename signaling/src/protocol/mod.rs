@@ -17,14 +17,14 @@ pub(crate) use quality::pause;
 pub use quality::{Decision, Layer, Limit, Priority, Quality, Reason, SlotQuality};
 pub use requests::{
     AskIceServers, AskQuality, Hello, Join, Leave, Mute, Offer, Ping, Publish, PublishedLine,
-    Request, Resume, SlotView, Source, Subscribe, Unpublish, View,
+    Renew, Request, Resume, SlotView, Source, Subscribe, Unpublish, View,
 };
 pub use responses::{
     Answer, Closing, Event, Failure, IceServer, IceServers, Joined, Layers, Left, Media, MediaKind,
     MediaState, Muted, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions,
-    Pong, Published, Reconnect, RefusedLine, Reply, Slot, SlotPaused, SlotShows, Speakers,
-    Subscribed, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublished, Viewed, Viewers,
-    Welcome,
+    Pong, Published, Reconnect, RefusedLine, Renewed, Reply, Slot, SlotPaused, SlotShows, Speakers,
+    Subscribed, TokenExpires, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublished,
+    Viewed, Viewers, Welcome,
 };
 pub use text::Text;
 

@@ -24,11 +24,12 @@ pub enum Request {
     Mute(Mute),
     Leave(Leave),
     Ping(Ping),
+    Renew(Renew),
 }
 
 impl Request {
     /// The `type` of every request.
-    pub const TYPES: [&str; 12] = [
+    pub const TYPES: [&str; 13] = [
         "hello",
         "join",
         "offer",
@@ -41,6 +42,7 @@ impl Request {
         "mute",
         "leave",
         "ping",
+        "renew",
     ];
 }
 
@@ -51,7 +53,8 @@ impl Request {
 pub struct Hello {
     /// The protocol's version: 1.
     pub version: u32,
-    /// The access token; needed once the server has an API key. Sent again with every `hello`.
+    /// The access token; needed once the server has an API key. Sent again with every `hello`, and
+    /// looked at again: a session is resumed with a token for the same identity and room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// The session to go on with.
@@ -292,3 +295,12 @@ pub struct Leave {}
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ping {}
+
+/// Gives the session another access token, for the same identity and room: before the present one ends,
+/// of which `token_expires` warns. What it allows holds from now on. The reply is `renewed`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Renew {
+    /// The access token.
+    pub token: String,
+}

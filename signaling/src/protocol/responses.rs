@@ -25,6 +25,7 @@ pub enum Reply {
     Muted(Muted),
     Left(Left),
     Pong(Pong),
+    Renewed(Renewed),
     Error(Failure),
 }
 
@@ -180,6 +181,14 @@ pub struct Left {}
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Pong {}
 
+/// To `renew`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Renewed {
+    /// How long the session may go on with this token, in seconds; left out where none is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<u64>,
+}
+
 /// To any request that was refused; it has changed nothing. Without `re` it speaks of a
 /// frame whose `id` could not be read.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -314,6 +323,7 @@ pub enum Event {
     Viewers(Viewers),
     Media(Media),
     Reconnect(Reconnect),
+    TokenExpires(TokenExpires),
     Closing(Closing),
 }
 
@@ -329,7 +339,8 @@ pub struct ParticipantJoined {
 pub struct ParticipantLeft {
     /// Who.
     pub participant: Text<ParticipantId>,
-    /// Why: `left`, `connection_lost` when it did not come back in time, `watching` when it is a viewer
+    /// Why: `left`, `connection_lost` when it did not come back in time, `token_expired` when its access
+    /// token has ended, `room_full` when others took its place before its media came, `watching` when it is a viewer
     /// from now on, or `merged` when it belongs to another participant of its identity from now on.
     pub reason: String,
 }
@@ -445,6 +456,13 @@ pub struct Reconnect {
     /// Why, for people: a sentence. With `dtls_failed` it says what was wrong: the client's
     /// certificate, its cipher suites, its SRTP profiles, or that it was too slow.
     pub message: String,
+}
+
+/// The session's access token ends soon, and with it the session: give another one with `renew`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TokenExpires {
+    /// How long until then, in milliseconds: a minute, or half of what there was if that is less.
+    pub in_ms: u64,
 }
 
 /// The server is about to close this socket. The only event without `seq`: it speaks of the

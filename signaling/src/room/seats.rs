@@ -83,11 +83,7 @@ impl Rooms {
 
     /// The announced members of a room, in the order in which they were admitted.
     fn announced(&self, room: RoomId) -> impl Iterator<Item = (ParticipantId, &Member)> {
-        let members = self.rooms.get(&room).map(|room| room.members.iter());
-        let members = members.into_iter().flatten();
-        members
-            .filter_map(|id| Some((*id, self.members.get(id)?)))
-            .filter(|(_, member)| member.announced)
+        self.members_of(room).filter(|(_, member)| member.announced)
     }
 
     /// Those of a room who watch as this person at a seat where nobody publishes.

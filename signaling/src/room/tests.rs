@@ -152,6 +152,7 @@ fn what_is_over_a_bound_is_refused_and_leaves_nothing_behind() {
     let mut rooms = Rooms::new(Limits {
         rooms: 1,
         participants: 1,
+        identity_participants: 1,
         tracks: 1,
     });
     enter(&mut rooms, "kitchen", "Alice");

@@ -209,6 +209,17 @@ impl MediaPlane for FakeSfu {
     }
 }
 
+/// Lets this process have as many sockets as it may; what is set at first is usually 1024.
+pub fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+}
+
 /// A running server.
 pub struct House {
     pub address: SocketAddr,
@@ -299,6 +310,50 @@ impl House {
         let joined = client.ask("join", join).await;
         assert_eq!(joined["type"], "joined", "{joined}");
         client
+    }
+
+    /// A page as it is asked for by this name of the server.
+    pub async fn ask_as(&self, host: &str, path: &str) -> Response {
+        self.head_as(host, path, "Connection: close\r\n").await
+    }
+
+    /// The same with other headers; of a WebSocket nothing but the head is read.
+    pub async fn head_as(&self, host: &str, path: &str, headers: &str) -> Response {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        let read = async {
+            let is_upgrade = headers.contains("Upgrade");
+            let has_head = |bytes: &[u8]| bytes.windows(4).any(|end| end == b"\r\n\r\n");
+            while !(is_upgrade && has_head(&bytes)) {
+                match stream.read(&mut piece).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(len) => bytes.extend_from_slice(&piece[..len]),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("the server answers");
+        Response::parse(&bytes)
+    }
+
+    /// A WebSocket that is a bare TCP connection.
+    pub async fn bare_socket(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!(
+            "GET /v1/ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.address
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"));
+        stream
     }
 
     /// One HTTP request: its status, headers in lower case, and body.
@@ -409,6 +464,11 @@ impl Client {
         self.stream.send(Message::text(text.into())).await.unwrap();
     }
 
+    /// Whether the network takes it.
+    pub async fn try_send(&mut self, text: String) -> bool {
+        self.stream.send(Message::text(text)).await.is_ok()
+    }
+
     pub async fn send_binary(&mut self, bytes: Vec<u8>) {
         self.stream.send(Message::binary(bytes)).await.unwrap();
     }
@@ -476,6 +536,11 @@ impl Client {
         }
         assert_eq!(last["type"], "closing", "{last}");
         last["code"].clone()
+    }
+
+    pub async fn ping(&mut self) -> bool {
+        let ping = Message::Ping(Default::default());
+        self.stream.send(ping).await.is_ok()
     }
 
     /// The network is gone: no goodbye.

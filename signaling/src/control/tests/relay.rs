@@ -105,6 +105,8 @@ fn a_lost_socket_takes_them_away_only_when_nobody_comes_back() {
     house.ask(1, "hello", json!({"version": 1}));
     let welcome = house.only(1);
     let user = user(&welcome["relay"]);
+    house.ask(1, "join", json!({"room": "kitchen", "name": "Alice"}));
+    house.heard(1);
     ledger.take();
     house.close(1, false);
     house.pass(Duration::from_secs(10));
