@@ -108,6 +108,11 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
+    /// A peer that was silent is heard again.
+    PeerHeard {
+        /// Whose.
+        peer: PeerId,
+    },
     /// The way to or from a peer has lost a quarter of all packets, or more, for most of half a minute,
     /// over UDP. Said again while it does.
     PeerHopeless {

@@ -236,6 +236,11 @@ pub enum Report {
         /// Who.
         peer: PeerId,
     },
+    /// As [`Event::PeerHeard`].
+    Heard {
+        /// Who.
+        peer: PeerId,
+    },
     /// As [`Event::PeerHopeless`].
     Hopeless {
         /// Who.
@@ -483,6 +488,11 @@ impl Control {
             Report::Silent { peer } => {
                 if self.peers.contains_key(&peer) {
                     self.event(Event::PeerSilent { peer });
+                }
+            }
+            Report::Heard { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerHeard { peer });
                 }
             }
             Report::Hopeless { peer } => {

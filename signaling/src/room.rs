@@ -21,6 +21,7 @@ use confab_sfu::types::{InvalidId, PersonId, RoomId, TrackId};
 
 use crate::protocol::{
     ErrorCode, Event, Failure, Source, Speakers, Text, Track, TrackMuted, TrackUnpublished,
+    Unreachable,
 };
 use seats::Shown;
 
@@ -55,7 +56,7 @@ impl Default for Limits {
     }
 }
 
-/// Someone in a room. Displays as `p_` and hexadecimal; never used twice while the server runs.
+/// Someone in a room. Displays as `p_` and hexadecimal; never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ParticipantId(pub u64);
 
@@ -208,6 +209,8 @@ struct Member {
     /// Whether it counts among those the room may have. One that comes over HTTP costs its client a
     /// single request, so that its media must be there first.
     checked_in: bool,
+    /// Whether nothing is heard of it.
+    unreachable: bool,
     tracks: Vec<Track>,
 }
 
@@ -248,6 +251,15 @@ impl Rooms {
             due: BTreeSet::new(),
             last_id: 0,
             events: VecDeque::new(),
+        }
+    }
+
+    /// The same with other numbers for participants and rooms.
+    #[must_use]
+    pub fn with_first_number(self, first: u64) -> Rooms {
+        Rooms {
+            last_id: first,
+            ..self
         }
     }
 
@@ -303,6 +315,7 @@ impl Rooms {
                 person,
                 announced: false,
                 checked_in,
+                unreachable: false,
                 tracks: Vec::new(),
             },
         );
@@ -497,6 +510,24 @@ impl Rooms {
                 participant: Text(seat),
                 track: Text(track),
                 muted,
+            });
+            self.tell_room(room, seat, &event);
+        }
+    }
+
+    /// Notes whether nothing is heard of a participant; the others hear of it if that is a change.
+    pub fn set_unreachable(&mut self, id: ParticipantId, unreachable: bool) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let (room, seat, announced) = (member.room, member.seat, member.announced);
+        if std::mem::replace(&mut member.unreachable, unreachable) == unreachable {
+            return;
+        }
+        if announced && self.is_shown(room, seat) {
+            let event = Event::Unreachable(Unreachable {
+                participant: Text(seat),
+                unreachable,
             });
             self.tell_room(room, seat, &event);
         }

@@ -26,6 +26,10 @@ use crate::ws::MAX_SILENT;
 /// How long sockets may take to close once the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Numbers begin with one of 48 bits at random: a run has some millions of them, so that those of two
+/// runs hardly ever meet, and they stay short.
+const FIRST_NUMBER_SHIFT: u32 = 16;
+
 /// Connections at once, unless more sessions are allowed for.
 const MIN_CONNECTIONS: u32 = 10_000;
 
@@ -170,7 +174,8 @@ impl Server {
         } = self.settings;
         let names = Names::new(self.names.into_iter().chain(public_url.clone()));
         let max_sockets = max_connections(control.max_sessions);
-        let mut control = Control::new(control);
+        let first = rand::random::<u64>() >> FIRST_NUMBER_SHIFT;
+        let mut control = Control::new(control).with_first_number(first);
         if let Some(relay) = &self.relay {
             control = control.with_relay(relay.clone());
         }

@@ -35,6 +35,9 @@ const MAX_EVENTS: usize = 4_096;
 /// Most bytes of events that may wait for their acknowledgement.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
+/// A session without a socket is missed after so long: who only changes networks is back before.
+pub const MISSED_AFTER: Duration = Duration::from_secs(2);
+
 /// An unguessable name: whoever knows it may act as the session or resource.
 #[must_use]
 pub fn new_secret() -> String {
@@ -205,6 +208,13 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.detached.map(|since| since + self.grace)
+    }
+
+    /// Whether it has been without a socket for so long that it is missed.
+    #[must_use]
+    pub fn is_missed(&self, now: Instant) -> bool {
+        self.detached
+            .is_some_and(|since| now >= since + MISSED_AFTER)
     }
 
     /// Whether the grace period is over.

@@ -13,7 +13,7 @@ use confab_signaling::protocol::{
     Pong, Priority, Publish, Published, PublishedLine, Quality, Reason, Reconnect, RefusedLine,
     Renew, Renewed, Reply, Request, Resume, Slot, SlotPaused, SlotQuality, SlotShows, SlotView,
     Source, Speakers, Subscribe, Subscribed, TokenExpires, TokenFault, Track, TrackMuted,
-    TrackPublished, TrackUnpublished, Unpublish, Unpublished, View, Viewed, Viewers,
+    TrackPublished, TrackUnpublished, Unpublish, Unpublished, Unreachable, View, Viewed, Viewers,
     Welcome,
 };
 use schemars::{JsonSchema, schema_for};
@@ -166,6 +166,10 @@ fn events() -> Vec<Section> {
         section::<TrackMuted>(
             "track_muted",
             r#"{"seq": 5, "type": "track_muted", "participant": "p_2", "track": "t_1f", "muted": true}"#,
+        ),
+        section::<Unreachable>(
+            "unreachable",
+            r#"{"seq": 14, "type": "unreachable", "participant": "p_2", "unreachable": true}"#,
         ),
         section::<SlotShows>(
             "slot",

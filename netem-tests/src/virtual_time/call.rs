@@ -495,6 +495,7 @@ impl Call {
             } => participant.send_wanted(track, &encodings),
             Event::PeerConnected { .. }
             | Event::PeerSilent { .. }
+            | Event::PeerHeard { .. }
             | Event::PeerHopeless { .. }
             | Event::SlotPaused { .. }
             | Event::Speakers { .. } => {}

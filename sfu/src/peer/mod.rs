@@ -155,6 +155,8 @@ pub enum Change {
     Connected,
     /// Nothing is heard of the client any more.
     Silent,
+    /// It is heard again.
+    Heard,
     /// The way to the client loses so much that another may be better.
     Hopeless,
     /// It is over.
@@ -688,6 +690,9 @@ impl Peer {
             self.pacing.handle_timeout(cx.now);
             self.send_requests(cx);
             self.send_feedback(cx);
+            if self.silence.poll_end(cx.now) {
+                return Some(Change::Heard);
+            }
             if self.silence.poll(cx.now) {
                 return Some(Change::Silent);
             }

@@ -1,6 +1,6 @@
 //! Whether a client that was heard of all the time is heard of no more.
 //!
-//! In: when its packets arrive. Out: that it has fallen silent, told once: long before its consent ends
+//! In: when its packets arrive. Out: that it has fallen silent, told once, and that it is heard again: long before its consent ends
 //! (RFC 7675: 30 s), but late enough for what is usual between its packets. Somebody who sends sound is
 //! missed within a second; of somebody whose only packets are connectivity checks much is not expected.
 
@@ -27,6 +27,8 @@ pub(super) struct Silence {
     /// The usual time between two packets, seconds.
     gap: f64,
     told: Option<Instant>,
+    /// Whether the end of the silence that was told has not been.
+    is_told: bool,
 }
 
 impl Default for Silence {
@@ -36,6 +38,7 @@ impl Default for Silence {
             // Nobody is missed soon who has just come.
             gap: MOST.as_secs_f64() / GAPS,
             told: None,
+            is_told: false,
         }
     }
 }
@@ -50,8 +53,18 @@ impl Silence {
         self.last = Some(now);
     }
 
-    /// When [`Silence::poll`] may say yes.
+    /// When [`Silence::poll`] or [`Silence::poll_end`] may say yes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.ends_at().or_else(|| self.begins_at())
+    }
+
+    /// When the client was heard again.
+    fn ends_at(&self) -> Option<Instant> {
+        let told = self.told.filter(|_| self.is_told)?;
+        self.last.filter(|last| *last > told)
+    }
+
+    fn begins_at(&self) -> Option<Instant> {
         self.last
             .filter(|last| self.told.is_none_or(|at| at < *last))?;
         let remarkable = self.remarkable_from()?;
@@ -71,11 +84,19 @@ impl Silence {
 
     /// Whether the client has fallen silent; said once for each silence.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
-        let is_due = self.next_deadline().is_some_and(|due| now >= due);
+        let is_due = !self.is_told && self.begins_at().is_some_and(|due| now >= due);
         if is_due {
             self.told = Some(now);
+            self.is_told = true;
         }
         is_due
+    }
+
+    /// Whether a silence that was told is over; said once.
+    pub(super) fn poll_end(&mut self, now: Instant) -> bool {
+        let is_over = self.ends_at().is_some_and(|at| now >= at);
+        self.is_told &= !is_over;
+        is_over
     }
 }
 
@@ -117,7 +138,11 @@ mod tests {
         assert!(!silence.poll(last + 700 * MS));
         assert!(silence.poll(last + 800 * MS));
         assert!(!silence.poll(last + 5000 * MS));
+        assert!(!silence.poll_end(last + 5000 * MS));
         silence.handle_packet(last + 6000 * MS);
+        assert_eq!(silence.next_deadline(), Some(last + 6000 * MS));
+        assert!(silence.poll_end(last + 6000 * MS));
+        assert!(!silence.poll_end(last + 6000 * MS), "said once");
         assert!(!silence.poll(last + 15_700 * MS));
         assert!(silence.poll(last + 15_800 * MS));
     }

@@ -300,6 +300,7 @@ impl Worker {
                 self.allocate(now, id);
             }
             Some(Change::Silent) => self.report(Report::Silent { peer: id }),
+            Some(Change::Heard) => self.report(Report::Heard { peer: id }),
             Some(Change::Hopeless) => self.report(Report::Hopeless { peer: id }),
             Some(Change::Gone(reason)) => {
                 self.remove_peer(id);

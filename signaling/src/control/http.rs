@@ -279,6 +279,7 @@ impl Control {
                 person: place.person,
                 grants,
                 peer: None,
+                is_silent: false,
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),

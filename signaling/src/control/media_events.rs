@@ -54,12 +54,15 @@ impl Control {
         match event {
             api::Event::PeerConnected { .. } => {
                 self.media(participant, MediaState::Connected);
+                self.set_silent(participant, false);
                 self.checked_in(participant);
             }
             api::Event::PeerSilent { .. } => {
                 tracing::info!(%participant, "nothing is heard of the media connection");
                 self.media(participant, MediaState::Silent);
+                self.set_silent(participant, true);
             }
+            api::Event::PeerHeard { .. } => self.set_silent(participant, false),
             api::Event::PeerHopeless { .. } => {
                 tracing::info!(%participant, "UDP loses a quarter of the media, or more");
                 self.media(participant, MediaState::Lossy);
@@ -88,6 +91,13 @@ impl Control {
             // It is everybody's, and has been told.
             api::Event::Speakers { .. } => {}
         }
+    }
+
+    fn set_silent(&mut self, participant: ParticipantId, is_silent: bool) {
+        if let Some(member) = self.members.get_mut(&participant) {
+            member.is_silent = is_silent;
+        }
+        self.look_for(participant);
     }
 
     fn media(&mut self, participant: ParticipantId, state: MediaState) {
@@ -187,6 +197,7 @@ fn peer_of(event: &api::Event) -> Option<PeerId> {
     match *event {
         api::Event::PeerConnected { peer }
         | api::Event::PeerSilent { peer }
+        | api::Event::PeerHeard { peer }
         | api::Event::PeerHopeless { peer }
         | api::Event::PeerGone { peer, .. }
         | api::Event::TrackUnpublished { peer, .. }

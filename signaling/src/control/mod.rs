@@ -32,7 +32,7 @@ use crate::protocol::{
 };
 use crate::relay::{Relay, Relays};
 use crate::room::{Limits, ParticipantId, RoomName, Rooms};
-use crate::session::{Admission, Session, new_secret};
+use crate::session::{Admission, MISSED_AFTER, Session, new_secret};
 
 use http::Resource;
 pub use http::{Address, Answer as HttpAnswer, Endpoint, Request as HttpRequest};
@@ -160,6 +160,8 @@ struct Client {
     term: Option<Term>,
     holder: Holder,
     socket: Option<SocketId>,
+    /// It has been without one for so long that the others are told.
+    is_missed: bool,
     participant: Option<ParticipantId>,
     /// Whose name its credentials for the relay have; another one after every `leave`.
     relay_user: String,
@@ -183,6 +185,8 @@ struct Member {
     person: Option<PersonId>,
     grants: Grants,
     peer: Option<PeerId>,
+    /// Nothing is heard of its media connection.
+    is_silent: bool,
     /// A media connection was there before; the next one must say that it is new.
     had_peer: bool,
     /// An offer of the present peer has been answered.
@@ -205,6 +209,8 @@ pub struct Control {
     sockets: HashMap<SocketId, SessionKey>,
     /// When to look whether a session without a socket is over.
     graces: BTreeSet<(Instant, SessionKey)>,
+    /// When to look whether a session without a socket is to be missed.
+    doubts: BTreeSet<(Instant, SessionKey)>,
     /// When to look at a session's token.
     terms: BTreeSet<(Instant, SessionKey)>,
     shares: Shares,
@@ -237,6 +243,7 @@ impl Control {
             by_secret: HashMap::new(),
             sockets: HashMap::new(),
             graces: BTreeSet::new(),
+            doubts: BTreeSet::new(),
             terms: BTreeSet::new(),
             shares: Shares::default(),
             members: HashMap::new(),
@@ -261,6 +268,15 @@ impl Control {
             relays: Relays::new(relay),
             ..self
         }
+    }
+
+    /// Begins to number what clients know by its number here. Numbers of one run must not be those of
+    /// another, as clients live on while a server is started anew.
+    #[must_use]
+    pub fn with_first_number(mut self, first: u64) -> Control {
+        self.last_id = first;
+        self.rooms = Rooms::new(self.config.limits).with_first_number(first);
+        self
     }
 
     /// A client has said something on a socket.
@@ -306,6 +322,7 @@ impl Control {
                     client.session.handle_detached(now);
                     let deadline = client.session.next_deadline();
                     self.graces.extend(deadline.map(|deadline| (deadline, key)));
+                    self.doubts.insert((now + MISSED_AFTER, key));
                 }
             }
             (SocketInput::Ack(_) | SocketInput::Closed { .. }, None) => {}
@@ -345,6 +362,16 @@ impl Control {
                 .is_some_and(|c| c.session.is_over(now))
             {
                 self.end_session(key, "connection_lost");
+            }
+        }
+        while let Some(&(at, key)) = self.doubts.first()
+            && at <= now
+        {
+            self.doubts.pop_first();
+            if let Some(client) = self.clients.get_mut(&key) {
+                client.is_missed = client.session.is_missed(now);
+                let participant = client.participant;
+                participant.into_iter().for_each(|id| self.look_for(id));
             }
         }
         self.look_at_terms(now);
@@ -389,7 +416,7 @@ impl Control {
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let timed = [self.graces.first(), self.terms.first()];
+        let timed = [self.graces.first(), self.doubts.first(), self.terms.first()];
         let timed = timed.into_iter().flatten().map(|&(deadline, _)| deadline);
         timed.chain(self.rooms.next_deadline()).min()
     }
@@ -493,6 +520,7 @@ impl Control {
                 term,
                 holder,
                 socket: Some(socket),
+                is_missed: false,
                 participant: None,
                 relay_user,
                 busy: false,
@@ -510,6 +538,8 @@ impl Control {
             return false;
         }
         client.session.handle_resumed(seq);
+        client.is_missed = false;
+        let participant = client.participant;
         if let Some(old) = client.socket.replace(socket) {
             self.sockets.remove(&old);
             self.close_socket(
@@ -518,6 +548,7 @@ impl Control {
                 "The session goes on on another socket.",
             );
         }
+        participant.into_iter().for_each(|id| self.look_for(id));
         true
     }
 
@@ -643,6 +674,19 @@ impl Control {
         if let Some(participant) = client.participant {
             self.remove_member(participant, reason);
         }
+    }
+
+    /// Has the others know whether anything is heard of a participant.
+    fn look_for(&mut self, participant: ParticipantId) {
+        let Some(member) = self.members.get(&participant) else {
+            return;
+        };
+        let is_lost = match &member.owner {
+            Owner::Session(key) => self.clients.get(key).is_some_and(|c| c.is_missed),
+            Owner::Http(_) => false,
+        };
+        let is_unreachable = is_lost || member.is_silent;
+        self.rooms.set_unreachable(participant, is_unreachable);
     }
 
     /// Takes a participant out of its room, and its peer out of the media plane.

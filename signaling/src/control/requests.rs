@@ -243,6 +243,7 @@ impl Control {
                 person: place.person,
                 grants: access.grants,
                 peer: None,
+                is_silent: false,
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),
@@ -342,11 +343,13 @@ impl Control {
         self.early_slots.retain(|(owner, ..)| *owner != participant);
         if let Some(member) = self.members.get_mut(&participant) {
             member.peer = None;
+            member.is_silent = false;
             member.published.clear();
             member.paused.clear();
             member.held.clear();
         }
         self.rooms.remove_tracks(participant);
+        self.look_for(participant);
     }
 
     /// A command has been carried out: does what it was for.

@@ -5,6 +5,7 @@
 mod relay;
 mod shares;
 mod tokens;
+mod unreachable;
 
 use std::time::{Duration, Instant};
 

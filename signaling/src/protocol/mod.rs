@@ -24,7 +24,7 @@ pub use responses::{
     MediaState, Muted, OwnTrack, Participant, ParticipantJoined, ParticipantLeft, Permissions,
     Pong, Published, Reconnect, RefusedLine, Renewed, Reply, Slot, SlotPaused, SlotShows, Speakers,
     Subscribed, TokenExpires, Track, TrackMuted, TrackPublished, TrackUnpublished, Unpublished,
-    Viewed, Viewers, Welcome,
+    Unreachable, Viewed, Viewers, Welcome,
 };
 pub use text::Text;
 

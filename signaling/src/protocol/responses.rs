@@ -257,7 +257,7 @@ pub struct Slot {
 /// and only counted.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {
-    /// Its id, unique while the server runs.
+    /// Its id. It is never another's, not even once the server has been started anew.
     pub id: Text<ParticipantId>,
     /// Its name, as it or its token said.
     pub name: String,
@@ -267,6 +267,9 @@ pub struct Participant {
     /// What the application has put into its access token as `metadata`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
+    /// Whether nothing is heard of it now, as `unreachable` tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreachable: bool,
     /// Its tracks, in the order in which they were published.
     pub tracks: Vec<Track>,
 }
@@ -274,7 +277,7 @@ pub struct Participant {
 /// A track as the others see it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Track {
-    /// Its id, unique while the server runs.
+    /// Its id. It is never another's, not even once the server has been started anew.
     pub id: Text<TrackId>,
     /// Audio or video.
     pub kind: MediaKind,
@@ -316,6 +319,7 @@ pub enum Event {
     TrackPublished(TrackPublished),
     TrackUnpublished(TrackUnpublished),
     TrackMuted(TrackMuted),
+    Unreachable(Unreachable),
     Slot(SlotShows),
     SlotPaused(SlotPaused),
     Layers(Layers),
@@ -372,6 +376,16 @@ pub struct TrackMuted {
     pub track: Text<TrackId>,
     /// Whether it is muted now.
     pub muted: bool,
+}
+
+/// Nothing is heard of somebody in the room any more, who may yet come back: the WebSocket has been lost for
+/// two seconds, or the media connection has fallen silent. Or it is heard of again. Who leaves meanwhile is not said to be.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Unreachable {
+    /// Who.
+    pub participant: Text<ParticipantId>,
+    /// Whether it is so now.
+    pub unreachable: bool,
 }
 
 /// A slot of the client's own shows something else now.

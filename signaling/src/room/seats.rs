@@ -37,6 +37,7 @@ impl Shown {
             name: self.name.clone(),
             identity: self.identity.clone(),
             metadata: self.metadata.clone(),
+            unreachable: false,
             tracks: Vec::new(),
         }
     }
@@ -189,6 +190,7 @@ impl Rooms {
             .collect();
         for (_, member) in self.announced(own.room) {
             if let Some(participant) = others.get_mut(&member.seat) {
+                participant.unreachable |= member.unreachable;
                 participant.tracks.extend(member.tracks.iter().cloned());
             }
         }
@@ -197,12 +199,14 @@ impl Rooms {
 
     /// A participant as the others see it.
     fn view(&self, room: RoomId, seat: ParticipantId, shown: &Shown) -> Participant {
-        let members = self.announced(room);
-        let tracks = members
-            .filter(|(_, member)| member.seat == seat)
-            .flat_map(|(_, member)| member.tracks.iter().cloned());
+        let members = || {
+            let members = self.announced(room);
+            members.filter(|(_, member)| member.seat == seat)
+        };
+        let tracks = members().flat_map(|(_, member)| member.tracks.iter().cloned());
         Participant {
             tracks: tracks.collect(),
+            unreachable: members().any(|(_, member)| member.unreachable),
             ..shown.participant(seat)
         }
     }
