@@ -22,7 +22,7 @@ import { StatsReader } from "./stats.js";
 import { isSteady } from "./steady.js";
 import { ViewReports } from "./view-reports.js";
 
-/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, Permissions, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
+/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, Permissions, PublishedLine, Quality, Reason, ServerEvent, SlotInfo, Source, TrackInfo } from "./types.js" */
 /** @import { Offer, Publication, Refusal } from "./media.js" */
 /** @import { CallStats } from "./stats.js" */
 
@@ -289,8 +289,7 @@ export class Call extends Emitter {
     if (!track) throw new ConfabError("unknown_track", `There is no remote track ${trackId}.`);
     const mid = this.#slotOf(trackId) ?? this.#lastSlot(track.kind);
     if (mid === undefined) throw new ConfabError("no_slot", "There is no slot to pin this track to yet.");
-    const reply = await this.#signal.request("subscribe", { mid, track: trackId });
-    this.#assign(mid, reply.track);
+    await this.#signal.request("subscribe", { mid, track: trackId }, ({ track }) => this.#assign(mid, track));
   }
 
   /**
@@ -300,8 +299,7 @@ export class Call extends Emitter {
   async unpin(trackId) {
     const mid = this.#slotOf(trackId);
     if (mid === undefined) return;
-    const reply = await this.#signal.request("subscribe", { mid, auto: true });
-    this.#assign(mid, reply.track);
+    await this.#signal.request("subscribe", { mid, auto: true }, ({ track }) => this.#assign(mid, track));
   }
 
   /**
@@ -362,13 +360,12 @@ export class Call extends Emitter {
    */
   async #sendOffer({ sdp, tracks, newConnection, avoidUdp }) {
     if (newConnection) this.#forgetSlots();
-    const answer = this.#joined
-      ? await this.#signal.request("offer", { sdp, tracks, new_connection: newConnection, ...(avoidUdp && { avoid_udp: true }) })
-      : await this.#sendJoin(sdp, tracks);
-    // At once, so that a slot event right behind this answer is not overruled by it.
-    for (const { mid, track } of answer.slots) this.#setSlot(mid, track);
-    if (newConnection) this.#repeatMutes(answer);
-    return answer;
+    if (!this.#joined) return this.#sendJoin(sdp, tracks);
+    const offer = { sdp, tracks, new_connection: newConnection, ...(avoidUdp && { avoid_udp: /** @type {true} */ (true) }) };
+    return this.#signal.request("offer", offer, (answer) => {
+      this.#setSlots(answer.slots);
+      if (newConnection) this.#repeatMutes(answer);
+    });
   }
 
   /**
@@ -379,8 +376,11 @@ export class Call extends Emitter {
   async #sendJoin(offer, tracks) {
     const { room, name } = this.#options;
     try {
-      const joined = await this.#signal.request("join", { room, name, offer, tracks });
-      this.#handleJoined(joined);
+      const joined = await this.#signal.request("join", { room, name, offer, tracks }, (joined) => {
+        this.#handleJoined(joined);
+        this.#setSlots(joined.slots);
+        this.#repeatMutes(joined);
+      });
       const { answer = "", tracks: own, slots, refused } = joined;
       return { sdp: answer, tracks: own, slots, refused };
     } catch (error) {
@@ -618,6 +618,15 @@ export class Call extends Emitter {
   #assign(mid, track) {
     this.#setSlot(mid, track);
     this.#showTracks();
+  }
+
+  /** An answer names every slot there is. @param {SlotInfo[]} slots */
+  #setSlots(slots) {
+    const mids = new Set(slots.map(({ mid }) => mid));
+    for (const mid of [...this.#slots.keys()]) {
+      if (!mids.has(mid)) this.#slots.delete(mid);
+    }
+    for (const { mid, track } of slots) this.#setSlot(mid, track);
   }
 
   /**

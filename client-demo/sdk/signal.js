@@ -1,7 +1,8 @@
 /**
- * The signaling session: requests go out and get their one reply, server events come in once and
- * in order, whatever happens to the socket underneath. After a lost socket the session is resumed
- * with the last event seen, and requests without a reply are sent again under their old id.
+ * The signaling session: requests go out and get their one reply, server events come in once, and
+ * both in the order in which the server said them, whatever happens to the socket underneath. After a
+ * lost socket the session is resumed with the last event seen, and requests without a reply are sent
+ * again under their old id.
  */
 
 import { AccessToken } from "./access-token.js";
@@ -57,6 +58,7 @@ const TOKEN_CODES = new Set(["token_expired", "unauthorized"]);
  * @property {number} id
  * @property {keyof Requests} type
  * @property {string} text
+ * @property {(reply: any) => void} apply
  * @property {(reply: any) => void} resolve
  * @property {(error: ConfabError) => void} reject
  */
@@ -146,15 +148,17 @@ export class Signal extends Emitter {
    * @template {keyof Requests} Type
    * @param {Type} type
    * @param {Requests[Type]} body
+   * @param {(reply: Replies[Type]) => void} [apply] Is given the reply before anything that the server
+   *   said after it is told, which the promise is too late for.
    * @returns {Promise<Replies[Type]>} Rejects with the server's `ConfabError`, or with
    *   `session_lost` when the server forgot the session in which the request was made.
    */
-  request(type, body) {
+  request(type, body, apply = () => {}) {
     if (this.#closed) return Promise.reject(new ConfabError("closed", "The call has ended."));
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
       const text = JSON.stringify({ id, type, ...body });
-      this.#waiting.set(id, { id, type, text, resolve, reject });
+      this.#waiting.set(id, { id, type, text, apply, resolve, reject });
       if (this.#welcomed) {
         this.#send(text);
         this.#awaitReply();
@@ -299,13 +303,17 @@ export class Signal extends Emitter {
   /** @param {WebSocket} socket */
   #hello(socket) {
     const id = this.#nextId++;
-    const resume = this.#session === null ? undefined : { session: this.#session, seq: this.#lastSeq };
-    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token.value, resume, deflate: canDeflate };
+    const resume = this.#session === null ? {} : {
+      resume: { session: this.#session, seq: this.#lastSeq },
+      unanswered: [...this.#waiting.keys()],
+    };
+    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token.value, ...resume, deflate: canDeflate };
     this.#waiting.set(id, {
       id,
       type: "hello",
       text: "",
-      resolve: (welcome) => this.#handleWelcome(welcome),
+      apply: (welcome) => this.#handleWelcome(welcome),
+      resolve: () => {},
       reject: (error) => {
         if (this.#closed) return;
         if (PASSING_CODES.has(error.code)) this.#handleLoss();
@@ -381,8 +389,9 @@ export class Signal extends Emitter {
     this.#unanswered = 0;
     this.#stopAwaitingReply();
     if (this.#welcomed && this.#waiting.size > 0) this.#awaitReply();
-    if (reply.type === "error") waiting.reject(new ConfabError(reply.code, reply.message, reply.reason));
-    else waiting.resolve(reply);
+    if (reply.type === "error") return waiting.reject(new ConfabError(reply.code, reply.message, reply.reason));
+    waiting.apply(reply);
+    waiting.resolve(reply);
   }
 
   /** @param {ServerEvent & {seq: number}} event */

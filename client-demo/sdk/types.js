@@ -2,7 +2,8 @@
  * The wire types of Confab's WebSocket protocol, version 1, as JSDoc typedefs. Nothing runs here.
  *
  * A request carries an `id` and gets exactly one reply, which carries it back as `re`. An event of
- * the server carries a sequence number `seq`, which the client acknowledges.
+ * the server carries a sequence number `seq`, which the client acknowledges, and a reply that of the
+ * last event before it.
  */
 
 /** @typedef {"audio" | "video"} Kind */
@@ -114,7 +115,7 @@
 /**
  * Requests by type: what goes out, and what the reply carries.
  * @typedef {object} Requests
- * @property {{version: 1, token?: string, resume?: {session: string, seq: number}}} hello
+ * @property {{version: 1, token?: string, resume?: {session: string, seq: number}, unanswered?: number[]}} hello
  * @property {{room: string, name?: string, offer?: string, tracks?: PublishedLine[]}} join
  * @property {{sdp: string, tracks?: PublishedLine[], new_connection?: boolean, avoid_udp?: true}} offer
  * @property {PublishedLine} publish

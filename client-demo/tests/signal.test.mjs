@@ -123,6 +123,29 @@ test("a lost socket is resumed where it broke, and only the unanswered is sent a
   assert.deepEqual(of("open").map(({ resumed }) => resumed), [false, true]);
 });
 
+test("a reply is applied in its place among the events, and what has none is named to the server", async () => {
+  const first = FakeSocket.last.accept().welcome();
+  const order = [];
+  signal.on("event", ({ seq }) => order.push(seq));
+  const request = (mid) => signal.request("publish", { mid, source: "screen" }, ({ track }) => order.push(track)).catch(() => {});
+  for (const mid of ["1", "2"]) void request(mid);
+  assert.equal(first.sent[0].unanswered, undefined);
+  const [one, two] = first.sentOf("publish").map(({ id }) => id);
+  first.say({ re: one, seq: 0, type: "published", track: "t_1" });
+  first.say({ seq: 1, type: "slot", mid: "0", track: null });
+  assert.deepEqual(order, ["t_1", 1]);
+  first.lose();
+  await pass(300);
+  const second = FakeSocket.last.accept();
+  assert.deepEqual(second.sent[0].unanswered, [two]);
+  second.welcome({ resumed: true });
+  second.say({ re: two, seq: 1, type: "published", track: "t_2" });
+  second.say({ seq: 2, type: "slot", mid: "0", track: null });
+  // It was asked for a second time before the first answer was heard.
+  second.say({ re: two, seq: 1, type: "published", track: "t_2" });
+  assert.deepEqual(order, ["t_1", 1, "t_2", 2]);
+});
+
 test("a server that has forgotten the session gets no old requests", async () => {
   const first = FakeSocket.last.accept().welcome();
   first.say({ seq: 7, type: "slot", mid: "0", track: null });

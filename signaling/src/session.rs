@@ -2,10 +2,12 @@
 //!
 //! Sans-I/O. In: request ids, replies, events, acknowledgements, and the socket coming and going.
 //! Out: [`Session::poll_frame`], the text frames for the present socket. An event is numbered and
-//! kept until it is acknowledged; an answer is kept so that a repeated request gets it again. A
-//! session without a socket lives for the grace period.
+//! kept until it is acknowledged; an answer carries the number of the last event before it, and is
+//! kept for a repeated request. A new socket gets the events and answers that the client lacks in the
+//! order in which they were said, so that no answer is applied over what happened after it. A session
+//! without a socket lives for the grace period.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -59,6 +61,14 @@ pub enum Admission {
     TooMany,
 }
 
+#[derive(Debug)]
+struct Answer {
+    id: RequestId,
+    /// The number of the last event before it.
+    seq: u64,
+    frame: String,
+}
+
 /// What a session needs to start and to resume.
 #[derive(Debug)]
 pub struct Session {
@@ -72,7 +82,8 @@ pub struct Session {
     events: VecDeque<(u64, String)>,
     event_bytes: usize,
     pending: BTreeSet<RequestId>,
-    answers: BTreeMap<RequestId, String>,
+    /// Those said last, the oldest first.
+    answers: VecDeque<Answer>,
     answer_bytes: usize,
     /// The highest id whose answer is not kept any more.
     forgotten: Option<RequestId>,
@@ -92,7 +103,7 @@ impl Session {
             events: VecDeque::new(),
             event_bytes: 0,
             pending: BTreeSet::new(),
-            answers: BTreeMap::new(),
+            answers: VecDeque::new(),
             answer_bytes: 0,
             forgotten: None,
             frames: VecDeque::new(),
@@ -107,8 +118,8 @@ impl Session {
 
     /// A request has come.
     pub fn handle_request(&mut self, id: RequestId) -> Admission {
-        if let Some(answer) = self.answers.get(&id) {
-            self.frames.push_back(answer.clone());
+        if let Some(answer) = self.answers.iter().find(|answer| answer.id == id) {
+            self.frames.push_back(answer.frame.clone());
             return Admission::Repeated;
         }
         if self.pending.contains(&id) {
@@ -129,18 +140,19 @@ impl Session {
         if !self.pending.remove(&id) {
             return;
         }
-        let frame = reply.frame(Some(id));
+        let seq = self.last_seq;
+        let frame = reply.frame(Some(id), Some(seq));
         self.answer_bytes += frame.len();
-        self.answers.insert(id, frame.clone());
-        self.push_frame(frame);
+        self.push_frame(frame.clone());
+        self.answers.push_back(Answer { id, seq, frame });
         while self.answers.len() > 1
             && (self.answers.len() > MAX_ANSWERS || self.answer_bytes > MAX_ANSWER_BYTES)
         {
-            let Some((oldest, frame)) = self.answers.pop_first() else {
+            let Some(oldest) = self.answers.pop_front() else {
                 break;
             };
-            self.answer_bytes -= frame.len();
-            self.forgotten = self.forgotten.max(Some(oldest));
+            self.answer_bytes -= oldest.frame.len();
+            self.forgotten = self.forgotten.max(Some(oldest.id));
         }
     }
 
@@ -186,11 +198,19 @@ impl Session {
     }
 
     /// A new socket has taken over, after [`can_resume`](Self::can_resume) allowed it. The frames
-    /// that are polled next are the missed events.
-    pub fn handle_resumed(&mut self, seq: u64) {
+    /// that are polled next are the events after `seq` and the answers to `unanswered`, as far as
+    /// there are any, in the order in which they were said.
+    pub fn handle_resumed(&mut self, seq: u64, unanswered: &[RequestId]) {
         self.detached = None;
         self.handle_ack(seq);
-        self.frames = self.events.iter().map(|(_, frame)| frame.clone()).collect();
+        let answers = self.answers.iter();
+        let lost = answers.filter(|answer| unanswered.contains(&answer.id));
+        let lost = lost.map(|answer| (answer.seq, &answer.frame));
+        let events = self.events.iter().map(|(seq, frame)| (*seq, frame));
+        // Stable: an answer comes behind the event whose number it carries, and answers in turn.
+        let mut missed: Vec<_> = events.chain(lost).collect();
+        missed.sort_by_key(|(seq, _)| *seq);
+        self.frames = missed.into_iter().map(|(_, frame)| frame.clone()).collect();
     }
 
     /// The next text frame for the socket.
@@ -233,7 +253,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Media, MediaState, Pong};
+    use crate::protocol::{Left, Media, MediaState, Pong};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -251,6 +271,10 @@ mod tests {
 
     fn pong() -> Reply {
         Reply::Pong(Pong {})
+    }
+
+    fn left() -> Reply {
+        Reply::Left(Left {})
     }
 
     fn frames(session: &mut Session) -> Vec<String> {
@@ -279,7 +303,7 @@ mod tests {
         assert_eq!(seqs(&mut session), Vec::<u64>::new(), "there is no socket");
         // The client saw the second event, but its acknowledgement was lost.
         assert!(session.can_resume(2));
-        session.handle_resumed(2);
+        session.handle_resumed(2, &[]);
         session.handle_event(&event());
         assert_eq!(seqs(&mut session), [3, 4, 5]);
         assert_eq!(session.next_deadline(), None);
@@ -294,10 +318,35 @@ mod tests {
         // The socket dies before the answer.
         session.handle_detached(Instant::now());
         session.handle_reply(1, &pong());
-        session.handle_resumed(0);
+        session.handle_resumed(0, &[]);
         assert_eq!(frames(&mut session).len(), 0);
         assert_eq!(session.handle_request(1), Admission::Repeated);
         assert_eq!(frames(&mut session), [r#"{"re":1,"type":"pong"}"#]);
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_comes_before_what_happened_after_it() {
+        let mut session = session();
+        session.handle_event(&event());
+        for id in 1..=4 {
+            assert_eq!(session.handle_request(id), Admission::New);
+        }
+        session.handle_reply(1, &left());
+        session.handle_detached(Instant::now());
+        session.handle_event(&event());
+        session.handle_reply(2, &left());
+        session.handle_reply(3, &left());
+        session.handle_event(&event());
+        session.handle_resumed(1, &[2, 3, 4, 99]);
+        let expected = [
+            event().frame(Some(2)),
+            left().frame(Some(2), Some(2)),
+            left().frame(Some(3), Some(2)),
+            event().frame(Some(3)),
+        ];
+        assert_eq!(frames(&mut session), expected);
+        session.handle_reply(4, &left());
+        assert_eq!(frames(&mut session), [r#"{"re":4,"seq":3,"type":"left"}"#]);
     }
 
     #[test]
@@ -369,6 +418,9 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Event,
+        Request,
+        /// The oldest request that waits is answered.
+        Answer,
         /// The client reads so many frames.
         Read(usize),
         Acknowledge,
@@ -379,6 +431,8 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             3 => Just(Step::Event),
+            2 => Just(Step::Request),
+            2 => Just(Step::Answer),
             3 => (0..4_usize).prop_map(Step::Read),
             1 => Just(Step::Acknowledge),
             1 => Just(Step::Reconnect),
@@ -387,27 +441,56 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_event_is_read_once_and_in_order(steps in vec(step(), 0..200)) {
+        fn events_and_answers_are_read_once_and_in_order(steps in vec(step(), 0..200)) {
             let mut session = session();
-            let (mut said, mut read) = (0, 0);
+            // What was said, and what of it was read: events by their number, answers by their id.
+            let (mut said, mut read) = (Vec::new(), Vec::new());
+            let (mut requests, mut answered, mut events, mut seen) = (0, 0, 0, 0);
+            let mut unanswered: Vec<RequestId> = Vec::new();
             for step in steps.into_iter().chain([Step::Reconnect, Step::Read(usize::MAX)]) {
                 match step {
                     Step::Event => {
                         session.handle_event(&event());
-                        said += 1;
+                        events += 1;
+                        said.push(("seq", events));
                     }
+                    Step::Request if unanswered.len() < MAX_PENDING => {
+                        requests += 1;
+                        unanswered.push(requests);
+                        session.handle_request(requests);
+                    }
+                    Step::Answer if answered < requests => {
+                        answered += 1;
+                        said.push(("re", answered));
+                        session.handle_reply(answered, &left());
+                    }
+                    Step::Request | Step::Answer => {}
                     Step::Read(frames) => {
                         for frame in std::iter::from_fn(|| session.poll_frame()).take(frames) {
                             let frame: serde_json::Value = serde_json::from_str(&frame)?;
-                            read += 1;
-                            prop_assert_eq!(&frame["seq"], &serde_json::json!(read));
+                            match frame["re"].as_u64() {
+                                // Asked for once more, behind its first coming.
+                                Some(id) if !unanswered.contains(&id) => {}
+                                Some(id) => {
+                                    prop_assert_eq!(frame["seq"].as_u64(), Some(seen));
+                                    unanswered.retain(|other| *other != id);
+                                    read.push(("re", id));
+                                }
+                                None => {
+                                    seen = frame["seq"].as_u64().unwrap_or_default();
+                                    read.push(("seq", seen));
+                                }
+                            }
                         }
                     }
-                    Step::Acknowledge => session.handle_ack(read),
+                    Step::Acknowledge => session.handle_ack(seen),
                     Step::Reconnect => {
                         session.handle_detached(Instant::now());
-                        prop_assert!(session.can_resume(read));
-                        session.handle_resumed(read);
+                        prop_assert!(session.can_resume(seen));
+                        session.handle_resumed(seen, &unanswered);
+                        for id in &unanswered {
+                            session.handle_request(*id);
+                        }
                     }
                 }
             }

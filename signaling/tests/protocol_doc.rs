@@ -25,9 +25,9 @@ const INTRODUCTION: &str = r#"# The signaling protocol, version 1
 
 A client opens a WebSocket at `/v1/ws` and sends and receives JSON objects, one in each text frame. A long one may be compressed: a binary frame holds a message's text, compressed with DEFLATE (RFC 1951, without a header). The server takes both at any time, and sends compressed messages to a client whose `hello` asks for them.
 
-- **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A session's requests are carried out one after another, in the order in which they come; only `ping` and `renew` are answered at once.
+- **Requests** carry an `id`, chosen by the client, each higher than the last. Each gets exactly one reply, which carries the id back as `re`. A reply that speaks of the room carries as `seq` the number of the last event before it: what it says is as of then. A session's requests are carried out one after another, in the order in which they come; only `ping` and `renew` are answered at once.
 - **Events** are what the server says unasked. Each carries a sequence number `seq`, counted from 1. The client acknowledges what it has handled: `{"type": "ack", "seq": 3}` covers everything up to 3 and gets no reply. Only `closing` has no `seq`.
-- **When the socket is lost**, the client opens another one and sends `hello` with `resume`: the session's name and the last `seq` it has handled. The events it missed follow the `welcome`. Requests that had no reply are sent again under their old ids; the server answers a repeated id with the first answer and does nothing twice. A session that is in a room outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. One that is in no room ends with its socket. A socket closed by the client with code 1000 or 1001 ends the session at once.
+- **When the socket is lost**, the client opens another one and sends `hello` with `resume`, the session's name and the `seq` of the last event it has handled, and `unanswered`, the ids of its requests that have no reply. What the client missed follows the `welcome` in the order in which it was said: the events after `seq`, and between them the replies to those requests, as far as there are any. Who applies events and replies in the order in which they come knows what the server knows. Requests without a reply are sent again under their old ids; the server answers a repeated id with the first answer, whenever it is asked, and does nothing twice. A session that is in a room outlives its socket for `grace_ms`; the participant stays in the room, and media runs on. One that is in no room ends with its socket. A socket closed by the client with code 1000 or 1001 ends the session at once.
 - **Media**: a client has one PeerConnection. Its `sendonly` m-lines publish, its `recvonly` m-lines are slots, each of which shows one remote track at a time. The client makes every offer and the server answers. The answer holds all of the server's candidates; the client sends none, and need not wait for them: the server learns them from its checks. A PeerConnection that is to get through firewalls has the `ice_servers` of `welcome`. An m-line that cannot be served is rejected alone (port 0) and named in `refused`, with the reason; the others are. Where it is the first of the BUNDLE group, it is answered `inactive` instead, and lends the others its transport: browsers fail on an answer that rejects it. An m-line without `a=mid` goes by its place, from 0.
 - **Participants and viewers**: who has a name or publishes is a participant, and everybody in the room is told of it. Who does neither, as a WHEP player without `?name=` or a client that joins without a `name`, is a viewer, and only counted (`viewers`). A viewer who publishes is a participant from then on (`participant_joined`). Who publishes by WHIP and watches by WHEP with one identity is one participant, and gets nothing of itself; two WebSockets of one identity are two participants.
 - **Access tokens** hold for the session, not for its beginning alone. A session ends with its token (`closing` with `token_expired`); a minute before, `token_expires` warns of it, and `renew` gives it another one. A `hello` that resumes is refused once its token has ended, and the session waits for one with a token that is good, for the rest of its grace.
@@ -55,7 +55,7 @@ fn requests() -> Vec<Section> {
     vec![
         section::<Hello>(
             "hello",
-            r#"{"id": 1, "type": "hello", "version": 1, "token": "eyJ…", "resume": {"session": "3Bq…", "seq": 17}, "deflate": true}"#,
+            r#"{"id": 1, "type": "hello", "version": 1, "token": "eyJ…", "resume": {"session": "3Bq…", "seq": 17}, "unanswered": [11, 12], "deflate": true}"#,
         ),
         section::<Join>(
             "join",
@@ -101,25 +101,25 @@ fn replies() -> Vec<Section> {
         ),
         section::<Joined>(
             "joined",
-            r#"{"re": 2, "type": "joined", "participant": "p_3", "room": "kitchen", "name": "Ada", "identity": "ada@example.org", "metadata": "{\"seat\": 7}", "permissions": {"publish": true, "subscribe": true}, "participants": [{"id": "p_2", "name": "Grace", "identity": "grace@example.org", "tracks": [{"id": "t_1f", "kind": "audio", "source": "microphone", "muted": false}]}], "answer": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}, {"mid": "3", "kind": "video", "track": null}], "viewers": 3}"#,
+            r#"{"re": 2, "seq": 0, "type": "joined", "participant": "p_3", "room": "kitchen", "name": "Ada", "identity": "ada@example.org", "metadata": "{\"seat\": 7}", "permissions": {"publish": true, "subscribe": true}, "participants": [{"id": "p_2", "name": "Grace", "identity": "grace@example.org", "tracks": [{"id": "t_1f", "kind": "audio", "source": "microphone", "muted": false}]}], "answer": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}, {"mid": "3", "kind": "video", "track": null}], "viewers": 3}"#,
         ),
         section::<Answer>(
             "answer",
-            r#"{"re": 3, "type": "answer", "sdp": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}], "refused": [{"mid": "9", "code": "unsupported_sdp", "message": "M-line 9 (video, mid \"9\") offers theora, none of which the server handles; it handles VP8."}]}"#,
+            r#"{"re": 3, "seq": 1, "type": "answer", "sdp": "v=0…", "tracks": [{"id": "t_2a", "mid": "0", "kind": "audio"}], "slots": [{"mid": "2", "kind": "audio", "track": "t_1f"}], "refused": [{"mid": "9", "code": "unsupported_sdp", "message": "M-line 9 (video, mid \"9\") offers theora, none of which the server handles; it handles VP8."}]}"#,
         ),
         section::<Published>(
             "published",
-            r#"{"re": 4, "type": "published", "track": "t_2b", "mid": "9", "kind": "video"}"#,
+            r#"{"re": 4, "seq": 2, "type": "published", "track": "t_2b", "mid": "9", "kind": "video"}"#,
         ),
         section::<Unpublished>(
             "unpublished",
-            r#"{"re": 5, "type": "unpublished", "track": "t_2b"}"#,
+            r#"{"re": 5, "seq": 4, "type": "unpublished", "track": "t_2b"}"#,
         ),
         section::<Subscribed>(
             "subscribed",
-            r#"{"re": 6, "type": "subscribed", "mid": "4", "track": "t_1f"}"#,
+            r#"{"re": 6, "seq": 4, "type": "subscribed", "mid": "4", "track": "t_1f"}"#,
         ),
-        section::<Viewed>("viewed", r#"{"re": 7, "type": "viewed"}"#),
+        section::<Viewed>("viewed", r#"{"re": 7, "seq": 4, "type": "viewed"}"#),
         section::<Quality>(
             "quality",
             r#"{"re": 8, "type": "quality", "estimate": 910000, "limit": "delay", "round_trip": 48, "link_loss": 0.01, "audio": 40000, "wanted": 1740000, "slots": [{"mid": "3", "track": "t_3c", "priority": "speaker", "visible": true, "width": 640, "height": 360, "layer": {"encoding": 1, "spatial": 0, "temporal": 2, "width": 640, "height": 360, "frame_rate": 30, "bitrate": 620000}, "reason": "wanted", "explanation": "It is shown 640 pixels wide; a larger picture would not be seen.", "switches": 4}], "decisions": [{"ago": 5200, "mid": "3", "from": null, "to": {"encoding": 1, "spatial": 0, "temporal": 2, "width": 640, "height": 360, "frame_rate": 30, "bitrate": 620000}, "reason": "wanted", "estimate": 870000}]}"#,
@@ -130,9 +130,9 @@ fn replies() -> Vec<Section> {
         ),
         section::<Muted>(
             "muted",
-            r#"{"re": 10, "type": "muted", "track": "t_2a", "muted": true}"#,
+            r#"{"re": 10, "seq": 9, "type": "muted", "track": "t_2a", "muted": true}"#,
         ),
-        section::<Left>("left", r#"{"re": 11, "type": "left"}"#),
+        section::<Left>("left", r#"{"re": 11, "seq": 12, "type": "left"}"#),
         section::<Pong>("pong", r#"{"re": 12, "type": "pong"}"#),
         section::<Renewed>(
             "renewed",
@@ -140,7 +140,7 @@ fn replies() -> Vec<Section> {
         ),
         section::<Failure>(
             "error",
-            r#"{"re": 2, "type": "error", "code": "room_full", "message": "The room has 100 participants and viewers, as many as it may."}"#,
+            r#"{"re": 2, "seq": 0, "type": "error", "code": "room_full", "message": "The room has 100 participants and viewers, as many as it may."}"#,
         ),
     ]
 }
@@ -351,7 +351,9 @@ fn the_examples_are_messages_and_there_is_one_of_each() {
     for Section { name, example, .. } in replies() {
         let value: Value = serde_json::from_str(example).unwrap();
         let reply: Reply = serde_json::from_value(value.clone()).unwrap();
-        let written: Value = serde_json::from_str(&reply.frame(value["re"].as_u64())).unwrap();
+        let written: Value =
+            serde_json::from_str(&reply.frame(value["re"].as_u64(), value["seq"].as_u64()))
+                .unwrap();
         assert_eq!(written, value);
         assert_eq!(written["type"], name);
     }

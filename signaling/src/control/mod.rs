@@ -308,7 +308,7 @@ impl Control {
             }
             (SocketInput::Malformed(malformed), _) => {
                 self.count_refusal(malformed.failure.code);
-                let frame = Reply::Error(malformed.failure).frame(malformed.re);
+                let frame = Reply::Error(malformed.failure).frame(malformed.re, None);
                 self.outputs.push_back(Output::Frame(socket, frame));
             }
             (SocketInput::Closed { goodbye }, Some(key)) => {
@@ -465,7 +465,7 @@ impl Control {
                     },
                 });
                 self.outputs
-                    .push_back(Output::Frame(socket, welcome.frame(Some(id))));
+                    .push_back(Output::Frame(socket, welcome.frame(Some(id), None)));
                 self.flush_frames(key);
                 self.tell_stop(now, socket);
             }
@@ -498,7 +498,7 @@ impl Control {
             && let Some(&key) = self.by_secret.get(&resume.session)
         {
             self.take_token(now, key, access.clone())?;
-            if self.resume(key, socket, resume.seq) {
+            if self.resume(key, socket, resume.seq, &hello.unanswered) {
                 self.counters.resumed += 1;
                 return Ok((key, true));
             }
@@ -530,14 +530,20 @@ impl Control {
         Ok((key, false))
     }
 
-    fn resume(&mut self, key: SessionKey, socket: SocketId, seq: u64) -> bool {
+    fn resume(
+        &mut self,
+        key: SessionKey,
+        socket: SocketId,
+        seq: u64,
+        unanswered: &[RequestId],
+    ) -> bool {
         let Some(client) = self.clients.get_mut(&key) else {
             return false;
         };
         if !client.session.can_resume(seq) {
             return false;
         }
-        client.session.handle_resumed(seq);
+        client.session.handle_resumed(seq, unanswered);
         client.is_missed = false;
         let participant = client.participant;
         if let Some(old) = client.socket.replace(socket) {
@@ -734,7 +740,7 @@ impl Control {
 
     fn refuse(&mut self, socket: SocketId, id: RequestId, failure: Failure) {
         self.count_refusal(failure.code);
-        let frame = Reply::Error(failure).frame(Some(id));
+        let frame = Reply::Error(failure).frame(Some(id), None);
         self.outputs.push_back(Output::Frame(socket, frame));
     }
 

@@ -442,6 +442,41 @@ fn a_lost_socket_is_resumed_and_media_runs_on() {
 }
 
 #[test]
+fn a_lost_answer_comes_before_what_happened_after_it() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    let secret = house.hello(2);
+    let join = json!({"room": "kitchen", "name": "Bob", "offer": "offer"});
+    let joining = house.ask(2, "join", join.clone());
+    house.close(2, false);
+    let (id, _) = house.offered_peer();
+    house.outcome(id, Outcome::Answered(answer(&[], &[("0", Some(7))])));
+    house.ask(1, "leave", json!({}));
+    let resume = json!({"session": secret, "seq": 0});
+    let hello = json!({"version": 1, "resume": resume, "unanswered": [joining, 999]});
+    house.ask(3, "hello", hello);
+    let heard = house.heard(3);
+    assert_eq!(heard[0]["resumed"], true);
+    assert_eq!(
+        (&heard[1]["type"], &heard[1]["re"], &heard[1]["seq"]),
+        (&json!("joined"), &json!(joining), &json!(0))
+    );
+    assert_eq!(heard[1]["participants"][0]["name"], "Alice");
+    assert_eq!(
+        (&heard[2]["type"], &heard[2]["seq"]),
+        (&json!("participant_left"), &json!(1)),
+        "who applies them in this order sees nobody"
+    );
+    assert_eq!(heard.len(), 3);
+    // As before, it may ask for it once more.
+    let mut again = join;
+    again["id"] = joining.into();
+    again["type"] = "join".into();
+    house.say(3, again);
+    assert_eq!(house.types(3), ["joined"]);
+}
+
+#[test]
 fn a_session_resumed_twice_belongs_to_the_last_socket() {
     let mut house = House::new();
     let secret = house.hello(1);

@@ -154,6 +154,8 @@ pub(crate) fn shortened(text: &str) -> String {
 struct ReplyFrame<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     re: Option<RequestId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
     #[serde(flatten)]
     reply: &'a Reply,
 }
@@ -167,10 +169,18 @@ struct EventFrame<'a> {
 }
 
 impl Reply {
-    /// The frame that answers request `re`, or, without one, a frame that could not be read.
+    /// The frame that answers request `re`, or, without one, a frame that could not be read. `seq` is
+    /// the number of the last event before it; what belongs to the socket and not to the session has
+    /// none, and what is as of now and not of the room goes without.
     #[must_use]
-    pub fn frame(&self, re: Option<RequestId>) -> String {
-        to_text(&ReplyFrame { re, reply: self })
+    pub fn frame(&self, re: Option<RequestId>, seq: Option<u64>) -> String {
+        let reply = self;
+        let is_of_room = !matches!(
+            reply,
+            Reply::Pong(_) | Reply::Quality(_) | Reply::IceServers(_)
+        );
+        let seq = seq.filter(|_| is_of_room);
+        to_text(&ReplyFrame { re, seq, reply })
     }
 }
 
@@ -335,7 +345,10 @@ mod tests {
     #[test]
     fn replies_and_events_carry_their_number_beside_their_type() {
         let left = Reply::Left(Left {});
-        assert_eq!(left.frame(Some(7)), r#"{"re":7,"type":"left"}"#);
+        assert_eq!(
+            left.frame(Some(7), Some(9)),
+            r#"{"re":7,"seq":9,"type":"left"}"#
+        );
         let slot = Event::Slot(SlotShows {
             mid: Text("3".parse().expect("a mid")),
             track: None,

@@ -5,7 +5,7 @@ use confab_sfu::types::{Mid, TrackId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Amount, Text};
+use super::{Amount, RequestId, Text};
 
 /// A request: its `type` beside its fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -60,6 +60,10 @@ pub struct Hello {
     /// The session to go on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// With `resume`, the ids of the requests that have no reply. Those that were answered meanwhile are
+    /// answered once more, in their place among the events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<RequestId>,
     /// Whether the client reads compressed messages. The server then sends those of 1024 bytes and
     /// more so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
