@@ -182,6 +182,7 @@ export class Call extends Emitter {
       this.#media.publications.add(newPublication(track, { source, simulcast: options.simulcast }));
     }
     this.#signal.on("open", ({ resumed, relay }) => this.#handleOpen(resumed, relay));
+    this.#signal.on("heard", () => this.#media.handleAnswer());
     this.#signal.on("lost", () => this.#handleLost());
     // A bad link lets the welcome wait; a server that is not there opens no socket.
     this.#signal.on("contact", () => this.#waitForContact());

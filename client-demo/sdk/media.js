@@ -114,7 +114,10 @@ export class Media extends Emitter {
   #closed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #watchdog;
-  #soundDelays = new SoundDelays(() => this.receivers().values());
+  #soundDelays = new SoundDelays({
+    receivers: () => this.receivers().values(),
+    wasOut: (ms) => this.#hearing.wasOut(ms),
+  });
   #thrift = new Thrift();
   #isPair = false;
   #uplinkTimer = setInterval(() => void this.#lookAtUplink(), UPLINK_INTERVAL_MS);
@@ -170,9 +173,14 @@ export class Media extends Emitter {
     this.seekWay();
   }
 
-  /** Whether nothing is received any more that was received all the time. */
+  /** Whether nothing is received any more that was received all the time, and the network may be gone. */
   get isSilent() {
     return this.#hearing.isSilent;
+  }
+
+  /** The server was asked whether the network is gone, and was heard. */
+  handleAnswer() {
+    this.#hearing.handleAnswer();
   }
 
   #newestPacket() {

@@ -69,6 +69,7 @@ const TOKEN_CODES = new Set(["token_expired", "unauthorized"]);
  * @property {{resumed: boolean, relay?: IceServersInfo}} open A session is up. If it is not a resumed
  *   one, the server knows nothing of what was said in an earlier session, and tells of its relay.
  * @property {undefined} contact A socket has opened: there is a server.
+ * @property {undefined} heard The server can be heard, which was in doubt (`check`).
  * @property {undefined} lost The socket is gone, and is being reconnected.
  * @property {{message: string, inMs: number}} stopping The server stops when everybody has left, or then.
  * @property {ConfabError} closed The session is over for good.
@@ -369,7 +370,10 @@ export class Signal extends Emitter {
   /** @param {string} text */
   #handleFrame(text) {
     this.#heardAt = Date.now();
-    this.#endCheck();
+    if (this.#checkTimer) {
+      this.#endCheck();
+      this.emit("heard", undefined);
+    }
     let message;
     try {
       message = JSON.parse(text);

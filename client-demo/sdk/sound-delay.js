@@ -16,6 +16,11 @@ const GRAVE_STEP_MS = 200;
 const STEP_DOWN_MS = 20;
 /** Seconds without loss before the delay shrinks. */
 const QUIET_SECONDS = 15;
+/**
+ * What was made up because the link was away is counted when it is played, and looked at up to an interval
+ * later: so long after its end an outage explains what is missing, milliseconds.
+ */
+const OUTAGE_COUNTS_MS = 2 * INTERVAL_MS;
 /** Beyond this people talk at the same time (ITU-T G.114). */
 const MAX_DELAY_MS = 400;
 
@@ -27,10 +32,13 @@ export class SoundDelay {
 
   /**
    * @param {number} missing Share of samples that were concealed in the last second, 0 to 1.
+   * @param {boolean} [wasOut] Whether the link was away for a part of it. No delay would have helped then,
+   *   and the link is as good as before.
    * @returns {boolean} Whether the target has changed.
    */
-  handleSecond(missing) {
+  handleSecond(missing, wasOut = false) {
     const before = this.target;
+    if (wasOut) return false;
     if (missing >= AUDIBLE) {
       this.#quiet = 0;
       this.target = Math.min(MAX_DELAY_MS, before + (missing >= GRAVE ? GRAVE_STEP_MS : STEP_MS));
@@ -53,10 +61,17 @@ export class SoundDelay {
 export class SoundDelays {
   /** @type {WeakMap<RTCRtpReceiver, Watched>} */
   #watched = new WeakMap();
+  #wasOut;
   #timer;
 
-  /** @param {() => Iterable<RTCRtpReceiver>} receivers */
-  constructor(receivers) {
+  /**
+   * @param {object} rim
+   * @param {() => Iterable<RTCRtpReceiver>} rim.receivers
+   * @param {(ms: number) => boolean} rim.wasOut Whether the link carried nothing for a while, within so long
+   *   until now.
+   */
+  constructor({ receivers, wasOut }) {
+    this.#wasOut = wasOut;
     this.#timer = setInterval(() => {
       for (const receiver of receivers()) {
         if (receiver.track.kind === "audio" && "jitterBufferTarget" in receiver) this.#look(receiver).catch(() => {});
@@ -77,7 +92,9 @@ export class SoundDelays {
       const last = this.#watched.get(receiver) ?? { delay: new SoundDelay(), samples, concealed };
       this.#watched.set(receiver, { delay: last.delay, samples, concealed });
       const passed = samples - last.samples;
-      if (passed <= 0 || !last.delay.handleSecond((concealed - last.concealed) / passed)) continue;
+      if (passed <= 0) continue;
+      const missing = (concealed - last.concealed) / passed;
+      if (!last.delay.handleSecond(missing, this.#wasOut(OUTAGE_COUNTS_MS))) continue;
       /** @type {any} */ (receiver).jitterBufferTarget = last.delay.target || null;
     }
   }
