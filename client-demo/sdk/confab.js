@@ -30,6 +30,11 @@ export { ConfabError, signalingUrl };
 
 /** So long without the server, milliseconds, and the user is told. */
 const SERVER_GONE_MS = 10_000;
+/**
+ * So often in a row `start` waits for so long, where packets are lost. Where the network says that nobody is
+ * there, once is enough.
+ */
+const START_PATIENCE = 6;
 /** How long `leave` waits for the server's reply, milliseconds. */
 const LEAVE_PATIENCE_MS = 1_000;
 /**
@@ -82,6 +87,8 @@ const PING_PAUSE_MS = 150;
  * @property {string} [identity] Who it is: the `sub` of its access token. One may be there more than
  *   once, as with two devices.
  * @property {string} [metadata] What the application has put into its access token.
+ * @property {boolean} unreachable Whether the server hears nothing of it: its network may be away, and it may
+ *   come back.
  * @property {Map<string, RemoteTrack>} tracks
  */
 
@@ -91,7 +98,9 @@ const PING_PAUSE_MS = 150;
  * @typedef {object} CallEvents
  * @property {{participant: Participant}} participant Somebody came.
  * @property {{participant: Participant, reason: string}} participantleft It is gone, or only watches
- *   from now on (`watching`).
+ *   from now on (`watching`). After the server has lost the session everybody is `gone`, and who is there
+ *   comes anew.
+ * @property {{participant: Participant}} unreachable Its `unreachable` has changed.
  * @property {{count: number}} viewers How many only watch and have no name has changed.
  * @property {{participant: Participant, track: RemoteTrack}} track A remote track can be shown:
  *   its `mediaStreamTrack` is set, or is another one than before.
@@ -106,7 +115,8 @@ const PING_PAUSE_MS = 150;
  *   `inMs` milliseconds at the latest. Afterwards the call goes on trying to come back.
  * @property {Refusal} refused The server does not take an own track, of which it has no codec for
  *   instance. It is no publication any more; the others are sent. Also in `call.refused`.
- * @property {{state: CallState, signaling: boolean, media: boolean}} state
+ * @property {{state: CallState, signaling: boolean, media: boolean}} state Whether the server hears what
+ *   is asked of it, and whether pictures and sound get through.
  * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;
  *   otherwise it goes on trying.
  */
@@ -143,6 +153,10 @@ export class Call extends Emitter {
   });
   #statsReader = new StatsReader();
   #joined = false;
+  /** Whether the server has known us before; if it does not any more, it has to be told all anew. */
+  #hadSession = false;
+  /** @type {Promise<void> | null} */
+  #leaving = null;
   #wasConnected = false;
   /** Whether the server has said that it stops. */
   #isStopping = false;
@@ -159,6 +173,12 @@ export class Call extends Emitter {
   #firstFrame = new FirstFrame();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #goneTimer;
+  /** How often the server was waited for in vain since it was last there. */
+  #missed = 0;
+  #isStarted = false;
+  #fail = /** @type {(reason: ConfabError) => void} */ (() => {});
+  /** Rejects when the call ends. @type {Promise<never>} */
+  #ended = new Promise((_, reject) => (this.#fail = reject));
   #onPageHide = () => void this.leave();
 
   /**
@@ -167,12 +187,14 @@ export class Call extends Emitter {
    */
   constructor(options) {
     super();
+    this.#ended.catch(() => {});
     this.#options = options;
     this.#signal = new Signal({ url: signalingUrl(options.url), token: options.token, getToken: options.getToken });
     this.#media = new Media(
       {
         offer: (offer) => this.#sendOffer(offer),
         publish: (line) => this.#signal.request("publish", line),
+        unpublish: (track) => this.#signal.request("unpublish", { track }),
       },
       { ...options.rtcConfiguration, ...(options.iceTransportPolicy && { iceTransportPolicy: options.iceTransportPolicy }) },
     );
@@ -185,13 +207,19 @@ export class Call extends Emitter {
     this.#signal.on("heard", () => this.#media.handleAnswer());
     this.#signal.on("lost", () => this.#handleLost());
     // A bad link lets the welcome wait; a server that is not there opens no socket.
-    this.#signal.on("contact", () => this.#waitForContact());
+    this.#signal.on("contact", () => {
+      this.#missed = 0;
+      this.#waitForContact();
+    });
     this.#signal.on("closed", (reason) => this.#end(reason));
     this.#signal.on("stopping", (stopping) => this.#handleStopping(stopping));
     this.#signal.on("event", (event) => this.#handleEvent(event));
     this.#media.on("negotiated", () => this.#showTracks());
     this.#media.on("connected", () => this.#updateState());
-    this.#media.on("silent", () => this.#signal.check());
+    this.#media.on("silent", () => {
+      this.#signal.check();
+      this.#updateState();
+    });
     this.#media.on("refused", (refusal) => {
       this.refused.push(refusal);
       this.emit("refused", refusal);
@@ -215,15 +243,27 @@ export class Call extends Emitter {
    */
   async start() {
     globalThis.addEventListener?.("pagehide", this.#onPageHide);
-    this.#handleLost();
-    const ended = new Promise((_, reject) => this.on("error", ({ error }) => reject(error)));
+    this.#waitForContact();
+    this.#updateState();
     try {
       this.#signal.start();
-      await Promise.race([this.#media.negotiate(FRESH), ended]);
+      await Promise.race([this.#join(), this.#ended]);
+      this.#isStarted = true;
     } catch (error) {
       const reason = asConfabError(error);
       this.#end(reason);
       throw reason;
+    }
+  }
+
+  /** A server that has lost the session meanwhile is asked again. */
+  async #join() {
+    for (;;) {
+      try {
+        return await this.#media.negotiate(FRESH);
+      } catch (error) {
+        if (asConfabError(error).code !== "session_lost") throw error;
+      }
     }
   }
 
@@ -250,9 +290,7 @@ export class Call extends Emitter {
    * @param {Publication} publication
    */
   async unpublish(publication) {
-    const { id } = publication;
-    this.#media.withdraw(publication);
-    if (id !== null) await this.#signal.request("unpublish", { track: id });
+    await this.#media.unpublish(publication);
   }
 
   /**
@@ -324,9 +362,13 @@ export class Call extends Emitter {
     return this.#signal.request("quality", {});
   }
 
-  /** Ends the call. Own tracks are not stopped. */
-  async leave() {
-    if (this.state === "closed") return;
+  /** Ends the call. Own tracks are not stopped. @returns {Promise<void>} */
+  leave() {
+    this.#leaving ??= this.#leave();
+    return this.#leaving;
+  }
+
+  async #leave() {
     if (this.#signal.isOpen) {
       const left = this.#signal.request("leave", {}).catch(() => {});
       await Promise.race([left, new Promise((done) => setTimeout(done, LEAVE_PATIENCE_MS))]);
@@ -360,6 +402,7 @@ export class Call extends Emitter {
    * @returns {Promise<Answered>}
    */
   async #sendOffer({ sdp, tracks, newConnection, avoidUdp }) {
+    if (this.#leaving) throw new ConfabError("closed", "The call is being left.");
     if (newConnection) this.#forgetSlots();
     if (!this.#joined) return this.#sendJoin(sdp, tracks);
     const offer = { sdp, tracks, new_connection: newConnection, ...(avoidUdp && { avoid_udp: /** @type {true} */ (true) }) };
@@ -413,15 +456,9 @@ export class Call extends Emitter {
     }
     this.#setViewers(viewers ?? 0);
     this.#setDominantSpeaker(null);
-    const present = new Set(participants.map((info) => info.id));
-    for (const gone of [...this.participants.keys()]) {
-      if (!present.has(gone)) this.#removeParticipant(gone, "gone");
-    }
-    for (const info of participants) {
-      const known = this.participants.get(info.id);
-      if (!known) this.#addParticipant(info);
-      else this.#replaceTracks(known, info.tracks);
-    }
+    // Who was known was known to another session, perhaps of another server: ids may be others' now.
+    for (const gone of [...this.participants.keys()]) this.#removeParticipant(gone, "gone");
+    for (const info of participants) this.#addParticipant(info);
     this.#noteOthers(true);
     this.#reserveSlots();
     this.#updateState();
@@ -434,18 +471,20 @@ export class Call extends Emitter {
   #handleOpen(resumed, relay) {
     clearTimeout(this.#goneTimer);
     this.#isStopping = false;
+    if (this.#leaving) return;
     if (!resumed) this.#iceServers.handle(relay);
     if (!this.#media.hasWay) {
       this.#end(new ConfabError("no_relay", "Media may go through a relay only, and the server has none."));
       return;
     }
-    if (!resumed && this.#joined) {
+    if (!resumed && this.#hadSession) {
       this.#joined = false;
       this.#media.renew();
     } else if (this.#media.isSilent) {
       // The network is another now, or has been away: media needs another way as well.
-      this.#media.seekWay();
+      this.#media.handleNetworkChange();
     }
+    this.#hadSession = true;
     this.#updateState();
   }
 
@@ -456,12 +495,19 @@ export class Call extends Emitter {
 
   #waitForContact() {
     clearTimeout(this.#goneTimer);
-    this.#goneTimer = setTimeout(() => {
-      const error = this.#isStopping
-        ? new ConfabError("server_stopped", "The server has stopped. The call goes on when it is there again.")
-        : new ConfabError("server_gone", "The server does not answer.");
-      this.emit("error", { error, fatal: false });
-    }, SERVER_GONE_MS);
+    if (this.state === "closed") return;
+    this.#goneTimer = setTimeout(() => this.#missContact(), SERVER_GONE_MS);
+  }
+
+  #missContact() {
+    const error = this.#isStopping
+      ? new ConfabError("server_stopped", "The server has stopped. The call goes on when it is there again.")
+      : new ConfabError("server_gone", "The server does not answer.");
+    this.#missed += 1;
+    const isPatient = this.#signal.wasUnanswered && this.#missed < START_PATIENCE;
+    if (!this.#isStarted && !isPatient) return this.#end(error);
+    this.emit("error", { error, fatal: false });
+    if (!this.#isStarted) this.#waitForContact();
   }
 
   /** @param {{message: string, inMs: number}} stopping */
@@ -488,6 +534,9 @@ export class Call extends Emitter {
       case "track_muted":
         this.#muteTrack(event.participant, event.track, event.muted);
         break;
+      case "unreachable":
+        this.#setUnreachable(event.participant, event.unreachable);
+        return;
       case "slot":
         this.#assign(event.mid, event.track);
         return;
@@ -505,10 +554,10 @@ export class Call extends Emitter {
         return;
       case "media":
         if (event.state === "silent") this.#media.seekWay();
-        if (event.state === "lossy") void this.#considerTcp();
+        if (event.state === "lossy") this.#considerTcp().catch(() => {});
         return;
       case "reconnect":
-        this.#media.renew();
+        this.#media.handleGone();
         return;
     }
     this.#noteOthers();
@@ -527,10 +576,10 @@ export class Call extends Emitter {
   }
 
   /** @param {ParticipantInfo} info */
-  #addParticipant({ id, name, identity, metadata, tracks }) {
+  #addParticipant({ id, name, identity, metadata, unreachable = false, tracks }) {
     if (id === this.id || this.participants.has(id)) return;
     /** @type {Participant} */
-    const participant = { id, name, identity, metadata, tracks: new Map() };
+    const participant = { id, name, identity, metadata, unreachable, tracks: new Map() };
     for (const track of tracks) {
       participant.tracks.set(track.id, newRemoteTrack(id, track));
     }
@@ -551,15 +600,14 @@ export class Call extends Emitter {
   }
 
   /**
-   * @param {Participant} participant
-   * @param {TrackInfo[]} tracks
+   * @param {string} id
+   * @param {boolean} unreachable
    */
-  #replaceTracks(participant, tracks) {
-    const present = new Set(tracks.map(({ id }) => id));
-    for (const id of [...participant.tracks.keys()]) {
-      if (!present.has(id)) this.#removeTrack(participant.id, id);
-    }
-    for (const track of tracks) this.#addTrack(participant.id, track);
+  #setUnreachable(id, unreachable) {
+    const participant = this.participants.get(id);
+    if (!participant || participant.unreachable === unreachable) return;
+    participant.unreachable = unreachable;
+    this.emit("unreachable", { participant });
   }
 
   /**
@@ -659,6 +707,7 @@ export class Call extends Emitter {
 
   /** Brings what is surfaced in line with what the slots show. */
   #showTracks() {
+    if (this.state === "closed") return;
     const receivers = this.#media.receivers();
     for (const [id, { mid, media }] of [...this.#shown]) {
       if (this.#slots.get(mid) !== id || receivers.get(mid)?.track !== media) this.#hide(id);
@@ -752,7 +801,8 @@ export class Call extends Emitter {
   #updateState() {
     if (this.state === "closed") return;
     const signaling = this.#signal.isOpen && this.#joined;
-    const media = this.#media.isConnected;
+    // A connection counts as one for some seconds after the server is gone.
+    const media = this.#media.isConnected && (signaling || !this.#media.isSilent);
     if (signaling && media) this.#wasConnected = true;
     const broken = this.#wasConnected ? "reconnecting" : "connecting";
     this.state = signaling && media ? "connected" : broken;
@@ -768,6 +818,7 @@ export class Call extends Emitter {
     this.#views.close();
     this.#firstFrame.close();
     this.#iceServers.close();
+    this.#fail(error ?? new ConfabError("closed", "The call has ended."));
     this.#media.close();
     this.#signal.close();
     if (error) this.emit("error", { error, fatal: true });

@@ -8,6 +8,7 @@
 import { cameraEncodings, screenEncodings, sizeOf } from "./encodings.js";
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { Hearing } from "./hearing.js";
+import { withAudioNack, withStartBitrate } from "./sdp.js";
 import { SoundDelays } from "./sound-delay.js";
 import { connectionStats, isOverTcp } from "./stats.js";
 import { Thrift } from "./thrift.js";
@@ -28,10 +29,21 @@ const DISCONNECTED_PATIENCE_MS = 2_000;
 const CONNECT_PATIENCE_MS = 10_000;
 /** Media goes over TCP by then, if it can, milliseconds. */
 const MOVE_PATIENCE_MS = 12_000;
+/**
+ * Until moving to TCP is tried again after it was in vain, milliseconds; twice as long after each time, up to
+ * the longest. The server asks for it every half minute while UDP loses much.
+ */
+const MOVE_PAUSE_MS = 120_000;
+const LONGEST_MOVE_PAUSE_MS = 1_800_000;
 /** Longest wait between two attempts, milliseconds. */
 const MAX_RETRY_MS = 8_000;
 /** Between two looks at what the own network carries, milliseconds. */
 const UPLINK_INTERVAL_MS = 1_000;
+/**
+ * For so long what the connection before has carried says what the next one will, milliseconds: longer, and
+ * the network may be another.
+ */
+const CARRIED_COUNTS_MS = 60_000;
 /** Refusals that mean: the server no longer has this connection. */
 const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
 
@@ -54,6 +66,7 @@ const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
  * @typedef {object} Control
  * @property {(offer: Offer) => Promise<Answered>} offer
  * @property {(line: PublishedLine) => Promise<{track: string}>} publish
+ * @property {(track: string) => Promise<unknown>} unpublish
  */
 
 /** @typedef {{sdp: string, tracks: PublishedLine[], newConnection: boolean, avoidUdp: boolean}} Offer */
@@ -65,6 +78,17 @@ const LOST_CONNECTION = new Set(["unknown_peer", "worker_failed"]);
 export const UPDATE = 0;
 export const RESTART = 1;
 export const FRESH = 2;
+
+/**
+ * An offer and its answer.
+ * @typedef {object} Negotiation
+ * @property {Purpose} purpose
+ * @property {boolean} isNew Whether it is for a new connection; known once it has begun.
+ * @property {boolean} isSearching Whether the search for ways has begun.
+ * @property {boolean} isSent Whether the offer is on its way.
+ * @property {boolean} isAnswered
+ * @property {Promise<void>} done
+ */
 
 /**
  * @typedef {object} MediaEvents
@@ -101,12 +125,19 @@ export class Media extends Emitter {
   #slotsWanted = { audio: FIRST_SLOTS, video: FIRST_SLOTS };
   /** @type {Promise<void>} */
   #last = Promise.resolve();
-  /** The negotiation that has not begun yet, if any. @type {{purpose: Purpose, done: Promise<void>} | null} */
+  /** The negotiation that has not begun yet, if any. @type {Negotiation | null} */
   #next = null;
+  /** That which is under way, if any. @type {Negotiation | null} */
+  #present = null;
+  /** Publications whose track the server is told to forget as soon as it has named it. @type {Set<Publication>} */
+  #withdrawn = new Set();
+  /** What waits for the server to name its track. @type {Map<Publication, Promise<unknown>>} */
+  #publishing = new Map();
   /** Whether UDP is not to be used although it works, because it loses too much. */
   #avoidsUdp = false;
-  /** Whether an offer that looks for another way is to come: what is asked for until then, it does. */
-  #isSeeking = false;
+  /** When leaving UDP may be tried again, and the pause after that. */
+  #mayMoveAt = -Infinity;
+  #movePauseMs = MOVE_PAUSE_MS;
   /** Whether the server knows the present RTCPeerConnection. */
   #answered = false;
   #connected = false;
@@ -114,13 +145,16 @@ export class Media extends Emitter {
   #closed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #watchdog;
+  /** What could be sent at last, bits a second, and when that was. @type {{rate: number, at: number} | null} */
+  #carried = null;
   #soundDelays = new SoundDelays({
     receivers: () => this.receivers().values(),
     wasOut: (ms) => this.#hearing.wasOut(ms),
   });
   #thrift = new Thrift();
   #isPair = false;
-  #uplinkTimer = setInterval(() => void this.#lookAtUplink(), UPLINK_INTERVAL_MS);
+  // A connection that has just been closed cannot be asked; the next one can.
+  #uplinkTimer = setInterval(() => this.#lookAtUplink().catch(() => {}), UPLINK_INTERVAL_MS);
   #hearing = new Hearing({
     newest: () => this.#newestPacket(),
     onSilence: () => this.emit("silent", undefined),
@@ -156,14 +190,17 @@ export class Media extends Emitter {
    */
   setIceServers(servers) {
     this.#iceServers = servers;
-    const pc = this.#pc;
-    try {
-      pc?.setConfiguration(this.#fullConfiguration());
-    } catch {
-      // The next connection has them.
-    }
+    this.#configure();
     this.#tell();
-    if (pc && this.#connected) void this.#restartRelayed(pc);
+    if (this.#pc && this.#connected) this.#restartRelayed(this.#pc).catch(() => {});
+  }
+
+  #configure() {
+    try {
+      this.#pc?.setConfiguration(this.#fullConfiguration());
+    } catch {
+      // The next connection has it.
+    }
   }
 
   /** @param {RTCPeerConnection} pc */
@@ -190,36 +227,48 @@ export class Media extends Emitter {
 
   /** Looks for the best way anew; the one that media goes now is kept until another works. */
   seekWay() {
-    // The server and we ourselves often notice at the same time.
-    if (!this.#connected || this.#isSeeking) return;
-    console.info("confab: looking for another way");
+    if (!this.#pc || this.#closed) return;
     this.#avoidUdp(false);
-    this.#isSeeking = true;
-    this.negotiate(RESTART)
-      .catch((error) => console.warn("confab:", error.message))
-      .finally(() => (this.#isSeeking = false));
+    // The server and we ourselves often notice at the same time. A search that has begun is of another
+    // time, and perhaps of another network.
+    if ([this.#next, this.#present].some((one) => one && one.purpose !== UPDATE && !one.isSearching)) return;
+    console.info("confab: looking for another way");
+    this.#attempt(RESTART);
+  }
+
+  /** The network is another, or has been away: what was in vain may work there. */
+  handleNetworkChange() {
+    this.#mayMoveAt = -Infinity;
+    this.#movePauseMs = MOVE_PAUSE_MS;
+    this.seekWay();
   }
 
   /** Leaves UDP, which works but loses too much, for TCP; if that does not work, all stays as it is. */
   async leaveUdp() {
-    if (!this.#connected || this.#avoidsUdp || await this.#isDetour()) return;
+    if (!this.#mayMove() || (await this.#isDetour()) || !this.#mayMove()) return;
     console.info("confab: UDP loses too much, trying TCP");
     this.#avoidUdp(true);
+    const mayMoveAt = performance.now() + this.#movePauseMs;
+    this.#mayMoveAt = mayMoveAt;
+    this.#movePauseMs = Math.min(LONGEST_MOVE_PAUSE_MS, 2 * this.#movePauseMs);
     await this.negotiate(RESTART).catch((error) => console.warn("confab:", error.message));
     await new Promise((resolve) => setTimeout(resolve, MOVE_PATIENCE_MS));
-    if (this.#isAvoidingInVain() && !(await this.#isDetour())) this.seekWay();
+    // It may have been given up meanwhile, and another begun.
+    if (!this.#avoidsUdp || this.#closed || this.#mayMoveAt !== mayMoveAt) return;
+    if (!(await this.#isDetour())) return this.seekWay();
+    this.#mayMoveAt = -Infinity;
+    this.#movePauseMs = MOVE_PAUSE_MS;
   }
 
-  /** What has been avoided for so long may have been given up meanwhile. */
-  #isAvoidingInVain() {
-    return this.#avoidsUdp && !this.#closed;
+  #mayMove() {
+    return this.#connected && !this.#avoidsUdp && performance.now() >= this.#mayMoveAt;
   }
 
   /** @param {boolean} avoidsUdp */
   #avoidUdp(avoidsUdp) {
     if (avoidsUdp === this.#avoidsUdp) return;
     this.#avoidsUdp = avoidsUdp;
-    this.#pc?.setConfiguration(this.#fullConfiguration());
+    this.#configure();
   }
 
   /** Whether media goes over TCP. */
@@ -270,10 +319,16 @@ export class Media extends Emitter {
       if (purpose > this.#next.purpose) this.#next.purpose = purpose;
       return this.#next.done;
     }
-    const next = { purpose, done: Promise.resolve() };
-    const begin = () => {
+    /** @type {Negotiation} */
+    const next = { purpose, isNew: false, isSearching: false, isSent: false, isAnswered: false, done: Promise.resolve() };
+    const begin = async () => {
       this.#next = null;
-      return this.#exchange(next.purpose);
+      this.#present = next;
+      try {
+        await this.#exchange(next);
+      } finally {
+        this.#present = null;
+      }
     };
     next.done = this.#last.then(begin, begin);
     this.#next = next;
@@ -299,40 +354,71 @@ export class Media extends Emitter {
    */
   async publish(publication) {
     this.publications.add(publication);
+    const publishing = this.#publish(publication);
+    this.#publishing.set(publication, publishing);
     try {
-      publication.encodings = encodingsOf(publication);
-      const idle = this.#takeIdle(publication);
-      if (!idle) {
-        /** @type {ConfabError | undefined} */
-        let refusal;
-        const undo = this.on("refused", (refused) => {
-          if (refused.publication === publication) refusal = refused.error;
-        });
-        await this.negotiate(UPDATE).finally(undo);
-        if (refusal) throw refusal;
-        return;
-      }
-      publication.transceiver = idle;
-      // What nobody received of the last publication must not be missing from this one.
-      await this.#thrift.apply(publication);
-      await idle.sender.replaceTrack(publication.track);
-      const line = { mid: /** @type {string} */ (idle.mid), source: publication.source, name: publication.name };
-      const { track } = await this.#control.publish(line);
-      if (publication.transceiver === idle) this.#name(publication, track);
+      await publishing;
     } catch (error) {
-      this.withdraw(publication);
+      void this.unpublish(publication).catch(() => {});
       throw asConfabError(error);
+    } finally {
+      this.#publishing.delete(publication);
     }
   }
 
+  /** @param {Publication} publication */
+  async #publish(publication) {
+    publication.encodings = encodingsOf(publication);
+    const idle = this.#takeIdle(publication);
+    if (!idle) {
+      /** @type {ConfabError | undefined} */
+      let refusal;
+      const undo = this.on("refused", (refused) => {
+        if (refused.publication === publication) refusal = refused.error;
+      });
+      await this.negotiate(UPDATE).finally(undo);
+      if (refusal) throw refusal;
+      return;
+    }
+    publication.transceiver = idle;
+    // What nobody received of the last publication must not be missing from this one.
+    await this.#thrift.apply(publication);
+    if (!this.publications.has(publication)) return;
+    await idle.sender.replaceTrack(publication.track);
+    const line = { mid: /** @type {string} */ (idle.mid), source: publication.source, name: publication.name };
+    const { track } = await this.#control.publish(line);
+    if (publication.transceiver === idle) this.#name(publication, track);
+  }
+
   /**
-   * Stops sending; the m-line stays negotiated for the next publication.
+   * Stops sending, and has the server forget the track, also one that it is about to hear of.
+   * @param {Publication} publication
+   * @returns {Promise<void>} Fulfilled when nothing is left of it.
+   */
+  async unpublish(publication) {
+    if (!this.publications.delete(publication)) return;
+    publication.transceiver?.sender.replaceTrack(null).catch(() => {});
+    if (publication.id === null) {
+      this.#withdrawn.add(publication);
+      await Promise.allSettled([this.#present?.done, this.#publishing.get(publication)]);
+      this.#withdrawn.delete(publication);
+    }
+    const { id } = publication;
+    // What is published next may have the m-line: requests are carried out in their order.
+    this.withdraw(publication);
+    if (id !== null) await this.#control.unpublish(id);
+  }
+
+  /**
+   * Stops sending what the server need not be told of; the m-line stays negotiated for the next
+   * publication.
    * @param {Publication} publication
    */
   withdraw(publication) {
     this.publications.delete(publication);
     const { id, transceiver } = publication;
     if (id !== null) this.#thrift.forget(id);
+    publication.id = null;
     publication.transceiver = null;
     if (!transceiver) return;
     transceiver.sender.replaceTrack(null).catch(() => {});
@@ -359,23 +445,43 @@ export class Media extends Emitter {
   /** Has what is sent follow what the own network carries. */
   async #lookAtUplink() {
     const pc = this.#pc;
-    const layered = [...this.publications].filter(({ encodings }) => encodings.length > 1);
-    if (!pc || !this.#connected || layered.length === 0) return;
+    const videos = [...this.publications].filter(({ kind }) => kind === "video");
+    if (!pc || !this.#connected || videos.length === 0) return;
     const { availableOutgoingKbps } = connectionStats(await pc.getStats());
-    if (pc !== this.#pc) return;
+    if (pc !== this.#pc || !this.#connected) return;
     const available = availableOutgoingKbps === undefined ? undefined : 1_000 * availableOutgoingKbps;
+    if (available !== undefined) this.#carried = { rate: available, at: performance.now() };
     this.#thrift.setUplink({ available, isPair: this.#isPair });
-    for (const publication of layered) void this.#thrift.apply(publication);
+    for (const publication of videos.filter(({ encodings }) => encodings.length > 1)) void this.#thrift.apply(publication);
   }
 
-  /** The server has lost the connection, or the network has: begin anew. */
+  /**
+   * A new connection begins with what the one before has carried.
+   * @param {string} answer
+   */
+  #withRateOfBefore(answer) {
+    const { rate, at } = this.#carried ?? { rate: 0, at: -Infinity };
+    return performance.now() - at < CARRIED_COUNTS_MS ? withStartBitrate(answer, rate) : answer;
+  }
+
+  /** The server has lost the connection: begin anew, unless it is one that is being replaced already. */
+  handleGone() {
+    const isReplaced = this.#next?.purpose === FRESH || (this.#present?.isNew && !this.#present.isAnswered);
+    if (!isReplaced) this.renew();
+  }
+
+  /** The server knows of no connection any more: begin anew. */
   renew() {
+    for (const publication of this.publications) publication.id = null;
     this.#setConnected(false);
+    // An offer of a new connection that is yet to be sent finds the server as it is.
+    if (this.#present?.isNew && !this.#present.isSent) return;
     this.#recover(FRESH);
   }
 
   close() {
     this.#closed = true;
+    this.#tell();
     clearTimeout(this.#watchdog);
     clearInterval(this.#uplinkTimer);
     this.#soundDelays.close();
@@ -405,36 +511,42 @@ export class Media extends Emitter {
     return index < 0 ? null : this.#idle.splice(index, 1)[0] ?? null;
   }
 
-  /** @param {Purpose} purpose */
-  async #exchange(purpose) {
-    if (this.#closed) return;
+  /** @param {Negotiation} negotiation */
+  async #exchange(negotiation) {
+    this.#checkOpen();
+    const { purpose } = negotiation;
     const newConnection = purpose === FRESH || !this.#answered;
+    negotiation.isNew = newConnection;
     const pc = newConnection ? this.#open() : /** @type {RTCPeerConnection} */ (this.#pc);
     this.#addLines(pc);
     const offer = await pc.createOffer({ iceRestart: purpose === RESTART });
     // The search for ways begins with the local description. Nothing waits for its end: the server
     // learns our addresses from our checks.
     await this.#told;
-    if (this.#closed) return;
+    this.#checkOpen();
+    negotiation.isSearching = true;
     try {
       await pc.setLocalDescription({ type: "offer", sdp: withAudioNack(offer.sdp ?? "") });
     } catch {
       await pc.setLocalDescription(offer);
     }
-    if (purpose !== UPDATE) this.#isSeeking = false;
+    this.#checkOpen();
+    negotiation.isSent = true;
     const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;
     try {
       const answer = await this.#control.offer({ sdp, tracks: this.#lines(), newConnection, avoidUdp: this.#avoidsUdp });
-      if (this.#closed) return;
-      await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-      this.#answered = true;
+      this.#checkOpen();
+      negotiation.isAnswered = true;
       this.#nameOwnTracks(answer.tracks);
+      await pc.setRemoteDescription({ type: "answer", sdp: newConnection ? this.#withRateOfBefore(answer.sdp) : answer.sdp });
+      this.#checkOpen();
+      this.#answered = true;
       for (const line of answer.refused ?? []) this.#dropRefused(line);
       this.emit("negotiated", undefined);
       if (!this.#connected) this.#watch(CONNECT_PATIENCE_MS);
     } catch (error) {
       // Without this the next offer would be refused as one too many.
-      if (pc.signalingState === "have-local-offer") await pc.setLocalDescription({ type: "rollback" });
+      if (pc.signalingState === "have-local-offer") await pc.setLocalDescription({ type: "rollback" }).catch(() => {});
       const reason = asConfabError(error);
       if (LOST_CONNECTION.has(reason.code) && !newConnection) this.renew();
       throw reason;
@@ -442,6 +554,10 @@ export class Media extends Emitter {
       // Senders refuse changes that cross a negotiation.
       for (const publication of this.publications) void this.#thrift.apply(publication);
     }
+  }
+
+  #checkOpen() {
+    if (this.#closed) throw new ConfabError("closed", "The call has ended.");
   }
 
   #open() {
@@ -453,7 +569,7 @@ export class Media extends Emitter {
     this.#idle = [];
     this.#slots = { audio: [], video: [] };
     this.#thrift.clear();
-    for (const publication of this.publications) {
+    for (const publication of [...this.publications, ...this.#withdrawn]) {
       publication.transceiver = null;
       publication.id = null;
     }
@@ -492,7 +608,7 @@ export class Media extends Emitter {
 
   /** @param {OwnTrack[]} tracks */
   #nameOwnTracks(tracks) {
-    for (const publication of this.publications) {
+    for (const publication of [...this.publications, ...this.#withdrawn]) {
       const own = tracks.find(({ mid }) => mid === publication.transceiver?.mid);
       if (own) publication.id = own.id;
     }
@@ -503,12 +619,13 @@ export class Media extends Emitter {
    * @param {RefusedLine} line
    */
   #dropRefused({ mid, code, message }) {
-    const publication = [...this.publications].find(({ transceiver }) => transceiver?.mid === mid);
+    const all = [...this.publications, ...this.#withdrawn];
+    const publication = all.find(({ transceiver }) => transceiver?.mid === mid);
     if (!publication) return;
-    this.publications.delete(publication);
     // The first of a bundle is not rejected, though nothing is taken from it.
     publication.transceiver?.stop();
     publication.transceiver = null;
+    if (!this.publications.delete(publication)) return;
     this.emit("refused", { publication, error: new ConfabError(code, message) });
   }
 
@@ -539,6 +656,7 @@ export class Media extends Emitter {
   /** @param {number} patienceMs */
   #watch(patienceMs) {
     clearTimeout(this.#watchdog);
+    if (this.#closed) return;
     this.#watchdog = setTimeout(() => this.#handleFailure(), patienceMs);
   }
 
@@ -556,12 +674,22 @@ export class Media extends Emitter {
 
   /** @param {Purpose} purpose */
   #recover(purpose) {
-    clearTimeout(this.#watchdog);
+    if (this.#closed) return;
+    // Where nothing gets through, what loses much is better than nothing.
+    this.#avoidUdp(false);
     this.#attempts += 1;
+    this.#attempt(purpose);
+  }
+
+  /** @param {Purpose} purpose */
+  #attempt(purpose) {
+    // Its answer is what is waited for from now on.
+    clearTimeout(this.#watchdog);
     this.negotiate(purpose).catch((error) => {
       // While signaling is down its own recovery comes first, and then starts this one again.
-      if (this.#closed || this.#connected || error.code === "session_lost") return;
-      this.#watch(Math.min(MAX_RETRY_MS, 500 * 2 ** this.#attempts));
+      if (this.#closed || error.code === "session_lost") return;
+      console.warn("confab:", error.message);
+      if (!this.#connected) this.#watch(Math.min(MAX_RETRY_MS, 500 * 2 ** this.#attempts));
     });
   }
 
@@ -580,22 +708,6 @@ export class Media extends Emitter {
 function encodingsOf({ source, simulcast, track }, count) {
   if (simulcast) return cameraEncodings(sizeOf(track), count);
   return source === "screen" ? screenEncodings() : [{}];
-}
-
-/**
- * Has published sound sent again when it is asked for. Chromium can, and offers it to nobody; there is
- * no other way to tell it. Slots go without: what they are sent is protected in advance.
- * @param {string} sdp
- */
-function withAudioNack(sdp) {
-  const sections = sdp.split(/^(?=m=)/m).map((section) => {
-    const opus = /^a=rtpmap:(\d+) opus\//m.exec(section)?.[1];
-    const isPublished = /^a=send(only|recv)\r?$/m.test(section);
-    if (!opus || !section.startsWith("m=audio") || !isPublished) return section;
-    if (new RegExp(`^a=rtcp-fb:(${opus}|\\*) nack\\r?$`, "m").test(section)) return section;
-    return section.replace(new RegExp(`^a=rtpmap:${opus} .*\\r\\n`, "m"), `$&a=rtcp-fb:${opus} nack\r\n`);
-  });
-  return sections.join("");
 }
 
 /**

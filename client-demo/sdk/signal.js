@@ -8,6 +8,7 @@
 import { AccessToken } from "./access-token.js";
 import { canDeflate, deflate, inflate } from "./deflate.js";
 import { ConfabError, Emitter } from "./events.js";
+import { RoundTrip } from "./round-trip.js";
 
 /** @import { IceServersInfo, Requests, Replies, ServerEvent, Welcome } from "./types.js" */
 
@@ -23,7 +24,7 @@ const MAX_RETRY_MS = 5_000;
 const FIRST_PATIENCE_MS = 3_000;
 const PATIENCE_GROWTH = 1.5;
 const MAX_PATIENCE_MS = 10_000;
-/** How long when there is reason to doubt that the server can be heard, milliseconds. */
+/** How long at least when there is reason to doubt that the server can be heard, milliseconds. */
 const CHECK_PATIENCE_MS = 400;
 /** How long a reply may take before another socket is tried, milliseconds; growing like the above. */
 const REPLY_PATIENCE_MS = 5_000;
@@ -33,8 +34,12 @@ const DEFLATE_FROM = 1_024;
 const ACK_DELAY_MS = 50;
 /** Ping intervals of silence after which the socket counts as dead. */
 const SILENT_INTERVALS = 2;
+/** With this code a closed socket ends its session at once (RFC 6455 section 7.4.1: normal closure). */
+const GOODBYE = 1_000;
 /** Until the server has named its interval, milliseconds. */
 const DEFAULT_PING_INTERVAL_MS = 15_000;
+/** Requests that belong to their socket, and are answered at once; every other one outlives it. */
+const BOUND_TO_SOCKET = new Set(["hello", "ping"]);
 /** Refusals, and reasons for closing, after which trying again makes sense. */
 export const PASSING_CODES = new Set([
   "hello_timeout",
@@ -58,6 +63,7 @@ const TOKEN_CODES = new Set(["token_expired", "unauthorized"]);
  * @property {number} id
  * @property {keyof Requests} type
  * @property {string} text
+ * @property {number} askedAt
  * @property {(reply: any) => void} apply
  * @property {(reply: any) => void} resolve
  * @property {(error: ConfabError) => void} reject
@@ -101,8 +107,11 @@ export class Signal extends Emitter {
   #rival = null;
   /** Sockets given up since the last reply. */
   #unanswered = 0;
+  /** Whether a socket was given up because nothing at all came of it, and none has opened since. */
+  wasUnanswered = false;
   #heardAt = 0;
   #pingIntervalMs = DEFAULT_PING_INTERVAL_MS;
+  #roundTrip = new RoundTrip();
   /** Requests without a reply, in the order of their ids. @type {Map<number, Waiting>} */
   #waiting = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -135,6 +144,7 @@ export class Signal extends Emitter {
 
   /** Opens the socket, and keeps one open until `close`. */
   start() {
+    if (this.#closed) return;
     globalThis.addEventListener?.("online", this.#onOnline);
     this.#connect();
   }
@@ -159,7 +169,7 @@ export class Signal extends Emitter {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
       const text = JSON.stringify({ id, type, ...body });
-      this.#waiting.set(id, { id, type, text, apply, resolve, reject });
+      this.#waiting.set(id, { id, type, text, askedAt: Date.now(), apply, resolve, reject });
       if (this.#welcomed) {
         this.#send(text);
         this.#awaitReply();
@@ -175,7 +185,8 @@ export class Signal extends Emitter {
     if (!this.#welcomed || this.#checkTimer) return;
     this.request("ping", {}).catch(() => {});
     this.#rival = this.#open();
-    this.#checkTimer = setTimeout(() => this.#replaceSocket(), CHECK_PATIENCE_MS);
+    const patience = Math.min(Math.max(CHECK_PATIENCE_MS, this.#roundTrip.patience), FIRST_PATIENCE_MS);
+    this.#checkTimer = setTimeout(() => this.#replaceSocket(), patience);
   }
 
   /** Goes on with the other socket, open or not yet. */
@@ -218,7 +229,7 @@ export class Signal extends Emitter {
     this.#closed = true;
     this.#token.close();
     globalThis.removeEventListener?.("online", this.#onOnline);
-    this.#dropSocket();
+    this.#dropSocket(GOODBYE);
     clearTimeout(this.#retryTimer);
     this.#rejectWaiting(reason);
     this.emit("closed", reason);
@@ -234,8 +245,10 @@ export class Signal extends Emitter {
     socket.onopen = () => {
       if (socket === this.#rival) this.#replaceSocket();
       if (socket !== this.#socket) return;
+      this.wasUnanswered = false;
       this.emit("contact", undefined);
-      this.#hello(socket);
+      // Whoever is told may end the call.
+      if (socket === this.#socket) this.#hello(socket);
     };
     socket.onmessage = ({ data }) => this.#receive(socket, data);
     socket.onclose = () => {
@@ -249,7 +262,10 @@ export class Signal extends Emitter {
   #use(socket) {
     this.#socket = socket;
     const patience = growing(FIRST_PATIENCE_MS, this.#attempts);
-    this.#connectTimer = setTimeout(() => this.#handleLoss(), patience);
+    this.#connectTimer = setTimeout(() => {
+      this.wasUnanswered = true;
+      this.#handleLoss();
+    }, patience);
   }
 
   /** @param {string} text */
@@ -260,7 +276,9 @@ export class Signal extends Emitter {
       socket?.send(text);
       return;
     }
-    const frame = isLong ? deflate(text) : text;
+    const frame = isLong ? deflate(text) : Promise.resolve(text);
+    // Whoever waits for it hears of it in turn.
+    frame.catch(() => {});
     this.#outgoing = this.#inTurn(this.#outgoing, async () => {
       const data = await frame;
       if (socket === this.#socket) socket?.send(data);
@@ -277,7 +295,8 @@ export class Signal extends Emitter {
       if (socket === this.#socket) this.#handleFrame(data);
       return;
     }
-    const text = typeof data === "string" ? data : inflate(data);
+    const text = typeof data === "string" ? Promise.resolve(data) : inflate(data);
+    text.catch(() => {});
     this.#incoming = this.#inTurn(this.#incoming, async () => {
       const frame = await text;
       if (socket === this.#socket) this.#handleFrame(frame);
@@ -303,6 +322,8 @@ export class Signal extends Emitter {
 
   /** @param {WebSocket} socket */
   #hello(socket) {
+    // Another socket often is on another network.
+    this.#roundTrip = new RoundTrip();
     const id = this.#nextId++;
     const resume = this.#session === null ? {} : {
       resume: { session: this.#session, seq: this.#lastSeq },
@@ -313,6 +334,7 @@ export class Signal extends Emitter {
       id,
       type: "hello",
       text: "",
+      askedAt: Date.now(),
       apply: (welcome) => this.#handleWelcome(welcome),
       resolve: () => {},
       reject: (error) => {
@@ -391,6 +413,7 @@ export class Signal extends Emitter {
     if (!waiting) return;
     this.#waiting.delete(reply.re);
     this.#unanswered = 0;
+    if (BOUND_TO_SOCKET.has(waiting.type)) this.#roundTrip.handle(Date.now() - waiting.askedAt);
     this.#stopAwaitingReply();
     if (this.#welcomed && this.#waiting.size > 0) this.#awaitReply();
     if (reply.type === "error") return waiting.reject(new ConfabError(reply.code, reply.message, reply.reason));
@@ -438,7 +461,8 @@ export class Signal extends Emitter {
     this.#connect();
   }
 
-  #dropSocket() {
+  /** @param {number} [code] Why; without one, for another socket to go on with the session. */
+  #dropSocket(code) {
     const socket = this.#socket;
     this.#socket = null;
     this.#welcomed = false;
@@ -448,11 +472,10 @@ export class Signal extends Emitter {
     clearTimeout(this.#ackTimer);
     this.#ackTimer = undefined;
     clearInterval(this.#pingTimer);
-    // A hello or ping belongs to its socket; every other request outlives it.
     for (const [id, { type }] of this.#waiting) {
-      if (type === "hello" || type === "ping") this.#waiting.delete(id);
+      if (BOUND_TO_SOCKET.has(type)) this.#waiting.delete(id);
     }
-    socket?.close();
+    socket?.close(code);
   }
 
   /** @param {ConfabError} error */

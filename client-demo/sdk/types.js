@@ -25,6 +25,7 @@
  * @property {string} name
  * @property {string} [identity] Who it is: the `sub` of its access token.
  * @property {string} [metadata] What the application has put into its access token.
+ * @property {boolean} [unreachable] Whether nothing is heard of it now.
  * @property {TrackInfo[]} tracks
  */
 
@@ -193,6 +194,7 @@
  *   | {type: "track_published", participant: string, track: TrackInfo}
  *   | {type: "track_unpublished", participant: string, track: string}
  *   | {type: "track_muted", participant: string, track: string, muted: boolean}
+ *   | {type: "unreachable", participant: string, unreachable: boolean}
  *   | {type: "slot", mid: string, track: string | null}
  *   | {type: "layers", track: string, encodings: boolean[]}
  *   | {type: "slot_paused", mid: string, reason: Reason | null, message: string}

@@ -227,6 +227,23 @@ test("compressed events are heard in their order", async () => {
   assert.deepEqual(of("event").map(({ seq }) => seq), [1, 2, 3]);
 });
 
+test("a frame that cannot be read is left out, and is no unhandled rejection", async (t) => {
+  t.mock.method(console, "error", () => {});
+  const unhandled = [];
+  const onUnhandled = (error) => unhandled.push(error);
+  process.on("unhandledRejection", onUnhandled);
+  const socket = FakeSocket.last.accept().welcome();
+  const event = (seq) => JSON.stringify({ seq, type: "slot", mid: String(seq), track: null });
+  // The second is found to be none while the first, which is long, is still being read.
+  socket.onmessage({ data: await deflate(event(1).padEnd(4_000_000)) });
+  socket.onmessage({ data: new Uint8Array([255, 255]).buffer });
+  socket.onmessage({ data: event(2) });
+  while (of("event").length < 2) await new Promise(setImmediate);
+  await new Promise(setImmediate);
+  process.off("unhandledRejection", onUnhandled);
+  assert.deepEqual(unhandled, []);
+});
+
 test("silence for two ping intervals counts as a lost socket", async () => {
   const first = FakeSocket.last.accept().welcome();
   for (let beat = 0; beat < 5; beat += 1) {
@@ -282,6 +299,26 @@ test("a socket that says nothing is given up for another that is not open yet, o
   assert.equal(FakeSocket.all.length, 4);
   FakeSocket.last.accept().welcome({ resumed: true });
   assert.equal(of("open").length, 3);
+});
+
+test("a good socket is not given up because its answers take long", async () => {
+  const slow = FakeSocket.last.accept();
+  await pass(900);
+  slow.welcome();
+  signal.check();
+  await pass(900);
+  assert.ok(!slow.closed);
+  slow.say({ re: slow.sentOf("ping")[0].id, type: "pong" });
+  for (let times = 0; times < 20; times += 1) {
+    signal.check();
+    await pass(900);
+    slow.say({ re: slow.sentOf("ping").at(-1).id, type: "pong" });
+  }
+  assert.ok(!slow.closed);
+  assert.equal(of("lost").length, 0);
+  signal.check();
+  await pass(3_000);
+  assert.ok(slow.closed, "one that says nothing is");
 });
 
 test("whoever ends the call when the socket is lost is left with no other", async () => {
