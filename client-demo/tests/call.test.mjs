@@ -241,12 +241,51 @@ test("a server that goes is told in clear words, and its return brings the call 
   await ada.waitForFunction(() => document.getElementById("call-state").textContent === "Reconnecting…", null, { timeout: 3_000 });
   await ada.waitForSelector("#call-problem:visible", { timeout: GONE_TIMEOUT_MS });
   assert.match(await ada.textContent("#call-problem"), /The server does not answer/);
+  assert.match(await filterOf(ada, "Grace"), /brightness/, "what is shown is old");
+  assert.equal(await filterOf(ada, "Ada"), "none");
   await screenshot(ada, "server-gone");
   await server.restart();
   for (const page of [ada, grace]) await connected(page, RECOVERY_TIMEOUT_MS);
+  await ada.waitForFunction(() => document.body.dataset.pictures === "live");
   await moving(ada, "Grace");
   await moving(grace, "Ada");
   assert.ok(await ada.isHidden("#call-problem"));
   await seesAndHears(ada, 1, "Ada");
   await seesAndHears(grace, 1, "Grace");
+});
+
+/** What a picture is dimmed by. */
+async function filterOf(page, name) {
+  return tile(page, name).locator("video").evaluate((video) => getComputedStyle(video).filter);
+}
+
+/** In the page, before its own scripts: what comes over its WebSockets can be added to. */
+function keepSockets() {
+  window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+      super(...options);
+      window.socket = this;
+    }
+  };
+}
+
+test("who cannot be reached is marked, until heard of again", async () => {
+  const room = newRoom();
+  const grace = await join(browser, server.url, { name: "Grace", room });
+  const ada = await join(browser, server.url, { name: "Ada", room }, { script: [keepSockets] });
+  await moving(ada, "Grace");
+  const say = (unreachable) => ada.evaluate((unreachable) => {
+    window.said = (window.said ?? 1_000) + 1;
+    const [participant] = window.confab.call.participants.keys();
+    window.socket.onmessage({ data: JSON.stringify({ seq: window.said, type: "unreachable", participant, unreachable }) });
+  }, unreachable);
+  await say(true);
+  const marked = ada.locator('.tile.unreachable[aria-label="Grace, connection lost"]');
+  await marked.locator(".mark").waitFor({ timeout: 3_000 });
+  await screenshot(ada, "unreachable");
+  assert.match(await marked.locator("video").evaluate((video) => getComputedStyle(video).filter), /brightness/);
+  await say(false);
+  await marked.waitFor({ state: "detached" });
+  assert.equal(await tile(ada, "Grace").locator(".mark").isVisible(), false);
+  await grace.close();
 });

@@ -6,7 +6,7 @@
  * the TURN relay only. A token goes behind the hash (`#token=…`), where no server log sees it.
  */
 
-import { Confab } from "./sdk/confab.js";
+import { Call } from "./sdk/confab.js";
 import { CallView } from "./call-view.js";
 import { byId } from "./dom.js";
 import { Grid } from "./grid.js";
@@ -14,8 +14,6 @@ import { Lobby } from "./lobby.js";
 import { addressOf, roomIn } from "./links.js";
 import { mayPublish } from "./token.js";
 import { callProblem } from "./words.js";
-
-/** @import { Call } from "./sdk/confab.js" */
 
 const query = new URLSearchParams(location.search);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
@@ -44,7 +42,9 @@ async function join() {
   try {
     const { name, room, camera, microphone } = await lobby.choice();
     const tracks = [microphone, camera].filter((track) => track !== null);
-    const call = await Confab.join({ room, name, token, tracks, simulcast, iceTransportPolicy });
+    const call = new Call({ room, name, token, tracks, simulcast, iceTransportPolicy });
+    const undo = call.on("error", ({ fatal }) => fatal || lobby.say("The server does not answer. Still trying…"));
+    await call.start().finally(undo);
     lobby.handOver();
     // Nobody would see or hear them.
     if (!call.permissions.publish) for (const track of tracks) track.stop();

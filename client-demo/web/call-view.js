@@ -90,13 +90,14 @@ export class CallView {
       for (const track of participant.tracks.values()) this.#showTrack(participant, track);
     }
     this.#every(LEVEL_INTERVAL_MS, () => this.#showLevels());
-    this.#every(STATS_INTERVAL_MS, () => void this.#showStats());
+    // A connection that has just been closed cannot be asked; the next one can.
+    this.#every(STATS_INTERVAL_MS, () => this.#showStats().catch(() => {}));
     this.#setStats(false);
     this.#showProblem(null);
     this.#refreshSelf();
     this.#refreshCount();
     this.#showState();
-    void this.#devices.refresh().then(({ camera }) => this.#showFlip(camera.length));
+    this.#devices.refresh().then(({ camera }) => this.#showFlip(camera.length)).catch(report);
     for (const refusal of call.refused) toast(refusalWords(refusal));
   }
 
@@ -129,13 +130,15 @@ export class CallView {
     this.#undo.push(
       call.on("participant", ({ participant }) => {
         this.#addParticipant(participant);
-        toast(`${participant.name} joined`);
+        // Who was there before the server forgot us has not come anew.
+        if (call.state === "connected") toast(`${participant.name} joined`);
       }),
-      call.on("participantleft", ({ participant }) => {
+      call.on("participantleft", ({ participant, reason }) => {
         this.#grid.remove(participant.id);
-        toast(`${participant.name} left`);
+        if (reason !== "gone") toast(`${participant.name} left`);
         this.#refreshCount();
       }),
+      call.on("unreachable", ({ participant }) => this.#showReach(participant)),
       call.on("track", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("trackended", ({ participant, track }) => this.#showTrack(participant, track)),
       call.on("mute", ({ participant, track }) => this.#showTrack(participant, track)),
@@ -147,7 +150,7 @@ export class CallView {
       call.on("dominantspeaker", () => this.#showDominant()),
       call.on("viewers", () => this.#refreshCount()),
       call.on("stopping", ({ inMs }) => this.#showProblem(stoppingWords(inMs))),
-      call.on("state", () => this.#showState()),
+      call.on("state", ({ media }) => this.#showState(media)),
       call.on("error", ({ error }) => this.#showProblem(callProblem(error), error.code === "media_failed")),
     );
   }
@@ -166,11 +169,19 @@ export class CallView {
   }
 
   /** @param {Participant} participant */
-  #addParticipant({ id, name }) {
+  #addParticipant(participant) {
+    const { id, name } = participant;
     if (!this.#grid.tile(id)) this.#grid.add(new Tile(id, name));
     this.#grid.tile(id)?.setMicrophone(false);
+    this.#showReach(participant);
     this.#showDominant();
     this.#refreshCount();
+  }
+
+  /** @param {Participant} participant */
+  #showReach({ id, unreachable, tracks }) {
+    const keys = new Set([id, ...[...tracks.values()].map((track) => tileKey(id, track))]);
+    for (const key of keys) this.#grid.tile(key)?.setUnreachable(unreachable);
   }
 
   /**
@@ -186,6 +197,7 @@ export class CallView {
     if (!ofPerson && media && !this.#grid.tile(key)) this.#grid.add(extraTile(key, participant, track));
     const tile = this.#grid.tile(key);
     if (!tile) return;
+    tile.setUnreachable(participant.unreachable);
     tile.setPaused(track.kind, track.muted || !track.paused ? null : track.paused.message);
     if (track.kind === "video") {
       this.#call.view(track.id, tile.video);
@@ -258,7 +270,7 @@ export class CallView {
    * @param {string} id
    */
   async #choose(device, id) {
-    if (device !== "speaker") return this.#change(device, { id });
+    if (device !== "speaker") return this.#change(device, { id }).catch(callProblem);
     try {
       await this.#grid.setSpeaker(id);
       return null;
@@ -405,11 +417,13 @@ export class CallView {
     byId("alone").hidden = count > 1;
   }
 
-  #showState() {
+  /** @param {boolean} [media] Whether pictures come. */
+  #showState(media = true) {
     const { state } = this.#call;
     const words = { connecting: "Connecting…", connected: "", reconnecting: "Reconnecting…", closed: "" };
     byId("call-state").textContent = words[state];
     document.body.dataset.state = state;
+    document.body.dataset.pictures = media || state === "connecting" ? "live" : "old";
     if (state === "connected") this.#showProblem(null);
   }
 
@@ -445,7 +459,7 @@ export class CallView {
     this.#statsShown = shown;
     byId("stats").hidden = !shown;
     byId("toggle-stats").setAttribute("aria-expanded", String(shown));
-    if (shown) return void this.#showStats();
+    if (shown) return void this.#showStats().catch(() => {});
     for (const { id, tracks } of this.#call.participants.values()) {
       for (const track of tracks.values()) this.#grid.tile(tileKey(id, track))?.setNote("");
     }

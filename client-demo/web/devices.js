@@ -135,7 +135,7 @@ export class LevelMeter {
   #analyser = this.#context.createAnalyser();
   #samples = new Float32Array(this.#analyser.fftSize);
   /** Browsers keep audio contexts asleep until the user has touched the page. */
-  #wake = () => void this.#context.resume();
+  #wake = () => void this.#context.resume().catch(() => {});
 
   /** @param {MediaStreamTrack} track */
   constructor(track) {
@@ -154,6 +154,6 @@ export class LevelMeter {
   close() {
     removeEventListener("pointerdown", this.#wake);
     removeEventListener("keydown", this.#wake);
-    void this.#context.close();
+    void this.#context.close().catch(() => {});
   }
 }

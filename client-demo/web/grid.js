@@ -19,6 +19,9 @@ export class Tile {
   #audio = create("audio", "");
   #note = create("span", "note");
   #pause = create("p", "pause");
+  #mark = create("p", "mark", "Connection lost");
+  #isAudible = true;
+  #isUnreachable = false;
   /** @type {{audio: string | null, video: string | null}} */
   #pauses = { audio: null, video: null };
   #microphone = icon("mic-off");
@@ -48,7 +51,7 @@ export class Tile {
     const avatar = create("span", "avatar", initials(name));
     avatar.ariaHidden = "true";
     const label = create("span", "label", this.#microphone, create("span", "name", self && !screen ? `${name} (you)` : name));
-    this.element = create("div", "tile", avatar, this.video, this.#audio, this.#pause, this.#note, label, this.pinButton);
+    this.element = create("div", "tile", avatar, this.video, this.#audio, this.#pause, this.#mark, this.#note, label, this.pinButton);
     this.element.role = "listitem";
     this.element.dataset.key = key;
     this.element.style.setProperty("--hue", String(hue(name)));
@@ -108,8 +111,21 @@ export class Tile {
 
   /** @param {boolean} audible */
   setMicrophone(audible) {
+    this.#isAudible = audible;
     this.#microphone.classList.toggle("hidden", audible);
-    this.element.ariaLabel = audible ? this.name : `${this.name}, muted`;
+    this.#describe();
+  }
+
+  /** @param {boolean} isUnreachable Whether nothing is heard of who it is: what it shows is old. */
+  setUnreachable(isUnreachable) {
+    this.#isUnreachable = isUnreachable;
+    this.element.classList.toggle("unreachable", isUnreachable);
+    this.#describe();
+  }
+
+  #describe() {
+    const states = [this.#isAudible ? [] : "muted", this.#isUnreachable ? "connection lost" : []].flat();
+    this.element.ariaLabel = [this.name, ...states].join(", ");
   }
 
   /** @param {boolean} pinned */
