@@ -339,8 +339,9 @@ pub(super) fn write_check(
     key: &IntegrityKey,
     transaction: u128,
 ) -> Option<Vec<u8>> {
-    // One that is never controlling has no tie to break (RFC 8445 section 6.1.1).
-    let (tie_breaker, priority) = ([0; 8], OUR_PRIORITY.to_be_bytes());
+    // One that is never controlling has no tie to break (RFC 8445 section 6.1.1), but libjuice takes 0 for
+    // none at all, and refuses the check.
+    let (tie_breaker, priority) = (1_u64.to_be_bytes(), OUR_PRIORITY.to_be_bytes());
     let attributes = [
         (ICE_CONTROLLED, &tie_breaker[..]),
         (PRIORITY, &priority[..]),
