@@ -64,37 +64,42 @@ impl Ports {
 
     /// Takes a port, and with [`Wish::Pair`] the next one too. One that rests is better than none.
     pub(crate) fn take(&mut self, wish: Wish, rng: &mut impl Rng) -> Option<u16> {
-        let mut port = self.take_rested(wish, rng);
+        let mut port = self.find(wish, rng);
         while port.is_none()
             && let Some(resting) = self.resting.pop_front()
         {
             self.set(resting, true);
-            port = self.take_rested(wish, rng);
+            // Nothing else has changed.
+            let index = (usize::from(resting) - self.base) / WORD;
+            port = self.find_in(index, u64::MAX, wish, rng);
         }
-        port
-    }
-
-    fn take_rested(&mut self, wish: Wish, rng: &mut impl Rng) -> Option<u16> {
-        let words = self.free.len();
-        let first = rng.random_range(0..words);
-        // The first word is looked at again in the end: its part before the chance bit.
-        let turn = rng.random_range(0..WORD as u32);
-        let found = (0..=words).find_map(|n| {
-            let index = (first + n) % words;
-            let mut fit = self.fitting(index, wish);
-            match n {
-                0 => fit &= u64::MAX << turn,
-                n if n == words => fit &= !(u64::MAX << turn),
-                _ => {}
-            }
-            pick(fit, rng).map(|bit| self.base + index * WORD + bit)
-        });
-        let port = u16::try_from(found?).ok()?;
+        let port = u16::try_from(port?).ok()?;
         self.keep(port);
         if wish == Wish::Pair {
             self.keep(port + 1);
         }
         Some(port)
+    }
+
+    fn find(&self, wish: Wish, rng: &mut impl Rng) -> Option<usize> {
+        let words = self.free.len();
+        let first = rng.random_range(0..words);
+        // The first word is looked at again in the end: its part before the chance bit.
+        let turn = rng.random_range(0..WORD as u32);
+        (0..=words).find_map(|n| {
+            let part = match n {
+                0 => u64::MAX << turn,
+                n if n == words => !(u64::MAX << turn),
+                _ => u64::MAX,
+            };
+            self.find_in((first + n) % words, part, wish, rng)
+        })
+    }
+
+    /// One of those in a word that are of this part of it.
+    fn find_in(&self, index: usize, part: u64, wish: Wish, rng: &mut impl Rng) -> Option<usize> {
+        let bit = pick(self.fitting(index, wish) & part, rng)?;
+        Some(self.base + index * WORD + bit)
     }
 
     /// Gives a port back.

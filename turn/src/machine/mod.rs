@@ -323,6 +323,12 @@ impl Turn {
         self.last_verdict = None;
     }
 
+    /// Adds to the addresses that are this machine.
+    pub fn add_own_addresses(&mut self, own: impl IntoIterator<Item = IpAddr>) {
+        self.settings.policy.own_addresses.extend(own);
+        self.last_verdict = None;
+    }
+
     /// Says that what is relayed to this server's own media needs no socket. From now on one is bound
     /// when the first peer outside needs it, and not with the allocation.
     pub fn set_media_in_memory(&mut self) {

@@ -178,7 +178,7 @@ impl Config {
 }
 
 /// The addresses of this machine, as far as the system tells.
-fn interfaces() -> impl Iterator<Item = IpAddr> {
+pub(super) fn interfaces() -> impl Iterator<Item = IpAddr> {
     getifaddrs().into_iter().flatten().filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use super::caught::caught;
+use super::config::interfaces;
 use super::datagram::Batch;
 use super::listener::Listener;
 use super::media::MediaLink;
@@ -341,6 +342,7 @@ impl Worker {
             Command::OwnMedia(addresses) => self.turn.set_own_media(addresses),
             Command::Addresses { relays, media } => {
                 self.turn.set_relays(&relays);
+                self.turn.add_own_addresses(interfaces());
                 self.turn
                     .set_own_media(media.iter().flatten().copied().collect());
                 self.media.set_addresses(&media);
