@@ -143,8 +143,11 @@ fn drive(
         let mut keys = None;
         while let Some(output) = endpoint.poll() {
             match output {
-                // Nobody may listen yet.
-                DtlsOutput::Packet(packet) => drop(socket.send_to(&packet, peer.unwrap())),
+                // Nobody may be there yet, or listen.
+                DtlsOutput::Packet(packet) => {
+                    peer.into_iter()
+                        .for_each(|peer| drop(socket.send_to(&packet, peer)));
+                }
                 DtlsOutput::Connected(fresh) => keys = Some(fresh),
                 other => panic!("{other:?}"),
             }
@@ -164,8 +167,8 @@ fn drive(
             Err(_) => endpoint.handle_timeout(Instant::now()),
         };
         if let Err(error) = result {
-            while let Some(DtlsOutput::Packet(packet)) = endpoint.poll() {
-                socket.send_to(&packet, peer.unwrap()).unwrap();
+            while let Some((DtlsOutput::Packet(packet), peer)) = endpoint.poll().zip(peer) {
+                socket.send_to(&packet, peer).unwrap();
             }
             return Err(error);
         }
