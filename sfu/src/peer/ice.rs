@@ -1,9 +1,9 @@
 //! An ICE-lite agent (RFC 8445 section 2.5) that asks back: always controlled, it begins no checks, but
 //! makes its own by the ways that the client's have come.
 //!
-//! In: STUN packets, the news that SRTP or DTLS has authenticated, and time. Out: answers and checks, and
-//! the two facts the rest of a peer needs: which ways lead to the client ([`IceLite::is_validated`]), and
-//! which of them to send to ([`IceLite::selected`]).
+//! In: STUN packets, the news that SRTP has authenticated or a handshake is complete, and time. Out:
+//! answers and checks, and the two facts the rest of a peer needs: which ways lead to the client
+//! ([`IceLite::is_validated`]), and which of them to send to ([`IceLite::selected`]).
 //!
 //! What selects a way:
 //! - The client decides, by nominating, as long as nothing else is known ([`IceLite::handle_stun`]).
@@ -11,7 +11,7 @@
 //!   one has to be answered from before it is (RFC 8445 section 7.3.1.4). The question leaves with the
 //!   answer to the first check of a way, so that a client that nominates when it has that answer waits for
 //!   nothing.
-//! - A client that has never answered any question is followed to where its media comes from
+//! - Who is not there any more is followed to where it has proved to be and its media comes from
 //!   ([`IceLite::handle_media`]).
 //! - After a silence any check is followed, but what is sent is limited (`path.rs`).
 //!
@@ -43,14 +43,6 @@ pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most ways that count as one client's at a time: every interface of a laptop, twice.
 pub const MAX_VALIDATED: usize = 16;
-
-/// How often a client is asked for nothing before it counts as one that does not answer: enough for a
-/// link that loses every second packet in both directions.
-const MAX_UNANSWERED: u32 = 5;
-
-/// How long no media has come by the selected way when media by another one is followed: longer than what
-/// is still under way by the former one at a change.
-const MEDIA_LEFT: Duration = Duration::from_millis(250);
 
 /// What an authenticated check changed. The default is nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -111,13 +103,16 @@ pub struct IceLite {
     /// At most [`MAX_VALIDATED`].
     paths: Vec<Path>,
     selected: Option<Way>,
-    selected_at: Option<Instant>,
     next_serial: u32,
     seen: Seen,
+    /// Where the last datagram of the handshake was sent.
+    flights_to: Option<Way>,
+    /// Others were sent elsewhere.
+    flights_moved: bool,
+    /// The handshake is complete: there is something to lose.
+    is_connected: bool,
     /// The client has answered a check of ours.
     answers: bool,
-    /// How often it was asked on the selected way without that.
-    unanswered: u32,
     /// When the client has last proved to be anywhere.
     proved: Instant,
     consent_until: Option<Instant>,
@@ -135,11 +130,12 @@ impl IceLite {
             previous: None,
             paths: Vec::new(),
             selected: None,
-            selected_at: None,
             next_serial: 0,
             seen: Seen::default(),
+            flights_to: None,
+            flights_moved: false,
+            is_connected: false,
             answers: false,
-            unanswered: 0,
             proved: now,
             consent_until: Some(now + CONSENT_TIMEOUT),
             selected_until: None,
@@ -269,9 +265,13 @@ impl IceLite {
         let (transaction, number) = (request.transaction(), generation.number);
         let seen = self.seen.way_of(transaction);
         let known = self.find(from).filter(|path| path.last_check.is_some());
-        let is_same = known.is_some_and(|path| seen == Some(path.serial));
+        let nomination = request.nomination();
+        // libjuice nominates with the transaction of its first check. Nobody else can: the attribute is
+        // authenticated.
+        let is_own = known.is_some_and(|path| seen == Some(path.serial));
+        let is_same = is_own && known.is_some_and(|path| nomination <= path.nomination);
         let is_trusted = known.is_some_and(|path| path.trusted().is_some());
-        if let Some(first) = seen.filter(|_| !is_same && !is_trusted) {
+        if let Some(first) = seen.filter(|_| !is_own && !is_trusted) {
             return self.doubt(now, from, first, packet.len(), number);
         }
         request.write_success(from.address(), &generation.key, algorithm, reply);
@@ -289,7 +289,6 @@ impl IceLite {
                 .iter_mut()
                 .for_each(|path| path.nomination = None);
         }
-        let nomination = request.nomination();
         let may_select = is_silent || self.may_select(now, from, nomination);
         let (is_new, forgotten) = self.validate(now, from, nomination);
         self.earn(from, packet.len());
@@ -301,20 +300,19 @@ impl IceLite {
         let is_free = is_proved || is_silent || self.selected == Some(from) || !self.is_held(now);
         let select = (may_select && is_free) || (is_trusted && !self.is_selected_trusted());
         // Before there is anything to lose nobody is asked anything.
-        let has_proved = self.is_selected_trusted();
+        let is_connected = self.is_connected;
         if let Some(path) = self.find_mut(from) {
             if may_select && !select {
                 path.wanted = Some(now);
             }
-            if (path.trusted().is_none() && has_proved) || path.is_wanted(now) {
+            if (path.proved.is_none() && is_connected) || path.is_wanted(now) {
                 path.ask(now, number);
             }
         }
-        if is_trusted && self.may_answer() && !self.answers {
-            self.unanswered += 1;
-            self.ask(now, from);
-        }
-        let selected = select.then(|| self.select(now, from)).flatten();
+        // Of two ways that a transaction has come, the trusted one is the client's.
+        let other = seen.filter(|_| !is_own);
+        let is_robbed = other.is_some_and(|other| self.is_robbed_by(other));
+        let selected = (select || is_robbed).then(|| self.select(from)).flatten();
         self.consent_until = Some(now + CONSENT_TIMEOUT);
         self.selected_until = self.consent_until;
         Ok(Checked {
@@ -397,6 +395,9 @@ impl IceLite {
     ) -> Result<Option<Way>, StunDrop> {
         let answer = CheckAnswer::parse(packet)?;
         let path = self.find(from).ok_or(StunDrop::UnexpectedAnswer)?;
+        if path.is_answered(answer.transaction()) {
+            return Ok(None);
+        }
         let number = path.answered(answer.transaction());
         let number = number.ok_or(StunDrop::UnexpectedAnswer)?;
         let generations = [Some(&self.current), self.previous.as_ref()];
@@ -411,30 +412,40 @@ impl IceLite {
             path.is_wanted(now)
         });
         let select = is_wanted && self.selected_until.is_some();
-        Ok(select.then(|| self.select(now, from)).flatten())
+        Ok(select.then(|| self.select(from)).flatten())
     }
 
-    /// Notes SRTP or DTLS from there that only the client can have made, just now. Returns the way to
-    /// send from now on, if it is another.
-    pub fn handle_media(&mut self, now: Instant, from: Way) -> Option<Way> {
+    /// Notes that the DTLS handshake is complete: the client has read what it was sent. Unless that went by
+    /// several ways, it has proved to be on the selected one. Poll for checks afterwards.
+    pub fn handle_handshake(&mut self, now: Instant) {
+        self.is_connected = true;
         self.proved = now;
-        let answers = self.answers;
-        let path = self.find_mut(from)?;
+        let read_at = self.flights_to.filter(|_| !self.flights_moved);
+        for path in &mut self.paths {
+            path.proved = path.proved.or((Some(path.way) == read_at).then_some(now));
+            // There too, to know whether the client answers.
+            path.ask(now, self.current.number);
+        }
+    }
+
+    /// Notes that something of the handshake was sent to the selected way.
+    pub fn handle_flight(&mut self) {
+        self.flights_moved |= self
+            .flights_to
+            .is_some_and(|way| Some(way) != self.selected);
+        self.flights_to = self.selected;
+    }
+
+    /// Notes SRTP from there that only the client can have made, just now. That says who has made it, and
+    /// where the client is only once it has proved to be there: the address may be forged. Returns the way
+    /// to send from now on, if it is another.
+    pub fn handle_media(&mut self, now: Instant, from: Way) -> Option<Way> {
+        let path = self.find_mut(from).filter(|path| path.proved.is_some())?;
         path.authenticated = Some(now);
-        let may_follow = path.proved.is_some() || !answers;
-        if self.selected == Some(from) || !may_follow || self.selected_until.is_none() {
-            return None;
-        }
-        if self.avoids_udp && matches!(from, Way::Udp(_)) {
-            return None;
-        }
-        let selected = self.selected.and_then(|selected| self.find(selected));
-        let has_left = selected.is_none_or(|selected| {
-            let since = self.selected_at.max(selected.authenticated);
-            let has_left = since.is_none_or(|at| now.saturating_duration_since(at) >= MEDIA_LEFT);
-            has_left && !(self.answers && selected.is_held(now))
-        });
-        has_left.then(|| self.select(now, from)).flatten()
+        self.proved = now;
+        let is_avoided = self.avoids_udp && matches!(from, Way::Udp(_));
+        let may_follow = self.selected_until.is_some() && !is_avoided && !self.is_held(now);
+        may_follow.then(|| self.select(from)).flatten()
     }
 
     /// Notes that a way is no more. The next check may select another, also without USE-CANDIDATE;
@@ -460,7 +471,6 @@ impl IceLite {
         if self.next_ping().is_some_and(|due| now >= due)
             && let Some(selected) = self.selected
         {
-            self.unanswered += u32::from(!self.answers);
             self.ask(now, selected);
         }
         if self.selected_until.take_if(|until| now >= *until).is_some() {
@@ -484,25 +494,27 @@ impl IceLite {
 
     /// When the client is asked again on the selected way, because nothing else shows that it is there.
     fn next_ping(&self) -> Option<Instant> {
-        self.consent_until.filter(|_| self.may_answer())?;
+        self.consent_until.filter(|_| self.is_connected)?;
         let selected = self.find(self.selected?)?;
-        let trusted = selected.trusted()?;
-        let since = selected.asked().map_or(trusted, |asked| asked.max(trusted));
+        let since = selected.trusted().max(selected.asked())?;
         selected.next_send().is_none().then(|| since + PING)
     }
 
-    /// Whether it is worth asking.
-    fn may_answer(&self) -> bool {
-        self.answers || self.unanswered < MAX_UNANSWERED
-    }
-
-    fn select(&mut self, now: Instant, way: Way) -> Option<Way> {
+    fn select(&mut self, way: Way) -> Option<Way> {
         self.paths.iter_mut().for_each(|path| path.wanted = None);
         let is_other = self.selected.replace(way) != Some(way);
-        if is_other {
-            self.selected_at = Some(now);
-        }
         is_other.then_some(way)
+    }
+
+    /// Has the way with this serial number count for nothing, which has sent on what the client has sent by
+    /// a way where it has proved to be. Says whether it was selected.
+    fn is_robbed_by(&mut self, serial: u32) -> bool {
+        let Some(path) = self.paths.iter_mut().find(|path| path.serial == serial) else {
+            return false;
+        };
+        (path.wanted, path.proved, path.authenticated) = (None, None, None);
+        path.nomination = None;
+        self.selected == Some(path.way)
     }
 
     /// Whether the client has ever proved to be where is sent to.

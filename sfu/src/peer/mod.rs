@@ -362,6 +362,12 @@ impl Peer {
                 _ => *place = None,
             }
         }
+        // Nothing of what an m-line was that is no more may be taken for what another is.
+        if let Some(secured) = &mut self.secured {
+            let gone = self.publications.iter().filter(|p| find(p.mid).is_none());
+            let gone = gone.flat_map(Publication::ssrcs);
+            gone.for_each(|ssrc| secured.receiver.displace(ssrc));
+        }
         self.publications.retain(|p| find(p.mid).is_some());
         let mut announced = Vec::new();
         let mut extensions = ExtensionMap::default();
@@ -460,7 +466,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Notes that SRTP or DTLS has authenticated by this way.
+    /// Notes that SRTP has authenticated by this way.
     fn handle_authenticated(&mut self, now: Instant, from: Way) {
         let selected = self.ice.handle_media(now, from);
         self.note_selected(now, selected, false);
@@ -554,16 +560,13 @@ impl Peer {
     }
 
     /// Takes a DTLS datagram from a validated address.
-    pub fn handle_dtls(
-        &mut self,
-        from: Way,
-        packet: &[u8],
-        cx: &mut Context<'_>,
-    ) -> Option<Change> {
+    pub fn handle_dtls(&mut self, packet: &[u8], cx: &mut Context<'_>) -> Option<Change> {
         let result = self.dtls.handle_packet(cx.now, packet);
         let change = self.drive_dtls(result, cx);
         if matches!(change, Some(Change::Connected)) {
-            self.handle_authenticated(cx.now, from);
+            self.ice.handle_handshake(cx.now);
+            self.note_unblocked();
+            self.send_checks(cx);
         }
         change
     }
@@ -584,6 +587,7 @@ impl Peer {
             match output {
                 DtlsOutput::Packet(packet) => {
                     if let Some(to) = self.ice.selected() {
+                        self.ice.handle_flight();
                         self.send(to, &packet, cx);
                     }
                 }

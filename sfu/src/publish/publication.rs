@@ -121,6 +121,12 @@ impl Publication {
             .or(is(repair.flexfec).then_some(Format::Flexfec))
     }
 
+    /// The SSRCs that its encodings have, of media and of repair.
+    pub fn ssrcs(&self) -> impl Iterator<Item = Ssrc> {
+        let all = |e: &Encoding| [e.ssrc, e.rtx_ssrc, e.flexfec_ssrc];
+        self.encodings.iter().flat_map(all).flatten()
+    }
+
     /// When something is to be asked of the publisher.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

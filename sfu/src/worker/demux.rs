@@ -238,7 +238,7 @@ impl Worker {
         };
         peer.handle_arrival(from, packet.len());
         let mut cx = self.lent.at(now);
-        let change = peer.handle_dtls(from, packet, &mut cx);
+        let change = peer.handle_dtls(packet, &mut cx);
         self.apply(now, id, change);
         self.touched.push(id);
         self.follow(now, id);

@@ -194,7 +194,8 @@ impl Client {
         match PacketClass::of(&bytes) {
             PacketClass::Stun => {
                 let answer = self.ice.answer(&bytes);
-                self.outbox.extend(answer.filter(|_| self.setup.answers_checks));
+                self.outbox
+                    .extend(answer.filter(|_| self.setup.answers_checks));
                 self.ice.handle_response(now, &bytes, self.address)?;
                 self.drive_dtls(now)
             }

@@ -1,10 +1,10 @@
 //! One way that a client's checks have come: what has proved that the client is there, and what may be
 //! sent to it meanwhile.
 //!
-//! A check can be sent on by whoever hears it, and from an address that is not its sender's. So a way
-//! is trusted once something has authenticated on it that only the client can make: SRTP and DTLS that
-//! are no replay, or its answer to a check of ours. Until then it gets three times what has come from
-//! it (RFC 9000 section 8.1).
+//! A check can be sent on by whoever hears it, and from an address that is not its sender's, and so can
+//! SRTP. So a way is trusted once the client has read there what we have sent: it has answered a check of
+//! ours, or completed a handshake. Until then the way gets three times what has come from it (RFC 9000
+//! section 8.1). After that, SRTP that is no replay shows that the client is still there.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::peer::stun::Nomination;
 use crate::way::{Protocol, Way};
 
 /// How long a way stays with whoever has authenticated on it, and how long one that is selected may be
-/// silent: longer than the time between two checks of ours or of browsers, both 2.5 s.
+/// silent: longer than the time between two checks of ours (`PING`), and an answer.
 pub const HOLD: Duration = Duration::from_secs(4);
 
 /// Time after which a way that nothing has authenticated on is asked again.
@@ -44,11 +44,13 @@ pub(super) struct Path {
     pub(super) nomination: Option<Nomination>,
     /// When a check would have selected it, if the client had proved to be there.
     pub(super) wanted: Option<Instant>,
-    /// When the last packet came that only the client can have made.
+    /// When SRTP last came that only the client can have made, since it has proved to be there.
     pub(super) authenticated: Option<Instant>,
-    /// When the client has last answered a check of ours.
+    /// When the client has last read there what we have sent.
     pub(super) proved: Option<Instant>,
     challenge: Option<Challenge>,
+    /// The transaction that it has answered: the question is sent several times, and so is the answer.
+    answered: Option<u128>,
     /// Bytes that may be sent before anything has authenticated.
     allowance: usize,
 }
@@ -79,6 +81,7 @@ impl Path {
             authenticated: None,
             proved: None,
             challenge: None,
+            answered: None,
             allowance: 0,
         }
     }
@@ -191,9 +194,15 @@ impl Path {
         (challenge.transaction == Some(transaction)).then_some(challenge.generation)
     }
 
+    /// Whether an answer is to what was answered before.
+    pub(super) fn is_answered(&self, transaction: u128) -> bool {
+        self.answered == Some(transaction)
+    }
+
     /// Notes that the client has answered.
     pub(super) fn handle_answer(&mut self, now: Instant) {
-        self.challenge = None;
+        let challenge = self.challenge.take();
+        self.answered = challenge.and_then(|challenge| challenge.transaction);
         self.proved = Some(now);
         self.last_check.get_or_insert(now);
     }

@@ -1,8 +1,8 @@
 //! Which transactions of a client's checks were seen of late, and by which way each came first.
 //!
 //! A check proves that its maker knows our password, not where that is: whoever hears one can send it
-//! again from elsewhere. A client makes a new transaction for each check, and repeats one only by the
-//! way that it is for (RFC 8445 section 7.2.4, RFC 8489 section 6.2.1).
+//! again from elsewhere. A client makes a new transaction for each check, or for each pair (libjuice), and repeats one
+//! only by the way that it is for (RFC 8445 section 7.2.4, RFC 8489 section 6.2.1).
 
 /// Transactions that are remembered: ten minutes of a client that checks one way every 2.5 s, ten
 /// seconds of one that begins on several. They take 8 kB. What is older still proves nothing by itself:
