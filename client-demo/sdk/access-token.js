@@ -5,14 +5,20 @@
 
 /** Asked again after the application had none, milliseconds. */
 const RETRY_MS = 10_000;
+/** One that was got so short a time ago, milliseconds, and is refused is not followed by yet another. */
+const NEW_MS = 60_000;
 
 export class AccessToken {
   /** @type {string | undefined} */
-  value;
+  #value;
   #get;
   #closed = false;
   /** One question at a time. @type {Promise<string> | null} */
   #asked = null;
+  /** The last one that the server has seen. @type {string | undefined} */
+  #shown;
+  /** When the present one was got, unless the server has taken one since. */
+  #gotAt = -Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
@@ -21,16 +27,33 @@ export class AccessToken {
    * @param {(() => string | Promise<string>) | undefined} get
    */
   constructor(value, get) {
-    this.value = value;
+    this.#value = value;
     this.#get = get;
   }
 
-  /** Whether there may be another one. */
-  get isRenewable() {
-    return this.#get !== undefined;
+  /** The present one, for the server. */
+  show() {
+    this.#shown = this.#value;
+    return this.#value;
   }
 
-  /** Asks for another one, which is `value` then. @returns {Promise<string>} Rejects as the application does. */
+  /** The server has taken this one. */
+  handleTaken(token = this.#shown) {
+    this.#shown = token;
+    if (token === this.#value) this.#gotAt = -Infinity;
+  }
+
+  /** Whether the server has yet to see the present one. */
+  get isUnseen() {
+    return this.#value !== this.#shown;
+  }
+
+  /** Whether there may be another one that does better: not if the one before was asked for just now. */
+  get isRenewable() {
+    return this.#get !== undefined && Date.now() - this.#gotAt >= NEW_MS;
+  }
+
+  /** Asks for another one. @returns {Promise<string>} Rejects as the application does. */
   renew() {
     this.#asked ??= this.#ask().finally(() => (this.#asked = null));
     return this.#asked;
@@ -42,10 +65,12 @@ export class AccessToken {
    */
   async keep(take) {
     clearTimeout(this.#timer);
-    if (!this.isRenewable || this.#closed) return;
+    if (!this.#get || this.#closed) return;
     try {
       const token = await this.renew();
-      if (!this.#closed) await take(token);
+      if (this.#closed) return;
+      await take(token);
+      this.handleTaken(token);
     } catch {
       if (!this.#closed) this.#timer = setTimeout(() => void this.keep(take), RETRY_MS);
     }
@@ -59,7 +84,8 @@ export class AccessToken {
   async #ask() {
     const token = await this.#get?.();
     if (typeof token !== "string") throw new TypeError("getToken has given no token.");
-    this.value = token;
+    this.#value = token;
+    this.#gotAt = Date.now();
     return token;
   }
 }

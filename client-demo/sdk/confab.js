@@ -500,14 +500,18 @@ export class Call extends Emitter {
   }
 
   #missContact() {
-    const error = this.#isStopping
-      ? new ConfabError("server_stopped", "The server has stopped. The call goes on when it is there again.")
-      : new ConfabError("server_gone", "The server does not answer.");
+    const error = this.#signal.refusal ?? this.#absence();
     this.#missed += 1;
     const isPatient = this.#signal.wasUnanswered && this.#missed < START_PATIENCE;
     if (!this.#isStarted && !isPatient) return this.#end(error);
     this.emit("error", { error, fatal: false });
     if (!this.#isStarted) this.#waitForContact();
+  }
+
+  #absence() {
+    return this.#isStopping
+      ? new ConfabError("server_stopped", "The server has stopped. The call goes on when it is there again.")
+      : new ConfabError("server_gone", "The server does not answer.");
   }
 
   /** @param {{message: string, inMs: number}} stopping */

@@ -86,8 +86,8 @@ export class Signal extends Emitter {
   #url;
   /** @type {AccessToken} */
   #token;
-  /** Whether another token has been got since the last welcome. */
-  #hasNewToken = false;
+  /** Why another token is asked for; null while none is. @type {ConfabError | null} */
+  refusal = null;
   #socketClass;
   /** @type {WebSocket | null} */
   #socket = null;
@@ -329,7 +329,7 @@ export class Signal extends Emitter {
       resume: { session: this.#session, seq: this.#lastSeq },
       unanswered: [...this.#waiting.keys()],
     };
-    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token.value, ...resume, deflate: canDeflate };
+    const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token.show(), ...resume, deflate: canDeflate };
     this.#waiting.set(id, {
       id,
       type: "hello",
@@ -348,24 +348,34 @@ export class Signal extends Emitter {
 
   /** Comes back with another token if that is what it takes, or ends. @param {ConfabError} reason */
   #handleEnd(reason) {
-    if (!TOKEN_CODES.has(reason.code) || !this.#token.isRenewable || this.#hasNewToken) {
+    const { isUnseen, isRenewable } = this.#token;
+    if (!TOKEN_CODES.has(reason.code) || !(isUnseen || isRenewable)) {
       this.close(reason);
       return;
     }
-    this.#hasNewToken = true;
-    // Nothing is tried meanwhile: it would be refused.
+    this.refusal = isUnseen ? null : reason;
     this.#handleLoss();
-    clearTimeout(this.#retryTimer);
+    this.#reconnectNow();
+  }
+
+  /** Nothing else is tried until there is another token: it would be refused. */
+  #renew() {
     this.#token.renew().then(
-      () => this.#reconnectNow(),
-      () => this.close(reason),
+      () => {
+        this.refusal = null;
+        this.#reconnectNow();
+      },
+      () => {
+        clearTimeout(this.#retryTimer);
+        if (!this.#closed) this.#retryTimer = setTimeout(() => this.#renew(), MAX_RETRY_MS);
+      },
     );
   }
 
   /** @param {Welcome} welcome */
   #handleWelcome(welcome) {
     clearTimeout(this.#connectTimer);
-    this.#hasNewToken = false;
+    this.#token.handleTaken();
     this.#attempts = 0;
     const hadSession = this.#session !== null;
     this.#session = welcome.session;
@@ -458,7 +468,8 @@ export class Signal extends Emitter {
   #reconnectNow() {
     if (this.#socket || this.#closed) return;
     clearTimeout(this.#retryTimer);
-    this.#connect();
+    if (this.refusal) this.#renew();
+    else this.#connect();
   }
 
   /** @param {number} [code] Why; without one, for another socket to go on with the session. */

@@ -402,3 +402,28 @@ test("a browser that cannot be asked is no failure", async () => {
   await pass(RELAY.expires_in * 500);
   assert.equal(call.state, "connected");
 });
+
+test("a call without a token waits for one, and does not begin without", async () => {
+  server.refusedTokens.add("old");
+  const getToken = mock.fn(() => Promise.reject(new Error("offline")));
+  const refused = assert.rejects(makeCall({ token: "old", getToken }).start(), { code: "unauthorized", reason: "expired" });
+  await pass(12_000);
+  await refused;
+  assert.equal(call.state, "closed");
+  const asked = getToken.mock.callCount();
+  assert.ok(asked > 1, `asked ${asked} times`);
+  await pass(60_000);
+  assert.equal(getToken.mock.callCount(), asked);
+
+  await joined({ token: "good", getToken });
+  const problems = [];
+  call.on("error", ({ error, fatal }) => problems.push([error.code, fatal]));
+  server.refusedTokens.add("good");
+  server.end("token_expired");
+  await pass(90_000);
+  assert.deepEqual(problems, [["token_expired", false]]);
+  assert.equal(call.state, "reconnecting");
+  getToken.mock.mockImplementation(async () => "better");
+  await pass(6_000);
+  assert.equal(call.state, "connected");
+});

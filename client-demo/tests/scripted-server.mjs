@@ -20,6 +20,8 @@ export class ScriptedServer {
   participants = [];
   /** What a welcome tells of a relay. */
   relay = undefined;
+  /** Access tokens that it does not take. */
+  refusedTokens = new Set();
   /** Types of requests that get no reply until they are released. */
   held = new Set();
   /** Every request but hello, as it came. */
@@ -86,6 +88,14 @@ export class ScriptedServer {
     this.#tell(this.socket, { seq: this.#seq, ...event });
   }
 
+  /** The session is over, and why. */
+  end(code) {
+    const { socket } = this;
+    this.forget();
+    this.#tell(socket, { type: "closing", code, message: "It is over.", in_ms: 0 });
+    if (!socket.isClosed) this.lose();
+  }
+
   #open(socket) {
     this.sockets.push(socket);
     if (this.network === "open") queueMicrotask(() => socket.isClosed || socket.onopen?.());
@@ -106,6 +116,7 @@ export class ScriptedServer {
   #reply(message) {
     switch (message.type) {
       case "hello":
+        if (this.refusedTokens.has(message.token)) return { type: "error", code: "unauthorized", message: "It has expired.", reason: "expired" };
         return this.#welcome(message);
       case "join":
         return { type: "joined", participant: "p_me", participants: this.participants, ...this.#negotiated(message.offer, message.tracks), answer: answerTo(message.offer) };

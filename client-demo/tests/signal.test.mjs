@@ -4,6 +4,9 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { deflate, inflate } from "../sdk/deflate.js";
 import { Signal } from "../sdk/signal.js";
+import { browserWindow } from "./fake-peer.mjs";
+
+for (const name of ["addEventListener", "removeEventListener"]) globalThis[name] = browserWindow[name].bind(browserWindow);
 
 /** Stands in for WebSocket; the test plays the server. */
 class FakeSocket {
@@ -360,7 +363,10 @@ test("frames that are no protocol are ignored", () => {
 function renewing(tokens) {
   signal.close();
   heard.length = 0;
-  const asked = mock.fn(() => tokens.shift());
+  const asked = mock.fn(() => {
+    const token = tokens.shift();
+    return token instanceof Error ? Promise.reject(token) : token;
+  });
   signal = new Signal({ url: "ws://test/v1/ws", token: "first", getToken: asked, socketClass: FakeSocket });
   for (const type of ["event", "open", "lost", "closed"]) signal.on(type, (detail) => heard.push([type, detail]));
   signal.start();
@@ -368,20 +374,29 @@ function renewing(tokens) {
 }
 
 /** Says no to the hello on the last socket. */
-function refuseHello(code) {
+async function refuseHello(code) {
   const [{ id }] = FakeSocket.last.sentOf("hello");
   FakeSocket.last.say({ re: id, type: "error", code, message: "No." });
+  await settle();
 }
 
+/** Until the application's answer has been made use of. */
+async function settle() {
+  for (let turn = 0; turn < 8; turn += 1) await pass();
+}
+
+/** The token of the hello on a socket that has just opened. */
+const shownToken = () => FakeSocket.last.accept().sentOf("hello")[0].token;
+
 test("a token that ends soon is renewed, and again if the application has none at first", async () => {
-  const asked = renewing([Promise.reject(new Error("offline")), Promise.resolve("second")]);
+  const asked = renewing([new Error("offline"), "second"]);
   const socket = FakeSocket.last.accept().welcome();
   socket.say({ seq: 1, type: "token_expires", in_ms: 60_000 });
-  for (let turn = 0; turn < 5; turn += 1) await pass();
+  await settle();
   assert.equal(asked.mock.callCount(), 1);
   assert.deepEqual(socket.sentOf("renew"), []);
   await pass(10_000);
-  for (let turn = 0; turn < 5; turn += 1) await pass();
+  await settle();
   assert.equal(socket.sentOf("renew")[0].token, "second");
   assert.deepEqual(of("event"), [], "it is no event of the call");
   socket.lose();
@@ -390,17 +405,15 @@ test("a token that ends soon is renewed, and again if the application has none a
 });
 
 test("a refused or ended token is replaced once, and then the call ends", async () => {
-  const asked = renewing([Promise.resolve("second"), Promise.resolve("third")]);
+  const asked = renewing(["second", "third"]);
   FakeSocket.last.accept();
-  refuseHello("unauthorized");
-  for (let turn = 0; turn < 5; turn += 1) await pass();
+  await refuseHello("unauthorized");
   assert.equal(FakeSocket.last.accept().sentOf("hello")[0].token, "second");
   FakeSocket.last.welcome();
   FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
-  for (let turn = 0; turn < 5; turn += 1) await pass();
+  await settle();
   assert.equal(FakeSocket.last.accept().sentOf("hello")[0].token, "third");
-  refuseHello("unauthorized");
-  for (let turn = 0; turn < 5; turn += 1) await pass();
+  await refuseHello("unauthorized");
   assert.equal(asked.mock.callCount(), 2);
   assert.equal(of("closed")[0].code, "unauthorized");
 });
@@ -411,4 +424,96 @@ test("without the application's word a call ends with its token", async () => {
   FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
   await pass();
   assert.equal(of("closed")[0].code, "token_expired");
+});
+
+test("a network that comes back while another token is asked for does not end the session", async () => {
+  let give;
+  const asked = renewing([new Promise((resolve) => (give = resolve))]);
+  FakeSocket.last.accept();
+  await refuseHello("unauthorized");
+  browserWindow.dispatchEvent(new Event("online"));
+  await pass(60_000);
+  assert.equal(FakeSocket.all.length, 2, "nothing is tried with the token of before");
+  give("second");
+  await settle();
+  assert.equal(FakeSocket.all.length, 3);
+  assert.equal(shownToken(), "second");
+  FakeSocket.last.welcome();
+  assert.equal(asked.mock.callCount(), 1);
+  assert.deepEqual(of("closed"), []);
+});
+
+test("an application that has no token at first is asked again, at once when the network comes", async () => {
+  const offline = new Error("offline");
+  const asked = renewing([offline, offline, offline, "second"]);
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  assert.equal(signal.refusal.code, "token_expired");
+  await pass(4_900);
+  await settle();
+  assert.equal(asked.mock.callCount(), 1);
+  await pass(100);
+  await settle();
+  assert.equal(asked.mock.callCount(), 2);
+  for (let times = 0; times < 2; times += 1) {
+    browserWindow.dispatchEvent(new Event("online"));
+    await settle();
+  }
+  assert.equal(asked.mock.callCount(), 4);
+  assert.equal(shownToken(), "second");
+  FakeSocket.last.welcome();
+  assert.equal(signal.refusal, null);
+  await pass(9_000);
+  assert.deepEqual([of("closed"), asked.mock.callCount(), FakeSocket.all.length], [[], 4, 3]);
+});
+
+test("a token that has ended before the server could take it is replaced too", async () => {
+  const asked = renewing(["second", "third"]);
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  FakeSocket.last.lose();
+  for (let second = 0; second < 120; second += 1) await pass(1_000);
+  assert.equal(shownToken(), "second");
+  await refuseHello("unauthorized");
+  assert.equal(shownToken(), "third");
+  FakeSocket.last.welcome();
+  assert.equal(asked.mock.callCount(), 2);
+  assert.deepEqual(of("closed"), []);
+});
+
+test("a token that came while the one before was refused is tried before another is asked for", async () => {
+  const gives = [];
+  const asked = renewing([new Promise((resolve) => gives.push(resolve)), new Promise((resolve) => gives.push(resolve))]);
+  const warn = (seq) => FakeSocket.last.say({ seq, type: "token_expires", in_ms: 60_000 });
+  FakeSocket.last.accept().welcome();
+  warn(1);
+  FakeSocket.last.lose();
+  await pass(300);
+  assert.equal(shownToken(), "first");
+  gives[0]("second");
+  await settle();
+  await refuseHello("unauthorized");
+  assert.equal(shownToken(), "second");
+  FakeSocket.last.welcome({ resumed: true });
+  // The session ends while it is being given the next one.
+  warn(2);
+  gives[1]("third");
+  await settle();
+  assert.equal(FakeSocket.last.sentOf("renew").at(-1).token, "third");
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  assert.equal(shownToken(), "third");
+  assert.equal(asked.mock.callCount(), 2);
+  assert.deepEqual(of("closed"), []);
+});
+
+test("who ends the call when it is lost for its token is not asked for another", async () => {
+  const asked = renewing(["second"]);
+  signal.on("lost", () => signal.close());
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  assert.equal(asked.mock.callCount(), 0);
 });
