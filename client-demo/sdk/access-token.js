@@ -3,6 +3,8 @@
  * when the present one ends soon, and when it has been refused.
  */
 
+/** So long the application may take, milliseconds: a request of its own that hangs is not waited for. */
+const PATIENCE_MS = 30_000;
 /** Asked again after the application had none, milliseconds. */
 const RETRY_MS = 10_000;
 /** One that was got so short a time ago, milliseconds, and is refused is not followed by yet another. */
@@ -21,6 +23,8 @@ export class AccessToken {
   #gotAt = -Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #limit;
 
   /**
    * @param {string | undefined} value
@@ -53,7 +57,7 @@ export class AccessToken {
     return this.#get !== undefined && Date.now() - this.#gotAt >= NEW_MS;
   }
 
-  /** Asks for another one. @returns {Promise<string>} Rejects as the application does. */
+  /** Asks for another one. @returns {Promise<string>} Rejects if the application does, or says nothing. */
   renew() {
     this.#asked ??= this.#ask().finally(() => (this.#asked = null));
     return this.#asked;
@@ -79,10 +83,16 @@ export class AccessToken {
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#limit);
   }
 
   async #ask() {
-    const token = await this.#get?.();
+    const silence = new Promise((_, reject) => {
+      this.#limit = setTimeout(() => reject(new Error("getToken has not answered.")), PATIENCE_MS);
+    });
+    // Also what it throws is to be heard in the race.
+    const answer = (async () => this.#get?.())();
+    const token = await Promise.race([answer, silence]).finally(() => clearTimeout(this.#limit));
     if (typeof token !== "string") throw new TypeError("getToken has given no token.");
     this.#value = token;
     this.#gotAt = Date.now();

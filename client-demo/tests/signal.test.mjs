@@ -432,7 +432,7 @@ test("a network that comes back while another token is asked for does not end th
   FakeSocket.last.accept();
   await refuseHello("unauthorized");
   browserWindow.dispatchEvent(new Event("online"));
-  await pass(60_000);
+  await pass(20_000);
   assert.equal(FakeSocket.all.length, 2, "nothing is tried with the token of before");
   give("second");
   await settle();
@@ -516,4 +516,48 @@ test("who ends the call when it is lost for its token is not asked for another",
   FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
   await settle();
   assert.equal(asked.mock.callCount(), 0);
+});
+
+test("an application that never answers is asked again", async () => {
+  const never = new Promise(() => {});
+  const asked = renewing([never, "second", never, "third"]);
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  await pass(29_900);
+  await settle();
+  assert.equal(asked.mock.callCount(), 1);
+  await pass(100);
+  await settle();
+  await pass(5_000);
+  await settle();
+  assert.equal(shownToken(), "second");
+
+  FakeSocket.last.welcome().say({ seq: 1, type: "token_expires", in_ms: 60_000 });
+  await settle();
+  for (let second = 0; second < 40; second += 1) {
+    await pass(1_000);
+    await settle();
+    for (const { id } of FakeSocket.last.sentOf("ping")) FakeSocket.last.say({ re: id, type: "pong" });
+  }
+  assert.equal(FakeSocket.last.sentOf("renew")[0].token, "third");
+});
+
+test("what the application throws at once is as good as a promise that rejects", async () => {
+  signal.close();
+  const getToken = mock.fn(() => "second");
+  getToken.mock.mockImplementationOnce(() => {
+    throw new Error("offline");
+  });
+  signal = new Signal({ url: "ws://test/v1/ws", token: "first", getToken, socketClass: FakeSocket });
+  signal.start();
+  FakeSocket.last.accept();
+  await refuseHello("unauthorized");
+  await pass(5_000);
+  await settle();
+  assert.equal(shownToken(), "second");
+  FakeSocket.last.welcome();
+  // What it was given time for has no end of its own.
+  await pass(30_000);
+  await new Promise(setImmediate);
 });
