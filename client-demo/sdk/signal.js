@@ -7,7 +7,7 @@
 
 import { AccessToken } from "./access-token.js";
 import { canDeflate, deflate, inflate } from "./deflate.js";
-import { ConfabError, Emitter } from "./events.js";
+import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { RoundTrip } from "./round-trip.js";
 
 /** @import { IceServersInfo, Requests, Replies, ServerEvent, Welcome } from "./types.js" */
@@ -57,6 +57,8 @@ export const PASSING_CODES = new Set([
 
 /** Those after which it does with another access token. */
 const TOKEN_CODES = new Set(["token_expired", "unauthorized"]);
+/** Refusals of another access token for the session after which it need not be given one more. */
+const NEEDS_NO_RENEWAL = new Set(["session_lost", "unknown_type"]);
 
 /**
  * @typedef {object} Waiting
@@ -372,6 +374,16 @@ export class Signal extends Emitter {
     );
   }
 
+  /** @param {string} token */
+  async #giveToken(token) {
+    try {
+      await this.request("renew", { token });
+    } catch (error) {
+      // The session that came after began with it, or the server there is an older one, which needs none.
+      if (!NEEDS_NO_RENEWAL.has(asConfabError(error).code)) throw error;
+    }
+  }
+
   /** @param {Welcome} welcome */
   #handleWelcome(welcome) {
     clearTimeout(this.#connectTimer);
@@ -437,7 +449,7 @@ export class Signal extends Emitter {
     this.#lastSeq = event.seq;
     this.#ackTimer ??= setTimeout(() => this.#acknowledge(), ACK_DELAY_MS);
     if (event.type === "closing") this.#handleClosing(event);
-    else if (event.type === "token_expires") void this.#token.keep((token) => this.request("renew", { token }));
+    else if (event.type === "token_expires") void this.#token.keep((token) => this.#giveToken(token));
     else this.emit("event", event);
   }
 

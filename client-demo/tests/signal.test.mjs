@@ -475,6 +475,7 @@ test("a token that has ended before the server could take it is replaced too", a
   await settle();
   FakeSocket.last.lose();
   for (let second = 0; second < 120; second += 1) await pass(1_000);
+  while (FakeSocket.last.closed) await pass(50);
   assert.equal(shownToken(), "second");
   await refuseHello("unauthorized");
   assert.equal(shownToken(), "third");
@@ -560,4 +561,22 @@ test("what the application throws at once is as good as a promise that rejects",
   // What it was given time for has no end of its own.
   await pass(30_000);
   await new Promise(setImmediate);
+});
+
+test("a session that was begun with the new token is not given another one", async () => {
+  const asked = renewing(["second", "third"]);
+  const first = FakeSocket.last.accept().welcome();
+  first.say({ seq: 1, type: "token_expires", in_ms: 60_000 });
+  await settle();
+  assert.equal(first.sentOf("renew").length, 1);
+  first.lose();
+  await pass(300);
+  assert.equal(shownToken(), "second");
+  FakeSocket.last.welcome({ session: "s_2", resumed: false });
+  await settle();
+  for (let second = 0; second < 15; second += 1) {
+    await pass(1_000);
+    await settle();
+  }
+  assert.equal(asked.mock.callCount(), 1);
 });
