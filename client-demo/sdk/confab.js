@@ -224,7 +224,7 @@ export class Call extends Emitter {
       this.refused.push(refusal);
       this.emit("refused", refusal);
     });
-    this.#media.on("error", (error) => this.emit("error", { error, fatal: false }));
+    this.#media.on("error", (error) => this.#report(error));
   }
 
   /** The own tracks. @returns {Publication[]} */
@@ -504,7 +504,7 @@ export class Call extends Emitter {
     this.#missed += 1;
     const isPatient = this.#signal.wasUnanswered && this.#missed < START_PATIENCE;
     if (!this.#isStarted && !isPatient) return this.#end(error);
-    this.emit("error", { error, fatal: false });
+    this.#report(error);
     if (!this.#isStarted) this.#waitForContact();
   }
 
@@ -659,7 +659,7 @@ export class Call extends Emitter {
     for (const kind of /** @type {Kind[]} */ (["audio", "video"])) {
       this.#media.reserve(kind, count[kind]).catch((error) => {
         // A lost session is joined anew, with as many slots as are wanted by then.
-        if (error.code !== "session_lost" && error.code !== "closed") this.emit("error", { error, fatal: false });
+        if (error.code !== "session_lost" && error.code !== "closed") this.#report(error);
       });
     }
   }
@@ -813,6 +813,15 @@ export class Call extends Emitter {
     this.emit("state", { state: this.state, signaling, media });
   }
 
+  /**
+   * Who leaves is told of nothing that comes of it, or meanwhile.
+   * @param {ConfabError} error
+   * @param {boolean} [fatal]
+   */
+  #report(error, fatal = false) {
+    if (!this.#leaving) this.emit("error", { error, fatal });
+  }
+
   /** @param {ConfabError | null} error */
   #end(error) {
     if (this.state === "closed") return;
@@ -825,7 +834,7 @@ export class Call extends Emitter {
     this.#fail(error ?? new ConfabError("closed", "The call has ended."));
     this.#media.close();
     this.#signal.close();
-    if (error) this.emit("error", { error, fatal: true });
+    if (error) this.#report(error, true);
     this.emit("state", { state: "closed", signaling: false, media: false });
   }
 }

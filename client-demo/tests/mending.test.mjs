@@ -427,3 +427,31 @@ test("a call without a token waits for one, and does not begin without", async (
   await pass(6_000);
   assert.equal(call.state, "connected");
 });
+
+test("who leaves is told of no failure, whenever that is", async () => {
+  const moments = [
+    ["before there is a socket", () => (server.network = "silent"), 9_500],
+    ["before the server has answered", () => server.held.add("hello"), 9_500],
+    ["before it is joined", () => server.held.add("join"), 0],
+    ["in the call", () => {}, 0],
+  ];
+  for (const [when, prepare, ms] of moments) {
+    server = new ScriptedServer();
+    globalThis.WebSocket = server.socketClass;
+    prepare();
+    const errors = [];
+    makeCall().on("error", ({ error: { code }, fatal }) => errors.push([code, fatal]));
+    const started = call.start().then(() => true, () => false);
+    await pass(ms);
+    // While it is left the server says no.
+    server.held.add("leave");
+    const left = call.leave();
+    await pass(600);
+    server.end("room_closed");
+    await pass(1_000);
+    await left;
+    assert.equal(await started, when === "in the call", when);
+    assert.equal(call.state, "closed", when);
+    assert.deepEqual(errors, [], when);
+  }
+});
