@@ -107,6 +107,8 @@ export class Signal extends Emitter {
   #attempts = 0;
   /** Another one, opened while it is doubtful whether the server can be heard. @type {WebSocket | null} */
   #rival = null;
+  /** Whether the server refuses to go on with the session for what this SDK says of it: an older one does. */
+  #mustBeginAnew = false;
   /** Sockets given up since the last reply. */
   #unanswered = 0;
   /** Whether a socket was given up because nothing at all came of it, and none has opened since. */
@@ -327,9 +329,11 @@ export class Signal extends Emitter {
     // Another socket often is on another network.
     this.#roundTrip = new RoundTrip();
     const id = this.#nextId++;
-    const resume = this.#session === null ? {} : {
+    const resumes = this.#session !== null && !this.#mustBeginAnew;
+    const unanswered = [...this.#waiting.keys()];
+    const resume = resumes && {
       resume: { session: this.#session, seq: this.#lastSeq },
-      unanswered: [...this.#waiting.keys()],
+      ...(unanswered.length > 0 && { unanswered }),
     };
     const hello = { id, type: "hello", version: PROTOCOL_VERSION, token: this.#token.show(), ...resume, deflate: canDeflate };
     this.#waiting.set(id, {
@@ -341,7 +345,10 @@ export class Signal extends Emitter {
       resolve: () => {},
       reject: (error) => {
         if (this.#closed) return;
-        if (PASSING_CODES.has(error.code)) this.#handleLoss();
+        // What is said of a session is all that a server takes of one hello and not of another.
+        const isOlder = resumes && error.code === "bad_request";
+        this.#mustBeginAnew ||= isOlder;
+        if (isOlder || PASSING_CODES.has(error.code)) this.#handleLoss();
         else this.#handleEnd(error);
       },
     });
@@ -388,6 +395,7 @@ export class Signal extends Emitter {
   #handleWelcome(welcome) {
     clearTimeout(this.#connectTimer);
     this.#token.handleTaken();
+    this.#mustBeginAnew = false;
     this.#attempts = 0;
     const hadSession = this.#session !== null;
     this.#session = welcome.session;

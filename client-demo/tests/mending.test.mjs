@@ -455,3 +455,29 @@ test("who leaves is told of no failure, whenever that is", async () => {
     assert.deepEqual(errors, [], when);
   }
 });
+
+test("a call goes on when the server is replaced by an older one", async () => {
+  server.participants = [{ id: "p_1", name: "Grace", tracks: [] }];
+  await joined();
+  const publishing = () => call.publish(new FakeTrack("video"), { source: "other" });
+  server.held.add("offer");
+  const first = publishing();
+  await pass();
+  server.isOlder = true;
+  server.forget();
+  server.lose();
+  server.held.clear();
+  await pass(2_000);
+  await first.catch(({ code }) => assert.equal(code, "session_lost"));
+  assert.equal(call.state, "connected");
+  assert.equal(server.requestsOf("join").length, 2);
+  // It goes on with its sessions where nothing is open, as it always did.
+  server.lose();
+  await pass(2_000);
+  assert.equal(call.state, "connected");
+  assert.equal(server.requestsOf("join").length, 2);
+  server.isOlder = false;
+  const second = publishing();
+  await pass();
+  await second;
+});

@@ -22,6 +22,8 @@ export class ScriptedServer {
   relay = undefined;
   /** Access tokens that it does not take. */
   refusedTokens = new Set();
+  /** Whether it is one of before `unanswered`: it refuses what it does not know. */
+  isOlder = false;
   /** Types of requests that get no reply until they are released. */
   held = new Set();
   /** Every request but hello, as it came. */
@@ -117,6 +119,7 @@ export class ScriptedServer {
     switch (message.type) {
       case "hello":
         if (this.refusedTokens.has(message.token)) return { type: "error", code: "unauthorized", message: "It has expired.", reason: "expired" };
+        if (this.isOlder && message.unanswered) return { type: "error", code: "bad_request", message: "unknown field `unanswered`" };
         return this.#welcome(message);
       case "join":
         return { type: "joined", participant: "p_me", participants: this.participants, ...this.#negotiated(message.offer, message.tracks), answer: answerTo(message.offer) };

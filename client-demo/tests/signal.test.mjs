@@ -162,6 +162,28 @@ test("a server that has forgotten the session gets no old requests", async () =>
   assert.equal(of("event").at(-1).mid, "5");
 });
 
+test("a server that takes no resuming hello is told nothing of the session, and ends it if that is no better", async () => {
+  const first = FakeSocket.last.accept().welcome();
+  const open = signal.request("publish", { mid: "3", source: "screen" });
+  first.lose();
+  await pass(300);
+  assert.deepEqual(FakeSocket.last.accept().sent[0].unanswered, [1 + first.sent[0].id]);
+  await refuseHello("bad_request");
+  await pass(500);
+  const [hello] = FakeSocket.last.accept().sent;
+  assert.deepEqual([hello.resume, hello.unanswered], [undefined, undefined]);
+  FakeSocket.last.welcome({ session: "s_2" });
+  await assert.rejects(open, { code: "session_lost" });
+  FakeSocket.last.lose();
+  await pass(300);
+  assert.deepEqual(FakeSocket.last.accept().sent[0].resume, { session: "s_2", seq: 0 });
+  await refuseHello("bad_request");
+  await pass(500);
+  FakeSocket.last.accept();
+  await refuseHello("bad_request");
+  assert.equal(of("closed")[0].code, "bad_request");
+});
+
 test("attempts come less and less often, and without end", async () => {
   const waits = [];
   for (let attempt = 0; attempt < 12; attempt += 1) {
