@@ -113,6 +113,8 @@ const PING_PAUSE_MS = 150;
  * @property {{id: string | null}} dominantspeaker Somebody else has the floor, perhaps oneself.
  * @property {{message: string, inMs: number}} stopping The server stops once everybody has left, in
  *   `inMs` milliseconds at the latest. Afterwards the call goes on trying to come back.
+ * @property {{inMs: number}} tokenexpires The access token ends in `inMs` milliseconds, and the call with it
+ *   unless `getToken`, which is asked at the same time, gives another one. Told a minute before.
  * @property {Refusal} refused The server does not take an own track, of which it has no codec for
  *   instance. It is no publication any more; the others are sent. Also in `call.refused`.
  * @property {{state: CallState, signaling: boolean, media: boolean}} state Whether the server hears what
@@ -213,6 +215,7 @@ export class Call extends Emitter {
     });
     this.#signal.on("closed", (reason) => this.#end(reason));
     this.#signal.on("stopping", (stopping) => this.#handleStopping(stopping));
+    this.#signal.on("tokenexpires", (ending) => this.emit("tokenexpires", ending));
     this.#signal.on("event", (event) => this.#handleEvent(event));
     this.#media.on("negotiated", () => this.#showTracks());
     this.#media.on("connected", () => this.#updateState());

@@ -80,6 +80,7 @@ const NEEDS_NO_RENEWAL = new Set(["session_lost", "unknown_type"]);
  * @property {undefined} heard The server can be heard, which was in doubt (`check`).
  * @property {undefined} lost The socket is gone, and is being reconnected.
  * @property {{message: string, inMs: number}} stopping The server stops when everybody has left, or then.
+ * @property {{inMs: number}} tokenexpires The access token ends then, and the session with it unless it is renewed.
  * @property {ConfabError} closed The session is over for good.
  */
 
@@ -381,6 +382,12 @@ export class Signal extends Emitter {
     );
   }
 
+  /** @param {number} inMs */
+  #handleTokenExpires(inMs) {
+    void this.#token.keep((token) => this.#giveToken(token));
+    this.emit("tokenexpires", { inMs });
+  }
+
   /** @param {string} token */
   async #giveToken(token) {
     try {
@@ -457,7 +464,7 @@ export class Signal extends Emitter {
     this.#lastSeq = event.seq;
     this.#ackTimer ??= setTimeout(() => this.#acknowledge(), ACK_DELAY_MS);
     if (event.type === "closing") this.#handleClosing(event);
-    else if (event.type === "token_expires") void this.#token.keep((token) => this.#giveToken(token));
+    else if (event.type === "token_expires") this.#handleTokenExpires(event.in_ms);
     else this.emit("event", event);
   }
 

@@ -203,7 +203,6 @@
  *   | {type: "media", state: string}
  *   | {type: "reconnect", reason: string, message: string}
  *   | {type: "token_expires", in_ms: number}
- *   | {type: "unreachable", participant: string, unreachable: boolean}
  *   | {type: "closing", code: string, message: string, in_ms: number}} ServerEvent
  */
 

@@ -428,6 +428,21 @@ test("a call without a token waits for one, and does not begin without", async (
   assert.equal(call.state, "connected");
 });
 
+test("the end of the token is told of before, with and without somebody to renew it", async () => {
+  const told = [];
+  for (const getToken of [undefined, async () => "better"]) {
+    server = new ScriptedServer();
+    globalThis.WebSocket = server.socketClass;
+    await joined({ token: "good", getToken });
+    call.on("tokenexpires", ({ inMs }) => told.push(inMs));
+    server.say({ type: "token_expires", in_ms: 60_000 });
+    await pass();
+    assert.deepEqual(server.requestsOf("renew").map(({ token }) => token), getToken ? ["better"] : []);
+    await Promise.all([call.leave(), pass(1_000)]);
+  }
+  assert.deepEqual(told, [60_000, 60_000]);
+});
+
 test("who leaves is told of no failure, whenever that is", async () => {
   const moments = [
     ["before there is a socket", () => (server.network = "silent"), 9_500],

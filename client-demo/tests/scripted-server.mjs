@@ -11,6 +11,7 @@ const REPLIES = {
   view: () => ({ type: "viewed" }),
   leave: () => ({ type: "left" }),
   ping: () => ({ type: "pong" }),
+  renew: () => ({ type: "renewed", expires_in: 3_600 }),
 };
 
 export class ScriptedServer {
