@@ -91,6 +91,7 @@ test("each line says what is so, and what to do about it", () => {
     [deviceFinding("microphone", { ...device, secure: false }), "bad", /https:/],
     [signalingFinding({ roundTrip: 12.4 }), "good", /in 12 ms/],
     [signalingFinding({ error: { code: "server_full", message: "The server is full." } }), "bad", /: The server is full\./],
+    [signalingFinding({ error: { code: "unauthorized", message: "No.", reason: "expired" } }), "bad", /link has ended; ask for a new one/],
     [wayFinding({ ...WORKS, loss: 0.034 }), "fair", /^Works: round trip 20 ms, about 3\.4 % of sent packets lost\.$/],
     [wayFinding(BLOCKED), "bad", /^Blocked/],
     [wayFinding(ABSENT), "none", /does not offer/],

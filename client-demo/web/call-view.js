@@ -4,13 +4,13 @@
 
 import { DevicePanel } from "./device-panel.js";
 import { changeDevice, isRear, LevelMeter, openDevice } from "./devices.js";
-import { byId, setSwitch, toast } from "./dom.js";
+import { byId, create, setSwitch, toast } from "./dom.js";
 import { Tile } from "./grid.js";
 import { inviteLink } from "./links.js";
 import { QualityPanel } from "./quality.js";
 import { brief, showStatistics } from "./statistics.js";
 import { WakeLock } from "./wake-lock.js";
-import { callProblem, headCount, refusalWords, roleWords, stoppingWords } from "./words.js";
+import { callProblem, headCount, linkEndsWords, refusalWords, roleWords, stoppingWords } from "./words.js";
 
 /** @import { Call, Participant, RemoteTrack } from "./sdk/confab.js" */
 /** @import { Publication } from "./sdk/media.js" */
@@ -109,6 +109,7 @@ export class CallView {
     this.#wakeLock.release();
     this.#devices.close();
     this.#grid.clear();
+    byId("call-ending").replaceChildren();
   }
 
   /**
@@ -150,6 +151,7 @@ export class CallView {
       call.on("dominantspeaker", () => this.#showDominant()),
       call.on("viewers", () => this.#refreshCount()),
       call.on("stopping", ({ inMs }) => this.#showProblem(stoppingWords(inMs))),
+      call.on("tokenexpires", ({ inMs }) => byId("call-ending").replaceChildren(create("p", "banner", linkEndsWords(inMs)))),
       call.on("state", ({ media }) => this.#showState(media)),
       call.on("error", ({ error }) => this.#showProblem(callProblem(error), error.code === "media_failed")),
     );

@@ -2,7 +2,7 @@
  * What the checks have found, in words for the person in front of the page, with what to do about it.
  */
 
-import { insecureContext } from "./words.js";
+import { hasLinkEnded, insecureContext } from "./words.js";
 
 /** @import { Outcome, Way } from "./check-ways.js" */
 /** @import { Device } from "./words.js" */
@@ -43,11 +43,12 @@ export function deviceFinding(device, { secure, permission, count }) {
 }
 
 /**
- * @param {{roundTrip?: number, error?: {code: string, message: string}}} facts
+ * @param {{roundTrip?: number, error?: {code: string, message: string, reason?: string}}} facts
  * @returns {Finding}
  */
 export function signalingFinding({ roundTrip, error }) {
   if (!error) return { grade: "good", words: `The server answers in ${ms(roundTrip)}.` };
+  if (hasLinkEnded(error)) return { grade: "bad", words: "The server answers, but your link has ended; ask for a new one." };
   switch (error.code) {
     case "unauthorized":
     case "wrong_room":

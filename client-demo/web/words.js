@@ -35,10 +35,11 @@ export function insecureContext() {
 }
 
 /**
- * @param {{code: string, message: string}} error
+ * @param {{code: string, message: string, reason?: string}} error
  * @param {{joining?: boolean}} [when] Whether the call had not begun yet.
  */
-export function callProblem({ code, message }, { joining = false } = {}) {
+export function callProblem({ code, message, reason }, { joining = false } = {}) {
+  if (hasLinkEnded({ code, reason })) return "Your link has ended; ask for a new one.";
   switch (code) {
     case "server_gone":
       return joining
@@ -60,6 +61,14 @@ export function callProblem({ code, message }, { joining = false } = {}) {
     default:
       return message;
   }
+}
+
+/**
+ * Whether it is for the end of its access token that the server lets nobody in, or no longer.
+ * @param {{code: string, reason?: string}} error
+ */
+export function hasLinkEnded({ code, reason }) {
+  return code === "token_expired" || reason === "expired";
 }
 
 /**
@@ -90,6 +99,14 @@ export function roleWords({ publish, subscribe }) {
 export function stoppingWords(inMs) {
   const when = inMs < 1_000 ? "now" : `in ${duration(inMs)}, or when everybody has left`;
   return `The server is stopping ${when}. Finish what you are saying; the call goes on if the server comes back.`;
+}
+
+/**
+ * What a link that ends soon means for a call.
+ * @param {number} inMs
+ */
+export function linkEndsWords(inMs) {
+  return `Your link ends in ${duration(inMs)}, and the call for you with it. Ask for a new one to go on.`;
 }
 
 /**
