@@ -18,11 +18,12 @@ import { FirstFrame } from "./first-frame.js";
 import { IceServers } from "./ice-servers.js";
 import { FRESH, Media } from "./media.js";
 import { PASSING_CODES, Signal } from "./signal.js";
+import { Slots } from "./slots.js";
 import { StatsReader } from "./stats.js";
 import { isSteady } from "./steady.js";
 import { ViewReports } from "./view-reports.js";
 
-/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, Permissions, PublishedLine, Quality, Reason, ServerEvent, SlotInfo, Source, TrackInfo } from "./types.js" */
+/** @import { Answered, IceServersInfo, Joined, Kind, ParticipantInfo, Permissions, PublishedLine, Quality, Reason, ServerEvent, Source, TrackInfo } from "./types.js" */
 /** @import { Offer, Publication, Refusal } from "./media.js" */
 /** @import { CallStats } from "./stats.js" */
 
@@ -162,14 +163,18 @@ export class Call extends Emitter {
   #wasConnected = false;
   /** Whether the server has said that it stops. */
   #isStopping = false;
-  /** What the server says each slot shows. @type {Map<string, string | null>} */
-  #slots = new Map();
-  /** Remote tracks that are surfaced, and where. @type {Map<string, {mid: string, media: MediaStreamTrack}>} */
-  #shown = new Map();
-  /** Slots of which the server sends nothing for now, by mid. @type {Map<string, Pause>} */
-  #pauses = new Map();
+  #slots = new Slots({
+    receivers: () => this.#media.receivers(),
+    find: (id) => this.#remoteTrack(id),
+    onShown: (track) => {
+      if (track.kind === "video" && track.mediaStreamTrack) this.#firstFrame.watch(track.mediaStreamTrack);
+      this.emit("track", { participant: this.#senderOf(track), track });
+    },
+    onHidden: (track) => this.emit("trackended", { participant: this.#senderOf(track), track }),
+    onPause: (track) => this.emit("pause", { participant: this.#senderOf(track), track }),
+  });
   #views = new ViewReports({
-    slots: () => this.#shownByMid(),
+    slots: () => this.#slots.shownByMid(),
     send: (slots) => this.#signal.request("view", { slots }),
   });
   #firstFrame = new FirstFrame();
@@ -329,7 +334,7 @@ export class Call extends Emitter {
     }
     const track = this.#remoteTrack(trackId);
     if (!track) throw new ConfabError("unknown_track", `There is no remote track ${trackId}.`);
-    const mid = this.#slotOf(trackId) ?? this.#lastSlot(track.kind);
+    const mid = this.#slots.slotOf(trackId) ?? this.#slots.lastOf(track.kind);
     if (mid === undefined) throw new ConfabError("no_slot", "There is no slot to pin this track to yet.");
     await this.#signal.request("subscribe", { mid, track: trackId }, ({ track }) => this.#assign(mid, track));
   }
@@ -339,7 +344,7 @@ export class Call extends Emitter {
    * @param {string} trackId
    */
   async unpin(trackId) {
-    const mid = this.#slotOf(trackId);
+    const mid = this.#slots.slotOf(trackId);
     if (mid === undefined) return;
     await this.#signal.request("subscribe", { mid, auto: true }, ({ track }) => this.#assign(mid, track));
   }
@@ -387,7 +392,7 @@ export class Call extends Emitter {
     for (const { id, transceiver } of this.#media.publications) {
       if (id !== null && transceiver?.mid) sent.set(transceiver.mid, id);
     }
-    return { ...this.#statsReader.read(report, { sent, received: this.#shownByMid() }), firstFrameMs: this.#firstFrame.ms };
+    return { ...this.#statsReader.read(report, { sent, received: this.#slots.shownByMid() }), firstFrameMs: this.#firstFrame.ms };
   }
 
   /**
@@ -395,9 +400,7 @@ export class Call extends Emitter {
    * @param {string} trackId
    */
   audioLevel(trackId) {
-    const shown = this.#shown.get(trackId);
-    const receiver = shown && this.#media.receivers().get(shown.mid);
-    return receiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
+    return this.#slots.receiverOf(trackId)?.getSynchronizationSources()[0]?.audioLevel ?? 0;
   }
 
   /**
@@ -406,11 +409,14 @@ export class Call extends Emitter {
    */
   async #sendOffer({ sdp, tracks, newConnection, avoidUdp }) {
     if (this.#leaving) throw new ConfabError("closed", "The call is being left.");
-    if (newConnection) this.#forgetSlots();
+    if (newConnection) {
+      this.#slots.forget();
+      this.#views.reset();
+    }
     if (!this.#joined) return this.#sendJoin(sdp, tracks);
     const offer = { sdp, tracks, new_connection: newConnection, ...(avoidUdp && { avoid_udp: /** @type {true} */ (true) }) };
     return this.#signal.request("offer", offer, (answer) => {
-      this.#setSlots(answer.slots);
+      this.#slots.handleAnswer(answer.slots);
       if (newConnection) this.#repeatMutes(answer);
     });
   }
@@ -425,7 +431,7 @@ export class Call extends Emitter {
     try {
       const joined = await this.#signal.request("join", { room, name, offer, tracks }, (joined) => {
         this.#handleJoined(joined);
-        this.#setSlots(joined.slots);
+        this.#slots.handleAnswer(joined.slots);
         this.#repeatMutes(joined);
       });
       const { answer = "", tracks: own, slots, refused } = joined;
@@ -548,7 +554,7 @@ export class Call extends Emitter {
         this.#assign(event.mid, event.track);
         return;
       case "slot_paused":
-        this.#pauseSlot(event.mid, event.reason, event.message);
+        this.#slots.pause(event.mid, event.reason && { reason: event.reason, message: event.message });
         return;
       case "layers":
         this.#media.handleLayers(event.track, event.encodings);
@@ -635,7 +641,7 @@ export class Call extends Emitter {
    */
   #removeTrack(participantId, trackId) {
     const participant = this.participants.get(participantId);
-    this.#hide(trackId);
+    this.#slots.hide(trackId);
     this.#views.forget(trackId);
     participant?.tracks.delete(trackId);
   }
@@ -672,76 +678,15 @@ export class Call extends Emitter {
    * @param {string | null} track
    */
   #assign(mid, track) {
-    this.#setSlot(mid, track);
+    this.#slots.assign(mid, track);
     this.#showTracks();
-  }
-
-  /** An answer names every slot there is. @param {SlotInfo[]} slots */
-  #setSlots(slots) {
-    const mids = new Set(slots.map(({ mid }) => mid));
-    for (const mid of [...this.#slots.keys()]) {
-      if (!mids.has(mid)) this.#slots.delete(mid);
-    }
-    for (const { mid, track } of slots) this.#setSlot(mid, track);
-  }
-
-  /**
-   * @param {string} mid
-   * @param {string | null} track
-   */
-  #setSlot(mid, track) {
-    if (this.#slots.get(mid) !== track) this.#pauses.delete(mid);
-    this.#slots.set(mid, track);
-  }
-
-  /**
-   * @param {string} mid
-   * @param {Reason | null} reason
-   * @param {string} message
-   */
-  #pauseSlot(mid, reason, message) {
-    if (reason === null) this.#pauses.delete(mid);
-    else this.#pauses.set(mid, { reason, message });
-    this.#showPauses();
-  }
-
-  /** The server has none of the slots any more. */
-  #forgetSlots() {
-    this.#slots.clear();
-    this.#pauses.clear();
-    this.#views.reset();
   }
 
   /** Brings what is surfaced in line with what the slots show. */
   #showTracks() {
     if (this.state === "closed") return;
-    const receivers = this.#media.receivers();
-    for (const [id, { mid, media }] of [...this.#shown]) {
-      if (this.#slots.get(mid) !== id || receivers.get(mid)?.track !== media) this.#hide(id);
-    }
-    for (const [mid, id] of this.#slots) {
-      const track = id === null ? null : this.#remoteTrack(id);
-      const media = receivers.get(mid)?.track;
-      if (!track || !media || this.#shown.has(track.id)) continue;
-      const participant = /** @type {Participant} */ (this.participants.get(track.participant));
-      this.#shown.set(track.id, { mid, media });
-      track.mediaStreamTrack = media;
-      if (track.kind === "video") this.#firstFrame.watch(media);
-      this.emit("track", { participant, track });
-    }
-    this.#showPauses();
+    this.#slots.show();
     this.#views.update();
-  }
-
-  /** Brings `paused` of what is surfaced in line with what the server says of the slots. */
-  #showPauses() {
-    for (const [id, { mid }] of this.#shown) {
-      const track = this.#remoteTrack(id);
-      const paused = this.#pauses.get(mid) ?? null;
-      if (!track || track.paused === paused) continue;
-      track.paused = paused;
-      this.emit("pause", { participant: /** @type {Participant} */ (this.participants.get(track.participant)), track });
-    }
   }
 
   /** @param {number} count */
@@ -756,16 +701,6 @@ export class Call extends Emitter {
     if (id === this.dominantSpeaker) return;
     this.dominantSpeaker = id;
     this.emit("dominantspeaker", { id });
-  }
-
-  /** @param {string} trackId */
-  #hide(trackId) {
-    const track = this.#remoteTrack(trackId);
-    if (!this.#shown.delete(trackId) || !track) return;
-    track.mediaStreamTrack = null;
-    track.paused = null;
-    const participant = this.participants.get(track.participant);
-    if (participant) this.emit("trackended", { participant, track });
   }
 
   /**
@@ -790,19 +725,9 @@ export class Call extends Emitter {
     return undefined;
   }
 
-  /** What is surfaced, by the mid of its slot. */
-  #shownByMid() {
-    return new Map([...this.#shown].map(([track, { mid }]) => [mid, track]));
-  }
-
-  /** @param {string} trackId */
-  #slotOf(trackId) {
-    return [...this.#slots].find(([, track]) => track === trackId)?.[0];
-  }
-
-  /** @param {Kind} kind */
-  #lastSlot(kind) {
-    return [...this.#media.receivers()].filter(([, { track }]) => track.kind === kind).at(-1)?.[0];
+  /** @param {RemoteTrack} track */
+  #senderOf({ participant }) {
+    return /** @type {Participant} */ (this.participants.get(participant));
   }
 
   #updateState() {
