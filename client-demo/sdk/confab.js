@@ -584,7 +584,11 @@ export class Call extends Emitter {
       await new Promise((resolve) => setTimeout(resolve, PING_PAUSE_MS));
       return this.#signal.request("ping", {});
     };
-    if (await isSteady(STEADY_PINGS, ask)) await this.#media.leaveUdp();
+    const { searches } = this.#media;
+    const isGood = await isSteady(STEADY_PINGS, ask);
+    // The network may be another since.
+    if (searches !== this.#media.searches) return;
+    if (isGood) await this.#media.leaveUdp();
     else console.info("confab: UDP loses much, and so does TCP");
   }
 

@@ -142,6 +142,8 @@ export class Media extends Emitter {
   #answered = false;
   #connected = false;
   #attempts = 0;
+  /** How often the connection was mended, or another path looked for: what was found out before is of the past. */
+  searches = 0;
   #closed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #watchdog;
@@ -683,6 +685,7 @@ export class Media extends Emitter {
 
   /** @param {Purpose} purpose */
   #attempt(purpose) {
+    this.searches += 1;
     // Its answer is what is waited for from now on.
     clearTimeout(this.#watchdog);
     this.negotiate(purpose).catch((error) => {

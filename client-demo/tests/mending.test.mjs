@@ -283,6 +283,20 @@ test("moving to TCP ends with the connection that it was for", async () => {
   connection().turn("connected");
 });
 
+test("UDP is not left for what was lost on the network before", async () => {
+  server.relay = RELAY;
+  await joined();
+  const moves = () => server.requestsOf("offer").filter(({ avoid_udp: avoids }) => avoids).length;
+  server.say({ type: "media", state: "lossy" });
+  await pass(1_000);
+  server.say({ type: "media", state: "silent" });
+  await pass(10_000);
+  assert.equal(moves(), 0);
+  server.say({ type: "media", state: "lossy" });
+  await pass(4_000);
+  assert.equal(moves(), 1, "this one is no better");
+});
+
 test("moving to TCP in vain is not tried again whenever UDP loses much", async () => {
   server.relay = RELAY;
   await joined();
