@@ -43,8 +43,12 @@ export class AccessToken {
 
   /** The server has taken this one. */
   handleTaken(token = this.#shown) {
+    // That of before is no news: another is there.
+    if (token !== this.#value) return;
+    // It was asked for because of an end that does not count any more.
+    if (this.#gotAt > -Infinity) clearTimeout(this.#timer);
     this.#shown = token;
-    if (token === this.#value) this.#gotAt = -Infinity;
+    this.#gotAt = -Infinity;
   }
 
   /** Whether the server has yet to see the present one. */

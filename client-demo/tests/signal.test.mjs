@@ -602,3 +602,43 @@ test("a session that was begun with the new token is not given another one", asy
   }
   assert.equal(asked.mock.callCount(), 1);
 });
+
+test("an application that had no token for the warning is not asked again once the server has one", async () => {
+  const offline = new Error("offline");
+  const asked = renewing([offline, offline, "third", "fourth"]);
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ seq: 1, type: "token_expires", in_ms: 60_000 });
+  await settle();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  await pass(5_000);
+  await settle();
+  assert.equal(shownToken(), "third");
+  FakeSocket.last.welcome({ session: "s_2" });
+  for (let second = 0; second < 15; second += 1) {
+    await pass(1_000);
+    await settle();
+  }
+  assert.equal(asked.mock.callCount(), 3);
+  assert.deepEqual(FakeSocket.last.sentOf("renew"), []);
+});
+
+test("a token that was taken late does not make the next one look unseen", async () => {
+  const asked = renewing(["second", "third", "fourth"]);
+  FakeSocket.last.accept().welcome();
+  FakeSocket.last.say({ seq: 1, type: "token_expires", in_ms: 60_000 });
+  await settle();
+  FakeSocket.last.lose();
+  // A night's sleep with the request unanswered.
+  mock.timers.setTime(Date.now() + 8 * 3_600_000);
+  await pass(300);
+  assert.equal(shownToken(), "second");
+  await refuseHello("unauthorized");
+  assert.equal(shownToken(), "third");
+  FakeSocket.last.welcome({ session: "s_2" });
+  await settle();
+  FakeSocket.last.say({ type: "closing", code: "token_expired", message: "It has ended.", in_ms: 0 });
+  await settle();
+  assert.equal(shownToken(), "fourth");
+  assert.equal(asked.mock.callCount(), 3);
+});
