@@ -646,8 +646,7 @@ impl Control {
             .map(|s| (s.mid, s.kind))
             .collect();
         let changes = self.rooms.set_slots(room, peer, &slots);
-        // The answer itself says what the peer's own slots show.
-        self.apply(room, changes, |slot| slot.peer == peer);
+        self.apply(room, changes);
         let answer = self.answer(room, peer, sdp, &sections, refused);
         self.reply(request, Reply::Offer(Ok(answer)));
     }
@@ -718,7 +717,7 @@ impl Control {
         self.command(worker, Command::Publish { peer, mid, track });
         let kind = section.kind;
         let changes = self.rooms.publish(room, peer, track, kind, content);
-        self.apply(room, changes, |_| false);
+        self.apply(room, changes);
         Ok(info(track))
     }
 
@@ -728,10 +727,10 @@ impl Control {
         let (room, worker) = (state.room, state.worker);
         let was_voice = state.voice.take_if(|voice| *voice == track).is_some();
         let changes = self.rooms.unpublish(room, track);
-        self.apply(room, changes, |_| false);
+        self.apply(room, changes);
         if was_voice {
             let changes = self.rooms.handle_silenced(room, peer);
-            self.apply(room, changes, |_| false);
+            self.apply(room, changes);
         }
         self.tracks.remove(&track);
         self.command(worker, Command::Unpublish { peer, track });
@@ -760,7 +759,7 @@ impl Control {
         };
         self.load[state.worker] -= 1;
         let changes = self.rooms.leave(state.room, peer);
-        self.apply(state.room, changes, |_| false);
+        self.apply(state.room, changes);
         for track in state.tracks.values() {
             self.tracks.remove(track);
         }

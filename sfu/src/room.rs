@@ -202,6 +202,14 @@ impl Rooms {
             .collect();
         let mut changes = state.refill();
         // An m-line that is inactive may be active again, and starts from the beginning then.
+        let emptied = old.iter().filter(|s| s.shows.is_some());
+        let emptied = emptied.map(|slot| Assignment {
+            peer,
+            mid: slot.mid,
+            track: None,
+        });
+        // Before what another slot of that name shows now.
+        changes.shows.splice(..0, emptied);
         let gone = old.iter().filter(|s| s.priority != Priority::default());
         changes.priorities.extend(gone.map(|slot| Importance {
             peer,

@@ -20,7 +20,7 @@ impl Control {
     /// Decides who speaks where that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((room, changes)) = self.rooms.handle_timeout(now) {
-            self.apply(room, changes, |_| false);
+            self.apply(room, changes);
         }
     }
 
@@ -55,8 +55,7 @@ impl Control {
                 }
                 _ => CommandError::UnknownMid(mid),
             })?;
-        // The reply says what the slot itself shows.
-        self.apply(room, changes, |slot| (slot.peer, slot.mid) == (peer, mid));
+        self.apply(room, changes);
         Ok(self.rooms.shows(room, peer, mid))
     }
 
@@ -79,19 +78,13 @@ impl Control {
         Ok(())
     }
 
-    /// Carries changes out and tells them, but for slots that are `told` of in another way.
-    pub(super) fn apply(
-        &mut self,
-        room: RoomId,
-        changes: Changes,
-        told: impl Fn(&Assignment) -> bool,
-    ) {
+    /// Carries changes out and tells all of them, also those that a reply tells: an event from before may
+    /// be behind that reply, so that only the last event of a slot is sure to be the last word on it.
+    pub(super) fn apply(&mut self, room: RoomId, changes: Changes) {
         for assignment in changes.shows {
             self.set_slot(assignment);
-            if !told(&assignment) {
-                let Assignment { peer, mid, track } = assignment;
-                self.event(Event::SlotChanged { peer, mid, track });
-            }
+            let Assignment { peer, mid, track } = assignment;
+            self.event(Event::SlotChanged { peer, mid, track });
         }
         for importance in changes.priorities {
             self.set_priority(importance);

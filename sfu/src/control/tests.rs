@@ -382,6 +382,43 @@ fn a_screen_keeps_its_slot_whoever_speaks_and_has_no_voice() {
     assert_ne!(call.control.peers[&PeerId(6)].voice, Some(screen));
 }
 
+/// A reply overtakes the events that were said before it.
+#[test]
+fn the_last_event_of_a_slot_is_what_it_shows_whatever_replies_say() {
+    let mut call = Call::of(3, 1, 1);
+    let camera = call.control.peers[&PeerId(3)].tracks[&mid("v")];
+    let subscribe = |choice| Request::Subscribe(PeerId(1), mid("v0"), choice);
+    let last = |call: &mut Call| {
+        let events = std::mem::take(&mut call.events).into_iter().rev();
+        let mut own = events.filter_map(|(_, event)| match event {
+            Event::SlotChanged {
+                peer,
+                mid: m,
+                track,
+            } => ((peer, m) == (PeerId(1), mid("v0"))).then_some(track),
+            _ => None,
+        });
+        own.next()
+    };
+    for (choice, shows) in [
+        (SlotChoice::Pin(camera), Some(3)),
+        (SlotChoice::Off, None),
+        (SlotChoice::Auto, Some(2)),
+    ] {
+        call.ask(subscribe(choice));
+        call.drain();
+        assert_eq!(call.shows(1, "v0"), shows);
+        let shown = call.control.rooms.shows(ROOM, PeerId(1), mid("v0"));
+        assert_eq!(last(&mut call), Some(shown), "{choice:?}");
+    }
+    call.offer(PeerId(1), sections(1, 0)).unwrap();
+    assert_eq!(last(&mut call), Some(None));
+    call.offer(PeerId(1), sections(1, 1)).unwrap();
+    let shown = call.control.rooms.shows(ROOM, PeerId(1), mid("v0"));
+    assert!(shown.is_some());
+    assert_eq!(last(&mut call), Some(shown));
+}
+
 #[test]
 fn views_are_noted_all_or_none_and_renegotiation_keeps_them() {
     let mut call = Call::of(1, 1, 2);

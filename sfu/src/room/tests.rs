@@ -174,6 +174,12 @@ fn a_screen_comes_first_and_is_more_important_but_for_what_is_pinned() {
     // A slot that goes leaves nothing behind on its worker.
     let changes = rooms.set_slots(ROOM, ALICE, &slots(0, 0));
     assert_eq!(changes.priorities, [weighed(20, Priority::Rest)]);
+    let emptied = |n| Assignment {
+        peer: ALICE,
+        mid: mid(n),
+        track: None,
+    };
+    assert_eq!(changes.shows, [emptied(20), emptied(21)]);
 }
 
 #[derive(Clone, Debug)]
@@ -254,6 +260,10 @@ proptest! {
                 told.clear();
                 continue;
             };
+            for (&(peer, mid), &known) in &told {
+                let is_there = rooms.has_slot(ROOM, peer, mid) || !room.peers.contains_key(&peer);
+                prop_assert!(is_there || known == (None, Priority::default()));
+            }
             told.retain(|(peer, mid), _| rooms.has_slot(ROOM, *peer, *mid));
             for (&peer, slots) in &room.peers {
                 for kind in [Kind::Audio, Kind::Video] {

@@ -1,7 +1,7 @@
 //! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address; and
 //! what operators ask of any participant.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -283,6 +283,7 @@ impl Control {
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),
+                shown: BTreeMap::new(),
                 paused: BTreeSet::new(),
                 held: Vec::new(),
             },

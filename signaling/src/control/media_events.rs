@@ -171,7 +171,28 @@ impl Control {
         }
     }
 
+    /// Notes what a client is told that a slot shows; says whether it is news.
+    pub(super) fn note_shown(
+        &mut self,
+        participant: ParticipantId,
+        mid: Mid,
+        track: Option<TrackId>,
+    ) -> bool {
+        let Some(member) = self.members.get_mut(&participant) else {
+            return false;
+        };
+        let before = match track {
+            Some(track) => member.shown.insert(mid, track),
+            None => member.shown.remove(&mid),
+        };
+        before != track
+    }
+
+    /// The media plane says once more what its replies have said, behind what was said before them.
     fn slot_shows(&mut self, participant: ParticipantId, mid: Mid, track: Option<TrackId>) {
+        if !self.note_shown(participant, mid, track) {
+            return;
+        }
         let slot = Event::Slot(SlotShows {
             mid: Text(mid),
             track: track.map(Text),

@@ -192,6 +192,8 @@ struct Member {
     /// An offer of the present peer has been answered.
     answered: bool,
     published: Vec<(Mid, TrackId)>,
+    /// What its client takes its slots to show; those that are not here show nothing.
+    shown: BTreeMap<Mid, TrackId>,
     /// Slots that were told to be paused.
     paused: BTreeSet<Mid>,
     /// Reports that wait for the command on its way.

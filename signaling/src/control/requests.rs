@@ -247,6 +247,7 @@ impl Control {
                 had_peer: false,
                 answered: false,
                 published: Vec::new(),
+                shown: BTreeMap::new(),
                 paused: BTreeSet::new(),
                 held: Vec::new(),
             },
@@ -345,6 +346,7 @@ impl Control {
             member.peer = None;
             member.is_silent = false;
             member.published.clear();
+            member.shown.clear();
             member.paused.clear();
             member.held.clear();
         }
@@ -451,9 +453,13 @@ impl Control {
                 let Outcome::Shows(track) = outcome else {
                     return self.conclude(key, id, refusal(outcome));
                 };
-                let track = self.visible(participant, mid, track).map(Text);
-                let mid = Text(mid);
-                self.conclude(key, id, Reply::Subscribed(Subscribed { mid, track }));
+                let track = self.visible(participant, mid, track);
+                self.note_shown(participant, mid, track);
+                let subscribed = Subscribed {
+                    mid: Text(mid),
+                    track: track.map(Text),
+                };
+                self.conclude(key, id, Reply::Subscribed(subscribed));
             }
         }
     }
@@ -569,10 +575,17 @@ impl Control {
             kind: info.kind.into(),
         });
         let tracks = tracks.collect();
-        let slots = answer.slots.iter().map(|info| Slot {
-            mid: Text(info.mid),
-            kind: info.kind.into(),
-            track: self.visible(participant, info.mid, info.track).map(Text),
+        if let Some(member) = self.members.get_mut(&participant) {
+            member.shown.clear();
+        }
+        let slots = answer.slots.iter().map(|info| {
+            let track = self.visible(participant, info.mid, info.track);
+            self.note_shown(participant, info.mid, track);
+            Slot {
+                mid: Text(info.mid),
+                kind: info.kind.into(),
+                track: track.map(Text),
+            }
         });
         (tracks, slots.collect())
     }

@@ -412,6 +412,31 @@ fn a_change_is_told_after_the_reply_it_came_after() {
 }
 
 #[test]
+fn a_reply_that_overtakes_a_change_is_not_the_last_word() {
+    let mut house = House::new();
+    house.join(1, "Alice", answer(&[("0", 7)], &[]));
+    house.join(2, "Bob", answer(&[("0", 8)], &[]));
+    let carol = house.join(3, "Carol", answer(&[], &[("0", None)]));
+    house.heard(3);
+    let shows = |track: u64| MediaEvent::SlotChanged {
+        peer: carol,
+        mid: mid("0"),
+        track: Some(TrackId(track)),
+    };
+    house.ask(3, "subscribe", json!({"mid": "0", "track": "t_8"}));
+    let (id, _) = house.command();
+    house.outcome(id, Outcome::Shows(Some(TrackId(8))));
+    assert_eq!(house.only(3)["track"], "t_8");
+    // What the media plane had said before.
+    for track in [7, 8] {
+        house.report(shows(track));
+        assert_eq!(house.only(3)["track"], format!("t_{track}"));
+    }
+    house.report(shows(8));
+    assert_eq!(house.types(3), Vec::<String>::new(), "it is known");
+}
+
+#[test]
 fn a_lost_socket_is_resumed_and_media_runs_on() {
     let mut house = House::new();
     house.join(1, "Alice", answer(&[], &[]));
