@@ -26,6 +26,9 @@ pub const MAX_PENDING: usize = 32;
 /// as many again.
 const MAX_ANSWERS: usize = 2 * MAX_PENDING;
 
+/// Most ids of requests without a reply that are looked at: no client has more.
+const MAX_UNANSWERED: usize = MAX_ANSWERS + MAX_PENDING;
+
 /// Most bytes of answers kept; SDP answers of a large call are up to 100 kB each. The newest is
 /// kept whatever its size.
 const MAX_ANSWER_BYTES: usize = 512 * 1024;
@@ -199,8 +202,9 @@ impl Session {
 
     /// A new socket has taken over, after [`can_resume`](Self::can_resume) allowed it. The frames
     /// that are polled next are the events after `seq` and the answers to `unanswered`, as far as
-    /// there are any, in the order in which they were said.
+    /// there are any, in the order in which they were said. Of `unanswered` the first 96 are looked at.
     pub fn handle_resumed(&mut self, seq: u64, unanswered: &[RequestId]) {
+        let unanswered = &unanswered[..unanswered.len().min(MAX_UNANSWERED)];
         self.detached = None;
         self.handle_ack(seq);
         let answers = self.answers.iter();
@@ -347,6 +351,20 @@ mod tests {
         assert_eq!(frames(&mut session), expected);
         session.handle_reply(4, &left());
         assert_eq!(frames(&mut session), [r#"{"re":4,"seq":3,"type":"left"}"#]);
+    }
+
+    #[test]
+    fn of_endless_requests_without_a_reply_the_first_are_looked_at() {
+        for (before, answers) in [(MAX_UNANSWERED - 1, 1), (MAX_UNANSWERED, 0)] {
+            let mut session = session();
+            session.handle_request(1);
+            session.handle_detached(Instant::now());
+            session.handle_reply(1, &pong());
+            let mut unanswered: Vec<RequestId> = (100..).take(before).collect();
+            unanswered.push(1);
+            session.handle_resumed(0, &unanswered);
+            assert_eq!(frames(&mut session).len(), answers, "{before}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
     /// With `resume`, the ids of the requests that have no reply. Those that were answered meanwhile are
-    /// answered once more, in their place among the events.
+    /// answered once more, in their place among the events. The first 96 are looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unanswered: Vec<RequestId>,
     /// Whether the client reads compressed messages. The server then sends those of 1024 bytes and
