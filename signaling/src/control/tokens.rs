@@ -98,13 +98,16 @@ impl Control {
         Ok(())
     }
 
-    /// Warns of tokens that end soon, and ends the sessions of those that have ended.
+    /// Warns of tokens that end soon, and ends the sessions of those that have ended. One without a socket
+    /// has nobody to warn and does nothing: who comes back to it is asked for a token, and else its grace
+    /// ends.
     pub(super) fn look_at_terms(&mut self, now: Instant) {
         while let Some(&(at, key)) = self.terms.first()
             && at <= now
         {
             self.terms.pop_first();
-            let Some(client) = self.clients.get_mut(&key) else {
+            let client = self.clients.get_mut(&key);
+            let Some(client) = client.filter(|client| client.socket.is_some()) else {
                 continue;
             };
             // It may have another token since.

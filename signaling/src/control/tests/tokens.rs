@@ -166,13 +166,44 @@ fn a_session_is_resumed_with_a_good_token_of_its_own_alone() {
 }
 
 #[test]
-fn a_session_without_a_socket_ends_with_its_token_too() {
-    let (mut house, _) = house();
-    house.pass(HOUR - Duration::from_secs(1));
-    house.close(2, false);
-    house.heard(1);
-    house.pass(Duration::from_secs(1));
-    assert_eq!(house.only(1)["reason"], "token_expired");
+fn a_session_without_a_socket_waits_for_another_token_for_its_grace() {
+    for comes_back in [true, false] {
+        let (mut house, secret) = house();
+        // Also of whom the warning is due meanwhile.
+        house.pass(HOUR - WARNING - Duration::from_secs(1));
+        house.close(2, false);
+        house.pass(Duration::from_secs(1));
+        let again = |socket: u64, house: &mut House| {
+            let resume = json!({"version": 1, "resume": {"session": secret, "seq": 0}});
+            house.ask(socket, "hello", resume);
+        };
+        house.access = Ok(good_for(WARNING));
+        again(3, &mut house);
+        assert_eq!(house.types(3), ["welcome"]);
+        house.pass(WARNING / 2);
+        assert_eq!(house.types(3), ["token_expires"]);
+        house.pass(WARNING / 2 - Duration::from_secs(1));
+        house.close(3, false);
+        house.heard(1);
+        house.pass(Duration::from_secs(1));
+        house.access = Err(expired());
+        again(4, &mut house);
+        assert_eq!(house.types(4), ["error unauthorized"]);
+        assert_eq!(house.types(1), Vec::<String>::new(), "it is still there");
+        if comes_back {
+            house.access = Ok(good_for(HOUR));
+            again(5, &mut house);
+            let welcome = house.heard(5).remove(0);
+            assert_eq!(welcome["resumed"], true);
+            house.pass(DEFAULT_GRACE);
+            house.ask(5, "ping", json!({}));
+            assert_eq!(house.types(5), ["pong"]);
+        } else {
+            house.pass(DEFAULT_GRACE);
+            let told = house.heard(1);
+            assert_eq!(told.last().unwrap()["reason"], "connection_lost");
+        }
+    }
 }
 
 #[test]
