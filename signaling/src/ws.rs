@@ -22,7 +22,7 @@ use crate::connection::{
 use crate::control::{SocketId, SocketInput};
 use crate::deflate::{NotDeflated, WORTH_BYTES, deflate, inflate};
 use crate::http::problem::{self, Problem};
-use crate::http::{App, Caller};
+use crate::http::{App, Caller, TooMuch};
 use crate::protocol::{ClientMessage, Closing, ErrorCode, Event, Failure, Malformed, Request};
 
 /// Sockets that have not said `hello` yet, at most; of more, the oldest are closed. With 20 kB each it is
@@ -92,6 +92,7 @@ async fn run(mut socket: WebSocket, app: &App, caller: &Caller, seat: Seat) {
     let (id, mut frames) = service.open_socket().await;
     let mut connection = Connection::new(Instant::now());
     let mut seat = Some(seat);
+    let mut is_readable = true;
     let end = loop {
         let wait = connection
             .next_deadline()
@@ -115,7 +116,10 @@ async fn run(mut socket: WebSocket, app: &App, caller: &Caller, seat: Seat) {
                     None => break End::Lost,
                     Some(Err(error)) => match fault(&error) {
                         None => break End::Lost,
-                        Some(code) => connection.handle_unreadable(code, &error.to_string()),
+                        Some(code) => {
+                            is_readable = false;
+                            connection.handle_unreadable(code, &error.to_string());
+                        }
                     },
                     Some(Ok(message)) => {
                         if let Some(end) = handle(message, &mut connection, id, app, caller).await {
@@ -154,7 +158,7 @@ async fn run(mut socket: WebSocket, app: &App, caller: &Caller, seat: Seat) {
     let goodbye = matches!(end, End::Goodbye);
     service.socket(id, SocketInput::Closed { goodbye }).await;
     if matches!(end, End::Closed) {
-        close(&mut socket).await;
+        close(&mut socket, is_readable).await;
     }
 }
 
@@ -173,6 +177,11 @@ fn fault(error: &axum::Error) -> Option<ErrorCode> {
         tungstenite::Error::Capacity(_) => Some(ErrorCode::TooLarge),
         tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_) => {
             Some(ErrorCode::BadMessage)
+        }
+        tungstenite::Error::Io(error)
+            if error.get_ref().is_some_and(|error| error.is::<TooMuch>()) =>
+        {
+            Some(ErrorCode::TooLarge)
         }
         _ => None,
     }
@@ -264,8 +273,9 @@ async fn send(sending: impl Future<Output = Result<(), axum::Error>>) -> Result<
     }
 }
 
-/// Closes a socket, once its client has read all it was sent, or has had the time to.
-async fn close(socket: &mut WebSocket) {
+/// Closes a socket, once its client has read all it was sent, or has had the time to. One that is not
+/// readable any more has something unread, and nobody can see what its client reads.
+async fn close(socket: &mut WebSocket, mut is_readable: bool) {
     let frame = CloseFrame {
         code: close_code::NORMAL,
         reason: Default::default(),
@@ -278,14 +288,14 @@ async fn close(socket: &mut WebSocket) {
     }
     let until = tokio::time::Instant::now() + LINGER;
     let read = async {
-        loop {
+        while is_readable {
             match socket.recv().await {
                 Some(Ok(_)) => {}
-                // What is behind such a frame cannot be read, and still must not reset the socket.
-                Some(Err(error)) if fault(&error).is_some() => std::future::pending().await,
+                Some(Err(error)) if fault(&error).is_some() => is_readable = false,
                 Some(Err(_)) | None => return,
             }
         }
+        std::future::pending().await
     };
     let _ = tokio::time::timeout_at(until, read).await;
 }

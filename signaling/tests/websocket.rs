@@ -563,6 +563,9 @@ async fn an_unfinished_frame_before_hello_holds_little() {
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut rest));
     assert!(ended.await.is_ok(), "it is closed: {sent:?}");
+    let said = String::from_utf8_lossy(&rest);
+    assert!(said.contains(r#""code":"too_large""#), "{said}");
+    assert!(said.contains("before `hello`"), "{said}");
     // After hello a message of that length is fine.
     let mut client = house.client().await;
     let text = format!(

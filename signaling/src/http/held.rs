@@ -54,6 +54,11 @@ impl Allowance {
     }
 }
 
+/// Why a connection has failed that has sent more than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("more came before `hello` than may")]
+pub(crate) struct TooMuch;
+
 /// A stream, and what is dropped with it.
 #[derive(Debug)]
 pub(super) struct Held<S, P> {
@@ -107,8 +112,7 @@ impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Held<S, P> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let bytes = buffer.filled().len() - before;
         if read.is_ready() && !self.allowance.take(bytes) {
-            let error = "the client sends more than it may before it has said who it is";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, TooMuch)));
         }
         read
     }

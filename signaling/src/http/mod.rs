@@ -37,6 +37,7 @@ use crate::service::Service;
 use crate::ws;
 pub(crate) use entrance::Caller;
 pub use entrance::Entrance;
+pub(crate) use held::TooMuch;
 pub(crate) use host::Names;
 pub use invite::DEFAULT_LIFETIME;
 pub use metrics::Certificates;
