@@ -4,7 +4,8 @@
 //! [`Rooms::poll_event`], each event with the member that is to hear it.
 //!
 //! A member is *admitted* first, which reserves its place, and *announced* once its media is
-//! negotiated: only then do the others hear of it, so a join that fails is never seen.
+//! negotiated: only then do the others hear of it, so a join that fails is never seen. One that comes
+//! over HTTP *checks in* before that, once its media connection is up.
 //!
 //! The others hear of it as a participant if it has a name or publishes; if not it is a viewer, and
 //! counted. Who publishes by WHIP and watches by WHEP is one participant: both members have one seat.
@@ -171,6 +172,17 @@ pub struct Entrant {
     pub identity: Option<String>,
     /// What the application says of it.
     pub metadata: Option<String>,
+}
+
+/// What becomes of a member whose media is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckIn {
+    /// It counts from now on, and is to be announced.
+    First,
+    /// It has counted before.
+    Again,
+    /// The room has no place for it any more.
+    Full,
 }
 
 /// A place in a room.
@@ -347,12 +359,11 @@ impl Rooms {
         Ok(())
     }
 
-    /// A member's media is there, so that it counts from now on; `false` if the room has no place for it
-    /// any more.
-    pub fn check_in(&mut self, id: ParticipantId) -> bool {
+    /// A member's media is there, so that it counts from now on.
+    pub fn check_in(&mut self, id: ParticipantId) -> CheckIn {
         let waiting = self.members.get(&id).filter(|member| !member.checked_in);
         let Some(room) = waiting.map(|member| member.room) else {
-            return true;
+            return CheckIn::Again;
         };
         let others = self.members_of(room);
         let others = others.filter(|(other, member)| *other != id && member.checked_in);
@@ -360,7 +371,10 @@ impl Rooms {
         if let Some(member) = self.members.get_mut(&id) {
             member.checked_in = has_place;
         }
-        has_place
+        match has_place {
+            true => CheckIn::First,
+            false => CheckIn::Full,
+        }
     }
 
     /// Of whom one has to go before one more comes who has not checked in: all that have not, in the order

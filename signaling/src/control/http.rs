@@ -14,7 +14,7 @@ use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::media::{Command, Outcome};
 use crate::protocol::{ErrorCode, Failure, IceServer, Quality, Source};
-use crate::room::{Description, Entrant, ParticipantId, RoomName, Via};
+use crate::room::{CheckIn, Description, Entrant, ParticipantId, RoomName, Via};
 use crate::session::new_secret;
 
 /// Which way the media goes.
@@ -312,11 +312,16 @@ impl Control {
         }
     }
 
-    /// A client's media connection is up, so that it counts in its room from now on.
+    /// A client's media connection is up, so that it counts in its room from now on, and the others hear of
+    /// it: of who posts offers without media they never do.
     pub(super) fn checked_in(&mut self, participant: ParticipantId) {
-        if !self.rooms.check_in(participant) {
-            tracing::info!(%participant, "the room has become full meanwhile");
-            self.remove_member(participant, "room_full");
+        match self.rooms.check_in(participant) {
+            CheckIn::First => self.rooms.announce(participant),
+            CheckIn::Again => {}
+            CheckIn::Full => {
+                tracing::info!(%participant, "the room has become full meanwhile");
+                self.remove_member(participant, "room_full");
+            }
         }
     }
 
@@ -347,7 +352,6 @@ impl Control {
             (info.mid, Description { source, name: None })
         });
         self.set_tracks(participant, &answer, &descriptions.collect());
-        self.rooms.announce(participant);
         let reply = match self.resource(participant) {
             Some(resource) => Answer::Created {
                 secret: resource.secret.clone(),

@@ -991,8 +991,9 @@ impl House {
             from: self.from,
             sdp: "v=0\r\na=ice-ufrag:old\r\n".into(),
         });
-        let (id, _) = self.offered_peer();
+        let (id, peer) = self.offered_peer();
         self.outcome(id, Outcome::Answered(answer));
+        self.report(MediaEvent::PeerConnected { peer });
         self.http.remove(&ticket).unwrap()
     }
 }
@@ -1106,7 +1107,7 @@ fn token(identity: &str, publish: bool, subscribe: bool) -> Access {
 }
 
 impl House {
-    /// A session over HTTP, whose offer the media plane answers, and whose tracks it is not shown.
+    /// A session over HTTP, whose media connection is up, and whose tracks it is not shown.
     fn create(
         &mut self,
         endpoint: Endpoint,
@@ -1122,10 +1123,11 @@ impl House {
             from: self.from,
             sdp: "v=0\r\n".into(),
         });
-        let (id, Command::Offer { offer, .. }) = self.command() else {
+        let (id, Command::Offer { offer, peer, .. }) = self.command() else {
             panic!("an offer");
         };
         self.outcome(id, Outcome::Answered(answer(tracks, &[])));
+        self.report(MediaEvent::PeerConnected { peer });
         match self.http.remove(&ticket).unwrap() {
             HttpAnswer::Created { secret, .. } => (secret, offer),
             other => panic!("{other:?}"),

@@ -40,7 +40,8 @@ struct Peers {
 }
 
 /// Answers offers whose SDP is a list such as `send 0, receive 1`; an offer with `slow` in it
-/// waits for [`FakeSfu::release`], one with `bad` is refused, one with `panic` panics.
+/// waits for [`FakeSfu::release`], one with `bad` is refused, one with `panic` panics. Who comes over HTTP
+/// is connected at once.
 #[derive(Clone)]
 pub struct FakeSfu {
     peers: Arc<Mutex<Peers>>,
@@ -83,7 +84,9 @@ impl MediaPlane for FakeSfu {
             return Err(OfferError::Overloaded);
         }
         let mut peers = self.peers.lock().unwrap();
-        peers.rooms.insert(peer, room);
+        if peers.rooms.insert(peer, room).is_none() && offer.is_whole {
+            self.events.try_send(Event::PeerConnected { peer }).unwrap();
+        }
         let mut slots = Vec::new();
         for line in offer.sdp.split(',') {
             let Some((direction, mid)) = line.trim().split_once(' ') else {
