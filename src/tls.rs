@@ -22,7 +22,7 @@ pub(crate) use automatic::Automatic;
 use certificate::Certificate;
 pub(crate) use door::Behind;
 use door::{Door, DoorError, Limits};
-pub(crate) use source::{Served, Source};
+pub(crate) use source::{Served, Source, is_for};
 
 use crate::parts::Parts;
 
@@ -148,5 +148,41 @@ impl confab_signaling::Certificates for Expiries {
         doors
             .map(|(at, certificate)| (*at, certificate.expiry()))
             .collect()
+    }
+
+    fn name(&self, host: &str) -> bool {
+        let mut doors = self.0.iter();
+        doors.any(|(_, certificate)| certificate.current().names(host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use confab_signaling::Certificates;
+
+    use super::*;
+
+    #[test]
+    fn doors_are_called_what_their_certificates_are_for() {
+        let files = testing::Files::new("named");
+        let files = Arc::new(Certificate::new(files.source()).unwrap());
+        let names = ["*.example.org", "192.0.2.1"].map(String::from).into();
+        let made = Arc::new(Certificate::new(Source::SelfSigned(names)).unwrap());
+        let at: SocketAddr = "192.0.2.1:443".parse().unwrap();
+        let shown = Expiries(vec![(at, files), (at, made)]);
+        for (host, is_named) in [
+            ("localhost", true),
+            ("call.example.org", true),
+            ("CALL.example.org", true),
+            ("192.0.2.1", true),
+            ("example.org", false),
+            ("evil.org", false),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(shown.name(host), is_named, "{host}");
+        }
     }
 }

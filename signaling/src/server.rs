@@ -119,8 +119,8 @@ impl Server {
         })
     }
 
-    /// Says what else it is called than what links begin with. While rooms are open it answers to no
-    /// other names with a dot, as pages could take them.
+    /// Says what else it is called than what links begin with and certificates are for. While rooms are
+    /// open it answers to no other names that somebody could register, as pages could take them.
     #[must_use]
     pub fn with_names(mut self, names: Vec<String>) -> Server {
         self.names = names;
@@ -134,7 +134,7 @@ impl Server {
         self
     }
 
-    /// Has metrics say when certificates run out.
+    /// Has metrics say when certificates run out, and answers to the names that they are for.
     #[must_use]
     pub fn with_certificates(mut self, certificates: Arc<dyn Certificates>) -> Server {
         self.certificates = Some(certificates);
@@ -172,7 +172,9 @@ impl Server {
             drain,
             ..
         } = self.settings;
-        let names = Names::new(self.names.into_iter().chain(public_url.clone()));
+        // Pages of an origin that is allowed may do what it does anyhow.
+        let trusted = public_url.iter().chain(&allowed_origins).cloned();
+        let names = Names::new(self.names.into_iter().chain(trusted));
         let max_sockets = max_connections(control.max_sessions);
         let first = rand::random::<u64>() >> FIRST_NUMBER_SHIFT;
         let mut control = Control::new(control).with_first_number(first);

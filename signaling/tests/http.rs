@@ -847,6 +847,8 @@ async fn a_server_whose_rooms_are_open_answers_to_its_own_names_alone() {
             let answer = house.ask_as(host, path).await;
             assert_eq!(answer.status, status, "{path} of {host}");
         }
+        (&open, "app.example.org", 200),
+        (&open, "named.example.org", 200),
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let origin = format!("http://{host}");

@@ -4,15 +4,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustls::client::verify_server_name;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::finding::Finding;
 use crate::config::Config;
-use crate::tls::{Served, Source};
+use crate::tls::{Served, Source, is_for};
 
 /// From when on an end that comes near is worth a word. Let's Encrypt renews 30 days ahead, so that
 /// by now something has failed.
@@ -93,13 +91,7 @@ fn gather(served: &Served, name: &str, hosts: &[String]) -> Result<Facts, String
 }
 
 fn unnamed(leaf: &CertificateDer<'_>, hosts: &[String]) -> Vec<String> {
-    let Ok(parsed) = ParsedCertificate::try_from(leaf) else {
-        return hosts.to_vec();
-    };
-    let is_named = |host: &str| {
-        ServerName::try_from(host).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
-    };
-    let hosts = hosts.iter().filter(|host| !is_named(host));
+    let hosts = hosts.iter().filter(|host| !is_for(leaf, host));
     hosts.cloned().collect()
 }
 

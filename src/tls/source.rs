@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use x509_cert::der::Decode;
 
@@ -105,6 +107,21 @@ pub(crate) struct Served {
     pub(crate) validity: Validity,
     /// Whether it only stands in for one that an authority has not made yet.
     pub(crate) is_provisional: bool,
+}
+
+impl Served {
+    /// Whether it is for this host, a name or an address.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        self.key.cert.first().is_some_and(|leaf| is_for(leaf, host))
+    }
+}
+
+/// Whether browsers take a certificate for this host, a name or an address.
+pub(crate) fn is_for(leaf: &CertificateDer<'_>, host: &str) -> bool {
+    let leaf = ParsedCertificate::try_from(leaf).ok();
+    let name = ServerName::try_from(host).ok();
+    let both = leaf.zip(name);
+    both.is_some_and(|(leaf, name)| verify_server_name(&leaf, &name).is_ok())
 }
 
 /// From when to when a certificate is valid.

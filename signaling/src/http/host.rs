@@ -2,8 +2,8 @@
 //!
 //! In: the `Host` header. Out: whether the request is served. Whoever runs a page can have its name lead
 //! to this machine a moment later, and the browser then takes the server for that page's own. No page has
-//! an address for its name, or a name without a dot, so those are served whatever they are; of others,
-//! only those that the server has been told to be its own.
+//! an address for its name, or a name that nobody can register, so those are served whatever they are; of
+//! others, only those that the server has been told to be its own, or has a certificate for.
 
 use std::net::IpAddr;
 
@@ -15,6 +15,10 @@ use axum::response::{IntoResponse, Response};
 use super::App;
 use super::problem::Problem;
 use crate::protocol::{ErrorCode, shortened};
+
+/// Under these nobody registers names for everybody: RFC 6761, RFC 6762, RFC 8375, and what ICANN has set
+/// aside for private use in 2024.
+const LOCAL: [&str; 5] = ["localhost", "test", "local", "home.arpa", "internal"];
 
 /// The names of this server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -57,17 +61,19 @@ pub(super) fn host(authority: &str) -> &str {
 
 /// Whether a host is a name that somebody may have registered.
 fn is_public(host: &str) -> bool {
-    let is_local = host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.eq_ignore_ascii_case("localhost"));
-    host.contains('.') && host.parse::<IpAddr>().is_err() && !is_local
+    let host = host.to_ascii_lowercase();
+    let is_under = |local: &str| {
+        let rest = host.strip_suffix(local);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    host.contains('.') && host.parse::<IpAddr>().is_err() && !LOCAL.into_iter().any(is_under)
 }
 
 /// Refuses what comes by a foreign name, while rooms are open.
 pub(super) async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
     if app.auth.is_open()
         && let Some(host) = app.names.foreign(request.headers())
+        && !app.certificates.is_some_and(|shown| shown.name(host))
     {
         let text = format!(
             "This server does not know that it is called {:?}; open it by its address, or set \
@@ -99,6 +105,16 @@ mod tests {
             ("localhost:8080", false),
             ("a.localhost", false),
             ("office", false),
+            ("pi.local", false),
+            ("PI.Local.:8080", false),
+            ("call.office.internal", false),
+            ("home.arpa", false),
+            ("pi.home.arpa", false),
+            ("call.test", false),
+            ("evillocal.org", true),
+            ("my.arpa", true),
+            ("evilhome.arpa", true),
+            ("local.evil.org", true),
             ("call.example.org", false),
             ("CALL.example.org.:80", false),
             ("other.example.org:1", false),

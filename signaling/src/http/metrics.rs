@@ -17,6 +17,11 @@ use crate::relay::RelayStats;
 pub trait Certificates: Debug + Send + Sync {
     /// When each runs out, by the address where it is shown.
     fn expiries(&self) -> Vec<(SocketAddr, SystemTime)>;
+
+    /// Whether one of them is for this host.
+    fn name(&self, _host: &str) -> bool {
+        false
+    }
 }
 
 /// A metric as the page and the operations guide describe it.
