@@ -230,6 +230,14 @@ async fn every_mistake_is_a_problem_with_a_code() {
             404,
             "unknown_peer",
         ),
+        (
+            "PATCH",
+            "/whip/kitchen/guess",
+            FRAGMENT,
+            &large[..17_000],
+            413,
+            "too_large",
+        ),
         ("POST", "/", "", "", 405, "not_allowed"),
         ("GET", "/nothing.html", "", "", 404, "bad_request"),
         ("GET", "/../Cargo.toml", "", "", 404, "bad_request"),
@@ -839,6 +847,8 @@ async fn a_server_whose_rooms_are_open_answers_to_its_own_names_alone() {
         (&open, "[::1]:8080", 200),
         (&open, "localhost", 200),
         (&open, "call.example.org", 200),
+        (&open, "app.example.org", 200),
+        (&open, "named.example.org", 200),
         (&open, "evil.example.org", 421),
         (&open, "evil.example.org:8080", 421),
         (&keyed, "evil.example.org", 200),
@@ -847,8 +857,6 @@ async fn a_server_whose_rooms_are_open_answers_to_its_own_names_alone() {
             let answer = house.ask_as(host, path).await;
             assert_eq!(answer.status, status, "{path} of {host}");
         }
-        (&open, "app.example.org", 200),
-        (&open, "named.example.org", 200),
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let origin = format!("http://{host}");

@@ -32,6 +32,10 @@ const MAX_IDLE: Duration = Duration::from_secs(30);
 /// network.
 const MAX_REQUEST: Duration = Duration::from_secs(30);
 
+/// What a connection may hold of a request's head: one with the longest access token that is looked at,
+/// twice over.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
 /// Who sends a request: an extension of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -69,6 +73,7 @@ impl Entrance {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(MAX_IDLE)
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
             .await;
@@ -191,6 +196,24 @@ mod tests {
         drop(ours);
         while is_held.upgrade().is_some() {
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_has_room_for_a_long_token_and_no_more() {
+        for (bytes, status) in [(17_000, "200 OK"), (40_000, "431 ")] {
+            let mut client = connect();
+            let long = "x".repeat(bytes);
+            let request = format!("GET / HTTP/1.1\r\nConnection: close\r\nX: {long}\r\n\r\n");
+            let mut answer = Vec::new();
+            // Whoever sends too much may be cut off.
+            let _ = client.write_all(request.as_bytes()).await;
+            let _ = client.read_to_end(&mut answer).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer}"
+            );
         }
     }
 

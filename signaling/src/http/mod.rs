@@ -47,6 +47,10 @@ pub(crate) use origin::Origins;
 /// name and a certificate that they trust.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
+/// Longest fragment of a description (RFC 8840), in bytes: that of 64 m-lines with a few candidates each has
+/// half of it. It is read before it is known whether its address is one.
+const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
+
 /// What every handler may need.
 #[derive(Clone)]
 pub(crate) struct App {
@@ -138,6 +142,7 @@ fn sessions(endpoint: Endpoint) -> Router<App> {
             &format!("/{path}/{{room}}/{{secret}}"),
             axum::routing::delete(move |request| whip::delete(endpoint, request))
                 .patch(move |request| whip::patch(endpoint, request))
-                .options(whip::options),
+                .options(whip::options)
+                .layer(DefaultBodyLimit::max(MAX_FRAGMENT_BYTES)),
         )
 }
