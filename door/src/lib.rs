@@ -4,10 +4,11 @@
 //! connection is made to wait for happens in its own task, so that a stalled one delays nobody. What
 //! is behind a door is up to who opens it, so that several protocols can share one.
 
-use std::collections::{BTreeMap, HashMap};
+mod line;
+
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+pub use line::{Crowd, Full, Tally, is_neighbour, site, subscriber};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -50,14 +53,14 @@ pub struct Doorkeeper {
     max: u32,
     /// Whether one address of a private network may have most of it.
     trusts_neighbours: bool,
-    /// By address; all of them together are in `total`.
+    /// All of them together are in `total`.
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     total: u32,
-    by_address: HashMap<IpAddr, u32>,
+    tally: Tally,
 }
 
 /// A connection's place; given back when dropped.
@@ -69,7 +72,7 @@ pub struct Place {
 
 impl Doorkeeper {
     /// At most `max` in total, and a tenth of that from one address; the addresses of one IPv6
-    /// subscriber count as one.
+    /// subscriber count as one, and all of a site may have four times as many.
     #[must_use]
     pub fn new(max: u32) -> Self {
         Doorkeeper {
@@ -92,17 +95,16 @@ impl Doorkeeper {
     /// A place for a connection from there, if there is one left.
     #[must_use]
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let (address, mut open) = (subscriber(address), self.open());
-        let of_address = open.by_address.get(&address).copied().unwrap_or(0);
-        let max_of_address = match self.trusts_neighbours && is_neighbour(address) {
+        let mut open = self.open();
+        let max = match self.trusts_neighbours && is_neighbour(subscriber(address)) {
             true => self.max - self.max / 10,
             false => self.max.div_ceil(10),
         };
-        if open.total >= self.max || of_address >= max_of_address {
+        if open.total >= self.max || open.tally.check(address, max as usize).is_err() {
             return None;
         }
         open.total += 1;
-        open.by_address.insert(address, of_address + 1);
+        open.tally.add(address);
         Some(Place {
             address,
             keeper: self.clone(),
@@ -119,19 +121,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.keeper.open();
         open.total -= 1;
-        let left = open.by_address.get_mut(&self.address).map(|count| {
-            *count -= 1;
-            *count
-        });
-        if left == Some(0) {
-            open.by_address.remove(&self.address);
-        }
+        open.tally.remove(self.address);
     }
 }
 
 /// Those who have come and have not said yet what they want, which costs them nothing: at most so many.
-/// Nobody new is refused. Whoever has waited longest has to go instead, of the address from which most
-/// wait, so that who floods the lobby drives out itself alone.
+/// Nobody new is refused. Whoever is the first to go of the [`Crowd`] has to go instead.
 #[derive(Debug)]
 pub struct Lobby {
     max: usize,
@@ -141,9 +136,8 @@ pub struct Lobby {
 #[derive(Debug, Default)]
 struct Waiting {
     last: u64,
-    /// The oldest is first. Whoever is taken out is told by the end of its sender.
-    by_age: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
-    by_address: HashMap<IpAddr, usize>,
+    /// Whoever is taken out is told by the end of its sender.
+    crowd: Crowd<oneshot::Sender<()>>,
 }
 
 /// Somebody's place in a [`Lobby`]; given back when dropped.
@@ -167,15 +161,15 @@ impl Lobby {
     /// A place for somebody who comes from there.
     #[must_use]
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Seat {
-        let address = subscriber(address);
         let (told, taken) = oneshot::channel();
         let mut waiting = self.waiting();
         waiting.last += 1;
         let number = waiting.last;
-        waiting.by_age.insert(number, (address, told));
-        *waiting.by_address.entry(address).or_default() += 1;
-        if waiting.by_age.len() > self.max {
-            waiting.make_room();
+        waiting.crowd.insert(number, address, told);
+        if waiting.crowd.len() > self.max
+            && let Some((first, _)) = waiting.crowd.first_to_go()
+        {
+            waiting.crowd.remove(first);
         }
         Seat {
             number,
@@ -187,31 +181,6 @@ impl Lobby {
     /// The lock is held over a search that cannot panic.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Waiting {
-    /// Takes out who has waited longest, of the address from which most wait.
-    fn make_room(&mut self) {
-        let most = self.by_address.values().max().copied();
-        let mut oldest = self.by_age.iter();
-        let oldest = oldest.find(|(_, (address, _))| self.by_address.get(address).copied() == most);
-        if let Some(number) = oldest.map(|(number, _)| *number) {
-            self.remove(number);
-        }
-    }
-
-    fn remove(&mut self, number: u64) {
-        let Some((address, _)) = self.by_age.remove(&number) else {
-            return;
-        };
-        let left = self.by_address.get_mut(&address).map(|count| {
-            *count -= 1;
-            *count
-        });
-        if left == Some(0) {
-            self.by_address.remove(&address);
-        }
     }
 }
 
@@ -227,29 +196,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.lobby.waiting().remove(self.number);
-    }
-}
-
-/// What one subscriber line has: an IPv4 address, or an IPv6 /64 (RFC 6177 section 2).
-#[must_use]
-pub fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
-        v4 => v4,
-    }
-}
-
-/// Whether a [`subscriber`] is of this machine or of a private network (RFC 1918, RFC 4193). A line's
-/// address counts as its network.
-#[must_use]
-pub fn is_neighbour(subscriber: IpAddr) -> bool {
-    match subscriber {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => {
-            // The line of ::1.
-            v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
+        self.lobby.waiting().crowd.remove(self.number);
     }
 }
 
@@ -304,7 +251,18 @@ mod tests {
         places.pop();
         assert!(keeper.admit(address(99)).is_some());
         places.clear();
-        assert!(keeper.open().total == 0 && keeper.open().by_address.is_empty());
+        assert!(keeper.open().total == 0 && keeper.open().tally.is_empty());
+    }
+
+    #[test]
+    fn one_site_leaves_places_for_others_however_many_networks_it_has() {
+        let keeper = Arc::new(Doorkeeper::new(100));
+        let address = |site: u16, line: u16| IpAddr::from([0x2001, 0xdb8, site, line, 0, 0, 0, 1]);
+        let places: Vec<_> = (0..200)
+            .filter_map(|n| keeper.admit(address(0, n)))
+            .collect();
+        assert_eq!(places.len(), 40);
+        assert!(keeper.admit(address(1, 0)).is_some());
     }
 
     #[test]
@@ -348,8 +306,7 @@ mod tests {
             "the oldest of them goes"
         );
         drop((slow, next, flood));
-        let waiting = lobby.waiting();
-        assert!(waiting.by_age.is_empty() && waiting.by_address.is_empty());
+        assert!(lobby.waiting().crowd.is_empty());
     }
 
     #[tokio::test]
@@ -359,18 +316,5 @@ mod tests {
         let _second = lobby.enter(IpAddr::from([192, 0, 2, 2]));
         first.taken().await;
         first.taken().await;
-    }
-
-    #[test]
-    fn addresses_of_one_line_are_one_subscriber() {
-        for (a, b, same) in [
-            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
-            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
-            ("192.0.2.1", "::ffff:192.0.2.1", true),
-            ("192.0.2.1", "192.0.2.2", false),
-        ] {
-            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
-            assert_eq!(subscriber(a) == subscriber(b), same, "{a} {b}");
-        }
     }
 }

@@ -1,0 +1,224 @@
+//! Which addresses are one client's, as far as that can be told, and how much each client has.
+//!
+//! In: addresses of those who come and go. Out: whether there is room for one more, and who has to go
+//! where there is not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// How many lines' worth a site may have: an office with a few networks, and no more than that of one who
+/// takes an address from each of the 65,536 that it has.
+const LINES_OF_SITE: usize = 4;
+
+/// What one subscriber line has: an IPv4 address, or an IPv6 /64, the least that is given to anybody, in
+/// which devices take addresses as they like (RFC 4291 section 2.5.1). It may be one of many: see [`site`].
+#[must_use]
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(network(v6, 64)),
+        v4 => v4,
+    }
+}
+
+/// The most that one site is usually given: an IPv6 /48 (RFC 6177 section 2). IPv4 has no such thing.
+#[must_use]
+pub fn site(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Some(IpAddr::V6(network(v6, 48))),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn network(address: Ipv6Addr, prefix: u32) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() & (!0 << (128 - prefix)))
+}
+
+/// Whether a [`subscriber`] is of this machine or of a private network (RFC 1918, RFC 4193). A line's
+/// address counts as its network.
+#[must_use]
+pub fn is_neighbour(subscriber: IpAddr) -> bool {
+    match subscriber {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => {
+            // The line of ::1.
+            v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+    }
+}
+
+/// How many of something each line has, and each site of several lines.
+#[derive(Debug, Default)]
+pub struct Tally {
+    lines: HashMap<IpAddr, usize>,
+    sites: HashMap<IpAddr, usize>,
+}
+
+/// Whoever wants one more has as many as it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full {
+    /// How many that is.
+    pub has: usize,
+    /// Whether all lines of a site have them together.
+    pub is_site: bool,
+}
+
+impl Tally {
+    /// Whether one more may come from there, where a line may have `max` of them, and a site four times as
+    /// many.
+    ///
+    /// # Errors
+    /// When there are as many as may be.
+    pub fn check(&self, address: IpAddr, max: usize) -> Result<(), Full> {
+        let has = self.lines.get(&subscriber(address)).copied().unwrap_or(0);
+        if has >= max {
+            let is_site = false;
+            return Err(Full { has, is_site });
+        }
+        let has = site(address).and_then(|site| self.sites.get(&site).copied());
+        let has = has.unwrap_or(0);
+        if has >= max.saturating_mul(LINES_OF_SITE) {
+            let is_site = true;
+            return Err(Full { has, is_site });
+        }
+        Ok(())
+    }
+
+    /// Counts one more from there.
+    pub fn add(&mut self, address: IpAddr) {
+        *self.lines.entry(subscriber(address)).or_default() += 1;
+        if let Some(site) = site(address) {
+            *self.sites.entry(site).or_default() += 1;
+        }
+    }
+
+    /// Counts one less.
+    pub fn remove(&mut self, address: IpAddr) {
+        take_one(&mut self.lines, subscriber(address));
+        if let Some(site) = site(address) {
+            take_one(&mut self.sites, site);
+        }
+    }
+
+    /// Whether nobody has any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.sites.is_empty()
+    }
+}
+
+fn take_one(counts: &mut HashMap<IpAddr, usize>, key: IpAddr) {
+    let left = counts.get_mut(&key).map(|count| {
+        *count -= 1;
+        *count
+    });
+    if left == Some(0) {
+        counts.remove(&key);
+    }
+}
+
+/// Those of whom one has to go when there are too many: whoever has been there for longest, of the line that
+/// has most of them, so that a flood drives out itself alone.
+#[derive(Debug)]
+pub struct Crowd<T> {
+    /// By number: the oldest is first.
+    by_age: BTreeMap<u64, (IpAddr, T)>,
+    by_line: HashMap<IpAddr, usize>,
+}
+
+impl<T> Default for Crowd<T> {
+    fn default() -> Self {
+        Crowd {
+            by_age: BTreeMap::new(),
+            by_line: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Crowd<T> {
+    /// One more comes from there. Its number says when: the oldest has the lowest.
+    pub fn insert(&mut self, number: u64, address: IpAddr, what: T) {
+        self.remove(number);
+        let line = subscriber(address);
+        self.by_age.insert(number, (line, what));
+        *self.by_line.entry(line).or_default() += 1;
+    }
+
+    /// One goes.
+    pub fn remove(&mut self, number: u64) {
+        if let Some((line, _)) = self.by_age.remove(&number) {
+            take_one(&mut self.by_line, line);
+        }
+    }
+
+    /// Who has to go; none if nobody is there.
+    #[must_use]
+    pub fn first_to_go(&self) -> Option<(u64, &T)> {
+        let most = self.by_line.values().max();
+        let mut oldest = self.by_age.iter();
+        let oldest = oldest.find(|(_, (line, _))| self.by_line.get(line) == most);
+        oldest.map(|(number, (_, what))| (*number, what))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// Whether nobody is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_age.is_empty() && self.by_line.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_line_are_one_subscriber() {
+        for (a, b, same_line, same_site) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true, true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false, true),
+            ("2001:db8:0:1::1", "2001:db8:1:1::1", false, false),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(subscriber(a) == subscriber(b), same_line, "{a} {b}");
+            assert_eq!(site(a) == site(b), same_site, "{a} {b}");
+        }
+        for (a, b, same) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(subscriber(a) == subscriber(b), same, "{a} {b}");
+            assert_eq!((site(a), site(b)), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_site_has_as_many_as_four_of_its_lines() {
+        let mut tally = Tally::default();
+        let line = |site: u16, line: u16| IpAddr::from([0x2001, 0xdb8, site, line, 0, 0, 0, 1]);
+        let mut had = Vec::new();
+        for n in 0..100 {
+            let address = line(0, n / 7);
+            if tally.check(address, 5).is_ok() {
+                tally.add(address);
+                had.push(address);
+            }
+        }
+        assert_eq!(had.len(), 20);
+        let full = |has, is_site| Err(Full { has, is_site });
+        assert_eq!(tally.check(line(0, 0), 5), full(5, false));
+        assert_eq!(tally.check(line(0, 99), 5), full(20, true));
+        assert_eq!(tally.check(line(1, 0), 5), Ok(()));
+        for address in had {
+            tally.remove(address);
+        }
+        assert!(tally.is_empty());
+    }
+}
