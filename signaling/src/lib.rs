@@ -9,6 +9,7 @@ pub mod auth;
 pub mod connection;
 pub mod control;
 mod deflate;
+pub mod holder;
 mod http;
 pub mod link;
 pub mod media;

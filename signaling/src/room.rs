@@ -22,6 +22,7 @@ use confab_sfu::types::{InvalidId, PersonId, RoomId, TrackId};
 
 use crate::protocol::{
     ErrorCode, Event, Failure, Source, Speakers, Text, Track, TrackMuted, TrackUnpublished,
+use crate::holder::Holder;
     Unreachable,
 };
 use seats::Shown;
@@ -40,7 +41,7 @@ pub struct Limits {
     /// Most participants in a room, viewers among them. Who comes over HTTP counts once it has checked
     /// in; as many more may be about to.
     pub participants: usize,
-    /// Most of them of one identity.
+    /// Most of them of one identity of one subscriber line, as access tokens say it.
     pub identity_participants: usize,
     /// Most tracks of a participant.
     pub tracks: usize,
@@ -181,6 +182,8 @@ pub enum CheckIn {
     First,
     /// It has counted before.
     Again,
+    /// As what limits count it.
+    pub holder: Holder,
     /// The room has no place for it any more.
     Full,
 }
@@ -346,14 +349,14 @@ impl Rooms {
                 self.limits.participants
             ));
         }
-        let is_same =
-            |member: &Member| entrant.identity.is_some() && member.is.identity == entrant.identity;
+        let proven = entrant.holder.proven();
+        let is_same = |member: &Member| proven.is_some() && member.is.holder.proven() == proven;
         let same = self.members_of(room).filter(|(_, member)| is_same(member));
         let same = same.count();
         if same >= self.limits.identity_participants {
             return full(format!(
-                "This identity has {same} participants and viewers in the room, as many as it may \
-                 (`rooms.max_identity_participants`)."
+                "This identity at this address has {same} participants and viewers in the room, as \
+                 many as it may (`rooms.max_identity_participants`)."
             ));
         }
         Ok(())

@@ -1,17 +1,18 @@
 //! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address; and
 //! what operators ask of any participant.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use confab_door::Crowd;
 use confab_sfu::api::Publish;
 use confab_sfu::media::Kind;
 
 use super::requests::{Purpose, check_tracks, failure, may_not};
-use super::shares::Holder;
 use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
+use crate::holder::Holder;
 use crate::media::{Command, Outcome};
 use crate::protocol::{ErrorCode, Failure, IceServer, Quality, Source};
 use crate::room::{CheckIn, Description, Entrant, ParticipantId, RoomName, Via};
@@ -200,7 +201,7 @@ impl Control {
                     identity: access.identity.or(identity),
                     ..access
                 };
-                let created = self.create(ticket, endpoint, room, (access, holder), sdp);
+                let created = self.create(now, ticket, (endpoint, room), (access, holder), sdp);
                 created.err().map(Answer::Refused)
             }
             Request::Delete(address) => Some(match self.resolve(&address) {
@@ -234,9 +235,9 @@ impl Control {
 
     fn create(
         &mut self,
+        now: Instant,
         ticket: TicketId,
-        endpoint: Endpoint,
-        room: RoomName,
+        (endpoint, room): (Endpoint, RoomName),
         (access, holder): (Access, Holder),
         sdp: String,
     ) -> Result<(), Failure> {
@@ -244,13 +245,14 @@ impl Control {
         self.check_room(&access, &room)?;
         let grants = endpoint.grants(access.grants)?;
         let identity = access.identity.clone();
-        self.shares.add(&self.config, &holder)?;
+        self.take_share(now, &holder)?;
         self.make_room(&room, &holder);
         let entrant = Entrant {
             via: endpoint.via(),
             name: access.name,
             identity: access.identity,
             metadata: access.metadata,
+            holder: holder.clone(),
         };
         let place = self.rooms.admit(&room, entrant);
         let place = place.inspect_err(|_| self.shares.remove(&holder))?;
@@ -295,19 +297,16 @@ impl Control {
     /// Makes room for one more client that has not checked in yet: of the address that has most of them then,
     /// the one that has taken longest goes.
     fn make_room(&mut self, room: &RoomName, holder: &Holder) {
-        let waiting = self.rooms.overdue(room).into_iter();
-        let line = |id| Some((id, self.resource(id)?.holder.line()));
-        let waiting: Vec<(ParticipantId, IpAddr)> = waiting.filter_map(line).collect();
-        let mut counts = HashMap::from([(holder.line(), 1)]);
-        for (_, line) in &waiting {
-            *counts.entry(*line).or_default() += 1;
+        let overdue = self.rooms.overdue(room).into_iter();
+        let address = |id| Some((id, self.resource(id)?.holder.address));
+        let waiting = overdue.filter_map(address);
+        let mut crowd = Crowd::default();
+        for (age, (id, address)) in (0..).zip(waiting) {
+            crowd.insert(age, address, Some(id));
         }
-        let count = |line: &IpAddr| counts.get(line).copied();
-        // The newcomer is not among them, if it is the only one of its address.
-        let most = waiting.iter().map(|(_, line)| count(line)).max();
-        let mut oldest = waiting.iter();
-        let oldest = oldest.find(|(_, line)| Some(count(line)) == most);
-        if let Some(&(oldest, _)) = oldest {
+        // Whoever is alone must not be taken for the only one of its address.
+        crowd.insert(u64::MAX, holder.address, None);
+        if let Some(oldest) = crowd.first_to_go().and_then(|(_, id)| *id) {
             self.remove_member(oldest, "connection_lost");
         }
     }

@@ -20,11 +20,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use confab_door::Crowd;
 use confab_sfu::api;
 use confab_sfu::types::{Mid, PeerId, PersonId, RoomId, TrackId};
 
 use crate::auth::{Access, Grants, Refusal, Refusals};
-use crate::connection::{MAX_MESSAGE_BYTES, PING_INTERVAL};
+use crate::connection::{HELLO_TIMEOUT, MAX_MESSAGE_BYTES, PING_INTERVAL};
+use crate::holder::Holder;
 use crate::media::{Command, Outcome};
 use crate::protocol::{
     Closing, ErrorCode, Event, Failure, Hello, Malformed, Reply, Request, RequestId, VERSION,
@@ -38,7 +40,7 @@ use http::Resource;
 pub use http::{Address, Answer as HttpAnswer, Endpoint, Request as HttpRequest};
 use lanes::Lanes;
 use requests::Purpose;
-use shares::{Holder, Shares};
+use shares::Shares;
 use tokens::Term;
 pub use tokens::WARNING;
 
@@ -48,12 +50,15 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Most sessions at once, with and without a socket, WHIP and WHEP ones among them.
 pub const DEFAULT_MAX_SESSIONS: usize = 10_000;
 
-/// Most of them from one address: a large office behind it, and no more than half of the rooms that there
-/// may be.
+/// Most of them from one address: a large office behind it.
 pub const DEFAULT_MAX_ADDRESS_SESSIONS: usize = 500;
 
-/// Most of them of one identity: a full room that has come by one link.
+/// Most of them of one identity from one address: an office that has come by one link.
 pub const DEFAULT_MAX_IDENTITY_SESSIONS: usize = 100;
+
+/// A session that is in no room after so long is not about to enter one: as long as its socket may have taken
+/// to say `hello`.
+const IDLE_AFTER: Duration = HELLO_TIMEOUT;
 
 /// How the control plane is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,10 +69,10 @@ pub struct Config {
     pub grace: Duration,
     /// Most sessions at once.
     pub max_sessions: usize,
-    /// Most sessions of one IPv4 address or IPv6 /64. One of this machine or of a private network, as a
-    /// reverse proxy has, may have nine tenths of all.
+    /// Most sessions of one IPv4 address or IPv6 /64; all of a /48 may have four times as many. One of this
+    /// machine or of a private network, as a reverse proxy has, may have nine tenths of all.
     pub max_address_sessions: usize,
-    /// Most sessions of one identity.
+    /// Most sessions of one identity from one of these.
     pub max_identity_sessions: usize,
 }
 
@@ -159,6 +164,8 @@ struct Client {
     /// Until when that holds; none without an end.
     term: Option<Term>,
     holder: Holder,
+    /// When it began.
+    since: Instant,
     socket: Option<SocketId>,
     /// It has been without one for so long that the others are told.
     is_missed: bool,
@@ -216,6 +223,8 @@ pub struct Control {
     /// When to look at a session's token.
     terms: BTreeSet<(Instant, SessionKey)>,
     shares: Shares,
+    /// Sessions that are in no room, and since when each is there: where all are given, one of them goes.
+    idle: Crowd<Instant>,
     members: HashMap<ParticipantId, Member>,
     by_resource: HashMap<String, ParticipantId>,
     peers: HashMap<PeerId, ParticipantId>,
@@ -248,6 +257,7 @@ impl Control {
             doubts: BTreeSet::new(),
             terms: BTreeSet::new(),
             shares: Shares::default(),
+            idle: Crowd::default(),
             members: HashMap::new(),
             by_resource: HashMap::new(),
             peers: HashMap::new(),
@@ -507,8 +517,9 @@ impl Control {
             self.end_session(key, "connection_lost");
         }
         let holder = Holder::new(from, &access);
-        self.shares.add(&self.config, &holder)?;
+        self.take_share(now, &holder)?;
         let key = SessionKey(self.next_id());
+        self.idle.insert(key.0, from, now);
         let relay_user = self.new_relay_user();
         let secret = new_secret();
         self.by_secret.insert(secret.clone(), key);
@@ -521,6 +532,7 @@ impl Control {
                 access,
                 term,
                 holder,
+                since: now,
                 socket: Some(socket),
                 is_missed: false,
                 participant: None,
@@ -530,6 +542,38 @@ impl Control {
             },
         );
         Ok((key, false))
+    }
+
+    /// Counts one more session, if they may have it. Where all are given, one that has been in no room for a
+    /// while goes.
+    fn take_share(&mut self, now: Instant, holder: &Holder) -> Result<(), Failure> {
+        self.shares.check(&self.config, holder)?;
+        if let Err(full) = self.shares.check_all(&self.config) {
+            let first = self.idle.first_to_go();
+            let first = first.filter(|(_, since)| now >= **since + IDLE_AFTER);
+            let Some((first, _)) = first else {
+                return Err(full);
+            };
+            let text = "The server has as many sessions as it may, and this one is in no room.";
+            self.close_session(SessionKey(first), ErrorCode::ServerFull, text, "left");
+        }
+        self.shares.add(holder);
+        Ok(())
+    }
+
+    /// Notes that a session is in a room, or in none.
+    fn set_participant(&mut self, key: SessionKey, participant: Option<ParticipantId>) {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        client.participant = participant;
+        match participant {
+            Some(_) => self.idle.remove(key.0),
+            None => {
+                let (address, since) = (client.holder.address, client.since);
+                self.idle.insert(key.0, address, since);
+            }
+        }
     }
 
     fn resume(
@@ -626,15 +670,8 @@ impl Control {
             self.counters.events += 1;
             client.session.handle_event(event);
             if client.session.has_overflowed() {
-                if let Some(socket) = client.socket {
-                    self.sockets.remove(&socket);
-                    self.close_socket(
-                        socket,
-                        ErrorCode::SlowClient,
-                        "Too many events wait to be acknowledged.",
-                    );
-                }
-                return self.end_session(key, "connection_lost");
+                let text = "Too many events wait to be acknowledged.";
+                return self.close_session(key, ErrorCode::SlowClient, text, "connection_lost");
             }
         }
         self.flush_frames(key);
@@ -664,10 +701,21 @@ impl Control {
         }
     }
 
+    /// Ends a session, and says why to its client, and for which `reason` it left to the others.
+    fn close_session(&mut self, key: SessionKey, code: ErrorCode, message: &str, reason: &str) {
+        let socket = self.clients.get(&key).and_then(|client| client.socket);
+        if let Some(socket) = socket {
+            self.sockets.remove(&socket);
+            self.close_socket(socket, code, message);
+        }
+        self.end_session(key, reason);
+    }
+
     fn end_session(&mut self, key: SessionKey, reason: &str) {
         let Some(client) = self.clients.remove(&key) else {
             return;
         };
+        self.idle.remove(key.0);
         self.by_secret.remove(client.session.secret());
         self.shares.remove(&client.holder);
         if let Some(term) = client.term {

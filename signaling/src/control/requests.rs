@@ -92,8 +92,8 @@ impl Control {
                 let participant = self.participant(key)?;
                 self.remove_member(participant, "left");
                 let relay_user = self.new_relay_user();
+                self.set_participant(key, None);
                 if let Some(client) = self.clients.get_mut(&key) {
-                    client.participant = None;
                     self.relays.revoke(&client.relay_user);
                     client.relay_user = relay_user;
                 }
@@ -217,6 +217,7 @@ impl Control {
         }
         let access = client.access.clone();
         let relay_user = client.relay_user.clone();
+        let holder = client.holder.clone();
         self.check_not_draining()?;
         let room: RoomName = join.room.parse()?;
         self.check_room(&access, &room)?;
@@ -229,6 +230,7 @@ impl Control {
                 name: access.name.or(join.name),
                 identity: access.identity,
                 metadata: access.metadata,
+                holder,
             },
         )?;
         let participant = place.id;
@@ -252,9 +254,7 @@ impl Control {
                 held: Vec::new(),
             },
         );
-        if let Some(client) = self.clients.get_mut(&key) {
-            client.participant = Some(participant);
-        }
+        self.set_participant(key, Some(participant));
         let Some(sdp) = join.offer else {
             self.rooms.announce(participant);
             let joined = self.joined(participant, &room, None);
@@ -391,9 +391,7 @@ impl Control {
                         self.peers.remove(&peer);
                     }
                     self.remove_member(participant, "refused");
-                    if let Some(client) = self.clients.get_mut(&key) {
-                        client.participant = None;
-                    }
+                    self.set_participant(key, None);
                     return self.conclude(key, id, refusal(outcome));
                 };
                 self.set_tracks(participant, &answer, &descriptions);

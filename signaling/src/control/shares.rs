@@ -4,63 +4,32 @@
 //! In: who comes and who goes. Out: whether there is room for one more, or which limit says no.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use confab_door::{is_neighbour, subscriber};
+use confab_door::{Full, Tally, is_neighbour, subscriber};
 
 use super::Config;
-use crate::auth::Access;
+use crate::holder::{Holder, Proven};
 use crate::protocol::{ErrorCode, Failure};
 
 /// Of how many sessions one is kept for others whatever a neighbour has.
 const KEPT_ONE_OF: usize = 10;
 
-/// Whose a session is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Holder {
-    /// What one subscriber line has.
-    line: IpAddr,
-    /// As the access token says it: what clients say themselves counts for nothing.
-    identity: Option<String>,
-}
-
-impl Holder {
-    pub(super) fn new(address: IpAddr, access: &Access) -> Holder {
-        Holder {
-            line: subscriber(address),
-            identity: access.identity.clone(),
-        }
-    }
-
-    pub(super) fn line(&self) -> IpAddr {
-        self.line
-    }
-}
-
 /// What everybody has.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     total: usize,
-    by_line: HashMap<IpAddr, usize>,
-    by_identity: HashMap<String, usize>,
+    by_line: Tally,
+    by_identity: HashMap<Proven, usize>,
 }
 
 impl Shares {
-    /// Counts one more session.
+    /// Looks whether they may have one more session, if there is one left.
     ///
     /// # Errors
-    /// When all have, or who wants it has, as many as may be.
-    pub(super) fn add(&mut self, config: &Config, holder: &Holder) -> Result<(), Failure> {
-        let full = |who: &str, has: usize, setting: &str| {
-            let text = format!("{who} has {has} sessions, as many as it may (`{setting}`).");
-            Err(Failure::new(ErrorCode::ServerFull, text))
-        };
-        if self.total >= config.max_sessions {
-            return full("The server", self.total, "signaling.max_sessions");
-        }
-        let of_line = self.by_line.get(&holder.line).copied().unwrap_or(0);
+    /// When they have as many as may be.
+    pub(super) fn check(&self, config: &Config, holder: &Holder) -> Result<(), Failure> {
         // A reverse proxy, or a test of this machine, speaks for many.
-        let (max, setting) = match is_neighbour(holder.line) {
+        let (max, setting) = match is_neighbour(subscriber(holder.address)) {
             true => (
                 config.max_sessions - config.max_sessions / KEPT_ONE_OF,
                 "signaling.max_sessions",
@@ -70,48 +39,73 @@ impl Shares {
                 "signaling.max_address_sessions",
             ),
         };
-        if of_line >= max {
-            return full("This address", of_line, setting);
+        if let Err(Full { has, is_site }) = self.by_line.check(holder.address, max) {
+            let who = match is_site {
+                true => "The network of this address",
+                false => "This address",
+            };
+            return Err(full(who, has, setting));
         }
-        let identity = holder.identity.as_ref();
-        let of_identity = identity.and_then(|identity| self.by_identity.get(identity));
-        let of_identity = of_identity.copied().unwrap_or(0);
-        if of_identity >= config.max_identity_sessions {
-            let setting = "signaling.max_identity_sessions";
-            return full("This identity", of_identity, setting);
+        let proven = holder.proven();
+        let has = proven.and_then(|proven| self.by_identity.get(&proven).copied());
+        match has {
+            Some(has) if has >= config.max_identity_sessions => {
+                let setting = "signaling.max_identity_sessions";
+                Err(full("This identity at this address", has, setting))
+            }
+            _ => Ok(()),
         }
-        self.total += 1;
-        self.by_line.insert(holder.line, of_line + 1);
-        if let Some(identity) = identity {
-            self.by_identity.insert(identity.clone(), of_identity + 1);
+    }
+
+    /// Looks whether there is one left.
+    ///
+    /// # Errors
+    /// When all are given.
+    pub(super) fn check_all(&self, config: &Config) -> Result<(), Failure> {
+        if self.total >= config.max_sessions {
+            return Err(full("The server", self.total, "signaling.max_sessions"));
         }
         Ok(())
+    }
+
+    /// Counts one more session.
+    pub(super) fn add(&mut self, holder: &Holder) {
+        self.total += 1;
+        self.by_line.add(holder.address);
+        if let Some(proven) = holder.proven() {
+            *self.by_identity.entry(proven).or_default() += 1;
+        }
     }
 
     /// Counts one less.
     pub(super) fn remove(&mut self, holder: &Holder) {
         self.total = self.total.saturating_sub(1);
-        take_one(&mut self.by_line, &holder.line);
-        if let Some(identity) = &holder.identity {
-            take_one(&mut self.by_identity, identity);
+        self.by_line.remove(holder.address);
+        let Some(proven) = holder.proven() else {
+            return;
+        };
+        let left = self.by_identity.get_mut(&proven).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            self.by_identity.remove(&proven);
         }
     }
 }
 
-fn take_one<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
-    let left = counts.get_mut(key).map(|count| {
-        *count -= 1;
-        *count
-    });
-    if left == Some(0) {
-        counts.remove(key);
-    }
+fn full(who: &str, has: usize, setting: &str) -> Failure {
+    let text = format!("{who} has {has} sessions, as many as it may (`{setting}`).");
+    Failure::new(ErrorCode::ServerFull, text)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::auth::{Access, Auth};
 
     fn config() -> Config {
         Config {
@@ -123,10 +117,18 @@ mod tests {
     }
 
     fn holder(address: &str, identity: Option<&str>) -> Holder {
-        Holder {
-            line: subscriber(address.parse().unwrap()),
+        let open = Auth::open().check(None, SystemTime::now()).unwrap();
+        let access = Access {
             identity: identity.map(str::to_owned),
-        }
+            ..open
+        };
+        Holder::new(address.parse().unwrap(), &access)
+    }
+
+    fn add(shares: &mut Shares, holder: &Holder) -> Result<(), Failure> {
+        shares.check(&config(), holder)?;
+        shares.add(holder);
+        Ok(())
     }
 
     #[test]
@@ -140,7 +142,7 @@ mod tests {
             let mut shares = Shares::default();
             let mut had = 0;
             let refusal = loop {
-                match shares.add(&config(), &holder(address, None)) {
+                match add(&mut shares, &holder(address, None)) {
                     Ok(()) => had += 1,
                     Err(refusal) => break refusal.message,
                 }
@@ -148,7 +150,7 @@ mod tests {
             assert_eq!(had, may, "{address}");
             assert!(refusal.contains(&had.to_string()), "{refusal}");
             let other = holder("192.0.2.99", None);
-            assert!(shares.add(&config(), &other).is_ok(), "{address}");
+            assert!(add(&mut shares, &other).is_ok(), "{address}");
         }
     }
 
@@ -157,31 +159,47 @@ mod tests {
         let mut shares = Shares::default();
         let line = |n: u8| holder(&format!("2001:db8:0:1::{n}"), None);
         for n in 0..10 {
-            shares.add(&config(), &line(n)).unwrap();
+            add(&mut shares, &line(n)).unwrap();
         }
-        assert!(shares.add(&config(), &line(10)).is_err());
+        assert!(add(&mut shares, &line(10)).is_err());
         shares.remove(&line(0));
-        assert!(shares.add(&config(), &line(11)).is_ok());
+        assert!(add(&mut shares, &line(11)).is_ok());
+    }
+
+    #[test]
+    fn one_site_leaves_room_for_others_however_many_lines_it_has() {
+        let mut shares = Shares::default();
+        let line = |n: u8| holder(&format!("2001:db8:0:{n}::1"), None);
+        for n in 0..40 {
+            add(&mut shares, &line(n)).unwrap();
+        }
+        let refusal = add(&mut shares, &line(40)).unwrap_err().message;
+        assert!(
+            refusal.starts_with("The network of this address has 40 sessions"),
+            "{refusal}"
+        );
+        assert!(add(&mut shares, &holder("2001:db8:1::1", None)).is_ok());
     }
 
     #[test]
     fn one_identity_leaves_room_for_others_and_nothing_stays() {
         let mut shares = Shares::default();
-        let ada: Vec<Holder> = (0..5)
-            .map(|n| holder(&format!("192.0.2.{n}"), Some("ada")))
-            .collect();
-        for holder in &ada[..4] {
-            shares.add(&config(), holder).unwrap();
+        let ada = holder("192.0.2.1", Some("ada"));
+        for _ in 0..4 {
+            add(&mut shares, &ada).unwrap();
         }
-        let refusal = shares.add(&config(), &ada[4]).unwrap_err();
+        let refusal = add(&mut shares, &ada).unwrap_err();
         assert!(
             refusal.message.contains("4 sessions"),
             "{}",
             refusal.message
         );
         let bob = holder("192.0.2.1", Some("bob"));
-        shares.add(&config(), &bob).unwrap();
-        for holder in ada[..4].iter().chain([&bob]) {
+        // Who has come by the same link.
+        let elsewhere = holder("192.0.2.2", Some("ada"));
+        add(&mut shares, &bob).unwrap();
+        add(&mut shares, &elsewhere).unwrap();
+        for holder in [&ada; 4].into_iter().chain([&bob, &elsewhere]) {
             shares.remove(holder);
         }
         assert!(shares.by_line.is_empty() && shares.by_identity.is_empty());

@@ -115,7 +115,8 @@ impl Control {
                 continue;
             };
             if now >= term.ends {
-                self.expire(key);
+                let text = "The access token has ended, and no other came.";
+                self.close_session(key, ErrorCode::TokenExpired, text, "token_expired");
                 continue;
             }
             term.warns = None;
@@ -123,18 +124,5 @@ impl Control {
             let in_ms = super::millis(term.ends - now);
             self.event_to(key, &Event::TokenExpires(TokenExpires { in_ms }));
         }
-    }
-
-    fn expire(&mut self, key: SessionKey) {
-        let socket = self.clients.get(&key).and_then(|client| client.socket);
-        if let Some(socket) = socket {
-            self.sockets.remove(&socket);
-            self.close_socket(
-                socket,
-                ErrorCode::TokenExpired,
-                "The access token has ended, and no other came.",
-            );
-        }
-        self.end_session(key, "token_expired");
     }
 }

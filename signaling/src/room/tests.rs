@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::auth::Auth;
 
 fn name(text: &str) -> RoomName {
     text.parse().unwrap()
@@ -16,12 +17,18 @@ fn enter(rooms: &mut Rooms, room: &str, who: &str) -> ParticipantId {
     come(rooms, room, named(who))
 }
 
+fn nobody() -> Holder {
+    let access = Auth::open().check(None, SystemTime::now()).unwrap();
+    Holder::new([192, 0, 2, 1].into(), &access)
+}
+
 fn named(who: &str) -> Entrant {
     Entrant {
         via: Via::Socket,
         name: Some(who.to_owned()),
         identity: None,
         metadata: None,
+        holder: nobody(),
     }
 }
 
@@ -32,6 +39,7 @@ fn nameless(via: Via, identity: &str) -> Entrant {
         name: None,
         identity: (!identity.is_empty()).then(|| identity.to_owned()),
         metadata: None,
+        holder: nobody(),
     }
 }
 

@@ -85,18 +85,69 @@ fn a_session_that_has_joined_nothing_ends_with_its_socket() {
 }
 
 #[test]
-fn one_identity_has_so_many_sessions_wherever_it_comes_from() {
+fn where_all_sessions_are_given_those_in_no_room_give_way() {
+    let mut house = House::with(Config {
+        max_sessions: 10,
+        ..Config::default()
+    });
+    let address = |line: u16| IpAddr::from([0x2001, 0xdb8, 0, line, 0, 0, 0, 1]);
+    house.from = address(1);
+    house.join(100, "Alice", answer(&[], &[]));
+    house.from = address(2);
+    house.hello(101);
+    for socket in 0..8 {
+        house.from = address(10 + u16::from(socket > 5));
+        house.hello(socket);
+    }
+    house.from = address(3);
+    // Whoever has just come may be about to join.
+    house.ask(200, "hello", json!({"version": 1}));
+    assert_eq!(house.types(200), ["error server_full"]);
+    house.closed.clear();
+    house.pass(IDLE_AFTER);
+    house.hello(201);
+    // The oldest of the line that has most of them.
+    assert_eq!(house.types(0), ["closing server_full"]);
+    assert_eq!(house.closed, [SocketId(0)]);
+    assert_eq!(house.control.counters().sessions, 10);
+    let (ticket, _) = house.post(open_access());
+    assert_eq!(house.refusal(ticket), None);
+    assert_eq!(house.types(1), ["closing server_full"]);
+    // In rooms nobody gives way, and who has left one does.
+    for socket in [101, 201, 2, 3, 4, 5, 6, 7] {
+        house.ask(socket, "join", json!({"room": "kitchen"}));
+    }
+    house.ask(300, "hello", json!({"version": 1}));
+    assert_eq!(house.types(300), ["error server_full"]);
+    house.heard(3);
+    house.ask(3, "leave", json!({}));
+    house.hello(301);
+    assert_eq!(house.types(3), ["left", "closing server_full"]);
+    assert_eq!(house.control.counters().sessions, 9, "and one over HTTP");
+    assert_eq!(house.control.idle.len(), 1);
+}
+
+#[test]
+fn one_identity_has_so_many_sessions_on_each_line() {
     let mut house = small(100, 100);
     house.access = Ok(token("ada", true, true));
-    for socket in 0..5_u8 {
-        house.from = [192, 0, 2, socket].into();
-        house.ask(socket.into(), "hello", json!({"version": 1}));
+    for socket in 0..3 {
+        house.ask(socket, "hello", json!({"version": 1}));
     }
     assert_eq!(house.control.counters().sessions, 2);
-    let message = house.only(4)["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("identity has 2 sessions"), "{message}");
+    let message = house.only(2)["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("This identity at this address has 2 sessions"),
+        "{message}"
+    );
+    // Others who have come by the same link.
+    for guest in 3..10_u8 {
+        house.from = [192, 0, 2, guest].into();
+        house.hello(guest.into());
+    }
+    house.from = [192, 0, 2, 1].into();
     house.access = Ok(token("bob", true, true));
-    house.hello(5);
+    house.hello(20);
 }
 
 #[test]
@@ -124,40 +175,66 @@ fn sessions_over_http_count_as_others_do() {
 }
 
 #[test]
-fn one_identity_has_so_many_participants_in_a_room() {
-    let mut house = small(100, 100);
-    house.access = Ok(token("ada", true, true));
-    for socket in 1..=2 {
+fn one_identity_has_so_many_participants_of_each_line_in_a_room() {
+    let mut house = House::with(Config {
+        limits: Limits {
+            identity_participants: 2,
+            ..Limits::default()
+        },
+        ..Config::default()
+    });
+    let join = |house: &mut House, socket: u64| {
         house.hello(socket);
         house.ask(socket, "join", json!({"room": "kitchen"}));
-        house.heard(socket);
-    }
+        house.types(socket).remove(0)
+    };
+    house.access = Ok(token("ada", true, true));
+    assert_eq!(join(&mut house, 1), "joined");
+    let (ticket, _) = house.post(token("ada", true, true));
+    assert_eq!(house.refusal(ticket), None);
+    assert_eq!(join(&mut house, 2), "error room_full");
     let (ticket, _) = house.post(token("ada", true, true));
     let refusal = house.refusal(ticket).unwrap();
-    // It has as many sessions as it may, too.
-    assert_eq!(refusal.code, ErrorCode::ServerFull);
-    let limits = Limits {
-        identity_participants: 2,
-        ..Limits::default()
-    };
-    let mut rooms = Rooms::new(limits);
-    let room: RoomName = "kitchen".parse().unwrap();
-    let ada = || crate::room::Entrant {
-        via: crate::room::Via::Socket,
-        name: None,
-        identity: Some("ada".into()),
-        metadata: None,
-    };
-    assert!(rooms.admit(&room, ada()).is_ok() && rooms.admit(&room, ada()).is_ok());
-    let refusal = rooms.admit(&room, ada()).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::RoomFull);
     assert!(
-        refusal.message.contains("2 participants"),
+        refusal
+            .message
+            .contains("at this address has 2 participants"),
         "{}",
         refusal.message
     );
-    let other: RoomName = "cellar".parse().unwrap();
-    assert!(rooms.admit(&other, ada()).is_ok());
+    // Others who have come by the same link.
+    for guest in 10..20_u8 {
+        house.from = [192, 0, 2, guest].into();
+        assert_eq!(join(&mut house, guest.into()), "joined");
+    }
+}
+
+#[test]
+fn an_identity_that_nobody_vouches_for_counts_for_nothing() {
+    let mut house = House::with(Config {
+        max_identity_sessions: 1,
+        limits: Limits {
+            identity_participants: 1,
+            ..Limits::default()
+        },
+        ..Config::default()
+    });
+    for _ in 0..3 {
+        let ticket = house.http(HttpRequest::Create {
+            endpoint: Endpoint::Whip,
+            room: "kitchen".parse().unwrap(),
+            name: None,
+            identity: Some("ada".into()),
+            access: open_access(),
+            from: house.from,
+            sdp: "v=0\r\n".into(),
+        });
+        assert_eq!(house.refusal(ticket), None);
+        let (id, _) = house.offered_peer();
+        house.outcome(id, Outcome::Answered(answer(&[], &[])));
+    }
+    assert_eq!(house.control.members.len(), 3);
 }
 
 #[test]
