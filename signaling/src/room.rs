@@ -14,18 +14,27 @@ mod seats;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Instant;
 
+use confab_door::{is_neighbour, site, subscriber};
 use confab_sfu::media::Kind;
 use confab_sfu::types::{InvalidId, PersonId, RoomId, TrackId};
 
+use crate::holder::Holder;
 use crate::protocol::{
     ErrorCode, Event, Failure, Source, Speakers, Text, Track, TrackMuted, TrackUnpublished,
-use crate::holder::Holder;
     Unreachable,
 };
 use seats::Shown;
+
+/// Of all rooms one line, or one site of many, may open one in so many: there are others.
+const ROOMS_OF_OPENER: usize = 4;
+
+/// Of all rooms one in so many is kept for others whatever a neighbour has opened, as a reverse proxy speaks
+/// for everybody.
+const KEPT_ONE_OF: usize = 10;
 
 /// Longest name of a room, in bytes.
 pub const MAX_ROOM_NAME_LEN: usize = 64;
@@ -173,6 +182,8 @@ pub struct Entrant {
     pub identity: Option<String>,
     /// What the application says of it.
     pub metadata: Option<String>,
+    /// As what limits count it.
+    pub holder: Holder,
 }
 
 /// What becomes of a member whose media is there.
@@ -182,8 +193,6 @@ pub enum CheckIn {
     First,
     /// It has counted before.
     Again,
-    /// As what limits count it.
-    pub holder: Holder,
     /// The room has no place for it any more.
     Full,
 }
@@ -202,6 +211,8 @@ pub struct Place {
 #[derive(Debug)]
 struct Room {
     name: RoomName,
+    /// The line or the site of who has opened it.
+    opener: IpAddr,
     members: Vec<ParticipantId>,
     /// The participants that the others know of, by seat.
     shown: BTreeMap<ParticipantId, Shown>,
@@ -296,12 +307,14 @@ impl Rooms {
                 ));
             }
             None => {
+                let opener = self.check_opener(&entrant.holder)?;
                 let id = RoomId(self.next_id());
                 self.by_name.insert(room.clone(), id);
                 self.rooms.insert(
                     id,
                     Room {
                         name: room.clone(),
+                        opener,
                         members: Vec::new(),
                         shown: BTreeMap::new(),
                         dominant: None,
@@ -336,6 +349,24 @@ impl Rooms {
         );
         let room = room_id;
         Ok(Place { id, room, person })
+    }
+
+    /// Whose one more room is, if they may open one.
+    fn check_opener(&self, holder: &Holder) -> Result<IpAddr, Failure> {
+        let opener = site(holder.address).unwrap_or(subscriber(holder.address));
+        let max = match is_neighbour(opener) {
+            true => self.limits.rooms - self.limits.rooms / KEPT_ONE_OF,
+            false => self.limits.rooms.div_ceil(ROOMS_OF_OPENER),
+        };
+        let own = self.rooms.values().filter(|room| room.opener == opener);
+        let own = own.count();
+        if own >= max {
+            let text = format!(
+                "This address has opened {own} rooms, as many as it may (a part of `rooms.max_rooms`)."
+            );
+            return Err(Failure::new(ErrorCode::ServerFull, text));
+        }
+        Ok(opener)
     }
 
     fn check_limits(&self, room: RoomId, entrant: &Entrant) -> Result<(), Failure> {

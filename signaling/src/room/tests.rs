@@ -172,6 +172,49 @@ fn what_is_over_a_bound_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn one_address_leaves_rooms_to_be_opened_by_others() {
+    for (address, other, may) in [
+        ("192.0.2.1", "192.0.2.2", 5),
+        // Another network of the same site, and another site.
+        ("2001:db8:0:1::1", "2001:db8:1::1", 5),
+        ("127.0.0.1", "192.0.2.1", 18),
+        ("10.0.0.1", "10.0.0.2", 18),
+    ] {
+        let mut rooms = Rooms::new(Limits {
+            rooms: 20,
+            ..Limits::default()
+        });
+        let from = |address: &str| Entrant {
+            holder: Holder {
+                address: address.parse().unwrap(),
+                ..nobody()
+            },
+            ..named("Eve")
+        };
+        for n in 0..may {
+            come(&mut rooms, &format!("room-{n}"), from(address));
+        }
+        let refusal = rooms.admit(&name("one-more"), from(address)).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::ServerFull, "{address}");
+        assert!(refusal.message.contains(&format!("opened {may} rooms")));
+        come(&mut rooms, "room-0", from(address));
+        let last = come(&mut rooms, "one-more", from(other));
+        rooms.remove(last, "left");
+        assert_eq!(rooms.room_count(), may, "{address}");
+    }
+    let mut rooms = Rooms::new(Limits::default());
+    let from = |n: u16| Entrant {
+        holder: Holder {
+            address: [0x2001, 0xdb8, 0, n, 0, 0, 0, 1].into(),
+            ..nobody()
+        },
+        ..named("Eve")
+    };
+    let opened = (0..1_000).filter(|n| rooms.admit(&name(&n.to_string()), from(*n)).is_ok());
+    assert_eq!(opened.count(), 250, "from as many networks of one site");
+}
+
+#[test]
 fn names_keep_to_the_rules() {
     let long = "x".repeat(64);
     for good in ["a", "A-Z_09", &long] {
