@@ -22,7 +22,7 @@ use crate::connection::{
 use crate::control::{SocketId, SocketInput};
 use crate::deflate::{NotDeflated, WORTH_BYTES, deflate, inflate};
 use crate::http::problem::{self, Problem};
-use crate::http::{App, Caller, TooMuch};
+use crate::http::{App, Caller, TooMuch, taken};
 use crate::protocol::{ClientMessage, Closing, ErrorCode, Event, Failure, Malformed, Request};
 
 /// Sockets that have not said `hello` yet, at most; of more, the oldest are closed. With 20 kB each it is
@@ -159,14 +159,6 @@ async fn run(mut socket: WebSocket, app: &App, caller: &Caller, seat: Seat) {
     service.socket(id, SocketInput::Closed { goodbye }).await;
     if matches!(end, End::Closed) {
         close(&mut socket, is_readable).await;
-    }
-}
-
-/// Waits until somebody else has the seat; without one, for ever.
-async fn taken(seat: Option<&mut Seat>) {
-    match seat {
-        Some(seat) => seat.taken().await,
-        None => std::future::pending().await,
     }
 }
 

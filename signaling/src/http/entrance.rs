@@ -3,6 +3,7 @@
 //! In: a stream, over TCP or TLS. Out: its requests answered, until it ends or is idle for too long.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use confab_door::{Lobby, Seat};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::SetOnce;
+use tokio::sync::{Notify, SetOnce};
 use tokio::time::timeout;
 
 use super::held::{Allowance, Held};
@@ -36,6 +38,10 @@ const MAX_REQUEST: Duration = Duration::from_secs(30);
 /// twice over.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 
+/// Connections that have sent no whole head of a request yet, at most; of more, the oldest are closed. As many
+/// as come back within a moment when a full server has been started anew, with some 10 kB each.
+const MAX_SILENT: usize = 2_000;
+
 /// Who sends a request: an extension of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -45,16 +51,27 @@ pub(crate) struct Caller {
 }
 
 /// Serves HTTP and WebSockets over connections that somebody else has accepted: with TLS, say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Entrance {
     router: Arc<SetOnce<Router>>,
+    /// Where connections wait of which nothing is known.
+    lobby: Arc<Lobby>,
+}
+
+impl Default for Entrance {
+    fn default() -> Self {
+        Entrance {
+            router: Arc::default(),
+            lobby: Arc::new(Lobby::new(MAX_SILENT)),
+        }
+    }
 }
 
 impl Entrance {
     /// Serves a connection from this address until it ends; not before the server runs. A WebSocket that
     /// comes of it lives on in a task of its own. One that sends no request for 30 s ends, and so does one that
-    /// reads nothing for as long of what it is sent. `place` is dropped when it is closed, a WebSocket
-    /// too.
+    /// reads nothing for as long of what it is sent; one that has not sent any yet ends when many others come.
+    /// `place` is dropped when it is closed, a WebSocket too.
     pub async fn serve<S, P>(&self, stream: S, address: IpAddr, place: P)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -66,17 +83,31 @@ impl Entrance {
         };
         let stream = Held::new(stream, caller.allowance.clone(), place);
         let router = TowerToHyperService::new(self.router.wait().await.clone());
+        let has_asked = Arc::new(Notify::new());
+        let asks = has_asked.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            asks.notify_one();
             request.extensions_mut().insert(caller.clone());
             router.call(request)
         });
-        let served = http1::Builder::new()
+        let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(MAX_IDLE)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await;
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let mut seat = Some(self.lobby.enter(address));
+        let served = loop {
+            tokio::select! {
+                served = &mut connection => break served,
+                () = taken(seat.as_mut()) => {
+                    tracing::debug!(%address, "a connection has sent no request, and others have come");
+                    return;
+                }
+                () = has_asked.notified() => seat = None,
+            }
+        };
         if let Err(error) = served {
             tracing::debug!(%error, "an HTTP connection has failed");
         }
@@ -86,6 +117,14 @@ impl Entrance {
     pub(crate) fn open(&self, router: Router) {
         // Only the one run of the server does this.
         let _ = self.router.set(router);
+    }
+}
+
+/// Waits until somebody else has the seat; without one, for ever.
+pub(crate) async fn taken(seat: Option<&mut Seat>) {
+    match seat {
+        Some(seat) => seat.taken().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -197,6 +236,50 @@ mod tests {
         while is_held.upgrade().is_some() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_of_silent_connections_keeps_nobody_out() {
+        let entrance = Entrance {
+            lobby: Arc::new(Lobby::new(3)),
+            ..Entrance::default()
+        };
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        entrance.open(router);
+        let ask = async |client: &mut DuplexStream| {
+            client
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"hello") {
+                answer.push(client.read_u8().await.unwrap());
+            }
+        };
+        let start = Instant::now();
+        let mut clients = Vec::new();
+        for n in 0..6 {
+            let (mut ours, theirs) = duplex(10_000);
+            let entrance = entrance.clone();
+            let place = Arc::new(());
+            let is_held = Arc::downgrade(&place);
+            tokio::spawn(async move { entrance.serve(theirs, HERE, place).await });
+            if n == 0 {
+                ask(&mut ours).await;
+            }
+            sleep(Duration::from_millis(1)).await;
+            clients.push((ours, is_held));
+        }
+        let held = clients.iter().map(|(_, place)| place.strong_count());
+        assert_eq!(
+            held.collect::<Vec<_>>(),
+            [1, 0, 0, 1, 1, 1],
+            "whoever has asked, and the newest of the others"
+        );
+        for n in [5, 0, 3] {
+            ask(&mut clients[n].0).await;
+        }
+        assert!(start.elapsed() < MAX_IDLE);
     }
 
     #[tokio::test]
