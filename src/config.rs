@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use confab_door::Cidr;
 use confab_sfu::config::TcpPort;
 use confab_signaling::auth::{ApiKey, ApiKeyError, Auth};
 use confab_signaling::control;
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     /// Where links begin, without a slash at the end.
     pub(crate) public_url: Option<String>,
     pub(crate) allowed_origins: Vec<String>,
+    /// Reverse proxies that say whom requests come from.
+    pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) drain: Duration,
     pub(crate) media_listen: IpAddr,
     pub(crate) media_port: u16,
@@ -66,6 +69,7 @@ impl Default for Config {
             tls: tls::Tls::default(),
             public_url: None,
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             drain: Duration::from_secs(10),
             media_listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             media_port: confab_sfu::config::DEFAULT_PORT,

@@ -169,7 +169,8 @@ async fn serve(
         drain: config.drain,
     })
     .await?
-    .with_names(config.tls.acme.domains.clone());
+    .with_names(config.tls.acme.domains.clone())
+    .with_trusted_proxies(config.trusted_proxies.clone());
     let doors = Doors::bind(config.tls_doors(true)?)?;
     let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
     let (sfu, events, media) = Sfu::start_beside(&config.sfu(&doors.http()), queues.as_ref())?;
@@ -204,7 +205,8 @@ async fn serve(
         turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
         media: config.shares_media().then(|| sfu.tcp_door().clone()),
     };
-    doors.open(&behind, config.control.max_sessions, &mut parts);
+    let limits = tls::Limits::new(config.control.max_sessions, &config.trusted_proxies);
+    doors.open(&behind, &limits, &mut parts);
     let door = relay.as_ref().map(|relay| relay.door.clone());
     let follow = follow_addresses(
         settings.clone(),

@@ -21,7 +21,7 @@ use crate::addresses;
 use crate::config::{Config, Sources};
 use crate::parts::Parts;
 use crate::reload::{Reload, SetFilter};
-use crate::tls::{Behind, Doors};
+use crate::tls::{Behind, Doors, Limits};
 use crate::{Failure, Signals};
 
 /// How often a relay that is to stop looks whether anybody is left.
@@ -290,7 +290,8 @@ pub(crate) fn serve_alone(
             turn: Some(server.handle()),
             ..Behind::default()
         };
-        doors.open(&behind, config.control.max_sessions, &mut parts);
+        let limits = Limits::new(config.control.max_sessions, &config.trusted_proxies);
+        doors.open(&behind, &limits, &mut parts);
         let drained = drain(Signals::new()?, server.handle(), config.drain);
         println!("Confab's TURN server is ready.");
         tokio::select! {

@@ -21,7 +21,8 @@ use std::time::SystemTime;
 pub(crate) use automatic::Automatic;
 use certificate::Certificate;
 pub(crate) use door::Behind;
-use door::{Door, DoorError, Limits};
+pub(crate) use door::Limits;
+use door::{Door, DoorError};
 pub(crate) use source::{Served, Source, is_for};
 
 use crate::parts::Parts;
@@ -98,8 +99,7 @@ impl Doors {
     }
 
     /// Lets clients through, in tasks of their own.
-    pub(crate) fn open(self, all: &Behind, max_sessions: usize, parts: &mut Parts) {
-        let limits = Limits::new(max_sessions);
+    pub(crate) fn open(self, all: &Behind, limits: &Limits, parts: &mut Parts) {
         for certificate in self.certificates {
             parts.add("the watch over a certificate", async move {
                 certificate.keep().await;

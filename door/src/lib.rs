@@ -4,6 +4,7 @@
 //! connection is made to wait for happens in its own task, so that a stalled one delays nobody. What
 //! is behind a door is up to who opens it, so that several protocols can share one.
 
+mod cidr;
 mod line;
 
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+pub use cidr::{Cidr, CidrError};
 pub use line::{Crowd, Full, Tally, is_neighbour, site, subscriber};
 
 /// Connections that may wait to be accepted.
@@ -53,6 +55,8 @@ pub struct Doorkeeper {
     max: u32,
     /// Whether one address of a private network may have most of it.
     trusts_neighbours: bool,
+    /// Whose addresses may too.
+    trusted: Vec<Cidr>,
     /// All of them together are in `total`.
     open: Mutex<Open>,
 }
@@ -78,6 +82,7 @@ impl Doorkeeper {
         Doorkeeper {
             max,
             trusts_neighbours: false,
+            trusted: Vec::new(),
             open: Mutex::default(),
         }
     }
@@ -92,11 +97,24 @@ impl Doorkeeper {
         }
     }
 
+    /// The same, but one of these addresses may have nine tenths of them too.
+    #[must_use]
+    pub fn trusting(self, trusted: Vec<Cidr>) -> Self {
+        Doorkeeper { trusted, ..self }
+    }
+
+    /// Whether an address speaks for many.
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_trusted = self.trusted.iter().any(|range| range.contains(address));
+        is_trusted || (self.trusts_neighbours && is_neighbour(subscriber(address)))
+    }
+
     /// A place for a connection from there, if there is one left.
     #[must_use]
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut open = self.open();
-        let max = match self.trusts_neighbours && is_neighbour(subscriber(address)) {
+        let max = match self.is_proxy(address) {
             true => self.max - self.max / 10,
             false => self.max.div_ceil(10),
         };
@@ -277,6 +295,17 @@ mod tests {
             ("192.0.2.1", 3),
             ("2001:db8::1", 3),
         ] {
+            let address = address.parse().unwrap();
+            let places: Vec<_> = (0..40).filter_map(|_| keeper.admit(address)).collect();
+            assert_eq!(places.len(), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_may_have_most_places_wherever_it_is() {
+        let trusted = vec!["192.0.2.0/24".parse().unwrap()];
+        let keeper = Arc::new(Doorkeeper::new(30).trusting(trusted));
+        for (address, expected) in [("192.0.2.7", 27), ("::ffff:192.0.2.8", 27), ("10.0.0.1", 3)] {
             let address = address.parse().unwrap();
             let places: Vec<_> = (0..40).filter_map(|_| keeper.admit(address)).collect();
             assert_eq!(places.len(), expected, "{address}");

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use confab_door::{Doorkeeper, Lobby};
+use confab_door::{Cidr, Doorkeeper, Lobby};
 use confab_sfu::api::Event;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
-use crate::http::{App, Certificates, Entrance, Names, Origins, public_router, router};
+use crate::http::{App, Certificates, Entrance, Names, Origins, Proxies, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::{End, Service};
@@ -93,6 +93,7 @@ pub struct Server {
     relay: Option<Arc<dyn Relay>>,
     certificates: Option<Arc<dyn Certificates>>,
     names: Vec<String>,
+    proxies: Vec<Cidr>,
 }
 
 impl Server {
@@ -116,7 +117,15 @@ impl Server {
             relay: None,
             certificates: None,
             names: Vec::new(),
+            proxies: Vec::new(),
         })
+    }
+
+    /// Takes from reverse proxies at these addresses whom a request comes from (`X-Forwarded-For`).
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, proxies: Vec<Cidr>) -> Server {
+        self.proxies = proxies;
+        self
     }
 
     /// Says what else it is called than what links begin with and certificates are for. While rooms are
@@ -195,10 +204,13 @@ impl Server {
             certificates: self.certificates,
             refusals: Arc::default(),
         };
-        self.entrance.open(public_router(app.clone()));
+        let proxies = Proxies::new(self.proxies.clone());
+        self.entrance
+            .open(public_router(app.clone()), proxies.clone());
         let own_entrance = Entrance::default();
-        own_entrance.open(router(app.clone()));
-        let keeper = Arc::new(Doorkeeper::behind_proxies(max_sockets));
+        own_entrance.open(router(app.clone()), proxies);
+        let keeper = Doorkeeper::behind_proxies(max_sockets).trusting(self.proxies);
+        let keeper = Arc::new(keeper);
         let serve = move |stream, client: SocketAddr, place| {
             let entrance = own_entrance.clone();
             async move { entrance.serve(stream, client.ip(), place).await }

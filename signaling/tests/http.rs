@@ -867,6 +867,24 @@ async fn a_server_whose_rooms_are_open_answers_to_its_own_names_alone() {
     }
 }
 
+#[tokio::test]
+async fn behind_a_trusted_proxy_limits_count_people() {
+    let mut settings = settings();
+    settings.control.max_address_sessions = 1;
+    let house = House::with(settings).await;
+    for (forwarded, status) in [
+        ("203.0.113.1", 201),
+        ("203.0.113.1", 503),
+        // What it has written itself makes it nobody else.
+        ("203.0.113.9, 203.0.113.1", 503),
+        ("203.0.113.2", 201),
+    ] {
+        let headers = format!("{SDP}X-Forwarded-For: {forwarded}\r\n");
+        let answer = house.http("POST", "/whep/kitchen", &headers, "receive 0");
+        assert_eq!(answer.await.status, status, "{forwarded}");
+    }
+}
+
 #[derive(Debug)]
 struct Dead;
 

@@ -270,6 +270,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "http.trusted_proxies",
+        default: "",
+        expected: "a list of addresses or ranges, such as 127.0.0.1 or 10.1.0.0/16",
+        help: "Reverse proxies, by address or range, whose X-Forwarded-For says whom a request comes from; what others write there counts for nothing",
+        secret: false,
+        list: true,
+        apply: |c, v| all(v).map(|v| c.trusted_proxies = v),
+    },
+    Setting {
         key: "http.drain_seconds",
         default: "10",
         expected: "a number of seconds, 0 or more",

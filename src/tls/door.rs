@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_door::{Doorkeeper, Lobby, Place, Seat};
+use confab_door::{Cidr, Doorkeeper, Lobby, Place, Seat};
 use confab_sfu::tcp_door::TcpDoor;
 use confab_signaling::{Entrance, max_connections};
 use confab_turn::net::Handle;
@@ -69,11 +69,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Enough for that many sessions.
-    pub(crate) fn new(max_sessions: usize) -> Limits {
-        let connections = max_connections(max_sessions);
+    /// Enough for that many sessions, of which most may come by one of these reverse proxies.
+    pub(crate) fn new(max_sessions: usize, proxies: &[Cidr]) -> Limits {
+        let connections = Doorkeeper::new(max_connections(max_sessions));
         Limits {
-            connections: Arc::new(Doorkeeper::new(connections)),
+            connections: Arc::new(connections.trusting(proxies.to_vec())),
             handshakes: Arc::new(Lobby::new(MAX_HANDSHAKES)),
         }
     }

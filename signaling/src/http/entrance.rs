@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use super::held::{Allowance, Held};
 use super::problem::Problem;
+use super::proxies::Proxies;
 use crate::protocol::ErrorCode;
 
 /// How long a connection may take to send the head of a request, and so how long it may do nothing
@@ -53,7 +54,7 @@ pub(crate) struct Caller {
 /// Serves HTTP and WebSockets over connections that somebody else has accepted: with TLS, say.
 #[derive(Clone, Debug)]
 pub struct Entrance {
-    router: Arc<SetOnce<Router>>,
+    inside: Arc<SetOnce<(Router, Proxies)>>,
     /// Where connections wait of which nothing is known.
     lobby: Arc<Lobby>,
 }
@@ -61,7 +62,7 @@ pub struct Entrance {
 impl Default for Entrance {
     fn default() -> Self {
         Entrance {
-            router: Arc::default(),
+            inside: Arc::default(),
             lobby: Arc::new(Lobby::new(MAX_SILENT)),
         }
     }
@@ -77,17 +78,19 @@ impl Entrance {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Unpin + Send + 'static,
     {
-        let caller = Caller {
-            address,
-            allowance: Arc::default(),
-        };
-        let stream = Held::new(stream, caller.allowance.clone(), place);
-        let router = TowerToHyperService::new(self.router.wait().await.clone());
+        let allowance = Arc::<Allowance>::default();
+        let stream = Held::new(stream, allowance.clone(), place);
+        let (router, proxies) = self.inside.wait().await.clone();
+        let router = TowerToHyperService::new(router);
         let has_asked = Arc::new(Notify::new());
         let asks = has_asked.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asks.notify_one();
-            request.extensions_mut().insert(caller.clone());
+            let caller = Caller {
+                address: proxies.caller(address, request.headers()),
+                allowance: allowance.clone(),
+            };
+            request.extensions_mut().insert(caller);
             router.call(request)
         });
         let connection = http1::Builder::new()
@@ -114,9 +117,9 @@ impl Entrance {
     }
 
     /// Lets everybody in.
-    pub(crate) fn open(&self, router: Router) {
+    pub(crate) fn open(&self, router: Router, proxies: Proxies) {
         // Only the one run of the server does this.
-        let _ = self.router.set(router);
+        let _ = self.inside.set((router, proxies));
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
         let entrance = Entrance::default();
         let methods = get(|| async { "hello" }).post(|body: String| async { body });
         let router = Router::new().route("/", methods);
-        entrance.open(router.layer(from_fn(in_time)));
+        entrance.open(router.layer(from_fn(in_time)), Proxies::default());
         tokio::spawn(async move { entrance.serve(theirs, HERE, ()).await });
         ours
     }
@@ -183,7 +186,7 @@ mod tests {
         let (mut ours, theirs) = duplex(10_000);
         let entrance = Entrance::default();
         let much = get(|| async { "x".repeat(1_000_000) });
-        entrance.open(Router::new().route("/", much));
+        entrance.open(Router::new().route("/", much), Proxies::default());
         ours.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             .await
             .unwrap();
@@ -201,7 +204,7 @@ mod tests {
         let (mut ours, theirs) = duplex(10_000);
         let entrance = Entrance::default();
         let much = get(|| async { "x".repeat(100_000) });
-        entrance.open(Router::new().route("/", much));
+        entrance.open(Router::new().route("/", much), Proxies::default());
         let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         ours.write_all(request).await.unwrap();
         tokio::spawn(async move { entrance.serve(theirs, HERE, ()).await });
@@ -220,7 +223,7 @@ mod tests {
         let echo = get(|upgrade: WebSocketUpgrade| async {
             upgrade.on_upgrade(|mut socket| async move { while socket.recv().await.is_some() {} })
         });
-        entrance.open(Router::new().route("/", echo));
+        entrance.open(Router::new().route("/", echo), Proxies::default());
         let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         ours.write_all(request.as_bytes()).await.unwrap();
@@ -245,7 +248,7 @@ mod tests {
             ..Entrance::default()
         };
         let router = Router::new().route("/", get(|| async { "hello" }));
-        entrance.open(router);
+        entrance.open(router, Proxies::default());
         let ask = async |client: &mut DuplexStream| {
             client
                 .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

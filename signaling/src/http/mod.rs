@@ -12,6 +12,7 @@ mod metrics;
 mod origin;
 mod page;
 pub(crate) mod problem;
+mod proxies;
 mod quality;
 mod whip;
 
@@ -42,6 +43,7 @@ pub(crate) use host::Names;
 pub use invite::DEFAULT_LIFETIME;
 pub use metrics::Certificates;
 pub(crate) use origin::Origins;
+pub(crate) use proxies::Proxies;
 
 /// Has browsers come by TLS alone from then on (RFC 6797), for a year as is usual. They take it only with a
 /// name and a certificate that they trust.

@@ -279,6 +279,8 @@ impl House {
             None => server,
         };
         let server = server.with_certificates(Arc::new(ForOne));
+        // Whoever connects here is one.
+        let server = server.with_trusted_proxies(vec!["127.0.0.1".parse().unwrap()]);
         let address = server.address();
         let stopped = async {
             // A house that is dropped is stopped too.
