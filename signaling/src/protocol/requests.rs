@@ -301,7 +301,8 @@ pub struct Leave {}
 pub struct Ping {}
 
 /// Gives the session another access token, for the same identity and room: before the present one ends,
-/// of which `token_expires` warns. What it allows holds from now on. The reply is `renewed`.
+/// of which `token_expires` warns. What it allows holds for what is asked for from then on; tracks that
+/// are published go on. The reply is `renewed`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Renew {
