@@ -151,7 +151,7 @@ fn invite_command() -> Command {
     Command::new("invite")
         .about("Prints a link that lets whoever has it into a room, for as long as it is valid")
         .arg(room())
-        .args(bearer("120"))
+        .args(bearer("1440"))
 }
 
 fn room() -> Arg {

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use confab_signaling::auth::{Grants, TokenRequest};
+use confab_signaling::auth::{Grants, MAX_TOKEN_LIFETIME, TokenRequest};
 use confab_signaling::link::link;
 use confab_signaling::protocol::Failure as Refused;
 use confab_signaling::room::RoomName;
@@ -19,8 +19,9 @@ use crate::config::Config;
 /// The room of the link that a server prints when it is ready.
 const FIRST_ROOM: &str = "lobby";
 
-/// How long one can come in with that link.
-const FIRST_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long one can come in with that link. A call ends with the token in it, so that it is as long as a token
+/// may be.
+const FIRST_LIFETIME: Duration = MAX_TOKEN_LIFETIME;
 
 /// Characters of a guest's identity, which is to tell one guest from another in the log.
 const IDENTITY_LEN: usize = 8;
@@ -124,9 +125,9 @@ impl Served {
             lifetime: FIRST_LIFETIME,
         };
         let link = invitation.link(config, &base)?;
-        let minutes = FIRST_LIFETIME.as_secs() / 60;
+        let hours = FIRST_LIFETIME.as_secs() / 3600;
         Ok(format!(
-            "Confab is ready. Open {link} within {minutes} minutes; `confab invite ROOM` makes more \
+            "Confab is ready. Open {link} within {hours} hours; `confab invite ROOM` makes more \
              such links."
         ))
     }
@@ -251,6 +252,7 @@ mod tests {
             let greeting = served.greeting(&config, true).unwrap();
             let link = format!("{base}/lobby#token=ey");
             assert!(greeting.contains(&link), "{greeting}");
+            assert!(greeting.contains(" within 24 hours; "), "{greeting}");
             let logged = served.greeting(&config, false).unwrap();
             assert!(
                 logged.contains(base) && !logged.contains("token"),

@@ -23,8 +23,9 @@ use crate::session::new_secret;
 /// The route.
 pub(super) const PATH: &str = "/v1/rooms/{room}/invites";
 
-/// How long a link is good unless it is asked for: a meeting with some time before it.
-pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long a link is good unless it is asked for. A guest's call ends with it, so that it is as long as a
+/// token may be.
+pub const DEFAULT_LIFETIME: Duration = MAX_TOKEN_LIFETIME;
 
 /// Most minutes.
 const MAX_MINUTES: u64 = MAX_TOKEN_LIFETIME.as_secs() / 60;
@@ -174,6 +175,7 @@ mod tests {
             .unwrap()
             .request("kitchen".parse().unwrap(), host);
         assert_ne!(other.identity, request.identity);
+        assert_eq!(other.lifetime, Duration::from_secs(24 * 60 * 60));
     }
 
     #[test]
