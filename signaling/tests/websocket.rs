@@ -578,6 +578,21 @@ async fn an_unfinished_frame_before_hello_holds_little() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_started_anew_calls_nobody_what_somebody_was_called_before() {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let house = House::new().await;
+        let mut client = house.client().await;
+        let join = json!({"room": "kitchen", "name": "Ada"});
+        let joined = client.ask("join", join).await;
+        ids.push(joined["participant"].as_str().unwrap().to_owned());
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+}
+
+#[tokio::test]
 async fn a_token_is_looked_at_again_until_the_session_ends() {
     let auth = Auth::with_key(key());
     let house = House::with(Settings { auth, ..settings() }).await;

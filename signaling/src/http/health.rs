@@ -32,3 +32,53 @@ fn failed(app: &App) -> Option<&'static str> {
     let relay = app.relay.as_ref().filter(|relay| !relay.is_alive());
     relay.map(|_| "the relay has failed\n")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use confab_door::Lobby;
+    use confab_sfu::Sfu;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::auth::Auth;
+    use crate::control::{Config, Control};
+    use crate::service::Service;
+
+    #[tokio::test]
+    async fn a_dead_control_plane_is_told() {
+        let settings = confab_sfu::Config {
+            workers: 1,
+            port: 0,
+            ..confab_sfu::Config::default()
+        };
+        let (sfu, events) = Sfu::start(&settings).unwrap();
+        let (service, task) = Service::start(Control::new(Config::default()), sfu, events);
+        let app = App {
+            service: service.clone(),
+            auth: Auth::open(),
+            public_url: None,
+            relay: None,
+            origins: Arc::default(),
+            names: Arc::default(),
+            lobby: Arc::new(Lobby::new(1)),
+            sockets: Arc::new(Semaphore::new(1)),
+            ready: Arc::new(AtomicBool::new(true)),
+            certificates: None,
+            refusals: Arc::default(),
+        };
+        let ok = |text| (StatusCode::OK, text);
+        assert_eq!(live(State(app.clone())).await, ok("live\n"));
+        assert_eq!(ready(State(app.clone())).await, ok("ready\n"));
+        service.fail().await;
+        assert!(task.await.unwrap_err().is_panic());
+        let failed = "the control plane has failed\n";
+        let failed = (StatusCode::SERVICE_UNAVAILABLE, failed);
+        assert_eq!(live(State(app.clone())).await, failed);
+        assert_eq!(ready(State(app)).await, failed);
+    }
+}
