@@ -49,8 +49,8 @@ pub(crate) use proxies::Proxies;
 /// name and a certificate that they trust.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Longest fragment of a description (RFC 8840), in bytes: that of 64 m-lines with a few candidates each has
-/// half of it. It is read before it is known whether its address is one.
+/// Longest fragment of a description (RFC 8840), in bytes: that of a BUNDLE group of 64 m-lines, in which the
+/// first alone has candidates, has a third of it. It is read before it is known whether its address is one.
 const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
 
 /// What every handler may need.
