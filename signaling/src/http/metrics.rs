@@ -261,9 +261,7 @@ static METRICS: &[Metric] = &[
     counter(
         "confab_dropped_total",
         "reason",
-        "Datagrams and packets dropped. Somebody forges addresses, or sends on what was heard: \
-         `stun_path_of_another`, `stun_repeated`, `stun_unexpected_answer`, `send_unproved_path`, \
-         `replayed`, `rtp_displaced_ssrc`.",
+        "Datagrams and packets dropped.",
         |s| named(s.media.total().dropped),
     ),
     counter(
