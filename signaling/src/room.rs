@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use confab_door::{is_neighbour, site, subscriber};
 use confab_sfu::media::Kind;
@@ -147,6 +147,11 @@ pub struct Description {
     pub name: Option<String>,
 }
 
+/// Most of a room that are announced in so much time while their media connection is not up: some who start
+/// at once.
+const MAX_EARLY: usize = 4;
+const EARLY_PERIOD: Duration = Duration::from_secs(30);
+
 /// Why one who is still there is no participant any more: it is a viewer.
 const WATCHING: &str = "watching";
 
@@ -222,6 +227,8 @@ struct Room {
     viewers_told: Option<usize>,
     /// When it may be told again.
     viewers_at: Option<Instant>,
+    /// When members were announced early, at most [`MAX_EARLY`].
+    early: Vec<Instant>,
 }
 
 #[derive(Debug)]
@@ -320,6 +327,7 @@ impl Rooms {
                         dominant: None,
                         viewers_told: Some(0),
                         viewers_at: None,
+                        early: Vec::new(),
                     },
                 );
                 id
@@ -411,6 +419,21 @@ impl Rooms {
         }
     }
 
+    /// Announces one whose media connection is not up yet, unless the others have heard of many such of
+    /// late: of those who do nothing but post offers they are not to hear all the time.
+    pub fn announce_early(&mut self, now: Instant, id: ParticipantId) {
+        let room = self.members.get(&id).map(|member| member.room);
+        let Some(room) = room.and_then(|room| self.rooms.get_mut(&room)) else {
+            return;
+        };
+        room.early
+            .retain(|at| now.saturating_duration_since(*at) < EARLY_PERIOD);
+        if room.early.len() < MAX_EARLY {
+            room.early.push(now);
+            self.announce(id);
+        }
+    }
+
     /// Of whom one has to go before one more comes who has not checked in: all that have not, in the order
     /// in which they came, if they are as many as a room may have participants, and else nobody.
     #[must_use]
@@ -442,6 +465,9 @@ impl Rooms {
         let Some(member) = self.members.get(&id) else {
             return;
         };
+        if member.announced {
+            return;
+        }
         let room = member.room;
         let (is, tracks) = (member.is.clone(), member.tracks.clone());
         self.take_seat(room, id, &is);

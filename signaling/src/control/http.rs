@@ -326,6 +326,7 @@ impl Control {
 
     pub(super) fn finish_create(
         &mut self,
+        now: Instant,
         participant: ParticipantId,
         ticket: TicketId,
         outcome: Outcome,
@@ -351,6 +352,7 @@ impl Control {
             (info.mid, Description { source, name: None })
         });
         self.set_tracks(participant, &answer, &descriptions.collect());
+        self.rooms.announce_early(now, participant);
         let reply = match self.resource(participant) {
             Some(resource) => Answer::Created {
                 secret: resource.secret.clone(),

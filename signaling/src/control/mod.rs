@@ -350,7 +350,7 @@ impl Control {
         if let Some((id, command)) = self.lanes.finish(participant, id) {
             self.outputs.push_back(Output::Command(id, command));
         }
-        self.finish(participant, purpose, outcome);
+        self.finish(now, participant, purpose, outcome);
         self.release_held(now, participant);
         self.settle(now);
     }

