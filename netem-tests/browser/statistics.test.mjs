@@ -21,6 +21,11 @@ function connection() {
         return { type: "inbound-rtp", kind: "video", id: `I${mid}`, mid, framesDecoded, pliCount: 1, firCount: 2 };
       });
     },
+    /** One receiver's standstills so far. */
+    stoodStill(counters) {
+      tracks[1] ??= { id: 1 };
+      report = [{ type: "inbound-rtp", kind: "video", id: "I1", mid: "1", ...counters }];
+    },
     sends(encodings) {
       report = encodings.map((encoding, index) => ({ type: "outbound-rtp", kind: "video", id: `O${index}`, ...encoding }));
     },
@@ -73,6 +78,17 @@ test("a new connection counts from nothing, and the participant on", async () =>
   await statistics.read(1_000, [old], senders, noDelays);
   const { received } = await statistics.read(2_000, [fresh], senders, noDelays);
   assert.equal(received[0].video.frames, 35);
+});
+
+test("a standstill that the browser calls a pause is one like any other", async () => {
+  const statistics = new Statistics();
+  const call = connection();
+  call.stoodStill({ freezeCount: 1, totalFreezesDuration: 0.5, pauseCount: 0, totalPausesDuration: 0 });
+  const senders = new Map([[call.tracks[1], "alice"]]);
+  await statistics.read(1_000, [call], senders, noDelays);
+  call.stoodStill({ freezeCount: 1, totalFreezesDuration: 0.5, pauseCount: 1, totalPausesDuration: 7.25 });
+  const { received } = await statistics.read(2_000, [call], senders, noDelays);
+  assert.deepEqual([received[0].video.freezes, received[0].video.frozen], [2, 7.75]);
 });
 
 test("of several encodings the largest that is alive is told", async () => {

@@ -32,8 +32,10 @@ const VIDEO_COUNTERS = {
   fec_bytes: ["fecBytesReceived"],
   frames: ["framesDecoded"],
   key_frames: ["keyFramesDecoded"],
-  freezes: ["freezeCount"],
-  frozen: ["totalFreezesDuration"],
+  // Chromium calls a standstill in which no packet has come for five seconds a pause, and counts it as
+  // that alone (libwebrtc's VideoQualityObserver): each is in one of the two.
+  freezes: ["freezeCount", "pauseCount"],
+  frozen: ["totalFreezesDuration", "totalPausesDuration"],
   nacks: ["nackCount"],
   key_frame_requests: ["pliCount", "firCount"],
   jitter_buffer_delay: ["jitterBufferDelay"],

@@ -112,9 +112,9 @@ figures! {
     FramesPerSecond "frames_per_second" "frame rate" PerSecond Higher Picture 0.5
         "Frames decoded a second (`framesDecoded`)."
     VideoFrozen "video_frozen" "video frozen" Percent Lower Picture 0.5
-        "Share of the time in which the picture stood still (`totalFreezesDuration`). getStats counts a freeze when it ends; one that does not end, because the call or the connection ended first, counts from its last frame. A picture that never came is frozen throughout."
+        "Share of the time in which the picture stood still (`totalFreezesDuration` and `totalPausesDuration`, which is what Chromium counts when no packet has come for five seconds). getStats counts a freeze when it ends; one that does not end, because the call or the connection ended first, counts from its last frame. A picture that never came is frozen throughout."
     Freezes "freezes" "freezes" Count Lower Picture 1.0
-        "How often the picture stood still (`freezeCount`, and the one that did not end)."
+        "How often the picture stood still (`freezeCount` and `pauseCount`, and the one that did not end)."
     LongestFreeze "longest_freeze" "longest freeze" Seconds Lower Picture 0.3
         "How long the picture stood still at most. Freezes that getStats counted between two samples are taken for one."
     Height "height" "height" Lines Higher Picture 10.0

@@ -7,7 +7,7 @@
 //! Freezes need care, for getStats counts one only when it ends. Each is placed so that it ends with
 //! the interval in which it was counted. A standstill that was never counted, because the call or
 //! the connection ended first, is found by itself: pictures had come, and then there are intervals
-//! without any.
+//! without any for longer than is usual between two pictures.
 
 use confab_bot::sample::{AudioReceived, Line, VideoReceived};
 
@@ -19,6 +19,11 @@ use super::{
 /// The shortest standstill, in seconds, that is taken for a freeze where getStats did not count it.
 /// Samples are a second apart, give or take a few milliseconds: it is one without a picture.
 const STANDSTILL: f64 = 0.9;
+
+/// Pictures over which their usual distance is taken, and how many times that is a freeze
+/// (<https://www.w3.org/TR/webrtc-stats/#dom-rtcinboundrtpstreamstats-freezecount>).
+const USUAL: f64 = 30.0;
+const FREEZE: f64 = 3.0;
 
 /// How long after a change of the network, in seconds, pictures may begin to fail because of it.
 const EFFECT: f64 = 3.0;
@@ -67,8 +72,6 @@ struct Interval {
     bytes: f64,
     repair_bytes: f64,
     picture_delays: Vec<f64>,
-    /// The counters of the picture began anew in it.
-    is_restart: bool,
 }
 
 /// A standstill, times in seconds; of several that were counted together, their sum.
@@ -327,7 +330,6 @@ impl Interval {
         self.repair_bytes = grown(before.retransmitted_bytes, now.retransmitted_bytes)
             + grown(before.fec_bytes, now.fec_bytes);
         self.picture_delays.clone_from(&now.picture_delays);
-        self.is_restart = now.frames < before.frames || now.bytes < before.bytes;
     }
 }
 
@@ -340,34 +342,53 @@ fn freezes(intervals: &[Interval]) -> Vec<Freeze> {
         to,
         count: 1.0,
     };
-    let mut freezes = Vec::new();
     let Some(shown) = intervals.iter().position(|i| i.frames > 0.0) else {
         return vec![once(first.from, last.to)];
     };
-    // Since when no picture has come, and whether the counters began anew since.
-    let mut still: Option<(f64, bool)> = None;
-    for interval in intervals.iter().skip(shown) {
-        if interval.frozen > 0.0 || interval.freezes > 0.0 {
-            freezes.push(Freeze {
-                from: interval.to - interval.frozen,
-                to: interval.to,
-                count: interval.freezes,
-            });
-        }
-        let (since, is_restart) = still.unwrap_or((interval.from, false));
-        let is_restart = is_restart || interval.is_restart;
-        if interval.frames == 0.0 {
-            still = Some((since, is_restart));
-            continue;
-        }
-        still = None;
-        if is_restart && interval.from - since >= STANDSTILL {
-            freezes.push(once(since, interval.from));
+    let counted = intervals.iter().skip(shown);
+    let counted = counted.filter(|i| i.frozen > 0.0 || i.freezes > 0.0);
+    let mut freezes: Vec<Freeze> = counted
+        .map(|interval| Freeze {
+            from: interval.to - interval.frozen,
+            to: interval.to,
+            count: interval.freezes,
+        })
+        .collect();
+    let mut at = shown;
+    while let Some(begin) = next_still(intervals, at) {
+        let still = intervals[begin..].iter().take_while(|i| i.frames == 0.0);
+        at = begin + still.count();
+        let (from, to) = (intervals[begin].from, intervals[at - 1].to);
+        let least = STANDSTILL.max(FREEZE * usual_distance(&intervals[..begin]));
+        // It is counted when the next picture is shown, which may be after the next sample.
+        let is_counted = intervals[at..]
+            .iter()
+            .take(2)
+            .any(|i| i.frozen >= (to - from) / 2.0);
+        if to - from >= least && !is_counted {
+            freezes.push(once(from, to));
         }
     }
-    let still = still.filter(|(since, _)| last.to - since >= STANDSTILL);
-    freezes.extend(still.map(|(since, _)| once(since, last.to)));
     freezes
+}
+
+/// The next interval without a picture.
+fn next_still(intervals: &[Interval], from: usize) -> Option<usize> {
+    let still = intervals[from..].iter().position(|i| i.frames == 0.0);
+    still.map(|index| from + index)
+}
+
+/// The usual time from one picture to the next, in seconds, at the end of these intervals.
+fn usual_distance(intervals: &[Interval]) -> f64 {
+    let (mut pictures, mut seconds) = (0.0, 0.0);
+    for interval in intervals.iter().rev().filter(|i| i.frames > 0.0) {
+        pictures += interval.frames;
+        seconds += interval.to - interval.from;
+        if pictures >= USUAL {
+            break;
+        }
+    }
+    ratio(seconds, pictures, 1.0).unwrap_or_default()
 }
 
 fn first_frame(receiver: &ClientLog, sender: &ClientLog) -> Option<f64> {

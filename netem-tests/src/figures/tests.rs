@@ -154,6 +154,14 @@ fn a_freeze_counts_also_when_it_does_not_end() {
             22.222,
             1.0,
         ),
+        // It stopped, and came back on another connection, whose counters are added up.
+        (
+            counted(&[30, 60, 90, 90, 90, 90, 100, 130, 160, 190]),
+            33.333,
+            1.0,
+        ),
+        // A screen that changes every other second stands still in between.
+        (counted(&[1, 1, 2, 2, 3, 3, 4, 4, 5, 5]), 0.0, 0.0),
         // It never came.
         (counted(&[0; 10]), 100.0, 1.0),
         // The client fell silent after the fourth second.
@@ -171,6 +179,18 @@ fn a_freeze_counts_also_when_it_does_not_end() {
             "{n}: {longest}"
         );
     }
+}
+
+#[test]
+fn a_freeze_that_is_counted_a_sample_late_counts_once() {
+    // Decoded before the sixth sample, shown after it.
+    let mut seconds = counted(&[30, 60, 90, 90, 90, 91, 120, 150, 180, 210]);
+    for video in &mut seconds[6..] {
+        (video.frozen, video.freezes) = (2.9, 1);
+    }
+    let figures = watching(seconds).summary(None);
+    assert_eq!(figures[&Figure::VideoFrozen], 32.222);
+    assert_eq!(figures[&Figure::Freezes], 1.0);
 }
 
 #[test]
