@@ -233,12 +233,12 @@ fn the_suites_are_in_order() {
         ("bandwidth", 31),
         ("capacity", 5),
         ("loss", 108),
-        ("mobility", 6),
+        ("mobility", 7),
         ("quick", 6),
-        ("repair", 6),
+        ("repair", 9),
         ("room", 1),
         ("turn", 6),
-        ("wifi", 10),
+        ("wifi", 11),
     ];
     for (suite, count) in expected {
         let directory = crate_dir().join("scenarios").join(suite);
