@@ -45,6 +45,8 @@ pub struct Sent<'a> {
     pub starts_key_frame: bool,
     /// It is the last of its picture.
     pub ends_picture: bool,
+    /// Nothing with a higher number has been sent.
+    pub is_newest: bool,
     /// Other pictures depend on it.
     pub is_base: bool,
     /// A repair packet for it, which is longer, fits the path.
@@ -104,12 +106,14 @@ impl Protector {
         if sent.fits && self.wants(protection, self.in_key_frame, sent.is_base) {
             self.add(now, sent);
         }
+        // The end of an earlier picture that comes late may be in the middle of this one.
+        let ends_picture = sent.ends_picture && sent.is_newest;
         let rows = ratio(protection, self.in_key_frame) * self.packets as f64;
         let is_old = || {
             let open_for = self.opened.map(|at| now.saturating_duration_since(at));
             open_for.is_some_and(|open_for| open_for >= MAX_OPEN)
         };
-        let is_over = sent.ends_picture
+        let is_over = ends_picture
             && (rows.round() as usize >= protection.interleaving.max(1)
                 || self.in_key_frame
                 || self.full > 0
@@ -118,7 +122,7 @@ impl Protector {
         if is_over || self.packets >= MAX_BLOCK || span >= MAX_SPAN as i64 {
             self.close(rows.round() as usize, protection.interleaving);
         }
-        if sent.ends_picture {
+        if ends_picture {
             self.in_key_frame = false;
             if self.packets == 0 {
                 self.ready = std::mem::take(&mut self.full);
@@ -260,6 +264,7 @@ mod tests {
                         payload: &[packet as u8; 10],
                         starts_key_frame: is_key && packet == 0,
                         ends_picture: packet + 1 == size,
+                        is_newest: true,
                         is_base: true,
                         fits: size != LONG,
                     },

@@ -141,6 +141,7 @@ impl Slot {
             payload,
             starts_key_frame: meta.starts_decoding(),
             ends_picture: fields.marker,
+            is_newest: self.rewriter.last_sequence() == Some(mapped.sequence),
             is_base: is_base(meta),
             fits: self.fits_repair(scheme, header.len() + payload.len(), egress),
         };

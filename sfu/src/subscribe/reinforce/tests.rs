@@ -213,6 +213,48 @@ fn one_picture_of_every_block_may_be_lost() {
     }
 }
 
+/// The number that repair takes would be missing within the picture for good.
+#[test]
+fn no_repair_cuts_a_picture_in_two_when_ends_come_late() {
+    let start = Instant::now();
+    let formats = RepairFormats {
+        red: Some(RED),
+        ulpfec: Some(ULPFEC),
+        ..RepairFormats::default()
+    };
+    let section = section(Kind::Video, formats);
+    let mut exit = Exit::new(start);
+    let mut slot = Slot::new(&section, section.send.as_ref().unwrap(), 0);
+    slot.show(start, TrackId(1));
+    slot.share.layer = Some(LayerInfo::default());
+    slot.aim();
+    slot.protection.fec_ratio = 1.0;
+    slot.protection.key_frame_fec_ratio = 1.0;
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    // Pictures of two packets each, and the ends of the second and third come late.
+    for n in [0, 1, 2, 4, 3, 5, 6, 7] {
+        let (mut meta, bytes) = packet(Kind::Video, n);
+        let is_end = n % 2 == 1;
+        meta.marker = is_end;
+        meta.timestamp = 3000 * (n / 2);
+        if let Some(picture) = meta.picture.as_mut().filter(|_| is_end) {
+            (picture.starts_frame, picture.picture_id) =
+                (false, Some(PictureId::Bits15(n as u16 - 1)));
+        }
+        assert!(feed.insert(start, meta, &bytes));
+        assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+    }
+    let datagrams = exit.datagrams();
+    let (repair, mut media): (Vec<_>, Vec<_>) = datagrams.iter().partition(|d| is_repair(d));
+    let sequence = |datagram: &&Vec<u8>| RtpHeader::parse(datagram).unwrap().sequence;
+    media.sort_by_key(sequence);
+    let numbers: Vec<u16> = media.iter().map(sequence).collect();
+    for picture in numbers.chunks(2) {
+        assert_eq!(picture[1], picture[0] + 1, "{numbers:?}");
+    }
+    assert!((4..=8).contains(&repair.len()), "{}", repair.len());
+}
+
 #[test]
 fn without_repair_everything_is_plain() {
     let section = section(Kind::Video, RepairFormats::default());
