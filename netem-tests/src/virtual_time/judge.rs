@@ -36,6 +36,7 @@ impl Call {
             played,
             before,
             window: (self.window, self.now),
+            epoch: self.now - self.elapsed(),
         }
     }
 
@@ -79,6 +80,7 @@ pub struct Seen {
     played: Vec<Played>,
     before: Option<Played>,
     window: (Instant, Instant),
+    epoch: Instant,
 }
 
 impl Seen {
@@ -112,6 +114,16 @@ impl Seen {
         let mut encodings: Vec<u8> = self.played.iter().map(|p| p.stamp.encoding).collect();
         encodings.dedup();
         encodings
+    }
+
+    /// The time from recording to showing that this share of the frames did not exceed, if any was shown.
+    #[must_use]
+    pub fn delay(&self, share: f64) -> Option<Duration> {
+        let recorded = |played: &Played| self.epoch + Duration::from_micros(played.stamp.captured);
+        let mut delays: Vec<Duration> = self.played.iter().map(|p| p.at - recorded(p)).collect();
+        delays.sort_unstable();
+        let last = delays.len().checked_sub(1)?;
+        delays.get((last as f64 * share) as usize).copied()
     }
 
     /// Each freeze as `getStats` counts them: a frame that lasts 150 ms longer than the average, and

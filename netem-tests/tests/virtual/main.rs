@@ -7,6 +7,7 @@ mod chaos;
 mod network;
 mod other_clients;
 mod paths;
+mod repair;
 mod scenarios;
 mod speakers;
 mod tracks;

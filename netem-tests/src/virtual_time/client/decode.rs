@@ -40,6 +40,8 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// It came only after it had been asked for.
     pub was_asked_for: bool,
+    /// When it came.
+    pub came: Instant,
 }
 
 /// A frame that was shown.
@@ -55,6 +57,8 @@ pub struct Frame {
     pub timestamp: u32,
     /// A part of it came only after it had been asked for.
     pub was_repaired: bool,
+    /// When the last of its packets came, however long it waited for others.
+    pub came: Instant,
     descriptor: Descriptor,
 }
 
@@ -69,12 +73,20 @@ pub struct Decoder {
     references: VecDeque<u32>,
     /// Frames were skipped before `next`.
     after_gap: bool,
+    /// Numbers between two pictures may be of something else.
+    counts_pictures: bool,
     /// Since the last frame, or the last wish for a key frame.
     waiting_since: Option<Instant>,
     last_packet: Option<Instant>,
 }
 
 impl Decoder {
+    /// Tells by their ids that one picture follows another, and not by the numbers of packets, of which
+    /// repair has some (libwebrtc's `RtpVp8RefFinder`).
+    pub fn count_pictures(&mut self) {
+        self.counts_pictures = true;
+    }
+
     /// Takes a packet.
     pub fn insert(&mut self, now: Instant, sequence: u64, piece: Piece) {
         self.last_packet = Some(now);
@@ -95,6 +107,9 @@ impl Decoder {
     /// # Errors
     /// What a decoder would stumble over.
     pub fn poll(&mut self, now: Instant) -> Result<Option<Frame>, String> {
+        if let Some(first) = self.next_picture() {
+            self.next = Some(first);
+        }
         let mut complete = self.next.and_then(|next| self.complete_at(next));
         if complete.is_none() {
             // A key frame further on makes what is missing before it needless.
@@ -147,6 +162,19 @@ impl Decoder {
         self.next
     }
 
+    /// Where the picture begins that follows the last, if its first packet has come.
+    fn next_picture(&self) -> Option<u64> {
+        let last = self.last.filter(|_| self.counts_pictures)?;
+        let id = last.descriptor.picture_id.wrapping_add(1) & 0x7fff;
+        let mut pieces = self.pieces.range(self.next?..);
+        let first = pieces.find(|(_, piece)| piece.descriptor.starts_frame);
+        Some(
+            *first
+                .filter(|(_, piece)| piece.descriptor.picture_id == id)?
+                .0,
+        )
+    }
+
     /// Where the frame that begins at `first` ends, if it is all there.
     fn complete_at(&self, first: u64) -> Option<u64> {
         for (expected, (&at, piece)) in (first..).zip(self.pieces.range(first..)) {
@@ -179,6 +207,7 @@ impl Decoder {
             size: key.or(self.last.map(|last| last.size)).unwrap_or_default(),
             timestamp: head.timestamp,
             was_repaired: pieces.values().any(|p| p.was_asked_for),
+            came: pieces.values().map(|p| p.came).max().unwrap_or(head.came),
             descriptor: head.descriptor,
         };
         let after_gap = std::mem::take(&mut self.after_gap);

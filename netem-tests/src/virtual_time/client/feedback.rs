@@ -9,6 +9,7 @@ use confab_sfu::types::Ssrc;
 use super::Client;
 use super::nack::DEFAULT_ROUND_TRIP;
 use super::reception::SenderReport;
+use super::send::Source;
 
 /// Time between two reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,6 +92,11 @@ impl Client {
         for block in blocks {
             let measured = round_trip(now_ntp, block.last_sender_report, block.delay_since_last);
             self.round_trip = measured.or(self.round_trip);
+            let is_of =
+                |source: &&mut Source| source.encodings.iter().any(|e| e.ssrc == block.ssrc);
+            if let Some(source) = self.sources.iter_mut().find(is_of) {
+                source.loss = f64::from(block.fraction_lost) / 256.0;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! - `setup.rs` says what it has; `negotiate.rs` and `sdp.rs` offer that in Chromium's or Firefox's
 //!   numbers and read the answers
 //! - `ice.rs` makes the connectivity checks
-//! - `send.rs` and `media.rs` record, packetize, and send again
+//! - `send.rs` and `media.rs` record, packetize, and send again, `fec.rs` protects
 //! - `receive.rs` takes what arrives in a slot; `nack.rs` asks again, `reception.rs`, `remb.rs` and
 //!   `feedback.rs` report
 //! - `delay.rs` and `sound.rs` play sound, `decode.rs` and `screen.rs` show pictures
@@ -27,6 +27,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 pub mod decode;
 pub mod delay;
+mod fec;
 mod feedback;
 pub mod ice;
 pub mod media;

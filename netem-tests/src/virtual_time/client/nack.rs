@@ -62,6 +62,17 @@ pub enum Arrival {
     Needless,
 }
 
+impl Arrival {
+    /// Whether it fills a gap that had been asked for.
+    #[must_use]
+    pub fn was_asked_for(self) -> bool {
+        let asked = Arrival::Late {
+            was_asked_for: true,
+        };
+        self == asked
+    }
+}
+
 impl NackRequester {
     /// Takes the extended sequence number of a packet that came, as media or retransmitted.
     pub fn handle_packet(&mut self, now: Instant, sequence: u64, is_repair: bool) -> Arrival {

@@ -140,6 +140,9 @@ impl Client {
         if !self.setup.has_pli {
             offer = sdp::without_pli(&offer);
         }
+        if self.setup.has_fec {
+            offer = sdp::with_fec(&offer, dialect);
+        }
         match self.setup.sends_remb {
             true => sdp::without_transport_feedback(&offer),
             false => offer,
@@ -195,6 +198,7 @@ impl Client {
                 }
                 if let Some(source) = self.sources.iter_mut().find(|s| s.mid == mid) {
                     source.payload_types = payload_types;
+                    source.has_fec = self.setup.has_fec && line.kind == Kind::Video;
                     source.map = answered.to_server;
                     if self.secured.is_some() {
                         source.start(now);
@@ -214,6 +218,7 @@ impl Client {
                     }
                     slot.rtx_ssrc = answered.rtx_ssrc;
                     slot.payload_types = payload_types;
+                    slot.has_fec = self.setup.has_fec && line.kind == Kind::Video;
                     slot.map = answered.from_server;
                 }
             }
@@ -245,7 +250,9 @@ fn check_line(setup: &Setup, line: &Line, answered: &Answered) -> Result<(u8, Op
         Kind::Audio => (dialect.opus, None),
         Kind::Video => (dialect.vp8, setup.has_rtx.then_some(dialect.vp8_rtx)),
     };
-    let mut wanted = [Some(payload_types.0), payload_types.1]
+    let has_fec = setup.has_fec && line.kind == Kind::Video;
+    let [red, ulpfec] = [sdp::RED, sdp::ULPFEC].map(|pt| has_fec.then_some(pt));
+    let mut wanted = [Some(payload_types.0), payload_types.1, red, ulpfec]
         .into_iter()
         .flatten();
     if line.usage != Use::Stopped && !wanted.all(|pt| answered.payload_types.contains(&pt)) {

@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use confab_bot::sample::{AudioReceived, VideoReceived};
 use confab_sfu::clock::Clock;
 use confab_sfu::media::{Extension, ExtensionMap, Kind};
-use confab_sfu::rtp::extension::{HeaderExtensions, PlayoutDelay, elements};
+use confab_sfu::publish::repair::Repairer;
+use confab_sfu::publish::unwrap::strip;
+use confab_sfu::rtp::extension::{HeaderExtensions, PlayoutDelay, clear_mutable, elements};
+use confab_sfu::rtp::fec::ulpfec;
 use confab_sfu::rtp::packet::RtpHeader;
 use confab_sfu::rtp::rtcp::ReportBlock;
+use confab_sfu::rtp::sequence::SequenceNumber;
 use confab_sfu::types::{Mid, Ssrc};
 
 use super::decode::{Decoder, Frame, Piece};
@@ -20,6 +24,7 @@ use super::media::{self, Stamp};
 use super::nack::{Arrival, NackRequester};
 use super::reception::{Reception, SenderReport};
 use super::screen::Screen;
+use super::sdp::{RED, ULPFEC};
 use super::sound::SoundBuffer;
 use crate::virtual_time::plane::CALL_BEGINS;
 
@@ -62,6 +67,8 @@ pub struct Slot {
     pub rtx_ssrc: Option<Ssrc>,
     /// The payload types of media and retransmissions.
     pub payload_types: (u8, Option<u8>),
+    /// RED and ULPFEC were negotiated.
+    pub has_fec: bool,
     /// The ids of header extensions.
     pub map: ExtensionMap,
     /// Every packet of sound that arrived and every frame that was shown, in order.
@@ -70,10 +77,13 @@ pub struct Slot {
     pub packets: u64,
     /// Packets that RTX brought back.
     pub repaired: u64,
+    /// Packets that FEC gave back.
+    pub recovered: u64,
     epoch: Instant,
     is_patient: bool,
     nack: NackRequester,
     reception: Reception,
+    repairer: Repairer,
     decoder: Decoder,
     screen: Screen,
     sound: SoundBuffer,
@@ -101,14 +111,17 @@ impl Slot {
             ssrc,
             rtx_ssrc: None,
             payload_types: (0, None),
+            has_fec: false,
             map: ExtensionMap::default(),
             played: Vec::new(),
             packets: 0,
             repaired: 0,
+            recovered: 0,
             epoch,
             is_patient,
             nack: NackRequester::default(),
             reception: Reception::new(clock_rate(kind)),
+            repairer: Repairer::default(),
             decoder: Decoder::default(),
             screen: Screen::default(),
             sound: SoundBuffer::default(),
@@ -160,25 +173,66 @@ impl Slot {
         }
         self.bounds = extensions.playout_delay.or(self.bounds);
         let arrival = self.nack.handle_packet(now, sequence, is_repair);
-        self.count(payload.len(), is_repair);
+        let red = packet_in_red(header, packet);
+        let is_fec = matches!(red, Some((ULPFEC, _)));
+        self.count(payload.len(), is_repair, is_fec);
         // Too late, or sent again needlessly; what came twice SRTP has refused already.
         if arrival == Arrival::Needless {
+            return Ok(extensions);
+        }
+        if let Some((ULPFEC, block)) = red {
+            let repair = ulpfec::parse(block).map_err(|fault| fault.to_string())?;
+            let newest = SequenceNumber(self.nack.highest().unwrap_or(sequence));
+            self.repairer.handle_repair(newest, &repair);
+            self.recover(now, round_trip)?;
             return Ok(extensions);
         }
         self.repaired += u64::from(is_repair);
         match self.kind {
             Kind::Audio => self.hear(now, header, media)?,
             Kind::Video => {
-                let was_asked_for = matches!(
-                    arrival,
-                    Arrival::Late {
-                        was_asked_for: true
-                    }
-                );
+                let was_asked_for = arrival.was_asked_for();
+                let media = red.map_or(media, |(_, block)| block);
+                // A number under which there is nothing.
+                if media.is_empty() {
+                    return Ok(extensions);
+                }
                 self.see(now, sequence, header, media, was_asked_for, round_trip)?;
+                if !is_repair {
+                    self.keep(sequence, header, packet, red.is_some());
+                    self.recover(now, round_trip)?;
+                }
             }
         }
         Ok(extensions)
+    }
+
+    /// Keeps a packet for the sake of others, in the form in which it was protected.
+    fn keep(&mut self, sequence: u64, header: &RtpHeader, packet: &[u8], is_red: bool) {
+        let (mut plain, mut header) = (packet.to_vec(), *header);
+        let wrapping = usize::from(is_red);
+        let Some(plain) = strip(&mut plain, &mut header, wrapping, self.payload_types.0) else {
+            return;
+        };
+        clear_mutable(plain, &header, &self.map);
+        self.repairer.handle_media(SequenceNumber(sequence), plain);
+    }
+
+    /// Takes the packets that FEC gives back.
+    fn recover(&mut self, now: Instant, round_trip: Duration) -> Result<(), String> {
+        let mut repairer = std::mem::take(&mut self.repairer);
+        while let Some((sequence, packet)) = repairer.poll_recovered(self.ssrc) {
+            let header = RtpHeader::parse(packet).map_err(|fault| fault.to_string())?;
+            let arrival = self.nack.handle_packet(now, sequence.0, true);
+            if arrival != Arrival::Needless {
+                self.recovered += 1;
+                let media = header.payload(packet).to_vec();
+                let was_asked_for = arrival.was_asked_for();
+                self.see(now, sequence.0, &header, &media, was_asked_for, round_trip)?;
+            }
+        }
+        self.repairer = repairer;
+        Ok(())
     }
 
     fn extend(&self, number: u16) -> u64 {
@@ -188,7 +242,7 @@ impl Slot {
         near.wrapping_add_signed(i64::from(ahead))
     }
 
-    fn count(&mut self, bytes: usize, is_repair: bool) {
+    fn count(&mut self, bytes: usize, is_repair: bool, is_fec: bool) {
         if self.kind == Kind::Audio {
             return;
         }
@@ -196,6 +250,7 @@ impl Slot {
         let counters = self.screen.counters();
         counters.packets += u64::from(!is_repair);
         counters.bytes += bytes as u64;
+        counters.fec_bytes += if is_fec { bytes as u64 } else { 0 };
         counters.retransmitted_bytes += if is_repair { bytes as u64 } else { 0 };
         counters.lost = lost;
     }
@@ -210,7 +265,8 @@ impl Slot {
         } else {
             self.payload_types.1
         };
-        if Some(header.payload_type) != expected {
+        let is_red = self.has_fec && header.ssrc == self.ssrc && header.payload_type == RED;
+        if Some(header.payload_type) != expected && !is_red {
             let got = header.payload_type;
             return Err(format!("payload type {got}, negotiated {expected:?}"));
         }
@@ -301,7 +357,16 @@ impl Slot {
             descriptor,
             bytes: bytes.to_vec(),
             was_asked_for,
+            came: now,
         };
+        // libwebrtc waits for no round trip where it has FEC (`kProtectionNackFEC`).
+        let round_trip = match self.has_fec {
+            true => Duration::ZERO,
+            false => round_trip,
+        };
+        if self.has_fec {
+            self.decoder.count_pictures();
+        }
         self.decoder.insert(now, sequence, piece);
         while let Some(frame) = self.decoder.poll(now)? {
             self.screen
@@ -404,6 +469,13 @@ impl Slot {
     pub fn take_seen(&mut self) -> BTreeMap<u32, VideoReceived> {
         self.screen.take_seen()
     }
+}
+
+/// What a RED packet carries: its payload type, and the block.
+fn packet_in_red<'a>(header: &RtpHeader, packet: &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let is_red = header.payload_type == RED;
+    let (first, block) = header.payload(packet).split_first()?;
+    is_red.then_some((first & 0x7f, block))
 }
 
 /// Ticks a second of the timestamps.

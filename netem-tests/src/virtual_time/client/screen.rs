@@ -80,8 +80,9 @@ impl Screen {
         let (began, first) = *self.anchor.get_or_insert((now, frame.timestamp));
         let ticks = frame.timestamp.wrapping_sub(first) as i32;
         let recorded = i64::from(ticks) * 1000 / TICKS_PER_MS;
-        let offset = (now - began).as_micros() as i64 - recorded;
-        self.note_arrival(now, offset, frame.was_repaired);
+        let since = |at: Instant| (at - began).as_micros() as i64 - recorded;
+        let offset = since(now);
+        self.note_arrival(now, since(frame.came), frame.was_repaired);
 
         let fastest = self.history.iter().map(|h| h.1).min().unwrap_or(offset);
         let lateness = Duration::from_micros(offset.saturating_sub(fastest).max(0).unsigned_abs());

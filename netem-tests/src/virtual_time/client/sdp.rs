@@ -9,6 +9,12 @@ use std::net::SocketAddr;
 use confab_sfu::media::{Extension, ExtensionMap, Kind};
 use confab_sfu::types::Ssrc;
 
+/// The payload type of RED for video, as both browsers number it.
+pub const RED: u8 = 122;
+
+/// That of ULPFEC.
+pub const ULPFEC: u8 = 123;
+
 /// Which directions an extension is offered in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -160,6 +166,22 @@ pub fn without_rtx(offer: &str, dialect: &Dialect) -> String {
         _ => line.to_owned(),
     };
     others.map(without).collect()
+}
+
+/// An offer as a client writes it that knows FEC.
+#[must_use]
+pub fn with_fec(offer: &str, dialect: &Dialect) -> String {
+    let vp8 = format!("a=rtpmap:{} VP8/90000\r\n", dialect.vp8);
+    let lines = offer.split_inclusive("\r\n").map(|line| match line {
+        media if media.starts_with("m=video") => {
+            format!("{} {RED} {ULPFEC}\r\n", media.trim_end())
+        }
+        line if line == vp8 => {
+            format!("{line}a=rtpmap:{RED} red/90000\r\na=rtpmap:{ULPFEC} ulpfec/90000\r\n")
+        }
+        line => line.to_owned(),
+    });
+    lines.collect()
 }
 
 /// An offer as a client writes it that knows no PLI.

@@ -11,6 +11,7 @@ use confab_sfu::rtp::extension::{AudioLevel, HeaderExtensions};
 use confab_sfu::rtp::packet::{HeaderFields, write_header};
 use confab_sfu::types::{Mid, Rid, Ssrc};
 
+use super::fec;
 use super::media::{self, Descriptor, Size, Stamp};
 
 /// Time between two packets of sound.
@@ -206,6 +207,10 @@ pub struct Source {
     pub map: ExtensionMap,
     /// How loud it says its sound is (RFC 6464: 0 is the loudest, 127 silence).
     pub level: u8,
+    /// RED and ULPFEC were negotiated.
+    pub has_fec: bool,
+    /// The share of its packets that the server last said it had lost.
+    pub loss: f64,
     /// What it has sent so far.
     pub sent: Sent,
     beginning: Beginning,
@@ -250,6 +255,8 @@ impl Source {
             payload_types: (0, None),
             map: ExtensionMap::default(),
             level: LEVEL,
+            has_fec: false,
+            loss: 0.0,
             sent: Sent::default(),
             beginning,
             next: None,
@@ -339,6 +346,7 @@ impl Source {
         encoding.frames += 1;
         encoding.picture_id = (encoding.picture_id + 1) & 0x7fff;
         let last = payloads.len() - 1;
+        let mut packets = Vec::new();
         for (n, payload) in payloads.into_iter().enumerate() {
             let packet = Outgoing {
                 fields: HeaderFields {
@@ -366,8 +374,12 @@ impl Source {
             encoding.octets += packet.payload.len() as u32;
             self.sent.bytes += packet.payload.len() as u64;
             encoding.remember(packet.clone());
-            out.push(packet);
+            packets.push(packet);
         }
+        if self.has_fec {
+            encoding.sequence += fec::protect(&mut packets, self.loss);
+        }
+        out.append(&mut packets);
     }
 
     /// Answers a NACK; not twice within a round trip, as libwebrtc.

@@ -36,6 +36,7 @@ pub struct Setup {
     pub(super) sends_remb: bool,
     pub(super) has_rtx: bool,
     pub(super) has_pli: bool,
+    pub(super) has_fec: bool,
     pub(super) sends_reports: bool,
     pub(super) is_tolerant: bool,
     pub(super) is_patient: bool,
@@ -63,6 +64,7 @@ pub fn publish() -> Setup {
         sends_remb: false,
         has_rtx: true,
         has_pli: true,
+        has_fec: false,
         sends_reports: true,
         is_tolerant: false,
         is_patient: false,
@@ -199,6 +201,15 @@ impl Setup {
     pub fn fir_only(self) -> Self {
         Setup {
             has_pli: false,
+            ..self
+        }
+    }
+
+    /// Knows FEC for video: ULPFEC in RED.
+    #[must_use]
+    pub fn fec(self) -> Self {
+        Setup {
+            has_fec: true,
             ..self
         }
     }
