@@ -29,12 +29,12 @@ const MAX_ROUNDS: u8 = 10;
 /// Rounds that follow each other by a round trip; later ones take twice as long.
 const PATIENT_AFTER: u8 = 5;
 
-/// Requests are lost like everything else. From these losses on a round is asked for twice or five
-/// times, spread over the round trip. A publisher answers once a round trip however often it is asked
-/// (libwebrtc's `RtpPacketHistory::SetRtt`), so that what is repeated costs a few bytes of RTCP, and the
-/// sooner it is repeated after that the sooner it is answered again.
-const ASK_TWICE_FROM: f64 = 0.04;
-const ASK_OFTEN_FROM: f64 = 0.15;
+/// Requests are lost like everything else. From this loss on a round is asked for so often, spread over
+/// the round trip. A publisher answers once a round trip however often it is asked (libwebrtc's
+/// `RtpPacketHistory::SetRtt`), so that what is repeated costs a few bytes of RTCP, and the sooner it is
+/// repeated after that the sooner it is answered again.
+const ASK_OFTEN_FROM: f64 = 0.04;
+const OFTEN: u8 = 5;
 
 /// Numbers over which the loss is averaged: some seconds of sound, one of video. Until there are as
 /// many, over those that there are.
@@ -198,9 +198,8 @@ impl NackGenerator {
     /// How often a round trip to ask for what is missing.
     fn copies(&self) -> u8 {
         match self.loss {
-            loss if loss < ASK_TWICE_FROM => 1,
-            loss if loss < ASK_OFTEN_FROM => 2,
-            _ => 5,
+            loss if loss < ASK_OFTEN_FROM => 1,
+            _ => OFTEN,
         }
     }
 
@@ -314,7 +313,7 @@ mod tests {
     #[test]
     fn where_requests_are_lost_too_they_are_repeated_within_the_round_trip() {
         let start = Instant::now();
-        for (one_in, first) in [(15, [10, 35, 60]), (3, [10, 30, 50])] {
+        for (one_in, first) in [(40, [10, 60, 110]), (15, [10, 30, 50]), (3, [10, 30, 50])] {
             let mut nack = NackGenerator::new(Kind::Video);
             let arrives = |sequence: &u64| !sequence.is_multiple_of(one_in);
             for sequence in (1..=900).filter(arrives) {
