@@ -230,7 +230,7 @@ fn crate_dir() -> PathBuf {
 #[test]
 fn the_suites_are_in_order() {
     let expected = [
-        ("bandwidth", 31),
+        ("bandwidth", 32),
         ("capacity", 5),
         ("loss", 108),
         ("mobility", 7),
