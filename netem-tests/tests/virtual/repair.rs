@@ -83,6 +83,19 @@ fn pictures_move_where_one_packet_in_ten_is_lost_on_both_links() {
     assert!(cost.frozen < 0.02 && cost.fps > 29.0, "{cost:?}");
 }
 
+/// Below the 400 ms of ITU-T G.114 with one packet in ten lost on both links, and less than 1.5 times the
+/// media where it is one in three.
+#[test]
+fn repair_is_quick_at_a_tenth_and_bounded_at_a_third() {
+    let tenth = cost(&Loss::Random(0.1), millis(49));
+    assert!(
+        tenth.delay < millis(350) && tenth.frozen < 0.01,
+        "{tenth:?}"
+    );
+    let third = cost(&Loss::Random(0.3), millis(51));
+    assert!(third.repair < 1.5 && third.frozen < 0.02, "{third:?}");
+}
+
 #[test]
 #[ignore = "prints a table, and takes a minute"]
 fn what_repair_costs() {

@@ -24,10 +24,8 @@ const ROUND_TRIP_SHARE: f64 = 0.6;
 /// The least time at all: two requests within it are duplicates of one another.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Bytes that may be sent again for each byte of media sent; beyond that it is a storm. More where
-/// each packet is sent several times at once: at 30 % loss in both directions on both ways it is 1.3.
+/// Bytes that may be sent again for each byte of media sent; beyond that it is a storm.
 const SHARE: f64 = 1.0;
-const SHARE_IN_COPIES: f64 = 1.5;
 
 /// Bytes that may be sent again beyond the share, so that the first lost frame is not held up: a
 /// large key frame.
@@ -64,10 +62,9 @@ impl Default for Retransmitter {
 }
 
 impl Retransmitter {
-    /// Notes media sent, which pays for retransmissions, each of them `copies` at once.
-    pub fn sent(&mut self, bytes: usize, copies: u8) {
-        let share = if copies > 1 { SHARE_IN_COPIES } else { SHARE };
-        self.budget = (self.budget + bytes as f64 * share).min(BURST);
+    /// Notes media sent, which pays for retransmissions.
+    pub fn sent(&mut self, bytes: usize) {
+        self.budget = (self.budget + bytes as f64 * SHARE).min(BURST);
     }
 
     /// Says how fast may be sent again, whatever was sent before.
@@ -192,12 +189,10 @@ mod tests {
         };
         assert_eq!(storm(&mut retransmitter, 0), 131, "the burst");
         assert!(!retransmitter.spend_on_copy(100));
-        retransmitter.sent(20_000, 1);
+        retransmitter.sent(20_000);
         assert_eq!(storm(&mut retransmitter, 1000), 20);
-        retransmitter.sent(20_000, 2);
-        assert_eq!(storm(&mut retransmitter, 2000), 30);
         // And by what the way has room for.
-        retransmitter.sent(1_000_000, 1);
+        retransmitter.sent(1_000_000);
         retransmitter.set_limit(start, Bitrate::kbps(400));
         assert_eq!(storm(&mut retransmitter, 3000), 50);
         retransmitter.set_limit(start + 100 * MS, Bitrate::kbps(400));

@@ -450,7 +450,7 @@ impl Slot {
                 egress,
             );
         }
-        self.retransmitter.sent(sent, self.protection.first_copies);
+        self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
         let lateness = egress.now.saturating_duration_since(meta.arrival);
@@ -459,7 +459,7 @@ impl Slot {
             let number = mapped.sequence.wire();
             self.retransmitter.handle_late(egress.now, number);
             // Everything after it waits for it.
-            let copies = self.protection.later_copies.saturating_sub(1);
+            let copies = self.protection.late_copies.saturating_sub(1);
             if copies > 0 && self.retransmitter.spend_on_copy(kept.packet.len()) {
                 self.send_again(kept, mapped, payload_map, copies, egress);
             }
@@ -647,7 +647,7 @@ impl Slot {
                 f64::from(protection.red_distance),
             ),
             Kind::Video => {
-                let again = self.loss().unwrap_or_default() * f64::from(protection.first_copies);
+                let again = self.loss().unwrap_or_default();
                 let scheme = codec.and_then(|codec| self.scheme_for(codec));
                 only_if(scheme.is_some(), protection.fec_ratio)
                     + only_if(self.rtx_ssrc.is_some(), again)

@@ -64,7 +64,7 @@ impl Slot {
         }
         let copies = match again {
             true => self.protection.later_copies,
-            false => self.protection.first_copies,
+            false => 1,
         };
         self.send_again(kept, mapped, payload_map, copies, egress)
     }
