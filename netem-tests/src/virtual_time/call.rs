@@ -240,12 +240,28 @@ impl Call {
     /// Somebody's network address changes, as when a NAT forgets its binding. The client itself
     /// does not notice.
     pub fn rebind(&mut self, person: Person) -> SocketAddr {
+        let mut address = self.people[person.0].client.address;
+        address.set_port(address.port() + 1);
+        self.set_address(person, address)
+    }
+
+    /// Somebody comes into another network, which gives the device another address. The client itself
+    /// does not notice.
+    pub fn move_away(&mut self, person: Person) -> SocketAddr {
+        let address = self.people[person.0].client.address;
+        let SocketAddr::V4(v4) = address else {
+            return address;
+        };
+        let [a, b, c, d] = v4.ip().octets();
+        self.set_address(person, ([a, b + 1, c, d], address.port()).into())
+    }
+
+    fn set_address(&mut self, person: Person, address: SocketAddr) -> SocketAddr {
         let client = &mut self.people[person.0].client;
         self.addresses.remove(&client.address);
-        let port = client.address.port() + 1;
-        client.address.set_port(port);
-        self.addresses.insert(client.address, person.0);
-        client.address
+        client.address = address;
+        self.addresses.insert(address, person.0);
+        address
     }
 
     /// Sends bytes to a worker from anywhere, at once.

@@ -14,6 +14,9 @@ use super::send::Source;
 /// Time between two reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What of a limit is left for what is encoded: headers are not.
+const ENCODED: f64 = 0.9;
+
 /// Time to the first reports, as libwebrtc's, which halves the interval for the first.
 pub(super) const FIRST_REPORT: Duration = Duration::from_millis(500);
 
@@ -72,10 +75,14 @@ impl Client {
                     }
                 }
                 Packet::TransportFeedback(feedback) => {
+                    let all = feedback.statuses().count() as u64;
                     let statuses = feedback.statuses();
-                    let received = statuses.filter(|(_, status)| *status != PacketStatus::Lost);
-                    self.packets_acknowledged += received.count() as u64;
+                    let lost = statuses.filter(|(_, status)| *status == PacketStatus::Lost);
+                    let lost = lost.count() as u64;
+                    self.packets_acknowledged += all - lost;
+                    self.packets_denied += lost;
                 }
+                Packet::Remb(remb) => self.heed(remb.bitrate),
                 Packet::Unknown { packet_type, .. } => {
                     return Err(format!("RTCP packet type {packet_type}"));
                 }
@@ -84,6 +91,15 @@ impl Client {
         }
         self.send_outgoing();
         Ok(())
+    }
+
+    /// Sends no more than it is told to, bits a second.
+    fn heed(&mut self, most: u64) {
+        let (sounds, pictures): (Vec<_>, Vec<_>) =
+            self.sources.iter_mut().partition(|s| s.kind == Kind::Audio);
+        let sound: f64 = sounds.iter().map(|source| source.target_bitrate()).sum();
+        let each = (most as f64 * ENCODED - sound).max(0.0) / pictures.len().max(1) as f64;
+        pictures.into_iter().for_each(|source| source.limit(each));
     }
 
     /// Measures the round trip (RFC 3550 section 6.4.1).
@@ -131,21 +147,7 @@ impl Client {
         let Some(media) = self.slots.first().map(|slot| slot.ssrc) else {
             return;
         };
-        let mut told = Vec::new();
-        let mut buffer = [0; 1200];
-        let ssrcs = (self.rtcp_ssrc, media);
-        // It does not hold back what it asks for: our server keeps what has been acknowledged.
-        self.arrivals.poll(
-            now,
-            self.round_trip,
-            None,
-            ssrcs,
-            &mut buffer,
-            |packet: &[u8]| {
-                told.push(packet.to_vec());
-            },
-        );
-        for packet in told {
+        for packet in self.arrivals.poll(now, self.rtcp_ssrc, media) {
             self.send_plain_rtcp(&packet);
         }
     }

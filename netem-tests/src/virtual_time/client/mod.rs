@@ -8,14 +8,13 @@
 //! - `ice.rs` makes the connectivity checks
 //! - `send.rs` and `media.rs` record, packetize, and send again, `fec.rs` protects
 //! - `receive.rs` takes what arrives in a slot; `nack.rs` asks again, `reception.rs`, `remb.rs` and
-//!   `feedback.rs` report
+//!   `feedback.rs` report, `arrivals.rs` what feedback tells of
 //! - `delay.rs` and `sound.rs` play sound, `decode.rs` and `screen.rs` show pictures
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use confab_sfu::bandwidth::feedback::FeedbackRecorder;
 use confab_sfu::clock::Clock;
 use confab_sfu::media::Kind;
 use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, SrtpKeys};
@@ -25,6 +24,7 @@ use confab_sfu::rtp::rtcp::{NoRoom, Writer};
 use confab_sfu::types::{PeerId, Ssrc};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+pub mod arrivals;
 pub mod decode;
 pub mod delay;
 mod fec;
@@ -42,6 +42,7 @@ pub mod send;
 mod setup;
 pub mod sound;
 
+use arrivals::Arrivals;
 use feedback::FIRST_REPORT;
 use ice::Ice;
 use receive::Slot;
@@ -73,6 +74,8 @@ pub struct Client {
     pub packets_sent: u64,
     /// RTP packets that the server's transport-wide feedback has called received.
     pub packets_acknowledged: u64,
+    /// RTP packets that it has called lost.
+    pub packets_denied: u64,
     /// Transport-wide sequence numbers that it missed.
     pub transport_lost: u64,
     rng: StdRng,
@@ -89,7 +92,7 @@ pub struct Client {
     transport_sequence: u16,
     next_transport: Option<u16>,
     next_report: Option<Instant>,
-    arrivals: FeedbackRecorder,
+    arrivals: Arrivals,
     remb: Remb,
     /// To the server, as the reports on what it sends tell.
     round_trip: Option<Duration>,
@@ -127,6 +130,7 @@ impl Client {
             setup: setup.clone(),
             packets_sent: 0,
             packets_acknowledged: 0,
+            packets_denied: 0,
             transport_lost: 0,
             epoch,
             clock: Clock::new(epoch, wall),
@@ -140,7 +144,7 @@ impl Client {
             transport_sequence: rng.random(),
             next_transport: None,
             next_report: None,
-            arrivals: FeedbackRecorder::default(),
+            arrivals: Arrivals::default(),
             remb: Remb::default(),
             round_trip: None,
             rtcp_ssrc: Ssrc(rng.random()),
@@ -286,7 +290,7 @@ impl Client {
                 self.transport_lost += u64::from(number.wrapping_sub(expected));
             }
             self.next_transport = Some(number.wrapping_add(1));
-            self.arrivals.handle_packet(now, number, None);
+            self.arrivals.handle_packet(now, number);
         }
         Ok(())
     }

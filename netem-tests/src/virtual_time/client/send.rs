@@ -33,6 +33,9 @@ const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
 /// How loud sound says it is: as a voice, but one that never rises and falls.
 const LEVEL: u8 = 30;
 
+/// Bytes of the smallest inter frame under a limit: some 25 kbit/s.
+const MIN_FRAME_LEN: u32 = 100;
+
 /// Bytes of the largest packet.
 const MAX_PACKET: usize = 1400;
 
@@ -156,6 +159,8 @@ pub struct Encoding {
     /// How many packets the server asked for again.
     pub packets_asked_for: u64,
     frame_len: u32,
+    /// That without a limit.
+    planned_len: u32,
     size: Size,
     pattern: &'static [Step],
     /// Pictures since the last key frame.
@@ -232,6 +237,7 @@ impl Source {
                 key_frame_requests: Vec::new(),
                 packets_asked_for: 0,
                 frame_len: plan.frame_len,
+                planned_len: plan.frame_len,
                 size: plan.size,
                 pattern: if plan.is_layered { &L1T3 } else { &FLAT },
                 since_key: 0,
@@ -428,6 +434,14 @@ impl Source {
                 encoding.wants_key_frame = true;
             }
             encoding.key_frame_requests.push(now);
+        }
+    }
+
+    /// Encodes at no more than so many bits a second, if it is in one encoding.
+    pub fn limit(&mut self, most: f64) {
+        if let [encoding] = &mut self.encodings[..] {
+            let len = most / 8.0 * VIDEO_INTERVAL.as_secs_f64();
+            encoding.frame_len = encoding.planned_len.min(len as u32).max(MIN_FRAME_LEN);
         }
     }
 
