@@ -112,6 +112,8 @@ pub struct Slot {
     pub(super) is_kept: bool,
     /// Up to this number nothing is sent again.
     given_up: Option<SequenceNumber>,
+    /// The highest that was sent over RTX, perhaps before it was itself.
+    sent_again: Option<SequenceNumber>,
     /// What the receiver was last asked for, if anything.
     pub(super) playout_delay: Option<Duration>,
     packets: u64,
@@ -156,6 +158,7 @@ impl Slot {
             is_reported: false,
             is_kept: false,
             given_up: None,
+            sent_again: None,
             playout_delay: None,
             packets: 0,
             bytes: 0,
@@ -470,7 +473,8 @@ impl Slot {
     /// Takes back what the pacer has not let go yet.
     fn drop_waiting(&mut self, pacing: &mut Pacing) {
         let others = [self.rtx_ssrc, self.flexfec_ssrc];
-        let unused = pacing.drop_waiting(self.ssrc, others);
+        let mut unused = pacing.drop_waiting(self.ssrc, others);
+        unused.retain(|number| Some(*number) > self.sent_again);
         let taken_back = self.rewriter.take_back(&unused);
         self.packets = self.packets.saturating_sub(taken_back);
         let last = self.rewriter.last_sequence();

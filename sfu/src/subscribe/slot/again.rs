@@ -203,6 +203,7 @@ impl Slot {
             let sent = self.send(kept, mapped, fields, number, &prefix, kind, egress);
             if sent.is_some() {
                 is_sent = true;
+                self.sent_again = self.sent_again.max(Some(mapped.sequence));
                 egress.stats.repair_sent.rtx += 1;
             }
         }

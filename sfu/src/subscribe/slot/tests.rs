@@ -403,6 +403,35 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
     assert_eq!(numbers, [0, 1, 1, 1, 2, 3]);
 }
 
+#[test]
+fn a_number_that_was_sent_again_is_not_given_to_another_though_its_packet_waits() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let mut section = section(Kind::Video, RepairFormats::default());
+    section.payloads[0].rtx_payload_type = Some(RTX);
+    section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
+    let mut slot = slot_of(&section, start);
+    slot.protection.later_copies = 3;
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    let mut sent = Vec::new();
+    for n in 0..40 {
+        // What is late is sent over RTX as well.
+        let (arrival, lateness) = match n {
+            20 => (start, Duration::from_millis(150)),
+            _ => (start, Duration::ZERO),
+        };
+        let (mut meta, bytes) = large_picture(n, 1000);
+        meta.arrival = arrival;
+        assert!(feed.insert(arrival, meta, &bytes));
+        exit.egress(start).pacing.set_negotiated(start, true);
+        exit.forward(arrival + lateness, &mut slot, &mut feed);
+        sent.extend(slot.rewriter.last_sequence());
+    }
+    slot.drop_waiting(exit.egress(start).pacing);
+    let last = slot.rewriter.last_sequence().unwrap();
+    assert_eq!(last, sent[20], "those after it have been taken back");
+}
+
 /// A slot for whole pictures of one layer that is shown a track.
 fn slot_of(section: &Section, start: Instant) -> Slot {
     let mut slot = Slot::new(section, section.send.as_ref().unwrap(), 0);
