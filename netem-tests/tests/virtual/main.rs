@@ -6,6 +6,7 @@ mod calls;
 mod chaos;
 mod network;
 mod other_clients;
+mod outages;
 mod paths;
 mod repair;
 mod scenarios;

@@ -19,6 +19,7 @@ use super::application_limited::ApplicationLimited;
 use super::arrival_groups::ArrivalGroups;
 use super::competition::Competition;
 use super::loss_based::LossBased;
+use super::outage::is_outage;
 use super::probe::{ProbeCluster, ProbeController, ProbeInput};
 use super::probe_result::ProbeResults;
 use super::queueing::QueueingDelay;
@@ -123,6 +124,13 @@ pub struct BandwidthEstimator {
     overused: Option<Instant>,
     /// When a packet was last reported lost.
     lost: Option<Instant>,
+    /// When the newest packet that arrived was sent, and how many were lost since.
+    newest: Option<Instant>,
+    missing: u64,
+    /// When the first packet was sent that arrived after an outage.
+    outage: Option<Instant>,
+    /// The rate before feedback stayed away.
+    undisturbed: Option<Bitrate>,
     wanted: Bitrate,
     estimate: Bitrate,
     /// The estimate, but for a queue that is being drained.
@@ -170,6 +178,10 @@ impl BandwidthEstimator {
             probed: None,
             overused: None,
             lost: None,
+            newest: None,
+            missing: 0,
+            outage: None,
+            undisturbed: None,
             wanted: Bitrate::ZERO,
             estimate: start,
             lasting: start,
@@ -294,6 +306,11 @@ impl BandwidthEstimator {
             .is_some_and(|at| now.saturating_duration_since(at) < within)
     }
 
+    /// When the first packet was sent that arrived after an outage, if feedback has told of one.
+    pub fn take_outage(&mut self) -> Option<Instant> {
+        self.outage.take()
+    }
+
     /// Whether feedback is missing that should have come.
     #[must_use]
     pub fn is_overdue(&self) -> bool {
@@ -306,14 +323,20 @@ impl BandwidthEstimator {
         self.update(now);
     }
 
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due. `is_silent` says whether nothing at all is heard of the receiver: then the way is
+    /// cut, and not too narrow.
+    pub fn handle_timeout(&mut self, now: Instant, is_silent: bool) {
         if self.feedback_deadline().is_some_and(|due| now >= due) {
             self.feedback = Some(now);
             self.is_overdue = true;
             let before = self.estimate;
-            let half = self.rate_control.rate().scale(0.5);
-            self.rate_control.set_rate(now, half);
+            let rate = self.rate_control.rate();
+            let undisturbed = *self.undisturbed.get_or_insert(rate);
+            let rate = match is_silent {
+                true => undisturbed,
+                false => rate.scale(0.5),
+            };
+            self.rate_control.set_rate(now, rate);
             self.probes.handle_overuse(now);
             self.update(now);
             self.probes.handle_decrease(now, before, self.estimate);
@@ -373,6 +396,9 @@ impl BandwidthEstimator {
         let (mut unheard, mut unheard_size) = (0, DataSize::ZERO);
         for result in results {
             let sent = result.packet.at;
+            if self.ends_outage(now, result) {
+                lost = 0;
+            }
             if result.fate == Fate::Unknown {
                 unheard += 1;
                 unheard_size += result.packet.size;
@@ -410,8 +436,36 @@ impl BandwidthEstimator {
                 .handle(now, now.saturating_duration_since(sent));
             self.rate_control.handle_round_trip(self.round_trip.last());
         }
+        // Whatever was silent, it was not an outage.
+        if newest.is_some() {
+            self.undisturbed = None;
+        }
         let has_lost = f64::from(lost) > LOSS_EVENT * self.link_loss() * results.len() as f64;
         self.control(now, least_queueing, has_lost, has_recovered);
+    }
+
+    /// Notes how a packet fared. Says whether it is the first after an outage, as if there had been none.
+    fn ends_outage(&mut self, now: Instant, result: &PacketResult) -> bool {
+        let sent = result.packet.at;
+        match result.fate {
+            Fate::Lost => self.missing += 1,
+            Fate::Arrived(_) => {
+                let missing = std::mem::take(&mut self.missing);
+                let before = self.newest.max(Some(sent));
+                let last = std::mem::replace(&mut self.newest, before).unwrap_or(sent);
+                if !is_outage(sent.saturating_duration_since(last), missing) {
+                    return false;
+                }
+                self.outage = Some(sent);
+                self.acknowledged = Acknowledged::default();
+                if let Some(rate) = self.undisturbed.take() {
+                    self.rate_control.set_rate(now, rate);
+                }
+                return true;
+            }
+            Fate::ArrivedLate(_) | Fate::Unknown => {}
+        }
+        false
     }
 
     /// What lost feedback would have told of arrived evenly before what came next, as far as we

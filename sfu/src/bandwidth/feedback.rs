@@ -4,7 +4,8 @@
 //! In: transport-wide sequence numbers, when they were sent and when they arrived. Out: every
 //! [`INTERVAL`], RTCP packets that tell of the arrivals since the last ones. The sender estimates its
 //! bandwidth from them, so loss that is not congestion is not told: see
-//! [`link_loss`](super::link_loss).
+//! [`link_loss`](super::link_loss). What an outage swallowed is passed over in silence, as if the
+//! feedback on it had been lost: see [`outage`](super::outage).
 //!
 //! On a link that loses packets by itself two things are different. What is told as arrived cannot be
 //! had again: libwebrtc takes it out of what it keeps for retransmission
@@ -14,6 +15,7 @@
 use std::time::{Duration, Instant};
 
 use super::link_loss::LinkLoss;
+use super::outage::is_outage;
 use crate::rtp::rtcp::{ArrivalReport, Writer};
 use crate::types::Ssrc;
 
@@ -46,6 +48,10 @@ pub struct FeedbackRecorder {
     epoch: Option<Instant>,
     next: Option<Instant>,
     next_sequence: Option<u16>,
+    /// The newest arrival that was told.
+    told: Option<(u16, Duration)>,
+    /// Numbers in the report before which there was an outage.
+    outages: Vec<u16>,
     count: u8,
     link_loss: LinkLoss,
 }
@@ -62,6 +68,17 @@ impl FeedbackRecorder {
                 .push((sequence, now.saturating_duration_since(epoch)));
         }
         self.next.get_or_insert(now + INTERVAL);
+    }
+
+    /// Packets come another way now: what was measured of the former does not hold for it, and what was
+    /// lost when it was left is nobody's loss.
+    pub fn begin_anew(&mut self) {
+        self.link_loss = LinkLoss::default();
+        self.report.clear();
+        self.outages.clear();
+        self.report_base = None;
+        self.next_sequence = None;
+        self.told = None;
     }
 
     /// When the next feedback is due.
@@ -116,21 +133,28 @@ impl FeedbackRecorder {
         let again = self.report.len();
         self.report.extend(self.arrivals.drain(..ripe));
         let fresh_base = self.next_sequence.unwrap_or(first);
+        let swallowed = self.note_outages(again);
         let since = |at: Instant| at.saturating_duration_since(epoch).saturating_sub(INTERVAL);
-        self.forgive_link_loss(again, missing_since.map(since));
+        self.forgive_link_loss(again, swallowed, missing_since.map(since));
         let near = self.report.first().map_or(first, |&(first, _)| first);
         let last = self.report.last().map_or(first, |&(last, _)| last);
         sort(&mut self.report, near);
         let mut rest = &self.report[..];
         let mut base = base;
         while let Some(&(first, _)) = rest.first() {
+            if self.outages.contains(&first) {
+                base = Some(first);
+            }
+            let later = rest.iter().skip(1);
+            let run = later.take_while(|(sequence, _)| !self.outages.contains(sequence));
+            let run = 1 + run.count();
             let mut writer = Writer::new(buffer);
             let written = writer.transport_feedback(ArrivalReport {
                 sender,
                 media,
                 feedback_count: self.count,
                 base_sequence: base.unwrap_or(first),
-                arrivals: rest,
+                arrivals: &rest[..run],
             });
             let Ok(written @ 1..) = written else {
                 break;
@@ -144,8 +168,29 @@ impl FeedbackRecorder {
         }
         self.next_sequence = Some(last.wrapping_add(1));
         self.report_base = Some(fresh_base);
-        self.report
-            .retain(|&(sequence, _)| sequence.wrapping_sub(fresh_base) < 0x8000);
+        let is_fresh = |sequence: u16| sequence.wrapping_sub(fresh_base) < 0x8000;
+        self.report.retain(|&(sequence, _)| is_fresh(sequence));
+        self.outages.retain(|&sequence| is_fresh(sequence));
+    }
+
+    /// Notes the outages before what is told for the first time, which is sorted. Returns how many
+    /// packets they swallowed.
+    fn note_outages(&mut self, again: usize) -> usize {
+        let mut swallowed = 0;
+        for &(sequence, at) in &self.report[again..] {
+            let (last, last_at) = *self.told.get_or_insert((sequence, at));
+            let ahead = sequence.wrapping_sub(last);
+            if ahead >= 0x8000 {
+                continue;
+            }
+            let missing = ahead.saturating_sub(1);
+            if is_outage(at.saturating_sub(last_at), missing.into()) {
+                self.outages.push(sequence);
+                swallowed += usize::from(missing);
+            }
+            self.told = Some((sequence, at));
+        }
+        swallowed
     }
 
     /// How long to wait before packets are told of.
@@ -159,15 +204,21 @@ impl FeedbackRecorder {
     }
 
     /// Enters packets that the link lost as arrived, each with the one after it. What is told again
-    /// comes first in the report, and has been seen to. From `missing_since` on nothing is: one of the
-    /// lost packets, or its retransmission, is still needed.
-    fn forgive_link_loss(&mut self, again: usize, missing_since: Option<Duration>) {
+    /// comes first in the report, and has been seen to; outages have `swallowed` as many. From
+    /// `missing_since` on nothing is: one of the lost packets, or its retransmission, is still needed.
+    fn forgive_link_loss(
+        &mut self,
+        again: usize,
+        swallowed: usize,
+        missing_since: Option<Duration>,
+    ) {
         let fresh = &self.report[again..];
         let (Some(&(first, _)), Some(&(last, _))) = (fresh.first(), fresh.last()) else {
             return;
         };
         let expected = self.next_sequence.unwrap_or(first);
         let sent = usize::from(last.wrapping_sub(expected)) + 1;
+        let sent = sent.saturating_sub(swallowed);
         // What is older than the last report has been told of.
         let came = |&&(sequence, _): &&(u16, Duration)| sequence.wrapping_sub(expected) < 0x8000;
         let lost = sent.saturating_sub(fresh.iter().filter(came).count());
@@ -183,6 +234,9 @@ impl FeedbackRecorder {
             }
             if missing_since.is_some_and(|since| at >= since) {
                 break;
+            }
+            if self.outages.contains(&sequence) {
+                expected = sequence;
             }
             while forgiven > 0 && expected != sequence {
                 self.report.push((expected, at));
@@ -304,6 +358,55 @@ mod tests {
             told.extend(poll_missing(recorder, now, missing(now)));
         }
         told
+    }
+
+    #[test]
+    fn what_an_outage_swallows_is_not_told_and_what_a_full_queue_drops_is() {
+        let start = Instant::now();
+        let gap = 1100..1400u16;
+        for (silence, is_told) in [(400, false), (3000, false), (200, true)] {
+            for is_lossy in [false, true] {
+                let mut recorder = FeedbackRecorder::default();
+                if is_lossy {
+                    lose_one_in_four(&mut recorder, start, |_| None);
+                }
+                let after = start + 50 * INTERVAL;
+                for number in 0..100u16 {
+                    let at = after + Duration::from_millis(number.into());
+                    recorder.handle_packet(at, 1000 + number, None);
+                }
+                for number in 0..100u16 {
+                    let at = after + Duration::from_millis(silence + u64::from(number));
+                    recorder.handle_packet(at, gap.end + number, None);
+                }
+                let polls = (1..60).map(|interval| after + INTERVAL * interval);
+                let told: Vec<_> = polls.flat_map(|now| poll(&mut recorder, now)).collect();
+                let what = format!("{silence} ms, lossy {is_lossy}");
+                for number in gap.clone() {
+                    assert!(!told.contains(&(number, true)), "{what}");
+                    assert_eq!(told.contains(&(number, false)), is_told, "{what}");
+                }
+                assert!(told.contains(&(1099, true)), "{what}");
+                assert!(told.contains(&(1499, true)), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_way_is_another_link() {
+        let start = Instant::now();
+        let mut recorder = FeedbackRecorder::default();
+        lose_one_in_four(&mut recorder, start, |_| None);
+        assert!(recorder.loss() > 0.2);
+        recorder.begin_anew();
+        assert_eq!(recorder.loss(), 0.0);
+        let now = start + 60 * INTERVAL;
+        recorder.handle_packet(now, 1100, None);
+        recorder.handle_packet(now, 1101, None);
+        let polls = (1..10).map(|interval| now + INTERVAL * interval);
+        let told = polls.flat_map(|now| poll(&mut recorder, now));
+        let since: Vec<_> = told.filter(|(n, _)| *n >= 1000).collect();
+        assert_eq!(since, [(1100, true), (1101, true)]);
     }
 
     #[test]

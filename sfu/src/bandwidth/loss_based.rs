@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::loss_experiment::{Experiment, Finding, Observation, Window};
+use super::outage;
 use super::sent::PacketResult;
 use crate::units::Bitrate;
 
@@ -45,9 +46,6 @@ const EXPERIMENT: f64 = 0.75;
 
 /// For how long a bottleneck that was found is believed in.
 const BELIEF: Duration = Duration::from_secs(30);
-
-/// When nothing arrives of what was sent in this time, the way is cut, which says nothing of rates.
-const OUTAGE: Duration = Duration::from_millis(250);
 
 /// Observations that are pooled with the newest, to tell a little too much from chance.
 const POOL: usize = 4;
@@ -147,9 +145,10 @@ impl LossBased {
         }
     }
 
+    /// Whether the way is cut, which says nothing of rates.
     fn is_cut(&self, sent: Instant) -> bool {
         self.last_arrived
-            .is_some_and(|at| sent.saturating_duration_since(at) > OUTAGE)
+            .is_some_and(|at| sent.saturating_duration_since(at) > outage::LEAST)
     }
 
     fn judge(&mut self, seen: Observation) {

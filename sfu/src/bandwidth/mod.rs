@@ -9,6 +9,7 @@ pub mod feedback;
 mod link_loss;
 pub mod loss_based;
 mod loss_experiment;
+pub(crate) mod outage;
 pub mod pacer;
 pub mod probe;
 pub mod probe_result;

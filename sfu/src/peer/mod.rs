@@ -527,13 +527,23 @@ impl Peer {
         }
     }
 
+    /// Whether the client asks for something after an outage that its feedback has not told of yet.
+    #[must_use]
+    pub fn is_back_from_outage(&self) -> bool {
+        self.pacing.estimator().is_overdue()
+    }
+
     fn handle_selected(&mut self, now: Instant, way: Way) {
         self.hopeless.reset();
         self.path.select(way);
         if self.pacing.set_way(now, way) {
             for slot in self.slots.iter_mut().flatten() {
                 slot.starved = None;
+                slot.begin_anew();
             }
+            self.feedback.begin_anew();
+            let encodings = self.publications.iter_mut().flat_map(|p| &mut p.encodings);
+            encodings.for_each(|encoding| encoding.nack.forget_loss());
             self.allocator.hurry(now);
         }
     }
@@ -691,7 +701,8 @@ impl Peer {
             }
         }
         if self.secured.is_some() {
-            self.pacing.handle_timeout(cx.now);
+            let is_silent = self.silence.is_on(cx.now);
+            self.pacing.handle_timeout(cx.now, is_silent);
             self.send_requests(cx);
             self.send_feedback(cx);
             if self.silence.poll_end(cx.now) {

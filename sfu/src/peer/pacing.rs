@@ -152,6 +152,11 @@ impl Pacing {
         was_overdue && !self.estimator.is_overdue()
     }
 
+    /// When the first packet was sent that arrived after an outage, if feedback has told of one.
+    pub fn take_outage(&mut self) -> Option<Instant> {
+        self.estimator.take_outage()
+    }
+
     /// Takes the receiver's own estimate, in bits per second.
     pub fn handle_remb(&mut self, now: Instant, bitrate: u64) {
         self.is_told = true;
@@ -174,10 +179,10 @@ impl Pacing {
         self.pacer.handle_unqueued(now, size);
     }
 
-    /// Does what is due, departures aside.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due, departures aside. `is_silent` says whether nothing at all is heard of the client.
+    pub fn handle_timeout(&mut self, now: Instant, is_silent: bool) {
         if self.estimator_deadline().is_some_and(|due| now >= due) {
-            self.estimator.handle_timeout(now);
+            self.estimator.handle_timeout(now, is_silent);
             self.update(now);
         }
     }

@@ -13,6 +13,7 @@ use crate::rtp::rtcp::{
     DlrrReport, ExtendedBlock, Packet, Packets, ReportBlock, SenderInfo, Writer, compact_ntp,
     round_trip,
 };
+use crate::subscribe::slot::Slot;
 use crate::types::{Ssrc, TrackId};
 use crate::way::Way;
 
@@ -137,7 +138,14 @@ impl Peer {
                 }
                 Packet::TransportFeedback(feedback) => {
                     let ends_silence = self.pacing.handle_feedback(cx.now, &feedback);
+                    if let Some(over) = self.pacing.take_outage() {
+                        let slots = self.slots.iter_mut().flatten();
+                        slots.for_each(|slot| slot.handle_outage(over));
+                    }
                     // A key frame is sooner there than all that was lost.
+                    if ends_silence {
+                        self.slots.iter_mut().flatten().for_each(Slot::pass_over);
+                    }
                     let slots = (0..self.slots.len()).filter(|_| ends_silence);
                     let room = MAX_ACTIONS.saturating_sub(actions.len());
                     actions.extend(slots.take(room).map(|slot| Action::KeyFrame { slot }));
@@ -165,7 +173,7 @@ impl Peer {
         if let Some(index) = self.slot_of(block.ssrc)
             && let Some(slot) = &mut self.slots[index]
         {
-            slot.handle_report(sample, &block);
+            slot.handle_report(cx.now, sample, &block);
             let unprotected = slot.track().filter(|_| slot.relies_on_the_encoder());
             if let Some(track) = unprotected.filter(|_| actions.len() < MAX_ACTIONS) {
                 actions.push(Action::ListenerLoss {

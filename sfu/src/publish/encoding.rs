@@ -234,7 +234,7 @@ impl Encoding {
         bytes: usize,
     ) -> Numbered {
         let (number, is_lost) = self.arrive(now, sequence);
-        self.reception.handle_number(number);
+        self.reception.handle_number(now, number);
         self.bytes += bytes as u64;
         self.last_packet = Some(now);
         Numbered {
@@ -305,7 +305,7 @@ impl Encoding {
         if self.nack.handle_packet(now, number) != Arrival::Recovered {
             return None;
         }
-        self.reception.recovered();
+        self.reception.recovered(number);
         let timestamp = self.timestamp.unwrap(timestamp);
         Some(Numbered {
             sequence: number,
@@ -470,6 +470,34 @@ mod tests {
         );
         let block = encoding.report_block(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (24, 0));
+    }
+
+    #[test]
+    fn what_an_outage_swallowed_is_not_lost_whether_it_is_sent_again_or_not() {
+        let start = Instant::now();
+        for (silence, missing, is_outage) in [(600, 30, true), (600, 19, false), (200, 30, false)] {
+            let mut encoding = encoding();
+            for sequence in 0..50 {
+                receive(&mut encoding, start, sequence);
+            }
+            let back = start + silence * MS;
+            let next = 50 + missing;
+            receive(&mut encoding, back, next);
+            let lost = i32::from(missing) * i32::from(!is_outage);
+            let block = encoding.report_block(back).unwrap();
+            let fraction = lost * 256 / (51 + lost);
+            assert_eq!(
+                (block.cumulative_lost, i32::from(block.fraction_lost)),
+                (lost, fraction)
+            );
+            for sequence in (50..next).step_by(2) {
+                let again = encoding.handle_repaired(back, sequence, sequence.into(), CLOCK);
+                assert!(again.is_some(), "it is asked for all the same");
+            }
+            receive(&mut encoding, back, next + 1);
+            let left = lost - i32::from(missing.div_ceil(2)) * i32::from(!is_outage);
+            assert_eq!(encoding.report_block(back).unwrap().cumulative_lost, left);
+        }
     }
 
     #[test]

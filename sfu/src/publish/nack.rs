@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::bandwidth::outage::is_outage;
 use crate::media::Kind;
 use crate::rtp::sequence::SequenceNumber;
 
@@ -49,10 +50,6 @@ const MAX_AUDIO_AGE: Duration = Duration::from_millis(400);
 /// Most packets missing at once; a larger gap is a restart of the stream, which only a key frame
 /// mends.
 pub const MAX_MISSING: usize = 256;
-
-/// Packets missing after a silence of [`MAX_AGE`] that make it an outage: they are too late, and sent
-/// again would hold up what follows. Fewer are the beginning of a frame of a slow screen share.
-const OUTAGE: u64 = 32;
 
 #[derive(Debug)]
 struct Missing {
@@ -130,12 +127,16 @@ impl NackGenerator {
         let grace = self.grace;
         let gap = sequence.0 - highest.0 - 1;
         let silence = now.saturating_duration_since(last_arrival);
-        let too_late = gap > OUTAGE && silence > MAX_AGE;
-        if too_late || gap.saturating_add(self.missing.len() as u64) > MAX_MISSING as u64 {
+        let is_outage = is_outage(silence, gap);
+        // Sent again it would be too late, and hold up what follows. Fewer packets are the beginning of a
+        // frame of a slow screen share.
+        let is_too_late = is_outage && silence > MAX_AGE;
+        if is_too_late || gap.saturating_add(self.missing.len() as u64) > MAX_MISSING as u64 {
             self.missing.clear();
             return Arrival::Lost;
         }
-        for is_lost in (0..gap).map(|_| 1.0).chain([0.0]) {
+        let lost = if is_outage { 0 } else { gap };
+        for is_lost in (0..lost).map(|_| 1.0).chain([0.0]) {
             self.averaged = (self.averaged + 1.0).min(AVERAGED);
             self.loss += (is_lost - self.loss) / self.averaged;
         }
@@ -146,6 +147,11 @@ impl NackGenerator {
             requests: 0,
         }));
         Arrival::New
+    }
+
+    /// Packets come another way now: what the former lost says nothing of it.
+    pub fn forget_loss(&mut self) {
+        (self.loss, self.averaged) = (0.0, 0.0);
     }
 
     /// Takes a number out that turned out to be nothing to wait for. Says whether it was missing.
@@ -352,7 +358,7 @@ mod tests {
     fn what_an_outage_has_swallowed_is_not_asked_for() {
         let start = Instant::now();
         let after = start + MAX_AGE + MS;
-        for (gap, arrival) in [(OUTAGE, Arrival::New), (OUTAGE + 1, Arrival::Lost)] {
+        for (gap, arrival) in [(19, Arrival::New), (20, Arrival::Lost)] {
             let mut nack = NackGenerator::new(Kind::Video);
             arrive(&mut nack, start, 1);
             assert_eq!(arrive(&mut nack, after, 2 + gap), arrival);

@@ -1,9 +1,12 @@
 //! What of an encoding has arrived: the counts and the jitter of a reception report.
 //!
-//! In: each packet that arrives. Out: report blocks (RFC 3550 section 6.4).
+//! In: each packet that arrives. Out: report blocks (RFC 3550 section 6.4). What an outage swallowed is
+//! not lost: see [`outage`](crate::bandwidth::outage).
 
+use std::ops::Range;
 use std::time::Instant;
 
+use crate::bandwidth::outage::is_outage;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
@@ -14,6 +17,10 @@ pub(super) struct Reception {
     first: Option<SequenceNumber>,
     highest: SequenceNumber,
     pub(super) received: u64,
+    last_arrival: Option<Instant>,
+    /// How many packets outages have swallowed, and which the last one did.
+    swallowed: u64,
+    outage: Range<SequenceNumber>,
     expected_before: u64,
     received_before: u64,
     /// In timestamp units.
@@ -30,7 +37,7 @@ impl Reception {
         timestamp: u32,
         clock_rate: u32,
     ) {
-        if !self.handle_number(number) {
+        if !self.handle_number(now, number) {
             return;
         }
         let started = *self.started.get_or_insert(now);
@@ -47,26 +54,43 @@ impl Reception {
     }
 
     /// Notes a packet of which only the number counts. Says whether it is the newest.
-    pub(super) fn handle_number(&mut self, number: SequenceNumber) -> bool {
-        self.received += 1;
+    pub(super) fn handle_number(&mut self, now: Instant, number: SequenceNumber) -> bool {
+        let last = self.last_arrival.replace(now).unwrap_or(now);
         if self.first.is_none() {
             self.first = Some(number);
             self.highest = number;
         }
         let is_newest = number >= self.highest;
         if is_newest {
+            let missing = number.0.saturating_sub(self.highest.0 + 1);
+            if is_outage(now.saturating_duration_since(last), missing) {
+                self.swallowed += missing;
+                self.outage = self.highest + 1..number;
+            }
             self.highest = number;
         }
+        self.handle_arrival(number);
         is_newest
     }
 
-    pub(super) fn recovered(&mut self) {
-        self.received += 1;
+    /// Notes a packet that was missing and has been sent again.
+    pub(super) fn recovered(&mut self, number: SequenceNumber) {
+        self.handle_arrival(number);
     }
 
+    fn handle_arrival(&mut self, number: SequenceNumber) {
+        self.received += 1;
+        if self.outage.contains(&number) {
+            self.swallowed = self.swallowed.saturating_sub(1);
+        }
+    }
+
+    /// How many packets were to come, but for those that an outage has swallowed.
     fn expected(&self) -> u64 {
-        self.first
-            .map_or(0, |first| self.highest.0.saturating_sub(first.0) + 1)
+        let sent = self
+            .first
+            .map_or(0, |first| self.highest.0.saturating_sub(first.0) + 1);
+        sent.saturating_sub(self.swallowed)
     }
 
     pub(super) fn lost(&self) -> i64 {
@@ -76,7 +100,7 @@ impl Reception {
 
     pub(super) fn block(&mut self, ssrc: Ssrc) -> Option<ReportBlock> {
         self.first?;
-        let expected = self.expected() - self.expected_before;
+        let expected = self.expected().saturating_sub(self.expected_before);
         let received = self.received - self.received_before;
         self.expected_before = self.expected();
         self.received_before = self.received;

@@ -2,9 +2,10 @@
 //! already.
 //!
 //! In: its reception reports and NACKs, and how late each packet is sent to it. Out: [`Conditions`]
-//! for the policy.
+//! for the policy. What falls into an outage does not count.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::policy::Conditions;
 use crate::media::Kind;
@@ -21,6 +22,10 @@ const SAMPLE: u32 = 50;
 
 /// Packets sent until the first report is believed: something has to be known soon.
 const FIRST_SAMPLE: u64 = 15;
+
+/// Samples that can be taken back: those between an outage and the feedback that tells of it, a round
+/// trip and an interval of feedback later.
+const MAX_SAMPLES: usize = 4;
 
 /// How far the mean burst moves with each burst.
 const BURST_SMOOTHING: f64 = 0.1;
@@ -40,7 +45,7 @@ const LATE_SHARE_FLOOR: f64 = 0.001;
 const LATENESS_SMOOTHING: f64 = 0.05;
 
 /// What one slot's feedback says.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Monitor {
     /// None until something is known.
     loss: Option<f64>,
@@ -48,6 +53,10 @@ pub struct Monitor {
     link_loss: f64,
     /// The highest number and the packets lost when the sample began.
     sampled: Option<(u32, i32)>,
+    /// The number from which on packets have come since an outage, until a report knows of it.
+    resumed: Option<u16>,
+    /// When the last samples were taken, and what the loss was before.
+    samples: VecDeque<(Instant, Option<f64>)>,
     burst: f64,
     repeated: f64,
     /// The share of packets that came late to us, and how late those are, seconds.
@@ -63,6 +72,8 @@ impl Default for Monitor {
             loss: None,
             link_loss: 0.0,
             sampled: None,
+            resumed: None,
+            samples: VecDeque::new(),
             burst: 1.0,
             repeated: 0.0,
             late_share: 0.0,
@@ -75,28 +86,67 @@ impl Default for Monitor {
 impl Monitor {
     /// Notes a reception report (RFC 3550 section 6.4.1) of a stream of which `sent` packets have been
     /// sent so far.
-    pub fn handle_report(&mut self, sent: u64, block: &ReportBlock) {
-        let now = (block.extended_highest, block.cumulative_lost);
+    pub fn handle_report(&mut self, now: Instant, sent: u64, block: &ReportBlock) {
+        let told = (block.extended_highest, block.cumulative_lost);
+        if let Some(resumed) = self.resumed {
+            // One that was on its way, or does not know of what was swallowed yet.
+            if (told.0 as u16).wrapping_sub(resumed) < 0x8000 {
+                self.resumed = None;
+                self.sampled = Some(told);
+            }
+            return;
+        }
         let Some((highest, lost)) = self.sampled else {
-            self.sampled = Some(now);
-            if sent >= FIRST_SAMPLE {
-                self.loss = Some(f64::from(block.fraction_lost) / 256.0);
+            self.sampled = Some(told);
+            if sent >= FIRST_SAMPLE && self.loss.is_none() {
+                self.set_loss(now, f64::from(block.fraction_lost) / 256.0);
             }
             return;
         };
-        let expected = now.0.wrapping_sub(highest);
+        let expected = told.0.wrapping_sub(highest);
         // What seems to have gone back is a report that was overtaken.
         if !(SAMPLE..u32::MAX / 2).contains(&expected) {
             return;
         }
-        self.sampled = Some(now);
-        let lost = f64::from(now.1.saturating_sub(lost).max(0));
+        self.sampled = Some(told);
+        let lost = f64::from(told.1.saturating_sub(lost).max(0));
         let sample = (lost / f64::from(expected)).min(1.0);
-        self.loss = Some(match self.loss {
+        let loss = match self.loss {
             None => sample,
             Some(loss) if sample > loss => loss + LOSS_RISE * (sample - loss),
             Some(loss) => loss + LOSS_FALL * (sample - loss),
-        });
+        };
+        self.set_loss(now, loss);
+    }
+
+    fn set_loss(&mut self, now: Instant, loss: f64) {
+        if self.samples.len() == MAX_SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, self.loss));
+        self.loss = Some(loss);
+    }
+
+    /// Learns that there was an outage, here or on the way to us, and that a packet arrived again that was
+    /// sent at `over`: what was reported since, and is to be reported until packets from number `resumed`
+    /// on have come, tells of that.
+    pub fn handle_outage(&mut self, over: Instant, resumed: u16) {
+        while let Some((_, before)) = self.samples.pop_back_if(|(at, _)| *at >= over) {
+            self.loss = before;
+        }
+        self.resumed = Some(resumed);
+        self.run = None;
+    }
+
+    /// Begins anew, since packets from number `resumed` on go to the subscriber another way. How they come
+    /// to us is the same.
+    pub fn begin_anew(&mut self, resumed: u16) {
+        *self = Monitor {
+            resumed: Some(resumed),
+            late_share: self.late_share,
+            lateness: self.lateness,
+            ..Monitor::default()
+        };
     }
 
     /// Notes what others lose over the same link, which counts until it is known better.
@@ -167,11 +217,22 @@ mod tests {
     use crate::types::Ssrc;
 
     /// A stream that is reported on.
-    #[derive(Default)]
     struct Reports {
+        now: Instant,
         monitor: Monitor,
         highest: u32,
         lost: i32,
+    }
+
+    impl Default for Reports {
+        fn default() -> Self {
+            Reports {
+                now: Instant::now(),
+                monitor: Monitor::default(),
+                highest: 0,
+                lost: 0,
+            }
+        }
     }
 
     impl Reports {
@@ -181,7 +242,8 @@ mod tests {
                 self.highest = self.highest.wrapping_add(packets);
                 self.lost += lost;
                 let block = block(self.highest, self.lost, lost * 256 / packets as i32);
-                self.monitor.handle_report(u64::from(packets), &block);
+                self.monitor
+                    .handle_report(self.now, u64::from(packets), &block);
             }
         }
 
@@ -245,12 +307,58 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_is_no_loss_whether_it_is_told_before_the_report_or_after() {
+        for is_told_first in [true, false] {
+            let mut reports = Reports::default();
+            reports.add(50, 5, 40);
+            let before = reports.loss();
+            assert!((0.09..0.11).contains(&before), "{before}");
+            let over = reports.now + Duration::from_secs(10);
+            reports.now = over + Duration::from_millis(100);
+            let gap = 100..200;
+            gap.for_each(|number| reports.monitor.handle_nack(number, false));
+            if is_told_first {
+                reports.monitor.handle_outage(over, 3010);
+            }
+            reports.add(1000, 1000, 1);
+            if !is_told_first {
+                assert!(reports.loss() > 0.5);
+                reports.monitor.handle_outage(over, 3010);
+            }
+            assert_eq!(reports.loss(), before);
+            reports.add(50, 5, 1);
+            assert_eq!(reports.loss(), before, "from here on");
+            reports.add(50, 5, 4);
+            let after = reports.loss();
+            assert!((0.09..0.11).contains(&after), "{after}");
+            reports.monitor.handle_nack(500, false);
+            reports.monitor.handle_nack(600, false);
+            assert_eq!(
+                reports.monitor.conditions(Kind::Video, None, 1.0).burst,
+                1.0
+            );
+        }
+    }
+
+    #[test]
+    fn another_way_is_begun_with_as_if_nothing_were_known() {
+        let mut reports = Reports::default();
+        reports.add(50, 15, 10);
+        reports.monitor.begin_anew(510);
+        assert_eq!(reports.monitor.loss(), None);
+        reports.add(200, 100, 1);
+        assert_eq!(reports.monitor.loss(), None);
+        reports.add(50, 0, 1);
+        assert_eq!(reports.loss(), 0.0);
+    }
+
+    #[test]
     fn a_report_that_lies_is_bounded() {
         let mut reports = Reports::default();
         for (highest, lost) in [(0, 0), (100, i32::MAX), (200, i32::MIN), (50, 7), (0, 0)] {
             reports
                 .monitor
-                .handle_report(100, &block(highest, lost, 255));
+                .handle_report(reports.now, 100, &block(highest, lost, 255));
             assert!((0.0..=1.0).contains(&reports.loss()));
         }
     }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::bandwidth::outage::is_outage;
 use crate::media::Codec;
 use crate::publish::history::PacketMeta;
 use crate::rtp::codec::{PictureId, PictureInfo};
@@ -407,6 +408,15 @@ impl Rewriter {
     #[must_use]
     pub fn last_timestamp(&self) -> Option<u32> {
         Some(self.tail?.timestamp)
+    }
+
+    /// Whether an outage of the publisher's swallowed what is missing before a packet of the latest source.
+    #[must_use]
+    pub fn is_after_outage(&self, meta: &PacketMeta) -> bool {
+        self.tail.is_some_and(|tail| {
+            let missing = meta.sequence.0.saturating_sub(tail.source.0 + 1);
+            is_outage(meta.arrival.saturating_duration_since(tail.sent), missing)
+        })
     }
 
     /// The numbers of a packet of the latest source. None for a packet from before its start.

@@ -387,9 +387,14 @@ impl Slot {
         if is_past && verdict == Verdict::Forward {
             self.rewriter.hasten(meta);
         }
+        let is_after_outage = verdict == Verdict::Forward && self.rewriter.is_after_outage(meta);
         let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
             return false;
         };
+        if is_after_outage {
+            self.monitor
+                .handle_outage(egress.now, mapped.sequence.wire());
+        }
         let Some(payload_map) = payload_map.or(self.sent_as()) else {
             return false;
         };
@@ -487,6 +492,11 @@ impl Slot {
         self.drop_waiting(pacing);
         self.given_up = self.rewriter.last_sequence();
         self.interrupt();
+    }
+
+    /// What has been sent is not sent again: an outage has swallowed it, and a key frame is on its way.
+    pub fn pass_over(&mut self) {
+        self.given_up = self.rewriter.last_sequence();
     }
 
     fn packet_kind(&self) -> PacketKind {
@@ -629,14 +639,38 @@ impl Slot {
     }
 
     /// Notes a reception report of the subscriber.
-    pub fn handle_report(&mut self, round_trip: Option<Duration>, block: &ReportBlock) {
+    pub fn handle_report(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        block: &ReportBlock,
+    ) {
         self.is_reported = true;
         self.lost = i64::from(block.cumulative_lost);
-        self.monitor.handle_report(self.packets, block);
+        self.monitor.handle_report(now, self.packets, block);
         if let Some(sample) = round_trip {
             // The smoothing of RFC 6298 section 2.
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
+        self.decide();
+    }
+
+    /// Learns that there was an outage, and that a packet arrived again that was sent at `over`.
+    pub fn handle_outage(&mut self, over: Instant) {
+        self.monitor.handle_outage(over, self.newest());
+        self.decide();
+    }
+
+    /// The last number that was sent.
+    fn newest(&self) -> u16 {
+        let last = self.rewriter.last_sequence();
+        last.map_or(0, SequenceNumber::wire)
+    }
+
+    /// Packets go to the subscriber another way now.
+    pub fn begin_anew(&mut self) {
+        self.monitor.begin_anew(self.newest());
+        self.round_trip = None;
         self.decide();
     }
 

@@ -99,10 +99,12 @@ impl Worker {
             return;
         };
         let mut cx = self.lent.at(now);
+        // What an outage has swallowed is not waited for.
+        let is_back = state.is_back_from_outage();
         let Some((mut egress, slots)) = state.egress(&mut cx) else {
             return;
         };
-        let Some(Some(slot)) = slots.get_mut(slot) else {
+        let Some(Some(slot)) = slots.get_mut(slot).filter(|_| !is_back) else {
             return;
         };
         let feed: Option<&Feed> = slot.track().and_then(|track| self.feeds.get(&track));

@@ -35,7 +35,7 @@ fn remb_lowers_what_feedback_says_for_a_while() {
     estimator.handle_remb(start, 10_000_000);
     assert_eq!(estimator.estimate(), START);
     estimator.handle_remb(start, 100_000);
-    estimator.handle_timeout(start + REMB_LIFETIME);
+    estimator.handle_timeout(start + REMB_LIFETIME, false);
     assert_eq!(estimator.estimate(), START);
 }
 
@@ -52,9 +52,46 @@ fn missing_feedback_halves_it_again_and_again() {
     estimator.handle_sent(SequenceNumber(2), packet(start + 100 * MS));
     for share in [0.5, 0.25, 0.125] {
         let due = estimator.next_deadline();
-        estimator.handle_timeout(due.unwrap_or(start));
+        estimator.handle_timeout(due.unwrap_or(start), false);
         assert_eq!(estimator.estimate(), START.scale(share));
     }
+}
+
+/// Two packets arrive a second after each other, of whose numbers so many lie between, told as lost, and
+/// feedback stays away meanwhile, perhaps with all else. What is left of the estimate then must be so much.
+fn after_silence(missing: u16, is_silent: bool, left: Bitrate, now: Instant) -> BandwidthEstimator {
+    let mut estimator = BandwidthEstimator::new(Bitrate::kbps(2000));
+    for number in 1..=missing + 2 {
+        let at = now + 1500 * MS * u32::from(number - 1) / u32::from(missing + 1);
+        estimator.handle_sent(SequenceNumber(number.into()), packet(at));
+        if number == 1 {
+            with_feedback(1, &[(1, 20 * MS)], |feedback| {
+                estimator.handle_feedback(now + 20 * MS, feedback);
+            });
+        }
+        estimator.handle_timeout(at, is_silent);
+    }
+    assert_eq!(estimator.estimate(), left);
+    let arrivals = [(1, 20 * MS), (missing + 2, 1520 * MS)];
+    with_feedback(1, &arrivals, |feedback| {
+        estimator.handle_feedback(now + 1540 * MS, feedback);
+    });
+    estimator
+}
+
+#[test]
+fn after_an_outage_the_estimate_is_as_it_was() {
+    let now = Instant::now();
+    let [half, whole] = [1000, 2000].map(Bitrate::kbps);
+    let mut estimator = after_silence(200, false, half, now);
+    assert_eq!(estimator.estimate(), whole);
+    assert_eq!(estimator.take_outage(), Some(now + 1500 * MS));
+    assert_eq!(estimator.take_outage(), None);
+    let estimator = after_silence(200, true, whole, now);
+    assert_eq!(estimator.estimate(), whole);
+    let mut estimator = after_silence(10, false, half, now);
+    assert!(estimator.estimate() < Bitrate::kbps(1500));
+    assert_eq!(estimator.take_outage(), None);
 }
 
 #[test]
@@ -108,7 +145,7 @@ proptest! {
                 estimator.handle_remb(now, remb);
             }
             while estimator.poll_probe(now).is_some() {}
-            estimator.handle_timeout(now);
+            estimator.handle_timeout(now, false);
             prop_assert!((MIN..=MAX).contains(&estimator.estimate()));
         }
     }

@@ -198,7 +198,7 @@ impl Flow {
             self.feedback.pop_front();
         }
         if self.estimator.next_deadline().is_some_and(|due| due <= now) {
-            self.estimator.handle_timeout(now);
+            self.estimator.handle_timeout(now, false);
         }
     }
 }

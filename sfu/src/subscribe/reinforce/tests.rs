@@ -125,7 +125,7 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
             last_sender_report: 0,
             delay_since_last: 0,
         };
-        slot.handle_report(Some(Duration::from_millis(200)), &report);
+        slot.handle_report(Instant::now(), Some(Duration::from_millis(200)), &report);
     }
     let mut feed = Feed::new(section.kind, Origin::Remote(0));
     for n in 0..count {
