@@ -10,11 +10,12 @@
 //! On a link that loses packets by itself two things are different. What is told as arrived cannot be
 //! had again: libwebrtc takes it out of what it keeps for retransmission
 //! (`RtpPacketHistory::CullAcknowledgedPackets`), so the feedback waits until what is missing has been
-//! asked for several times. And feedback is lost as well, so each interval is told of twice.
+//! asked for several times. And where the link to the peer loses packets, feedback is lost as well, so
+//! each interval is told of twice.
 
 use std::time::{Duration, Instant};
 
-use super::link_loss::LinkLoss;
+use super::link_loss::{LOSSY_FROM, LinkLoss};
 use super::outage::is_outage;
 use crate::rtp::rtcp::{ArrivalReport, Writer};
 use crate::types::Ssrc;
@@ -54,6 +55,8 @@ pub struct FeedbackRecorder {
     outages: Vec<u16>,
     count: u8,
     link_loss: LinkLoss,
+    /// Feedback is lost on its way.
+    is_return_lossy: bool,
 }
 
 impl FeedbackRecorder {
@@ -79,6 +82,11 @@ impl FeedbackRecorder {
         self.report_base = None;
         self.next_sequence = None;
         self.told = None;
+    }
+
+    /// Says which share of what is sent to the peer is lost, 0 to 1.
+    pub fn set_return_loss(&mut self, loss: f64) {
+        self.is_return_lossy = loss >= LOSSY_FROM;
     }
 
     /// When the next feedback is due.
@@ -123,7 +131,7 @@ impl FeedbackRecorder {
         if ripe == 0 {
             return;
         }
-        let base = match self.link_loss.is_lossy() {
+        let base = match self.link_loss.is_lossy() || self.is_return_lossy {
             true => self.report_base.or(self.next_sequence),
             false => {
                 self.report.clear();
@@ -390,6 +398,26 @@ mod tests {
                 assert!(told.contains(&(1499, true)), "{what}");
             }
         }
+    }
+
+    #[test]
+    fn where_feedback_may_be_lost_each_interval_is_told_of_twice() {
+        let start = Instant::now();
+        let told = |return_loss| {
+            let mut recorder = FeedbackRecorder::default();
+            recorder.set_return_loss(return_loss);
+            let mut told = Vec::new();
+            for interval in 0..10u16 {
+                let now = start + INTERVAL * u32::from(interval);
+                for number in (0..10).filter(|number| *number != 5) {
+                    recorder.handle_packet(now, interval * 10 + number, None);
+                }
+                told.extend(poll(&mut recorder, now + INTERVAL));
+            }
+            let times = |status| told.iter().filter(|told| **told == status).count();
+            [times((33, true)), times((35, false))]
+        };
+        assert_eq!([told(0.0), told(0.3)], [[1, 1], [2, 2]]);
     }
 
     #[test]

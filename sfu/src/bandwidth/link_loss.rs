@@ -34,7 +34,7 @@ const HEADROOM: f64 = 1.5;
 const MAX_SHARE: f64 = 0.5;
 
 /// From this share of usual loss on a link counts as one that loses packets by itself.
-const LOSSY_FROM: f64 = 0.02;
+pub(super) const LOSSY_FROM: f64 = 0.02;
 
 /// Most packets that may be forgiven at once: a burst, not an outage.
 const MAX_CREDIT: f64 = 50.0;

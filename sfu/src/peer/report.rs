@@ -310,7 +310,11 @@ impl Peer {
         let missing_since = encodings().filter_map(|e| e.nack.missing_since()).min();
         let sender = self.rtcp_ssrc;
         let round_trip = self.round_trip;
+        let slots = self.slots.iter().flatten();
+        let told = slots.filter_map(Slot::loss).fold(0.0, f64::max);
+        let return_loss = self.pacing.estimator().link_loss().max(told);
         let mut feedback = std::mem::take(&mut self.feedback);
+        feedback.set_return_loss(return_loss);
         if let Some((mut egress, _)) = self.egress(cx) {
             let now = egress.now;
             let ssrcs = (sender, media);
