@@ -379,7 +379,7 @@ impl BandwidthEstimator {
         ProbeInput {
             estimate: self.estimate,
             wanted: self.wanted,
-            link_loss: self.loss.link_loss(),
+            link_loss: self.loss.probable_link_loss(),
         }
     }
 
@@ -504,7 +504,9 @@ impl BandwidthEstimator {
                 .handle_feedback(now, queueing, rate, gives_way);
         }
         let before = self.estimate;
-        let measured = self.probe_results.poll(self.loss.link_loss());
+        let measured = self
+            .probe_results
+            .poll(self.loss.link_loss(), self.loss.probable_link_loss());
         if let (Some(measured), true) = (measured, usage != Usage::Over) {
             self.loss.handle_probe(measured);
             if measured > self.rate_control.rate() {

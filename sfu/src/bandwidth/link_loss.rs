@@ -91,11 +91,17 @@ impl LinkLoss {
             self.credit = 0.0;
             return 0;
         }
+        let is_new = self.is_new();
         let (sent, lost_share) = (sent as f64, lost as f64 / sent as f64);
         self.averaged = (self.averaged + sent).min(AVERAGED_PACKETS);
         self.usual += (lost_share - self.usual) * (sent / self.averaged).min(1.0);
         let share = (self.usual * HEADROOM).min(MAX_SHARE);
         self.credit = (self.credit + sent * share).min(MAX_CREDIT);
+        // Nothing is known yet, and who begins small stays small for long.
+        if is_new {
+            self.credit = (self.credit - lost as f64).max(0.0);
+            return lost;
+        }
         let forgiven = lost.min(self.credit as usize);
         self.credit -= forgiven as f64;
         forgiven
@@ -182,6 +188,28 @@ mod tests {
     #[test]
     fn a_link_that_loses_most_is_told_of() {
         assert!(run(|_| 16, |_| Duration::ZERO) < 0.7);
+    }
+
+    #[test]
+    fn the_first_losses_are_the_links_whatever_their_share() {
+        let start = Instant::now();
+        let mut link = LinkLoss::default();
+        let mut interval = |number: u32, lost: usize| {
+            for packet in 0..10 - lost as u32 {
+                let sent = 100 * MS * number + 5 * MS * packet;
+                let ticks = sent.as_micros() as u64 * ABS_SEND_TIME_TICKS / 1_000_000;
+                link.handle_packet(start + sent + 50 * MS, ticks as u32 & 0xff_ffff);
+            }
+            link.forgive(10, lost)
+        };
+        assert_eq!(interval(0, 9), 9);
+        assert_eq!(interval(1, 0), 0);
+        assert_eq!(interval(2, 8), 8);
+        for number in 3..10 {
+            interval(number, 0);
+        }
+        let forgiven: usize = (10..20).map(|number| interval(number, 9)).sum();
+        assert!(forgiven < 85, "by now it is known: {forgiven}");
     }
 
     #[test]

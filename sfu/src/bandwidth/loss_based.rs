@@ -33,6 +33,11 @@ const IDLE_TOLERANCE: f64 = 0.1;
 /// How many standard deviations chance is granted beyond that.
 const CHANCE: f64 = 3.0;
 
+/// How far the mean burst follows each that is seen, and the longest that is granted more chance: what a
+/// full queue drops comes in rows as well, of as many packets as come at once.
+const BURST_SMOOTHING: f64 = 0.05;
+const MAX_BURST: f64 = 4.0;
+
 /// Observations in a row with too much loss and no queue until the rate goes down: a burst on the
 /// radio is over by then.
 const PATIENCE: u32 = 2;
@@ -47,6 +52,9 @@ const EXPERIMENT: f64 = 0.75;
 /// For how long a bottleneck that was found is believed in.
 const BELIEF: Duration = Duration::from_secs(30);
 
+/// For so long what is lost at the beginning is taken for the link's by those who measure something else.
+const BEGINNING: Duration = Duration::from_secs(1);
+
 /// Observations that are pooled with the newest, to tell a little too much from chance.
 const POOL: usize = 4;
 
@@ -57,6 +65,11 @@ const MAX_LINK_LOSS: f64 = 0.5;
 /// what was found out.
 const SMOOTHING: f64 = 0.1;
 const MAX_RISE: f64 = 1.2;
+
+/// How far what was found out follows the link's loss with each observation without a queue: a link that
+/// gets worse is believed within ten seconds. Loss that comes of what is sent grows faster, as the rate
+/// does ([`GROWTH`]), and is looked into.
+const CREEP: f64 = 0.02;
 
 /// Growth of the limit while loss is as usual, a second: somewhat less than the delay
 /// allows itself.
@@ -71,6 +84,11 @@ pub struct LossBased {
     link: f64,
     /// As it was found out.
     found: f64,
+    /// When the first observation began, and what was seen in the beginning.
+    began: Option<Instant>,
+    beginning: Option<Observation>,
+    /// How many packets are lost in a row without a queue, on average, less one.
+    beyond_single: f64,
     limit: Option<Bitrate>,
     window: Option<Window>,
     /// When the last packet that arrived was sent.
@@ -92,6 +110,14 @@ impl LossBased {
     #[must_use]
     pub fn link_loss(&self) -> f64 {
         self.link
+    }
+
+    /// The same as far as it is to be guessed, before anything has been found out.
+    #[must_use]
+    pub fn probable_link_loss(&self) -> f64 {
+        let guessed = self.beginning.filter(|_| self.found == 0.0);
+        let guessed = guessed.map_or(0.0, |seen| seen.loss.min(MAX_LINK_LOSS));
+        self.link.max(guessed)
     }
 
     /// The most to send, if loss sets a limit.
@@ -151,7 +177,16 @@ impl LossBased {
             .is_some_and(|at| sent.saturating_duration_since(at) > outage::LEAST)
     }
 
-    fn judge(&mut self, seen: Observation) {
+    fn judge(&mut self, mut seen: Observation) {
+        if !seen.has_queue && seen.bursts > 0 {
+            let lost = seen.loss * f64::from(seen.packets);
+            let mean = (lost / f64::from(seen.bursts)).clamp(1.0, MAX_BURST);
+            let weight = (BURST_SMOOTHING * f64::from(seen.bursts)).min(1.0);
+            self.beyond_single += weight * (mean - 1.0 - self.beyond_single);
+        }
+        // Of Gilbert's model, for bursts of b: 2b - 1.
+        seen.spread = 1.0 + 2.0 * self.beyond_single;
+        self.begin(&seen);
         let is_too_much = self.is_too_much(&seen);
         self.suspicions = if is_too_much { self.suspicions + 1 } else { 0 };
         match &mut self.experiment {
@@ -174,6 +209,19 @@ impl LossBased {
             self.observations.pop_front();
         }
         self.observations.push_back(seen);
+    }
+
+    fn begin(&mut self, seen: &Observation) {
+        let began = *self.began.get_or_insert(seen.ended);
+        let is_beginning = seen.ended.saturating_duration_since(began) < BEGINNING;
+        if is_beginning && !seen.has_queue {
+            let pooled = self.beginning.map_or(*seen, |before| seen.with(before));
+            self.beginning = Some(pooled);
+        }
+        // What lasts has been looked into by now, and what has not lasted is over.
+        if seen.loss < TOLERANCE && !is_beginning {
+            self.beginning = None;
+        }
     }
 
     fn is_too_much(&self, seen: &Observation) -> bool {
@@ -204,6 +252,7 @@ impl LossBased {
                 self.restart();
             }
             Some(Finding::Congestion) => {
+                self.beginning = None;
                 let high = experiment.high;
                 self.congested = Some(low.ended);
                 self.restart();
@@ -258,6 +307,9 @@ impl LossBased {
         let Some(limit) = self.limit else {
             let link = self.link + SMOOTHING * (seen.loss - self.link);
             self.link = link.min(self.found * MAX_RISE).min(MAX_LINK_LOSS);
+            if !seen.has_queue {
+                self.found += CREEP * (self.link - self.found).max(0.0);
+            }
             return;
         };
         let grown = limit.scale(GROWTH.powf(seen.span.as_secs_f64()));

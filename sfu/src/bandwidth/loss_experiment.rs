@@ -47,21 +47,28 @@ pub(super) struct Observation {
     pub(super) arrived: Bitrate,
     pub(super) loss: f64,
     pub(super) packets: u32,
+    /// How often one packet or several in a row were lost.
+    pub(super) bursts: u32,
+    /// How many times as much chance there is as if each packet had its own: packets of a burst share
+    /// their fate.
+    pub(super) spread: f64,
     pub(super) has_queue: bool,
 }
 
 impl Observation {
     /// The variance of a share of its packets.
     pub(super) fn variance(&self, share: f64) -> f64 {
-        share * (1.0 - share) / f64::from(self.packets)
+        self.spread * share * (1.0 - share) / f64::from(self.packets)
     }
 
     /// Both together, at the rates of the newer.
     pub(super) fn with(self, older: Observation) -> Observation {
         let packets = self.packets + older.packets;
+        let bursts = self.bursts + older.bursts;
         let lost = self.loss * f64::from(self.packets) + older.loss * f64::from(older.packets);
         Observation {
             packets,
+            bursts,
             loss: lost / f64::from(packets),
             ..self
         }
@@ -124,6 +131,8 @@ pub(super) struct Window {
     last: Instant,
     packets: u32,
     lost: u32,
+    bursts: u32,
+    is_in_burst: bool,
     sent: DataSize,
     least_queueing: Option<Duration>,
 }
@@ -135,6 +144,8 @@ impl Window {
             last: at,
             packets: 0,
             lost: 0,
+            bursts: 0,
+            is_in_burst: false,
             sent: DataSize::ZERO,
             least_queueing: None,
         }
@@ -155,6 +166,9 @@ impl Window {
                 self.lost += 1;
             }
         }
+        let is_lost = result.fate == Fate::Lost;
+        self.bursts += u32::from(is_lost && !self.is_in_burst);
+        self.is_in_burst = is_lost;
         self.sent += packet.size;
         if let Some(queueing) = queueing {
             let least = self.least_queueing.unwrap_or(queueing);
@@ -178,6 +192,8 @@ impl Window {
             arrived: self.sent.over(span).scale(1.0 - loss),
             loss,
             packets: self.packets.max(1),
+            bursts: self.bursts,
+            spread: 1.0,
             // When nothing arrives there is no room in a queue either.
             has_queue: self
                 .least_queueing
@@ -200,6 +216,8 @@ mod tests {
             arrived: Bitrate::kbps(kbps).scale(1.0 - loss),
             loss,
             packets,
+            bursts: (loss * f64::from(packets)) as u32,
+            spread: 1.0,
             has_queue: false,
         }
     }

@@ -76,16 +76,18 @@ impl ProbeResults {
     }
 
     /// The highest rate that a probe has shown since the last call. `link_loss` is the share of
-    /// packets the link loses whatever is sent.
-    pub fn poll(&mut self, link_loss: f64) -> Option<Bitrate> {
+    /// packets the link loses whatever is sent, `probable` the same as far as it is to be guessed: so many
+    /// may be missing, but what has not arrived is only believed to have fitted if it is known.
+    pub fn poll(&mut self, link_loss: f64, probable: f64) -> Option<Bitrate> {
         let mut measured = None;
-        self.bursts.retain(|burst| match burst.measure(link_loss) {
-            None => true,
-            rate => {
-                measured = measured.max(rate);
-                false
-            }
-        });
+        self.bursts
+            .retain(|burst| match burst.measure(link_loss, probable) {
+                None => true,
+                rate => {
+                    measured = measured.max(rate);
+                    false
+                }
+            });
         measured
     }
 }
@@ -107,9 +109,9 @@ impl Burst {
         self.arrived = Some((first.min(arrival), last.max(arrival)));
     }
 
-    fn measure(&self, link_loss: f64) -> Option<Bitrate> {
+    fn measure(&self, link_loss: f64, probable: f64) -> Option<Bitrate> {
         let passes = 1.0 - link_loss;
-        let needed = MIN_ARRIVED * passes;
+        let needed = MIN_ARRIVED * (1.0 - probable);
         let enough = f64::from(self.packets) >= f64::from(self.cluster.packets) * needed
             && self.size.as_bytes() as f64 >= self.cluster.size.as_bytes() as f64 * needed;
         let (sent, arrived) = (self.sent?, self.arrived?);
@@ -170,6 +172,16 @@ mod tests {
 
     /// A probe over a link with a capacity, of which some packets are lost.
     fn probe(kbps: u64, capacity: u64, is_lost: fn(u32) -> bool, link_loss: f64) -> Option<u64> {
+        guessed(kbps, capacity, is_lost, [link_loss, link_loss])
+    }
+
+    /// The same, where the link's loss is known to be so much and guessed to be so much.
+    fn guessed(
+        kbps: u64,
+        capacity: u64,
+        is_lost: fn(u32) -> bool,
+        [link_loss, probable]: [f64; 2],
+    ) -> Option<u64> {
         let mut results = ProbeResults::default();
         let cluster = cluster(kbps);
         results.handle_probe(cluster);
@@ -187,7 +199,9 @@ mod tests {
                 size,
             ));
         }
-        results.poll(link_loss).map(|rate| rate.as_bps() / 1000)
+        results
+            .poll(link_loss, probable)
+            .map(|rate| rate.as_bps() / 1000)
     }
 
     #[test]
@@ -202,6 +216,11 @@ mod tests {
         assert_eq!(probe(2000, 10_000, |n| n % 2 == 1, 0.0), None);
         let shown = probe(2000, 10_000, |n| n % 3 == 1, 0.33);
         assert!(matches!(shown, Some(1500..2500)), "{shown:?}");
+        let is_lost = |n| n % 3 == 1;
+        let shown = guessed(2000, 10_000, is_lost, [0.0, 0.33]);
+        assert!(matches!(shown, Some(1000..1700)), "what arrives: {shown:?}");
+        let shown = guessed(2000, 500, |n| n % 2 == 1, [0.0, 0.5]);
+        assert!(matches!(shown, Some(200..500)), "a full queue: {shown:?}");
     }
 
     #[test]
@@ -214,7 +233,7 @@ mod tests {
             let arrival = Duration::from_secs(1) + Duration::from_micros(250) * n;
             results.handle_result(&result(sent, Some(arrival), size));
         }
-        assert_eq!(results.poll(0.0), None);
+        assert_eq!(results.poll(0.0, 0.0), None);
     }
 
     proptest! {
@@ -227,7 +246,7 @@ mod tests {
                 let sent = start + Duration::from_micros(sent);
                 let arrival = Some(Duration::from_micros(arrival));
                 results.handle_result(&result(sent, arrival, DataSize::bytes(size)));
-                results.poll(loss);
+                results.poll(loss, loss);
                 prop_assert!(results.bursts.len() <= MAX_CLUSTERS);
             }
         }

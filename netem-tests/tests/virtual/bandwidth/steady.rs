@@ -1,7 +1,7 @@
 //! The way to somebody is as it is for minutes, and so is what they see.
 
 use super::*;
-use confab_netem_tests::link::{Impairment, Loss};
+use confab_netem_tests::link::{GilbertElliott, Impairment, Loss};
 use confab_netem_tests::virtual_time::call::millis;
 use confab_netem_tests::virtual_time::client::watch;
 
@@ -55,6 +55,50 @@ fn two_in_one_household_share_its_link() {
         assert!(seen.fps() > 29.0, "{}", seen.fps());
     }
     assert!(waited < millis(200), "{waited:?}");
+}
+
+#[test]
+fn a_call_that_begins_under_loss_does_not_begin_small() {
+    let mut late = Vec::new();
+    for seed in 100..112 {
+        let mut call = Call::new(seed);
+        let alice = call.join("alice", camera());
+        let bob = call.join("bob", watch().patient());
+        for person in [alice, bob] {
+            call.up(person, |link| link.loss = Loss::Random(0.3));
+            call.down(person, |link| link.loss = Loss::Random(0.3));
+        }
+        // Until there is anything to send, which handshakes take longer or shorter for.
+        while call[alice].packets_sent == 0 || call[bob].connected_at().is_none() {
+            call.run(millis(20));
+        }
+        let seconds = (1..=60).find(|_| {
+            call.run(secs(1));
+            quality(&mut call, bob).estimate.as_bps() > MBIT
+        });
+        late.push(seconds.unwrap_or(u32::MAX));
+    }
+    late.sort_unstable();
+    println!("seconds until 1 Mbit/s: {late:?}");
+    assert!(late[late.len() - 2] <= 10, "{late:?}");
+    assert!(late[late.len() / 2] <= 4, "{late:?}");
+}
+
+#[test]
+fn bursts_on_a_link_without_limit_pause_nothing() {
+    let loss = Loss::GilbertElliott(GilbertElliott::bursts(0.1, 4.0));
+    for seed in 120..126 {
+        let mut call = Call::new(seed);
+        call.join("alice", publish().audio().video().frame_len(4200));
+        let bob = call.join("bob", watch().fec().patient());
+        call.up(bob, |link| link.loss = loss.clone());
+        call.down(bob, |link| link.loss = loss.clone());
+        call.run(secs(10));
+        each_second(&mut call, 60, |call| {
+            let quality = quality(call, bob);
+            assert!(quality.slots[0].layer.is_some(), "seed {seed}: {quality:?}");
+        });
+    }
 }
 
 #[test]

@@ -13,6 +13,9 @@ struct Call {
     wants: Bitrate,
     random: u64,
     tokens: f64,
+    /// How many are lost in a row, and whether the last was.
+    burst: f64,
+    is_bad: bool,
 }
 
 impl Call {
@@ -23,6 +26,8 @@ impl Call {
             wants: Bitrate::kbps(kbps),
             random: 7,
             tokens: 0.0,
+            burst: 1.0,
+            is_bad: false,
         }
     }
 
@@ -30,6 +35,16 @@ impl Call {
         self.loss
             .limit()
             .map_or(self.wants, |limit| limit.min(self.wants))
+    }
+
+    /// Whether the next packet is lost, of a link that loses as many in a row on average.
+    fn loses(&mut self, share: f64, burst: f64) -> bool {
+        let stays = match self.is_bad {
+            true => 1.0 - 1.0 / burst,
+            false => share / (burst * (1.0 - share)),
+        };
+        self.is_bad = self.chance(stays);
+        self.is_bad
     }
 
     fn chance(&mut self, share: f64) -> bool {
@@ -56,7 +71,11 @@ impl Call {
             if passes {
                 self.tokens -= 1200.0;
             }
-            let arrives = passes && !self.chance(random_loss);
+            let is_lost = match self.burst > 1.0 {
+                true => self.loses(random_loss, self.burst),
+                false => self.chance(random_loss),
+            };
+            let arrives = passes && !is_lost;
             let result = PacketResult {
                 sequence: SequenceNumber(0),
                 packet: SentPacket {
@@ -106,6 +125,43 @@ fn the_links_loss_is_known_from_the_first_seconds_and_forgotten_when_it_ends() {
 }
 
 #[test]
+fn a_link_that_gets_worse_little_by_little_is_believed() {
+    let mut call = Call::new(2000);
+    for percent in (15..=30).step_by(3) {
+        call.run(20, f64::from(percent) / 100.0, AMPLE, Duration::ZERO);
+    }
+    let loss = call.loss.link_loss();
+    assert!((0.27..0.33).contains(&loss), "{loss}");
+}
+
+#[test]
+fn the_losses_of_the_first_second_are_guessed_to_be_the_links() {
+    let mut call = Call::new(1000);
+    call.run(1, 0.3, AMPLE, Duration::ZERO);
+    let loss = call.loss.probable_link_loss();
+    assert!((0.15..0.45).contains(&loss), "{loss}");
+    call.run(10, 0.0, AMPLE, Duration::ZERO);
+    assert!(call.loss.probable_link_loss() < 0.05, "it is over");
+    let mut call = Call::new(2000);
+    call.run(10, 0.0, 1000, Duration::ZERO);
+    assert!(call.loss.probable_link_loss() < 0.05, "it is a policer's");
+}
+
+#[test]
+fn bursts_limit_nothing_once_they_are_known() {
+    let mut mean = 0.0;
+    const SEEDS: u64 = 20;
+    for seed in 1..=SEEDS {
+        let mut call = Call::new(2000);
+        (call.burst, call.random) = (4.0, seed);
+        call.run(20, 0.1, AMPLE, Duration::ZERO);
+        let rate = call.run(120, 0.1, AMPLE, Duration::ZERO);
+        mean += rate.ratio(call.wants) / SEEDS as f64;
+    }
+    assert!(mean > 0.97, "{mean}");
+}
+
+#[test]
 fn a_policer_is_found_without_any_delay() {
     for (wants, kbps) in [(2000, 1000), (5000, 300), (1000, 800)] {
         let mut call = Call::new(wants);
@@ -148,6 +204,8 @@ fn little_loss_and_a_short_burst_limit_nothing() {
         arrived: Bitrate::kbps(400),
         loss: 0.8,
         packets: 50,
+        bursts: 1,
+        spread: 1.0,
         has_queue: false,
     });
     call.run(5, 0.0, AMPLE, Duration::ZERO);
