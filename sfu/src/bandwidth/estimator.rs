@@ -19,6 +19,7 @@ use super::application_limited::ApplicationLimited;
 use super::arrival_groups::ArrivalGroups;
 use super::competition::Competition;
 use super::loss_based::LossBased;
+use super::loss_experiment::STANDING_QUEUE;
 use super::outage::is_outage;
 use super::probe::{ProbeCluster, ProbeController, ProbeInput};
 use super::probe_result::ProbeResults;
@@ -540,7 +541,10 @@ impl BandwidthEstimator {
             self.rate_control.set_rate(now, arrived);
         }
         if usage == Usage::Over {
-            self.overused = Some(now);
+            // Packets that bunch up, as a slow machine's do, are no queue when some were not held up.
+            if least_queueing.is_none_or(|queueing| queueing > STANDING_QUEUE) {
+                self.overused = Some(now);
+            }
             self.probes.handle_overuse(now);
         }
         self.update(now);

@@ -18,7 +18,7 @@ const LONG_OBSERVATION: Duration = Duration::from_secs(1);
 
 /// A queue that holds every packet up for longer stands (as in
 /// [`link_loss`](super::link_loss)).
-const STANDING_QUEUE: Duration = Duration::from_millis(30);
+pub(super) const STANDING_QUEUE: Duration = Duration::from_millis(30);
 
 /// Two rates differ if the lower is less than this share of the higher.
 const DISTINCT: f64 = 0.85;

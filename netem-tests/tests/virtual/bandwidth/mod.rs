@@ -2,6 +2,7 @@
 
 mod feedback;
 mod layers;
+mod limits;
 mod steady;
 mod steps;
 
