@@ -151,6 +151,9 @@ pub enum Event {
         track: TrackId,
         /// One for each encoding, in the order of the offer; a single one without simulcast.
         encodings: Vec<bool>,
+        /// The most to send of a track of one encoding: what all can be sent who receive it. None without
+        /// a limit.
+        bitrate: Option<Bitrate>,
     },
     /// What a slot shows has been paused, or goes on.
     SlotPaused {

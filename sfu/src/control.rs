@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::media::Kind;
 use crate::room::{Rooms, SlotChoice};
 use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
+use crate::units::Bitrate;
 
 mod slots;
 
@@ -254,6 +255,8 @@ pub enum Report {
         track: TrackId,
         /// One for each encoding.
         encodings: Vec<bool>,
+        /// The most to send, if there is a limit.
+        bitrate: Option<Bitrate>,
     },
     /// As [`Event::SlotPaused`].
     SlotPaused {
@@ -510,12 +513,14 @@ impl Control {
                 peer,
                 track,
                 encodings,
+                bitrate,
             } => {
                 if self.peers.get(&peer).is_some_and(|p| p.owns(track)) {
                     self.event(Event::LayersWanted {
                         peer,
                         track,
                         encodings,
+                        bitrate,
                     });
                 }
             }

@@ -188,6 +188,8 @@ pub struct PayloadMap {
     pub nack: bool,
     /// Transport-wide congestion control feedback was negotiated.
     pub transport_cc: bool,
+    /// REMB (draft-alvestrand-rmcat-remb-03) was negotiated.
+    pub remb: bool,
     /// How a key frame is asked for, if that was negotiated.
     pub key_frames: Option<KeyFrameRequest>,
 }

@@ -14,6 +14,7 @@ use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{
     Allocation, Demand, Layer, MARGIN, SwitchHistory, View, allocate,
 };
+use crate::subscribe::asked::Asked;
 use crate::subscribe::layer::Target;
 use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
@@ -61,6 +62,12 @@ const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
 
 /// The share of the estimate that may be spent on sending packets again.
 const RETRANSMITTED: f64 = 0.5;
+
+/// While a publisher has been asked for less, more is tried for: twice as much.
+const HOPED: f64 = 2.0;
+
+/// Of all layers of an encoding the lowest takes this share at least.
+const LEAST_SHARE: f64 = 0.1;
 
 /// Frame rates that differ by no more than this share are taken for the same.
 const SAME: f64 = 0.2;
@@ -163,6 +170,12 @@ impl Peer {
             Limit::Loss | Limit::Draining | Limit::Receiver => left,
         };
         let mut allocations = allocate(now, left, carried, &demands);
+        if self.pacing.estimate().is_some() {
+            // For the moment that draining a queue takes, nobody is asked for less.
+            let left = left + (estimator.lasting() - estimator.estimate());
+            let is_contradicted = !estimator.is_calm(now);
+            ask_for_less(now, left, is_contradicted, &mut pictures, consequences);
+        }
         let is_stream = self.ice.selected().is_some_and(Way::is_of_stream);
         let (limit, patience) = patience(now, left, estimator, is_stream);
         be_patient(now, limit, patience, &mut pictures, &mut allocations);
@@ -334,10 +347,49 @@ impl<'s> Picture<'s> {
         allocation.bitrate == self.lowest()
     }
 
+    /// What its publisher is to be asked for when there is so much `room` for its lowest layer: something
+    /// if it is of one encoding and all pictures together are too much, or have been.
+    fn asked(&self, now: Instant, room: Bitrate, is_too_much: bool) -> Option<Asked> {
+        let first = self.offered.first()?;
+        let is_one = self.offered.iter().all(|o| o.encoding == first.encoding);
+        let is_measured = first.bitrate != UNMEASURED && !self.slot.view.is_hidden();
+        let before = self.slot.asked;
+        // Nothing comes of it now.
+        if self.lowest() == Bitrate::ZERO {
+            return before;
+        }
+        let is_limited = is_one && is_measured && (before.is_some() || is_too_much);
+        let room = room.scale(1.0 / self.share_of_lowest());
+        let asked = is_limited.then(|| Asked::next(before, now, room, self.highest()));
+        asked.filter(|asked| asked.ceiling() < CALM_GRANT)
+    }
+
+    /// What its lowest layer is soon to take.
+    fn expected(&self, now: Instant) -> Bitrate {
+        let Some(asked) = self.slot.asked else {
+            return self.lowest();
+        };
+        let expected = asked.expected(now, self.highest());
+        expected.scale(self.share_of_lowest()).min(self.lowest())
+    }
+
+    /// What all of its layers take together.
+    fn highest(&self) -> Bitrate {
+        let rates = self.offered.iter().map(|layer| layer.bitrate);
+        rates.max().unwrap_or_default()
+    }
+
+    /// The share of that which its lowest layer takes: all of it, of a picture without layers.
+    fn share_of_lowest(&self) -> f64 {
+        self.lowest().ratio(self.highest()).clamp(LEAST_SHARE, 1.0)
+    }
+
     /// What could be put to use.
     fn wanted(&self, allocation: &Allocation) -> Bitrate {
         match self.offered.as_slice() {
             [only] if only.bitrate == UNMEASURED => allocation.wanted.max(UNMEASURED_WANTED),
+            // Its publisher sends no more than it was asked for.
+            [_, ..] if self.slot.asked.is_some() => self.highest().scale(HOPED),
             // Its repair has not been counted, and is to have its place.
             [only] => only.bitrate.scale(1.0 + self.repair),
             _ => allocation.wanted,
@@ -460,6 +512,32 @@ fn patience(
     }
 }
 
+/// Finds out which publishers are to be asked for less: each picture gets a share by what it takes.
+fn ask_for_less(
+    now: Instant,
+    left: Bitrate,
+    is_contradicted: bool,
+    pictures: &mut [Picture<'_>],
+    consequences: &mut Vec<Consequence>,
+) {
+    let seen = || pictures.iter().filter(|p| !p.slot.view.is_hidden());
+    let all: Bitrate = seen().map(Picture::lowest).sum();
+    // Repair in advance is left out first, and what is lost is sent again.
+    let again = |p: &Picture<'_>| p.lowest().scale(p.slot.loss().unwrap_or_default());
+    let with_repair = all + seen().map(again).sum();
+    // Of an estimate that nothing contradicts it is not known that more would not fit.
+    let is_too_much = is_contradicted && with_repair > left;
+    let for_each_bit = left.ratio(with_repair);
+    for picture in pictures {
+        let room = picture.lowest().scale(for_each_bit);
+        let asked = picture.asked(now, room, is_too_much);
+        let before = std::mem::replace(&mut picture.slot.asked, asked);
+        if before.is_none() && asked.is_some() {
+            consequences.push(Consequence::Wanted(picture.track));
+        }
+    }
+}
+
 /// Lets pictures go on for a while that would have to be paused.
 fn be_patient(
     now: Instant,
@@ -478,10 +556,12 @@ fn be_patient(
             picture.slot.starved = None;
         }
         let since = *picture.slot.starved.get_or_insert(now);
-        let is_patient = now.saturating_duration_since(since) < patience;
+        let expected = picture.expected(now);
+        let is_asked = expected < picture.lowest();
+        let is_patient = is_asked || now.saturating_duration_since(since) < patience;
         let lowest = picture.layers.iter().min_by_key(|layer| layer.bitrate);
-        if let Some(lowest) = lowest.filter(|l| is_patient && granted + l.bitrate <= limit) {
-            granted += lowest.bitrate;
+        if let Some(lowest) = lowest.filter(|_| is_patient && granted + expected <= limit) {
+            granted += expected;
             allocation.layer = Some(lowest.id);
             allocation.bitrate = lowest.bitrate;
             allocation.reason = Reason::Estimate;

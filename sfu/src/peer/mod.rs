@@ -118,6 +118,8 @@ pub struct Peer {
     path: PathSize,
     sealed: SealedRing,
     allocator: Allocator,
+    /// It has been told how much to send at most.
+    is_limited: bool,
     /// The SSRC that our RTCP comes from.
     rtcp_ssrc: Ssrc,
     cname: String,
@@ -216,6 +218,7 @@ impl Peer {
             moved: None,
             is_blocked: false,
             allocator: Allocator::default(),
+            is_limited: false,
             rtcp_ssrc: Ssrc(local.rng.random()),
             cname,
             next_report: None,

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Context, Peer};
+use crate::bandwidth::estimator::MAX;
 use crate::media::{KeyFrameRequest, Kind};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Feed;
@@ -15,6 +16,7 @@ use crate::rtp::rtcp::{
 };
 use crate::subscribe::slot::Slot;
 use crate::types::{Ssrc, TrackId};
+use crate::units::Bitrate;
 use crate::way::Way;
 
 /// Time between two reports. libwebrtc reports once a second for video; RFC 3550's five seconds
@@ -23,6 +25,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time to the first reports, early so that sound and picture are in step soon.
 pub const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a publisher is allowed for each of its other tracks when it is asked for less of one: sound with
+/// all its repair, and what browsers make of one camera at most (libwebrtc of 1280×720).
+const SOUND: Bitrate = Bitrate::kbps(64);
+const PICTURE: Bitrate = Bitrate::kbps(2500);
+
+/// Streams named beside a limit, which is of all: it fits a packet with them.
+const MAX_LIMITED: usize = 64;
+
+/// A limit that is lower by less is told with the next report.
+const LOWER: f64 = 0.95;
 
 /// Most bytes of an RTCP packet before encryption: with SRTCP's, UDP's and IPv6's own it stays below
 /// 1280 bytes, which every IPv6 path carries.
@@ -339,6 +352,41 @@ impl Peer {
         self.feedback = feedback;
     }
 
+    /// Asks for no more of a track than its subscribers can be sent. Returns what is asked for then: of
+    /// several encodings each subscriber gets the one that fits.
+    pub fn set_ceiling(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        ceiling: Option<Bitrate>,
+    ) -> Option<Bitrate> {
+        let publication = self.publication_of(track)?;
+        let ceiling = ceiling.filter(|_| publication.encodings.len() == 1);
+        if !publication.heeds_limits() {
+            return ceiling;
+        }
+        let before = std::mem::replace(&mut publication.ceiling, ceiling);
+        let is_lower = ceiling.is_some_and(|rate| rate < before.unwrap_or(MAX).scale(LOWER));
+        if is_lower && self.next_report.is_some() {
+            self.next_report = Some(now);
+        }
+        self.is_limited |= ceiling.is_some();
+        ceiling
+    }
+
+    /// The most that the client is to send, once there has been a limit: it holds until another is told.
+    fn limit(&self) -> Option<Bitrate> {
+        let published = || self.publications.iter().filter(|p| p.track.is_some());
+        if published().all(|p| p.ceiling.is_none()) {
+            return self.is_limited.then_some(MAX);
+        }
+        let allowed = published().map(|publication| match publication.kind {
+            Kind::Audio => SOUND,
+            Kind::Video => publication.ceiling.unwrap_or(PICTURE),
+        });
+        Some(allowed.sum())
+    }
+
     /// Whether reports are due.
     #[must_use]
     pub fn reports_due(&self, now: Instant) -> bool {
@@ -379,6 +427,11 @@ impl Peer {
             .filter_map(|e| e.report_block(now))
             .collect();
         let (own, cname) = (self.rtcp_ssrc, self.cname.clone());
+        if let Some(limit) = self.limit() {
+            let encodings = self.publications.iter().flat_map(|p| &p.encodings);
+            let ssrcs: Vec<Ssrc> = encodings.filter_map(|e| e.ssrc).take(MAX_LIMITED).collect();
+            self.send_rtcp(cx, |writer| writer.remb(own, limit.as_bps(), &ssrcs));
+        }
         // A report holds 31 blocks (RFC 3550 section 6.4.2).
         for chunk in blocks.chunks(31) {
             self.send_rtcp(cx, |writer| {

@@ -61,6 +61,10 @@ pub struct Feed {
     pub thrift: Thrift,
     /// What the publisher's worker has been told that is wanted here, when that is another.
     pub wants_here: Option<Encodings>,
+    /// The most that the slots of other workers can be sent, where there is a limit.
+    pub ceilings: BTreeMap<usize, Bitrate>,
+    /// The same of the slots here, as the publisher's worker has been told.
+    pub ceiling_here: Option<Bitrate>,
     kind: Kind,
     /// Of the newest packet of media.
     codec: Option<Codec>,
@@ -103,6 +107,8 @@ impl Feed {
             workers: BTreeMap::new(),
             thrift: Thrift::default(),
             wants_here: None,
+            ceilings: BTreeMap::new(),
+            ceiling_here: None,
             kind,
             codec: None,
             encodings: Vec::new(),

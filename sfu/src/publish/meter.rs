@@ -23,6 +23,10 @@ const FIRST_WINDOW: Duration = Duration::from_millis(300);
 /// How far a measurement moves what is known: encoders vary from second to second.
 const SMOOTHING: f64 = 0.3;
 
+/// An encoding that sends less than this share of what it did has been asked to, and is believed sooner.
+const FELL: f64 = 0.7;
+const SMOOTHING_WHEN_FELL: f64 = 0.6;
+
 /// Without a packet for this long an encoding is not sent any more: over a frame of the slowest
 /// screen share several times (Chromium repeats a still one once a second).
 const ALIVE_FOR: Duration = Duration::from_secs(2);
@@ -117,12 +121,17 @@ impl Meter {
         let counted = std::mem::take(&mut self.counted);
         let known = self.smoothed.is_some();
         let smoothed = self.smoothed.get_or_insert_default();
+        let seconds = elapsed.as_secs_f64();
+        let all = |layers: &Layers| layers.iter().flatten().map(|f| f.bytes).sum::<f64>();
+        let weight = match known {
+            false => 1.0,
+            true if all(&counted) / seconds < FELL * all(smoothed) => SMOOTHING_WHEN_FELL,
+            true => SMOOTHING,
+        };
         (self.spatial, self.temporal) = (0, 0);
         for (spatial, row) in counted.iter().enumerate() {
             for (temporal, flow) in row.iter().enumerate() {
                 let place = &mut smoothed[spatial][temporal];
-                let weight = if known { SMOOTHING } else { 1.0 };
-                let seconds = elapsed.as_secs_f64();
                 place.bytes += weight * (flow.bytes / seconds - place.bytes);
                 place.frames += weight * (flow.frames / seconds - place.frames);
                 if flow.frames > 0.0 {

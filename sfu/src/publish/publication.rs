@@ -12,6 +12,7 @@ use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{MAX_ENCODINGS, ReceiveSection, Section};
 use crate::types::{Mid, Rid, Ssrc, TrackId};
+use crate::units::Bitrate;
 
 /// A published m-line.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Publication {
     pub(super) sources: Sources,
     /// How many packets came after all, since somebody counted them last.
     pub repaired_by: RepairCounts,
+    /// The most that its subscribers can be sent of it, if it is of one encoding and that is too much.
+    pub ceiling: Option<Bitrate>,
     /// The log has told that it cannot be asked for key frames.
     pub is_known_deaf: bool,
 }
@@ -83,6 +86,7 @@ impl Publication {
             repaired: Repaired::default(),
             sources: Sources::new(&receive.ssrcs),
             repaired_by: RepairCounts::default(),
+            ceiling: None,
             is_known_deaf: false,
         }
     }
@@ -142,6 +146,12 @@ impl Publication {
     #[must_use]
     pub fn key_frame_request(&self) -> Option<KeyFrameRequest> {
         self.payloads.iter().filter_map(|p| p.key_frames).min()
+    }
+
+    /// Whether the publisher heeds a limit that it is told by REMB.
+    #[must_use]
+    pub fn heeds_limits(&self) -> bool {
+        self.payloads.iter().any(|p| p.remb)
     }
 
     /// Whether lost packets may be asked for again on an encoding.

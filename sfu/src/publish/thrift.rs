@@ -1,10 +1,12 @@
-//! Which encodings a publisher need not send, because nobody receives them.
+//! Which encodings a publisher need not send, because nobody receives them, and how much at most.
 //!
-//! In: which encodings are received, or waited for, now. Out: what the publisher is to be told, at
-//! once when one is wanted again, and after a while when one is not: encoders are slow to start, and
-//! people turn pages back.
+//! In: which encodings are received, or waited for, now, and what can be sent to all who receive them. Out:
+//! what the publisher is to be told, at once when one is wanted again, and after a while when one is not:
+//! encoders are slow to start, and people turn pages back.
 
 use std::time::{Duration, Instant};
+
+use crate::units::Bitrate;
 
 /// Encodings told apart; there are three in a simulcast, and no client offers more than this.
 pub const MAX_ENCODINGS: usize = 8;
@@ -12,6 +14,19 @@ pub const MAX_ENCODINGS: usize = 8;
 /// How long an encoding goes on without a receiver: half of what an upward switch may take again
 /// ([`SETTLING`](crate::subscribe::allocation::SETTLING)).
 pub const OFF_AFTER: Duration = Duration::from_secs(5);
+
+/// The most to send is told anew when it is less by this share, or more by that.
+const LESS: f64 = 0.85;
+const MORE: f64 = 1.15;
+
+/// What a publisher is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The encodings that are wanted.
+    pub encodings: Encodings,
+    /// The most to send of a track of one encoding, if there is a limit.
+    pub ceiling: Option<Bitrate>,
+}
 
 /// A set of encodings, a bit for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +72,7 @@ impl Encodings {
 /// What one publisher has been told of its track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Thrift {
-    told: Encodings,
+    told: Told,
     /// Since when each of them has not been wanted.
     unwanted: [Option<Instant>; MAX_ENCODINGS],
 }
@@ -66,7 +81,10 @@ impl Default for Thrift {
     /// A publisher sends all it has until it is told otherwise.
     fn default() -> Self {
         Thrift {
-            told: Encodings::ALL,
+            told: Told {
+                encodings: Encodings::ALL,
+                ceiling: None,
+            },
             unwanted: [None; MAX_ENCODINGS],
         }
     }
@@ -75,8 +93,13 @@ impl Default for Thrift {
 impl Thrift {
     /// Says what is wanted. Returns what the publisher is to be told, if it is something else than it
     /// was told last.
-    pub fn handle_wanted(&mut self, now: Instant, wanted: Encodings) -> Option<Encodings> {
-        let mut told = self.told;
+    pub fn handle_wanted(&mut self, now: Instant, wanted: Told) -> Option<Told> {
+        let Told {
+            encodings: wanted,
+            ceiling,
+        } = wanted;
+        let before = self.told;
+        let mut told = before.encodings;
         for (encoding, unwanted) in (0u8..).zip(&mut self.unwanted) {
             if wanted.contains(encoding) {
                 *unwanted = None;
@@ -88,7 +111,17 @@ impl Thrift {
                 told = Encodings(told.0 & !Encodings::one(encoding).0);
             }
         }
-        (std::mem::replace(&mut self.told, told) != told).then_some(told)
+        let is_near = |(a, b): (Bitrate, Bitrate)| (LESS..=MORE).contains(&a.ratio(b));
+        let is_as_before = ceiling.zip(before.ceiling).is_some_and(is_near);
+        self.told = Told {
+            encodings: told,
+            ceiling: if is_as_before {
+                before.ceiling
+            } else {
+                ceiling
+            },
+        };
+        (self.told != before).then_some(self.told)
     }
 }
 
@@ -119,9 +152,33 @@ mod tests {
             (13, Encodings::NONE, None),
             (18, Encodings::NONE, Some(Encodings::NONE)),
         ];
+        let just = |encodings| Told {
+            encodings,
+            ceiling: None,
+        };
         for (seconds, wanted, told) in story {
-            assert_eq!(thrift.handle_wanted(at(seconds), wanted), told, "{seconds}");
+            let said = thrift.handle_wanted(at(seconds), just(wanted));
+            assert_eq!(said, told.map(just), "{seconds}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_told_when_it_has_moved() {
+        let now = Instant::now();
+        let mut thrift = Thrift::default();
+        let mut told = |kbps: Option<u64>| {
+            let wanted = Told {
+                encodings: Encodings::ALL,
+                ceiling: kbps.map(Bitrate::kbps),
+            };
+            thrift.handle_wanted(now, wanted).map(|told| told.ceiling)
+        };
+        for (kbps, is_told) in [(500, true), (430, false), (570, false), (420, true)] {
+            let expected = is_told.then(|| Some(Bitrate::kbps(kbps)));
+            assert_eq!(told(Some(kbps)), expected, "{kbps}");
+        }
+        assert_eq!(told(None), Some(None));
+        assert_eq!(told(None), None);
     }
 
     #[test]

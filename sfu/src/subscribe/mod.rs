@@ -1,6 +1,7 @@
 //! Tracks as one subscriber gets them: which layer, renumbered, retransmitted, protected.
 
 pub mod allocation;
+pub mod asked;
 pub mod layer;
 pub mod monitor;
 pub mod policy;

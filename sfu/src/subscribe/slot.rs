@@ -9,6 +9,7 @@ mod again;
 use std::time::{Duration, Instant};
 
 use super::allocation::{Priority, Reason, SlotView};
+use super::asked::Asked;
 use super::layer::{LayerSelector, Target, Verdict};
 use super::monitor::Monitor;
 use super::policy::{Conditions, Protection, UNKNOWN_ROUND_TRIP, decide};
@@ -75,6 +76,8 @@ pub struct Slot {
     pub share: Share,
     /// Since when not even the lowest layer has fitted.
     pub starved: Option<Instant>,
+    /// What the publisher is asked for, of a track of one encoding that is too much.
+    pub asked: Option<Asked>,
     /// What the client shows of it.
     pub view: SlotView,
     /// How important it is.
@@ -133,6 +136,7 @@ impl Slot {
             lost: 0,
             share: Share::default(),
             starved: None,
+            asked: None,
             view: SlotView::default(),
             priority: Priority::default(),
             shown: None,
@@ -204,6 +208,7 @@ impl Slot {
         self.shown = None;
         self.share.reset();
         self.starved = None;
+        self.asked = None;
         self.subscription = None;
     }
 

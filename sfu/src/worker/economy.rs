@@ -2,6 +2,9 @@
 //!
 //! A worker looks at its own slots; the one that has the publisher puts together what all of them
 //! want, and tells the publisher and the others what has come of it.
+//!
+//! And how much of a track that is of one encoding can be sent to all who see it: no layer of it fits
+//! those whose way carries less, so that its publisher is asked for less.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +13,10 @@ use super::mailbox::Message;
 use crate::control::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
-use crate::publish::thrift::{Encodings, OFF_AFTER};
+use crate::publish::thrift::{Encodings, OFF_AFTER, Told};
 use crate::subscribe::allocation::Reason;
 use crate::types::TrackId;
+use crate::units::Bitrate;
 
 /// How often it is looked at what nobody wants any more. What is wanted again is seen at once.
 pub(super) const INTERVAL: Duration = Duration::from_millis(500);
@@ -35,6 +39,7 @@ impl Worker {
     /// Finds out what is wanted of a track, and tells whom it concerns.
     pub(super) fn economise_on(&mut self, now: Instant, track: TrackId) {
         let own = self.wanted_here(now, track);
+        let ceiling = self.ceiling_here(track);
         let index = self.index;
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
@@ -49,8 +54,13 @@ impl Worker {
                     };
                     self.send(home, message);
                 }
+                self.tell_ceiling(home, track, ceiling);
             }
             Origin::Local(publisher) => {
+                let ceiling = feed.ceilings.values().copied().chain(ceiling).min();
+                let peer = self.peers.get_mut(&publisher);
+                let ceiling = peer.and_then(|p| p.set_ceiling(now, track, ceiling));
+                self.touched.push(publisher);
                 let peer = self.peers.get_mut(&publisher);
                 let count = peer
                     .and_then(|p| p.publication_of(track))
@@ -58,22 +68,54 @@ impl Worker {
                 // Of what there is not it is not to be told that nobody wants it.
                 let own = own.with(Encodings::first(count).others());
                 let all = feed.workers.values().fold(own, |all, w| all.with(*w));
-                if let Some(told) = feed.thrift.handle_wanted(now, all) {
-                    feed.set_off(now, told.others());
+                let wanted = Told {
+                    encodings: all,
+                    ceiling,
+                };
+                if let Some(Told { encodings, ceiling }) = feed.thrift.handle_wanted(now, wanted) {
+                    feed.set_off(now, encodings.others());
                     let workers: Vec<usize> = feed.workers.keys().copied().collect();
                     self.report(Report::LayersWanted {
                         peer: publisher,
                         track,
-                        encodings: (0..count as u8).map(|n| told.contains(n)).collect(),
+                        encodings: (0..count as u8).map(|n| encodings.contains(n)).collect(),
+                        bitrate: ceiling,
                     });
                     for worker in workers {
-                        let encodings = told.others();
+                        let encodings = encodings.others();
                         self.send(worker, Message::Off { track, encodings });
                     }
                 }
             }
         }
         self.next_economy.get_or_insert(now + INTERVAL);
+    }
+
+    /// The most that can be sent of a track to all slots of this worker that show it, if there is a limit.
+    fn ceiling_here(&self, track: TrackId) -> Option<Bitrate> {
+        let subscribers = self.feeds.get(&track)?.subscribers.iter();
+        let slots = subscribers.filter_map(|subscriber| {
+            let peer = self.peers.get(&subscriber.peer)?;
+            peer.slots.get(subscriber.slot)?.as_ref()
+        });
+        let asked = slots.filter_map(|slot| slot.asked);
+        asked.map(|asked| asked.ceiling()).min()
+    }
+
+    /// Tells the publisher's worker of a limit, if it is another than it was told last.
+    fn tell_ceiling(&mut self, home: usize, track: TrackId, ceiling: Option<Bitrate>) {
+        let worker = self.index;
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        if std::mem::replace(&mut feed.ceiling_here, ceiling) != ceiling {
+            let message = Message::Ceiling {
+                track,
+                worker,
+                ceiling,
+            };
+            self.send(home, message);
+        }
     }
 
     /// What the slots of this worker receive of a track, or wait for.

@@ -7,6 +7,7 @@ use crate::publish::encoding::SenderReportSeen;
 use crate::publish::history::PacketMeta;
 use crate::publish::thrift::Encodings;
 use crate::types::TrackId;
+use crate::units::Bitrate;
 
 /// Where mail goes.
 #[derive(Debug)]
@@ -67,6 +68,15 @@ pub enum Message {
         worker: usize,
         /// These.
         encodings: Encodings,
+    },
+    /// The most that a worker's slots can be sent of a track of one encoding, or that there is no limit.
+    Ceiling {
+        /// The track.
+        track: TrackId,
+        /// Whose slots.
+        worker: usize,
+        /// So much.
+        ceiling: Option<Bitrate>,
     },
     /// What the publisher has been told that it need not send.
     Off {

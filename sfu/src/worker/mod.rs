@@ -165,6 +165,7 @@ impl Worker {
             Message::Detach { track, worker } => {
                 if let Some(feed) = self.feeds.get_mut(&track) {
                     feed.workers.remove(&worker);
+                    feed.ceilings.remove(&worker);
                 }
             }
             Message::KeyFrame { track, encoding } => self.wish_key_frame(now, track, encoding),
@@ -179,6 +180,19 @@ impl Worker {
             } => {
                 if let Some(feed) = self.feeds.get_mut(&track) {
                     feed.workers.insert(worker, encodings);
+                    self.economise_on(now, track);
+                }
+            }
+            Message::Ceiling {
+                track,
+                worker,
+                ceiling,
+            } => {
+                if let Some(feed) = self.feeds.get_mut(&track) {
+                    match ceiling {
+                        Some(ceiling) => feed.ceilings.insert(worker, ceiling),
+                        None => feed.ceilings.remove(&worker),
+                    };
                     self.economise_on(now, track);
                 }
             }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use confab_sfu::api::{self, GoneReason, Reason};
 use confab_sfu::types::{Mid, PeerId, TrackId};
+use confab_sfu::units::Bitrate;
 
 use super::{Control, Owner};
 use crate::protocol::{
@@ -77,11 +78,18 @@ impl Control {
             api::Event::PeerGone { peer, reason } => self.peer_gone(participant, peer, reason),
             api::Event::TrackUnpublished { track, .. } => self.unpublished(participant, track),
             api::Event::LayersWanted {
-                track, encodings, ..
+                track,
+                encodings,
+                bitrate,
+                ..
             } => {
                 if self.rooms.owns(participant, track) {
                     let track = Text(track);
-                    let layers = Event::Layers(Layers { track, encodings });
+                    let layers = Event::Layers(Layers {
+                        track,
+                        encodings,
+                        bitrate: bitrate.map(Bitrate::as_bps),
+                    });
                     self.event(participant, &layers);
                 }
             }

@@ -908,17 +908,21 @@ fn a_publisher_hears_which_of_its_layers_are_wanted() {
     house.join(2, "Bob", answer(&[], &[("0", Some(7))]));
     house.heard(1);
     house.heard(2);
-    let wanted = |track| MediaEvent::LayersWanted {
+    let wanted = |track, bitrate| MediaEvent::LayersWanted {
         peer: alice,
         track: TrackId(track),
         encodings: vec![true, true, false],
+        bitrate,
     };
-    house.report(wanted(7));
-    house.report(wanted(8));
+    house.report(wanted(7, None));
+    house.report(wanted(8, None));
     let event = house.only(1);
     assert_eq!(event["type"], "layers");
     assert_eq!(event["track"], "t_7");
     assert_eq!(event["encodings"], json!([true, true, false]));
+    assert_eq!(event.get("bitrate"), None);
+    house.report(wanted(7, Some(confab_sfu::units::Bitrate::kbps(300))));
+    assert_eq!(house.only(1)["bitrate"], 300_000);
     assert_eq!(house.types(2), Vec::<String>::new());
 }
 

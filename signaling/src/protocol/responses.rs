@@ -419,6 +419,10 @@ pub struct Layers {
     /// For each encoding, in the order of the offer, whether it is wanted; a single one without
     /// simulcast.
     pub encodings: Vec<bool>,
+    /// The most bits per second to send of a track of one encoding: what everyone who receives it can be
+    /// sent. Without it there is no limit. Browsers are told the same by REMB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u64>,
 }
 
 /// Somebody else in the room has the floor. Told to everybody, also to who has it, and to those who

@@ -363,6 +363,7 @@ impl Codecs {
                 rtx_payload_type: rtx.map(|(_, rtx)| rtx.payload_type),
                 nack: feedback.nack,
                 transport_cc: feedback.transport_cc,
+                remb: feedback.remb,
                 key_frames: feedback.key_frames(),
             });
         }

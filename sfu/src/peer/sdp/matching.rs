@@ -190,6 +190,7 @@ mod tests {
                     rtx_payload_type: None,
                     nack: true,
                     transport_cc: true,
+                    remb: true,
                     key_frames: None,
                 })
                 .collect();

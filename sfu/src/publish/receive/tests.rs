@@ -46,6 +46,7 @@ fn publication(codec: Codec) -> Publication {
             rtx_payload_type: Some(RTX),
             nack: true,
             transport_cc: true,
+            remb: true,
             key_frames: None,
         }],
         repair: RepairFormats {

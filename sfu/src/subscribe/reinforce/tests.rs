@@ -63,6 +63,7 @@ pub(in crate::subscribe) fn section(kind: Kind, repair: RepairFormats) -> Sectio
             rtx_payload_type: None,
             nack: true,
             transport_cc: true,
+            remb: true,
             key_frames: None,
         }],
         repair,
