@@ -58,6 +58,9 @@ pub struct Offer {
     /// Who it is, if there may be other peers of the same person in the room: slots that are left to the
     /// server show none of what they publish.
     pub person: Option<PersonId>,
+    /// The peer in whose place this one comes, if the client has made a new connection: from the same
+    /// address it begins with the rate that was known to get to that.
+    pub former: Option<PeerId>,
 }
 
 /// The answer to an [`Offer`].

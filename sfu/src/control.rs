@@ -5,6 +5,7 @@
 //! join, publish, choose, speak, and leave.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -20,6 +21,10 @@ use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
 use crate::units::Bitrate;
 
 mod slots;
+
+/// Most peers that have ended of whose ways is known what they carried: a client makes its new connection
+/// at once.
+const MAX_CARRIED: usize = 256;
 
 /// Tells replies apart; chosen by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -152,6 +157,13 @@ pub enum Command {
         /// The client's `application/trickle-ice-sdpfrag`.
         fragment: String,
     },
+    /// Begin with what the way to a peer's former connection carried, if it is the same way.
+    Begin {
+        /// Who.
+        peer: PeerId,
+        /// What the former one reported.
+        carried: Carried,
+    },
     /// Forget a peer and all it published and received.
     Close {
         /// Who.
@@ -188,6 +200,15 @@ pub struct SectionInfo {
     pub publishes: bool,
     /// The client receives on it: it is a slot.
     pub is_slot: bool,
+}
+
+/// What the way to a peer carried when it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// Where the way led.
+    pub address: IpAddr,
+    /// The estimate, of before an outage if there was one.
+    pub rate: Bitrate,
 }
 
 /// How loud a packet of sound was.
@@ -269,6 +290,13 @@ pub enum Report {
     },
     /// How loud every packet of sound since the last report was, in their order.
     Levels(Vec<Level>),
+    /// A peer has ended whose way was known.
+    Carried {
+        /// Who.
+        peer: PeerId,
+        /// What it carried.
+        carried: Carried,
+    },
     /// The worker has forgotten a peer of itself.
     Gone {
         /// Who.
@@ -308,6 +336,8 @@ struct Peer {
     tracks: BTreeMap<Mid, TrackId>,
     /// Of its tracks the one that it speaks on.
     voice: Option<TrackId>,
+    /// In whose place it comes.
+    former: Option<PeerId>,
 }
 
 impl Peer {
@@ -324,6 +354,7 @@ enum Pending {
         worker: usize,
         publish: Publish,
         person: Option<PersonId>,
+        former: Option<PeerId>,
         create: bool,
     },
     RestartIce {
@@ -366,6 +397,8 @@ pub struct Control {
     rooms: Rooms,
     peers: HashMap<PeerId, Peer>,
     tracks: HashMap<TrackId, Origin>,
+    /// What the ways to peers carried that have ended, the latest last.
+    carried: VecDeque<(PeerId, Carried)>,
     /// Ordered, so that two runs with the same input fail the same requests in the same order.
     pending: BTreeMap<RequestId, Pending>,
     output: VecDeque<Output>,
@@ -382,6 +415,7 @@ impl Control {
             rooms: Rooms::default(),
             peers: HashMap::new(),
             tracks: HashMap::new(),
+            carried: VecDeque::new(),
             pending: BTreeMap::new(),
             output: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -503,6 +537,7 @@ impl Control {
                     self.event(Event::PeerHopeless { peer });
                 }
             }
+            Report::Carried { peer, carried } => self.handle_carried(peer, carried),
             Report::Gone { peer, reason } => {
                 if self.peers.contains_key(&peer) {
                     self.forget(peer);
@@ -565,6 +600,7 @@ impl Control {
                 worker,
                 publish: offer.publish,
                 person: offer.person,
+                former: offer.former,
                 create,
             },
         );
@@ -601,6 +637,7 @@ impl Control {
             worker,
             publish,
             person,
+            former,
             create,
         }) = self.pending.remove(&request)
         else {
@@ -619,12 +656,18 @@ impl Control {
                 return self.reply(request, Reply::Offer(Err(error)));
             }
         };
+        let is_former = |of: &&(PeerId, Carried)| create && Some(of.0) == former;
+        let carried = self.carried.iter().find(is_former).copied();
+        if let Some((_, carried)) = carried {
+            self.command(worker, Command::Begin { peer, carried });
+        }
         let state = self.peers.entry(peer).or_insert(Peer {
             worker,
             room,
             sections: Vec::new(),
             tracks: BTreeMap::new(),
             voice: None,
+            former,
         });
         state.sections.clone_from(&sections);
         self.rooms.set_person(room, peer, person);
@@ -758,6 +801,18 @@ impl Control {
     }
 
     /// Drops what is known of a peer that its worker no longer has.
+    /// Remembers what the way to a peer carried that has ended, and tells whoever is in its place already.
+    fn handle_carried(&mut self, former: PeerId, carried: Carried) {
+        if self.carried.len() == MAX_CARRIED {
+            self.carried.pop_front();
+        }
+        self.carried.push_back((former, carried));
+        let heir = self.peers.iter().find(|(_, p)| p.former == Some(former));
+        if let Some((&peer, state)) = heir {
+            self.command(state.worker, Command::Begin { peer, carried });
+        }
+    }
+
     fn forget(&mut self, peer: PeerId) {
         let Some(state) = self.peers.remove(&peer) else {
             return;

@@ -549,6 +549,7 @@ mod tests {
             is_whole: false,
             avoid_udp: false,
             person: None,
+            former: None,
         }
     }
 

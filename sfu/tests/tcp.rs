@@ -33,6 +33,7 @@ fn offer() -> Offer {
         is_whole: false,
         avoid_udp: false,
         person: None,
+        former: None,
     }
 }
 

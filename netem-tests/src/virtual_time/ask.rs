@@ -26,6 +26,7 @@ impl Call {
             is_whole: false,
             avoid_udp: false,
             person: None,
+            former: participant.former,
         };
         let (room, peer) = (participant.room, participant.client.peer);
         let answer = match self.request(Request::Offer(room, peer, offer)) {

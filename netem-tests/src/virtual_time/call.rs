@@ -62,6 +62,8 @@ pub(super) struct Participant {
     gone: Option<(Instant, GoneReason)>,
     last_sent_to: Option<Instant>,
     fault: Option<(Instant, String)>,
+    /// In whose place the connection comes.
+    pub(super) former: Option<PeerId>,
 }
 
 impl Participant {
@@ -201,6 +203,31 @@ impl Call {
         setup: Setup,
         publish: Publish,
     ) -> Person {
+        let person = self.enter(room, name, setup, None);
+        let offered = self.offer(person, publish);
+        assert!(offered.is_ok(), "{name}: {offered:?}");
+        person
+    }
+
+    /// Somebody makes a new connection from where they are, over the same links, and publishes all that
+    /// they have.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn reconnect(&mut self, person: Person, setup: Setup) -> Person {
+        self.leave(person);
+        let Participant { client, room, .. } = &self.people[person.0];
+        let (room, name, mut address) = (*room, client.name.clone(), client.address);
+        let new = self.enter(room, &name, setup, Some(self.peer(person)));
+        self.move_in(new, person);
+        address.set_port(address.port() + 1);
+        self.set_address(new, address);
+        let offered = self.offer(new, Publish::All);
+        assert!(offered.is_ok(), "{name}: {offered:?}");
+        new
+    }
+
+    fn enter(&mut self, room: RoomId, name: &str, setup: Setup, former: Option<PeerId>) -> Person {
         let person = Person(self.people.len());
         let peer = PeerId(person.0 as u64 + 1);
         let client = Client::new(self.epoch, name, peer, setup, self.rng.next_u64());
@@ -221,9 +248,8 @@ impl Call {
             gone: None,
             last_sent_to: None,
             fault: None,
+            former,
         });
-        let offered = self.offer(person, publish);
-        assert!(offered.is_ok(), "{name}: {offered:?}");
         person
     }
 

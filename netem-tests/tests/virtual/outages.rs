@@ -110,3 +110,17 @@ fn a_lossy_network_that_was_left_is_forgotten() {
     let late = delay(&call, bob, alice);
     assert!(late < millis(200), "{late:?}");
 }
+
+#[test]
+fn a_new_connection_begins_with_the_rate_of_the_one_before() {
+    let (mut call, _, bob) = two(76);
+    let quality = |call: &mut Call, person| call.peer_stats(person).expect("a connection").quality;
+    let before = quality(&mut call, bob).estimate;
+    cut(&mut call, bob, secs(4));
+    let bob = call.reconnect(bob, publish().audio().video().patient());
+    while call[bob].connected_at().is_none() {
+        call.run(millis(20));
+    }
+    let after = quality(&mut call, bob).estimate;
+    assert!(after >= before.scale(0.9), "{after:?} after {before:?}");
+}

@@ -215,6 +215,13 @@ impl BandwidthEstimator {
         self.lasting
     }
 
+    /// The same as it was before feedback stayed away, if it does.
+    #[must_use]
+    pub fn undisturbed(&self) -> Bitrate {
+        self.undisturbed
+            .map_or(self.lasting, |rate| rate.max(self.lasting))
+    }
+
     /// What sets the estimate.
     #[must_use]
     pub fn limit(&self) -> Limit {

@@ -97,6 +97,15 @@ impl Call {
     }
 
     fn offer(&mut self, peer: PeerId, sections: Vec<SectionInfo>) -> Result<Answer, OfferError> {
+        self.offer_after(None, peer, sections)
+    }
+
+    fn offer_after(
+        &mut self,
+        former: Option<PeerId>,
+        peer: PeerId,
+        sections: Vec<SectionInfo>,
+    ) -> Result<Answer, OfferError> {
         let people = [(mid("a"), Content::Person), (mid("v"), Content::Person)];
         let offer = Offer {
             sdp: String::new(),
@@ -106,6 +115,7 @@ impl Call {
             is_whole: false,
             avoid_udp: false,
             person: None,
+            former,
         };
         let request = self.ask(Request::Offer(ROOM, peer, offer));
         let result = Ok(Answered {
@@ -451,4 +461,33 @@ fn views_are_noted_all_or_none_and_renegotiation_keeps_them() {
     call.offer(PeerId(1), sections(1, 3)).unwrap();
     let reset = |c: &Command| matches!(c, Command::SetView { view, .. } if *view != small);
     assert!(!call.commands.iter().any(reset));
+}
+
+#[test]
+fn a_new_connection_is_told_what_the_former_carried_whenever_that_is_known() {
+    for is_known_before in [true, false] {
+        let mut call = Call::of(1, 1, 1);
+        let carried = Carried {
+            address: [192, 0, 2, 1].into(),
+            rate: Bitrate::kbps(2000),
+        };
+        let report = || Report::Carried {
+            peer: PeerId(1),
+            carried,
+        };
+        call.done(Request::Close(PeerId(1))).unwrap();
+        if is_known_before {
+            call.control.handle_report(0, report());
+        }
+        call.offer_after(Some(PeerId(1)), PeerId(9), sections(1, 1))
+            .unwrap();
+        if !is_known_before {
+            call.control.handle_report(0, report());
+        }
+        call.drain();
+        let told = call.commands.iter().filter(
+            |command| matches!(command, Command::Begin { peer: PeerId(9), carried: c } if *c == carried),
+        );
+        assert_eq!(told.count(), 1);
+    }
 }

@@ -12,7 +12,7 @@ use rand::{Rng, RngCore, rngs::StdRng};
 use crate::api::{DtlsFailure, GoneReason, PeerStats, StreamStats, WorkerStats};
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
-use crate::control::SectionInfo;
+use crate::control::{Carried, SectionInfo};
 use crate::media::{ExtensionMap, Kind};
 use crate::publish::publication::Publication;
 use crate::publish::sources::Role;
@@ -534,6 +534,17 @@ impl Peer {
     #[must_use]
     pub fn is_back_from_outage(&self) -> bool {
         self.pacing.estimator().is_overdue()
+    }
+
+    /// What the way to the client carries, if that is known.
+    #[must_use]
+    pub fn carried(&self) -> Option<Carried> {
+        self.pacing.carried()
+    }
+
+    /// Says what the way to the client's former connection carried.
+    pub fn begin_with(&mut self, carried: Carried) {
+        self.pacing.begin_with(carried);
     }
 
     fn handle_selected(&mut self, now: Instant, way: Way) {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING, START};
 use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
+use crate::control::Carried;
 use crate::media::ExtensionMap;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
@@ -66,6 +67,8 @@ pub struct Pacing {
     is_negotiated: bool,
     /// The way that the estimate is of.
     way: Option<Way>,
+    /// What the way to the client's former connection carried.
+    former: Option<Carried>,
     next: SequenceNumber,
 }
 
@@ -81,6 +84,7 @@ impl Default for Pacing {
             is_told: false,
             is_negotiated: false,
             way: None,
+            former: None,
             next: FIRST,
         }
     }
@@ -98,6 +102,12 @@ impl Pacing {
     /// Returns whether the estimate has begun anew.
     pub fn set_way(&mut self, now: Instant, way: Way) -> bool {
         let Some(former) = self.way.replace(way) else {
+            let carried = self.former.take();
+            let is_same_link = |carried: &Carried| carried.address == way.address().ip();
+            if let Some(carried) = carried.filter(is_same_link) {
+                self.estimator.begin_anew(carried.rate);
+                self.update(now);
+            }
             return false;
         };
         let is_same_link = former.address().ip() == way.address().ip();
@@ -105,12 +115,26 @@ impl Pacing {
             return false;
         }
         let start = match is_same_link {
-            true => self.estimator.lasting(),
+            true => self.estimator.undisturbed(),
             false => START,
         };
         self.estimator.begin_anew(start);
         self.update(now);
         true
+    }
+
+    /// What the way carries, as far as the receiver has told.
+    #[must_use]
+    pub fn carried(&self) -> Option<Carried> {
+        let address = self.way.filter(|_| self.is_told)?.address().ip();
+        let rate = self.estimator.undisturbed();
+        Some(Carried { address, rate })
+    }
+
+    /// Says what the way to the client's former connection carried: from the same address, this begins with
+    /// it.
+    pub fn begin_with(&mut self, carried: Carried) {
+        self.former = Some(carried).filter(|_| self.way.is_none());
     }
 
     /// The estimate; none of a receiver that gives no feedback to estimate by.
@@ -317,6 +341,9 @@ impl Pacing {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use crate::bandwidth::sent::tests::{picture, with_feedback};
 
     use super::*;
     use crate::way::ConnectionId;
@@ -345,6 +372,35 @@ mod tests {
             assert!(!pacing.set_way(now, former), "there was none before");
             assert_eq!(pacing.set_way(now, way), is_new, "{former} {way}");
             assert_eq!(pacing.estimate(), Some(Bitrate::kbps(kbps)));
+        }
+    }
+
+    #[test]
+    fn a_new_connection_begins_with_the_rate_of_the_former_from_the_same_address() {
+        let now = Instant::now();
+        let way = |address: &str| Way::from(address.parse::<SocketAddr>().expect("an address"));
+        let mut former = Pacing {
+            estimator: BandwidthEstimator::new(Bitrate::kbps(2000)),
+            ..Pacing::default()
+        };
+        former.set_negotiated(now, true);
+        former.set_way(now, way("192.0.2.1:1000"));
+        assert_eq!(former.carried(), None, "nothing has been told");
+        former.handle_sent(FIRST, picture(now, 1200));
+        with_feedback(
+            FIRST.wire(),
+            &[(FIRST.wire(), Duration::ZERO)],
+            |feedback| {
+                former.handle_feedback(now, feedback);
+            },
+        );
+        let carried = former.carried().expect("it is known");
+        for (address, kbps) in [("192.0.2.1:2000", 2000), ("192.0.2.2:1000", 300)] {
+            let mut pacing = Pacing::default();
+            pacing.set_negotiated(now, true);
+            pacing.begin_with(carried);
+            pacing.set_way(now, way(address));
+            assert_eq!(pacing.estimate(), Some(Bitrate::kbps(kbps)), "{address}");
         }
     }
 }

@@ -63,6 +63,11 @@ impl Worker {
                     self.reallocate(now, peer);
                 }
             }
+            Command::Begin { peer, carried } => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.begin_with(carried);
+                }
+            }
             Command::Close { peer } => self.close_peer(now, peer),
             Command::Stats { request, peer } => {
                 self.lent.stats.peers = self.peers.len() as u64;
@@ -328,6 +333,9 @@ impl Worker {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
+        if let Some(carried) = peer.carried() {
+            self.report(Report::Carried { peer: id, carried });
+        }
         self.scheduled.remove(&id);
         self.claims.forget_peer(id);
         self.ufrags.retain(|_, owner| *owner != id);

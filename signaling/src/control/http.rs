@@ -282,7 +282,7 @@ impl Control {
                 grants,
                 peer: None,
                 is_silent: false,
-                had_peer: false,
+                former: None,
                 answered: false,
                 published: Vec::new(),
                 shown: BTreeMap::new(),

@@ -194,8 +194,8 @@ struct Member {
     peer: Option<PeerId>,
     /// Nothing is heard of its media connection.
     is_silent: bool,
-    /// A media connection was there before; the next one must say that it is new.
-    had_peer: bool,
+    /// The last peer there was, or is; the next one must say that it is a new connection.
+    former: Option<PeerId>,
     /// An offer of the present peer has been answered.
     answered: bool,
     published: Vec<(Mid, TrackId)>,

@@ -247,7 +247,7 @@ impl Control {
                 grants: access.grants,
                 peer: None,
                 is_silent: false,
-                had_peer: false,
+                former: None,
                 answered: false,
                 published: Vec::new(),
                 shown: BTreeMap::new(),
@@ -273,7 +273,7 @@ impl Control {
         let member = self.member(participant)?;
         let mut mids = lines(&descriptions);
         if offer.new_connection || member.peer.is_none() {
-            if member.had_peer && !offer.new_connection {
+            if member.former.is_some() && !offer.new_connection {
                 return Err(no_peer());
             }
             if let Some(peer) = member.peer {
@@ -300,6 +300,7 @@ impl Control {
                 is_whole: false,
                 avoid_udp: offer.avoid_udp,
                 person: member.person,
+                former: None,
             },
         };
         self.command(participant, command, Purpose::Offer(key, id, descriptions));
@@ -319,7 +320,7 @@ impl Control {
             return;
         };
         member.peer = Some(peer);
-        member.had_peer = true;
+        let former = member.former.replace(peer);
         member.answered = false;
         let command = Command::Offer {
             room: member.room,
@@ -333,6 +334,7 @@ impl Control {
                 is_whole: matches!(member.owner, Owner::Http(_)),
                 avoid_udp: false,
                 person: member.person,
+                former,
             },
         };
         self.peers.insert(peer, participant);

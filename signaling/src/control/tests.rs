@@ -645,8 +645,11 @@ fn a_new_connection_ends_the_old_one_first() {
     assert_eq!(command, Command::Close { peer: old });
     assert!(house.commands.is_empty(), "the offer waits");
     house.outcome(id, Outcome::Done);
-    let (_, fresh) = house.offered_peer();
-    assert_ne!(fresh, old);
+    let (_, Command::Offer { peer, offer, .. }) = house.command() else {
+        panic!("an offer");
+    };
+    assert_ne!(peer, old);
+    assert_eq!(offer.former, Some(old));
     house.heard(1);
     house.report(MediaEvent::PeerGone {
         peer: old,
