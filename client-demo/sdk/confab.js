@@ -557,7 +557,7 @@ export class Call extends Emitter {
         this.#slots.pause(event.mid, event.reason && { reason: event.reason, message: event.message });
         return;
       case "layers":
-        this.#media.handleLayers(event.track, event.encodings);
+        this.#media.handleLayers(event.track, event.encodings, event.bitrate);
         return;
       case "speakers":
         this.#setDominantSpeaker(event.dominant);

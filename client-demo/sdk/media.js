@@ -431,9 +431,10 @@ export class Media extends Emitter {
    * Sends only those encodings of an own track that somebody receives.
    * @param {string} track
    * @param {boolean[]} encodings
+   * @param {number} [bitrate] The most bits per second for one in a single encoding.
    */
-  handleLayers(track, encodings) {
-    this.#thrift.handleLayers(track, encodings);
+  handleLayers(track, encodings, bitrate) {
+    this.#thrift.handleLayers(track, encodings, bitrate);
     for (const publication of this.publications) {
       if (publication.id === track) void this.#thrift.apply(publication);
     }

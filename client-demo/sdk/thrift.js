@@ -24,6 +24,10 @@ const CHANGEABLE = /** @type {const} */ (["active", "scaleResolutionDownBy", "ma
 export class Thrift {
   /** Which encodings of a track are received, by its id. @type {Map<string, boolean[]>} */
   #received = new Map();
+  /** The most bits per second of a track in one encoding, by its id. @type {Map<string, number>} */
+  #limits = new Map();
+  /** Senders whose rate is limited for that. @type {WeakSet<RTCRtpSender>} */
+  #limited = new WeakSet();
   /** @type {WeakMap<RTCRtpSender, UplinkFit>} */
   #fits = new WeakMap();
   /** @type {Uplink} */
@@ -35,9 +39,12 @@ export class Thrift {
    * May speak of a track whose id is not known here yet: the answer that names it is being applied.
    * @param {string} track
    * @param {boolean[]} encodings In the order of the sender's.
+   * @param {number} [bitrate] What everyone who receives it can be sent, bits a second, if that is little.
    */
-  handleLayers(track, encodings) {
+  handleLayers(track, encodings, bitrate) {
     this.#received.set(track, encodings);
+    if (bitrate) this.#limits.set(track, bitrate);
+    else this.#limits.delete(track);
   }
 
   /** @param {Uplink} uplink To be applied to each sender then. */
@@ -48,11 +55,13 @@ export class Thrift {
   /** @param {string} track */
   forget(track) {
     this.#received.delete(track);
+    this.#limits.delete(track);
   }
 
   /** A new connection: its tracks get new ids. */
   clear() {
     this.#received.clear();
+    this.#limits.clear();
   }
 
   /**
@@ -86,7 +95,16 @@ export class Thrift {
       if (least) least.active = true;
     }
     const wanted = this.#fit(sender, received).fit(asked, this.#uplink, performance.now());
+    const limit = id === null ? undefined : this.#limits.get(id);
+    const only = parameters.encodings.length === 1 ? parameters.encodings[0] : undefined;
     let isChanged = false;
+    if (only && limit !== undefined) {
+      wanted[0] = { ...wanted[0], maxBitrate: Math.min(limit, wanted[0]?.maxBitrate ?? limit) };
+      this.#limited.add(sender);
+    } else if (only && this.#limited.delete(sender)) {
+      delete only.maxBitrate;
+      isChanged = true;
+    }
     for (const [index, encoding] of parameters.encodings.entries()) {
       for (const name of CHANGEABLE) {
         const value = wanted[index]?.[name];

@@ -196,7 +196,7 @@
  *   | {type: "track_muted", participant: string, track: string, muted: boolean}
  *   | {type: "unreachable", participant: string, unreachable: boolean}
  *   | {type: "slot", mid: string, track: string | null}
- *   | {type: "layers", track: string, encodings: boolean[]}
+ *   | {type: "layers", track: string, encodings: boolean[], bitrate?: number}
  *   | {type: "slot_paused", mid: string, reason: Reason | null, message: string}
  *   | {type: "speakers", dominant: string | null}
  *   | {type: "viewers", viewers: number}

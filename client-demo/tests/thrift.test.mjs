@@ -12,10 +12,11 @@ class FakeSender {
   isNegotiating = false;
   constructor(encodings) {
     this.active = Array(encodings).fill(true);
+    this.rates = Array(encodings).fill(undefined);
   }
   getParameters() {
     this.#transaction += 1;
-    return { transactionId: this.#transaction, encodings: this.active.map((active) => ({ active })) };
+    return { transactionId: this.#transaction, encodings: this.active.map((active, index) => ({ active, ...(this.rates[index] && { maxBitrate: this.rates[index] }) })) };
   }
   async setParameters({ transactionId, encodings }) {
     if (this.isNegotiating || transactionId !== this.#transaction) throw new DOMException("", "InvalidModificationError");
@@ -23,6 +24,7 @@ class FakeSender {
     this.#transaction += 1;
     this.changes += 1;
     this.active = encodings.map(({ active }) => active);
+    this.rates = encodings.map(({ maxBitrate }) => maxBitrate);
   }
 }
 
@@ -40,6 +42,26 @@ test("only what somebody receives is sent", async () => {
   thrift.handleLayers("t_1", [true, true, true]);
   await thrift.apply(sending);
   assert.deepEqual(sender.active, [true, true, true]);
+});
+
+test("a picture in one size takes no more than every receiver can be sent", async () => {
+  for (const own of [undefined, 2_500_000]) {
+    const thrift = new Thrift();
+    const { sender, sending } = published(1);
+    sending.encodings = [own === undefined ? {} : { maxBitrate: own }];
+    await thrift.apply(sending);
+    for (const [limit, rate] of [[300_000, 300_000], [3_000_000, own ?? 3_000_000], [undefined, own], [200_000, 200_000], [undefined, own]]) {
+      thrift.handleLayers("t_1", [true], limit);
+      await thrift.apply(sending);
+      assert.deepEqual(sender.rates, [rate]);
+    }
+  }
+  // Of several the server chooses one.
+  const thrift = new Thrift();
+  const { sender, sending } = published(3);
+  thrift.handleLayers("t_1", [true, true, true], 300_000);
+  await thrift.apply(sending);
+  assert.equal(sender.changes, 0);
 });
 
 test("a picture without simulcast is one encoding", async () => {
