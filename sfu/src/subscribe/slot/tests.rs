@@ -411,7 +411,7 @@ fn a_number_that_was_sent_again_is_not_given_to_another_though_its_packet_waits(
     section.payloads[0].rtx_payload_type = Some(RTX);
     section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
     let mut slot = slot_of(&section, start);
-    slot.protection.later_copies = 3;
+    slot.protection.late_copies = 3;
     let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
     let mut sent = Vec::new();
     for n in 0..40 {
