@@ -104,10 +104,10 @@ fn whoever_sends_nothing_but_checks_keeps_an_address_too() {
     call.run(secs(6));
     for ms in 0..20_000 {
         let check = call[mallory].check().filter(|_| ms % 10 == 0);
-        let media = call.overheard(mallory).iter().rev();
+        let mut media = call.overheard(mallory).iter().rev();
         let media = media
-            .cloned()
-            .find(|b| PacketClass::of(b) == PacketClass::Rtp);
+            .find(|b| PacketClass::of(b) == PacketClass::Rtp)
+            .cloned();
         for forged in check.into_iter().chain(media.filter(|_| ms % 50 == 0)) {
             call.inject(home, server, forged);
         }

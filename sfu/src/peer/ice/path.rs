@@ -137,7 +137,7 @@ impl Path {
                 && now.saturating_duration_since(challenge.since) < PATIENCE
         };
         let open = self.challenge.take_if(|challenge| is_open(challenge));
-        let challenge = open.unwrap_or_else(|| Challenge {
+        let challenge = open.unwrap_or(Challenge {
             transaction: None,
             generation,
             since: now,
