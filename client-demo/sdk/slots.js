@@ -115,8 +115,9 @@ export class Slots {
     return [...this.#tracks].find(([, track]) => track === trackId)?.[0];
   }
 
-  /** @param {Kind} kind */
+  /** The last slot that the server knows of; what is being offered it may not. @param {Kind} kind */
   lastOf(kind) {
-    return [...this.#rim.receivers()].filter(([, { track }]) => track.kind === kind).at(-1)?.[0];
+    const own = [...this.#rim.receivers()].filter(([mid, { track }]) => track.kind === kind && this.#tracks.has(mid));
+    return own.at(-1)?.[0];
   }
 }

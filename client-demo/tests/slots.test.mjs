@@ -43,6 +43,9 @@ test("a track is shown once it has a slot and the slot has media, and once only"
   assert.deepEqual(since(), []);
   assert.equal(slots.slotOf("a"), "1");
   assert.equal(slots.lastOf("video"), "2");
+  // One that is being offered.
+  negotiate("3");
+  assert.equal(slots.lastOf("video"), "2");
   assert.equal(slots.receiverOf("a"), receivers.get("1"));
   assert.deepEqual([...slots.shownByMid()], [["1", "a"]]);
 });
