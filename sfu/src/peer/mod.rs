@@ -78,6 +78,11 @@ struct Secured {
     profile: &'static str,
 }
 
+/// Datagrams that a handshake which is begun by us may send beside three times what has come: a client that
+/// waits for a ClientHello may say nothing but one check before that, and the first may be lost. With those
+/// of a few hundred bytes that is little for a connection in all its life.
+const MAX_UNEARNED: u8 = 6;
+
 /// Which stream an SSRC is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Route {
@@ -97,6 +102,8 @@ pub struct Peer {
     pub slots: Vec<Option<Slot>>,
     ice: IceLite,
     dtls: DtlsEndpoint,
+    /// Datagrams of the handshake that may yet leave beside what has come allows.
+    unearned: u8,
     negotiation: Negotiation,
     secured: Option<Secured>,
     /// What each SSRC is; at most three for each encoding.
@@ -203,6 +210,10 @@ impl Peer {
             slots: Vec::new(),
             ice,
             dtls,
+            unearned: match negotiated.role {
+                dtls::Role::Client => MAX_UNEARNED,
+                dtls::Role::Server => 0,
+            },
             negotiation,
             secured: None,
             routes: HashMap::new(),
@@ -504,6 +515,17 @@ impl Peer {
         }
     }
 
+    /// Sends a datagram of the handshake.
+    fn send_flight(&mut self, way: Way, datagram: &[u8], cx: &mut Context<'_>) {
+        if !self.ice.spend(way, datagram.len()) {
+            let Some(left) = self.unearned.checked_sub(1) else {
+                return cx.stats.drop("send_unproved_path");
+            };
+            self.unearned = left;
+        }
+        push(cx, way, datagram);
+    }
+
     /// Sends a datagram by a way if that may be sent so much.
     fn send(&mut self, way: Way, datagram: &[u8], cx: &mut Context<'_>) {
         match self.ice.spend(way, datagram.len()) {
@@ -612,7 +634,7 @@ impl Peer {
                 DtlsOutput::Packet(packet) => {
                     if let Some(to) = self.ice.selected() {
                         self.ice.handle_flight();
-                        self.send(to, &packet, cx);
+                        self.send_flight(to, &packet, cx);
                     }
                 }
                 DtlsOutput::Connected(keys) => {
