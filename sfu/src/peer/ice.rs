@@ -95,6 +95,23 @@ impl Generation {
     }
 }
 
+/// Those that serve.
+fn generations<'a>(
+    current: &'a Generation,
+    previous: &'a Option<Generation>,
+) -> impl Iterator<Item = &'a Generation> {
+    [Some(current), previous.as_ref()].into_iter().flatten()
+}
+
+/// The one of that number, if it still serves.
+fn numbered<'a>(
+    current: &'a Generation,
+    previous: &'a Option<Generation>,
+    number: u32,
+) -> Option<&'a Generation> {
+    generations(current, previous).find(|generation| generation.number == number)
+}
+
 /// One client's ICE, from its first offer to its end.
 pub struct IceLite {
     current: Generation,
@@ -173,10 +190,7 @@ impl IceLite {
 
     /// The ufrags whose packets belong here: one, or two during an ICE restart.
     pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.current), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|generation| generation.local.ufrag.as_str())
+        generations(&self.current, &self.previous).map(|generation| generation.local.ufrag.as_str())
     }
 
     /// Whether a client that knows our password has sent a check from there.
@@ -311,8 +325,10 @@ impl IceLite {
         }
         // Of two ways that a transaction has come, the trusted one is the client's.
         let other = seen.filter(|_| !is_own);
-        let is_robbed = other.is_some_and(|other| self.is_robbed_by(other));
-        let selected = (select || is_robbed).then(|| self.select(from)).flatten();
+        let was_selected = other.is_some_and(|other| self.distrust(other));
+        let selected = (select || was_selected)
+            .then(|| self.select(from))
+            .flatten();
         self.consent_until = Some(now + CONSENT_TIMEOUT);
         self.selected_until = self.consent_until;
         Ok(Checked {
@@ -369,9 +385,7 @@ impl IceLite {
             let Some((transaction, number)) = path.poll_send(now, rng) else {
                 continue;
             };
-            let generations = [Some(&self.current), self.previous.as_ref()];
-            let is_that = |generation: &&Generation| generation.number == number;
-            let Some(generation) = generations.into_iter().flatten().find(is_that) else {
+            let Some(generation) = numbered(&self.current, &self.previous, number) else {
                 continue;
             };
             let (username, key) = (&generation.remote_username, &generation.remote_key);
@@ -400,9 +414,7 @@ impl IceLite {
         }
         let number = path.answered(answer.transaction());
         let number = number.ok_or(StunDrop::UnexpectedAnswer)?;
-        let generations = [Some(&self.current), self.previous.as_ref()];
-        let is_that = |generation: &&Generation| generation.number == number;
-        let generation = generations.into_iter().flatten().find(is_that);
+        let generation = numbered(&self.current, &self.previous, number);
         let generation = generation.ok_or(StunDrop::UnexpectedAnswer)?;
         answer.authenticate(&generation.remote_key)?;
         self.answers = true;
@@ -443,6 +455,10 @@ impl IceLite {
         let path = self.find_mut(from).filter(|path| path.proved.is_some())?;
         path.authenticated = Some(now);
         self.proved = now;
+        // Nearly every packet comes this way.
+        if self.selected == Some(from) {
+            return None;
+        }
         let is_avoided = self.avoids_udp && matches!(from, Way::Udp(_));
         let may_follow = self.selected_until.is_some() && !is_avoided && !self.is_held(now);
         may_follow.then(|| self.select(from)).flatten()
@@ -508,7 +524,7 @@ impl IceLite {
 
     /// Has the way with this serial number count for nothing, which has sent on what the client has sent by
     /// a way where it has proved to be. Says whether it was selected.
-    fn is_robbed_by(&mut self, serial: u32) -> bool {
+    fn distrust(&mut self, serial: u32) -> bool {
         let Some(path) = self.paths.iter_mut().find(|path| path.serial == serial) else {
             return false;
         };

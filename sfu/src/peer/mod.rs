@@ -504,6 +504,12 @@ impl Peer {
         self.ice.earn(from, len);
     }
 
+    /// Whether anything has changed of where media goes.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.moved.is_some()
+    }
+
     /// What has changed of where media goes.
     pub fn poll_move(&mut self) -> Option<Move> {
         self.moved.take()

@@ -268,7 +268,9 @@ impl Worker {
             Ok(None) => {}
             Err(reason) => self.lent.stats.drop(reason),
         }
-        self.follow(now, id);
+        if peer.has_moved() {
+            self.follow(now, id);
+        }
     }
 
     fn handle_rtcp(&mut self, now: Instant, id: PeerId, from: Way, datagram: &mut [u8]) {

@@ -98,15 +98,13 @@ impl Path {
 
     /// Whether the client has proved to be there a moment ago.
     pub(super) fn is_held(&self, now: Instant) -> bool {
-        let is_recent = |at| now.saturating_duration_since(at) < HOLD;
-        self.trusted().is_some_and(is_recent)
+        is_recent(now, self.trusted())
     }
 
     /// Whether it is to be selected once the client has proved to be there. Not for long: the client may
     /// want another by then.
     pub(super) fn is_wanted(&self, now: Instant) -> bool {
-        let is_recent = |at| now.saturating_duration_since(at) < HOLD;
-        self.wanted.is_some_and(is_recent)
+        is_recent(now, self.wanted)
     }
 
     /// Whether as much may be sent as there is. Connections and relays have asked their clients to answer
@@ -206,4 +204,9 @@ impl Path {
         self.proved = Some(now);
         self.last_check.get_or_insert(now);
     }
+}
+
+/// Whether something was a moment ago.
+fn is_recent(now: Instant, at: Option<Instant>) -> bool {
+    at.is_some_and(|at| now.saturating_duration_since(at) < HOLD)
 }
