@@ -800,7 +800,6 @@ impl Control {
         }
     }
 
-    /// Drops what is known of a peer that its worker no longer has.
     /// Remembers what the way to a peer carried that has ended, and tells whoever is in its place already.
     fn handle_carried(&mut self, former: PeerId, carried: Carried) {
         if self.carried.len() == MAX_CARRIED {
@@ -813,6 +812,7 @@ impl Control {
         }
     }
 
+    /// Drops what is known of a peer that its worker no longer has.
     fn forget(&mut self, peer: PeerId) {
         let Some(state) = self.peers.remove(&peer) else {
             return;

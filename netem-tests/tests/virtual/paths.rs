@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use confab_netem_tests::link::Loss;
 use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
 use confab_netem_tests::virtual_time::client::send::Beginning;
-use confab_netem_tests::virtual_time::client::{publish, watch};
+use confab_netem_tests::virtual_time::client::{Setup, publish, watch};
 use confab_sfu::api::Publish;
 use confab_sfu::media::{ExtensionMap, Kind};
 use confab_sfu::rtp::packet::PacketClass;
@@ -186,19 +186,19 @@ fn a_check_that_is_repeated_faster_than_it_arrives_silences_nobody_either() {
     assert_undisturbed(&call, people);
 }
 
+/// Viewers that are there while addresses are forged, or not, and those that answer checks and do not.
+fn viewers() -> [(bool, Setup); 4] {
+    [
+        (true, watch()),
+        (true, watch().unanswering()),
+        (false, watch()),
+        (false, watch().unanswering()),
+    ]
+}
+
 #[test]
 fn a_forged_address_gets_three_times_what_was_forged() {
-    // Whether the client is there meanwhile, and answers checks.
-    for (is_there, unanswering, seed) in [
-        (true, false, 165),
-        (true, true, 166),
-        (false, false, 167),
-        (false, true, 168),
-    ] {
-        let setup = match unanswering {
-            true => watch().unanswering(),
-            false => watch(),
-        };
+    for ((is_there, setup), seed) in viewers().into_iter().zip(165..) {
         let mut call = Call::new(seed);
         let alice = call.join("alice", publish().audio().video());
         let mallory = call.join("mallory", setup);
@@ -230,17 +230,7 @@ fn a_forged_address_gets_three_times_what_was_forged() {
 
 #[test]
 fn srtp_from_a_forged_address_is_no_proof_either() {
-    // Whether the client is there meanwhile, and answers checks.
-    for (is_there, unanswering, seed) in [
-        (true, false, 177),
-        (true, true, 178),
-        (false, false, 179),
-        (false, true, 180),
-    ] {
-        let setup = match unanswering {
-            true => watch().unanswering(),
-            false => watch(),
-        };
+    for ((is_there, setup), seed) in viewers().into_iter().zip(177..) {
         let mut call = Call::new(seed);
         let _alice = call.join("alice", publish().audio().video());
         let mallory = call.join("mallory", setup);

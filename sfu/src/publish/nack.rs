@@ -203,9 +203,9 @@ impl NackGenerator {
 
     /// How often a round trip to ask for what is missing.
     fn copies(&self) -> u8 {
-        match self.loss {
-            loss if loss < ASK_OFTEN_FROM => 1,
-            _ => OFTEN,
+        match self.loss < ASK_OFTEN_FROM {
+            true => 1,
+            false => OFTEN,
         }
     }
 

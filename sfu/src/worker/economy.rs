@@ -58,10 +58,11 @@ impl Worker {
             }
             Origin::Local(publisher) => {
                 let ceiling = feed.ceilings.values().copied().chain(ceiling).min();
-                let peer = self.peers.get_mut(&publisher);
-                let ceiling = peer.and_then(|p| p.set_ceiling(now, track, ceiling));
                 self.touched.push(publisher);
-                let peer = self.peers.get_mut(&publisher);
+                let mut peer = self.peers.get_mut(&publisher);
+                let ceiling = peer
+                    .as_mut()
+                    .and_then(|p| p.set_ceiling(now, track, ceiling));
                 let count = peer
                     .and_then(|p| p.publication_of(track))
                     .map_or(0, |p| p.encodings.len());

@@ -214,6 +214,17 @@ fn one_picture_of_every_block_may_be_lost() {
     }
 }
 
+/// A slot for video that gets as much FEC as there can be.
+fn fully_protected(start: Instant, section: &Section) -> Slot {
+    let mut slot = Slot::new(section, section.send.as_ref().unwrap(), 0);
+    slot.show(start, TrackId(1));
+    slot.share.layer = Some(LayerInfo::default());
+    slot.aim();
+    slot.protection.fec_ratio = 1.0;
+    slot.protection.key_frame_fec_ratio = 1.0;
+    slot
+}
+
 /// The number that repair takes would be missing within the picture for good.
 #[test]
 fn no_repair_cuts_a_picture_in_two_when_ends_come_late() {
@@ -225,12 +236,7 @@ fn no_repair_cuts_a_picture_in_two_when_ends_come_late() {
     };
     let section = section(Kind::Video, formats);
     let mut exit = Exit::new(start);
-    let mut slot = Slot::new(&section, section.send.as_ref().unwrap(), 0);
-    slot.show(start, TrackId(1));
-    slot.share.layer = Some(LayerInfo::default());
-    slot.aim();
-    slot.protection.fec_ratio = 1.0;
-    slot.protection.key_frame_fec_ratio = 1.0;
+    let mut slot = fully_protected(start, &section);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
     // Pictures of two packets each, and the ends of the second and third come late.
     for n in [0, 1, 2, 4, 3, 5, 6, 7] {
@@ -313,12 +319,7 @@ fn no_repair_packet_is_longer_than_the_path_takes() {
             let mut exit = Exit::new(start);
             exit.path.select(DESTINATION.into());
             exit.path.set_mtu(DESTINATION.into(), LIMIT + 28);
-            let mut slot = Slot::new(&section, section.send.as_ref().unwrap(), 0);
-            slot.show(start, TrackId(1));
-            slot.share.layer = Some(LayerInfo::default());
-            slot.aim();
-            slot.protection.fec_ratio = 1.0;
-            slot.protection.key_frame_fec_ratio = 1.0;
+            let mut slot = fully_protected(start, &section);
             let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
             for n in 0..4 {
                 let (mut meta, mut bytes) = packet(Kind::Video, n);
