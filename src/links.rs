@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use confab_signaling::auth::{Grants, MAX_TOKEN_LIFETIME, TokenRequest};
+use confab_signaling::DEFAULT_LIFETIME;
+use confab_signaling::auth::{Grants, TokenRequest};
 use confab_signaling::link::link;
 use confab_signaling::protocol::Failure as Refused;
 use confab_signaling::room::RoomName;
@@ -19,9 +20,8 @@ use crate::config::Config;
 /// The room of the link that a server prints when it is ready.
 const FIRST_ROOM: &str = "lobby";
 
-/// How long one can come in with that link. A call ends with the token in it, so that it is as long as a token
-/// may be.
-const FIRST_LIFETIME: Duration = MAX_TOKEN_LIFETIME;
+/// How long one can come in with that link: as long as with any.
+const FIRST_LIFETIME: Duration = DEFAULT_LIFETIME;
 
 /// Characters of a guest's identity, which is to tell one guest from another in the log.
 const IDENTITY_LEN: usize = 8;

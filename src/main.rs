@@ -216,20 +216,19 @@ async fn serve(
     );
     parts.add("the watch over addresses", follow);
     // Held here until the end: to drop it is to stop the relay.
-    let (_relay, relay_stopped) = match relay {
-        Some(Relay {
-            door,
-            stopped,
-            stop,
-        }) => (Some((door, stop)), Some(stopped)),
-        None => (None, None),
-    };
-    if let Some(stopped) = relay_stopped {
-        parts.add_fallible("the relay", async {
-            let reason = stopped.await;
-            Err::<Infallible, _>(reason.unwrap_or_else(|_| "its thread has failed".into()))
-        });
-    }
+    let _relay = relay.map(
+        |Relay {
+             door,
+             stopped,
+             stop,
+         }| {
+            parts.add_fallible("the relay", async {
+                let reason = stopped.await;
+                Err::<Infallible, _>(reason.unwrap_or_else(|_| "its thread has failed".into()))
+            });
+            (door, stop)
+        },
+    );
     println!("{}", served.greeting(config, links::has_reader())?);
     let mut asked_again = Signals::new()?;
     let stop = async move {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub use cidr::{Cidr, CidrError};
-pub use line::{Crowd, Full, Tally, is_neighbour, site, subscriber};
+pub use line::{Counts, Crowd, Full, Tally, is_neighbour, share_of_proxy, site, subscriber};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -115,10 +115,10 @@ impl Doorkeeper {
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut open = self.open();
         let max = match self.is_proxy(address) {
-            true => self.max - self.max / 10,
-            false => self.max.div_ceil(10),
+            true => share_of_proxy(self.max as usize),
+            false => self.max.div_ceil(10) as usize,
         };
-        if open.total >= self.max || open.tally.check(address, max as usize).is_err() {
+        if open.total >= self.max || open.tally.check(address, max).is_err() {
             return None;
         }
         open.total += 1;

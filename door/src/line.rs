@@ -4,11 +4,21 @@
 //! where there is not.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// How many lines' worth a site may have: an office with a few networks, and no more than that of one who
 /// takes an address from each of the 65,536 that it has.
 const LINES_OF_SITE: usize = 4;
+
+/// Of what there is for all, one in so many is kept for others whatever a reverse proxy has.
+const KEPT_ONE_OF: usize = 10;
+
+/// How much of it an address may have that speaks for many, as a reverse proxy does.
+#[must_use]
+pub const fn share_of_proxy(all: usize) -> usize {
+    all - all / KEPT_ONE_OF
+}
 
 /// What one subscriber line has: an IPv4 address, or an IPv6 /64, the least that is given to anybody, in
 /// which devices take addresses as they like (RFC 4291 section 2.5.1). It may be one of many: see [`site`].
@@ -49,8 +59,8 @@ pub fn is_neighbour(subscriber: IpAddr) -> bool {
 /// How many of something each line has, and each site of several lines.
 #[derive(Debug, Default)]
 pub struct Tally {
-    lines: HashMap<IpAddr, usize>,
-    sites: HashMap<IpAddr, usize>,
+    lines: Counts<IpAddr>,
+    sites: Counts<IpAddr>,
 }
 
 /// Whoever wants one more has as many as it may.
@@ -69,33 +79,33 @@ impl Tally {
     /// # Errors
     /// When there are as many as may be.
     pub fn check(&self, address: IpAddr, max: usize) -> Result<(), Full> {
-        let has = self.lines.get(&subscriber(address)).copied().unwrap_or(0);
+        let has = self.lines.of(&subscriber(address));
         if has >= max {
-            let is_site = false;
-            return Err(Full { has, is_site });
+            return Err(Full {
+                has,
+                is_site: false,
+            });
         }
-        let has = site(address).and_then(|site| self.sites.get(&site).copied());
-        let has = has.unwrap_or(0);
+        let has = site(address).map_or(0, |site| self.sites.of(&site));
         if has >= max.saturating_mul(LINES_OF_SITE) {
-            let is_site = true;
-            return Err(Full { has, is_site });
+            return Err(Full { has, is_site: true });
         }
         Ok(())
     }
 
     /// Counts one more from there.
     pub fn add(&mut self, address: IpAddr) {
-        *self.lines.entry(subscriber(address)).or_default() += 1;
+        self.lines.add(subscriber(address));
         if let Some(site) = site(address) {
-            *self.sites.entry(site).or_default() += 1;
+            self.sites.add(site);
         }
     }
 
     /// Counts one less.
     pub fn remove(&mut self, address: IpAddr) {
-        take_one(&mut self.lines, subscriber(address));
+        self.lines.remove(&subscriber(address));
         if let Some(site) = site(address) {
-            take_one(&mut self.sites, site);
+            self.sites.remove(&site);
         }
     }
 
@@ -106,13 +116,48 @@ impl Tally {
     }
 }
 
-fn take_one(counts: &mut HashMap<IpAddr, usize>, key: IpAddr) {
-    let left = counts.get_mut(&key).map(|count| {
-        *count -= 1;
-        *count
-    });
-    if left == Some(0) {
-        counts.remove(&key);
+/// How many of something each has; who has none is forgotten.
+#[derive(Debug)]
+pub struct Counts<K>(HashMap<K, usize>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Counts(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Counts<K> {
+    /// How many it has.
+    #[must_use]
+    pub fn of(&self, key: &K) -> usize {
+        self.0.get(key).copied().unwrap_or(0)
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, key: K) {
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    /// Counts one less.
+    pub fn remove(&mut self, key: &K) {
+        if let Some(count) = self.0.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    /// The most that anybody has.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.0.values().copied().max().unwrap_or(0)
+    }
+
+    /// Whether nobody has any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -122,14 +167,14 @@ fn take_one(counts: &mut HashMap<IpAddr, usize>, key: IpAddr) {
 pub struct Crowd<T> {
     /// By number: the oldest is first.
     by_age: BTreeMap<u64, (IpAddr, T)>,
-    by_line: HashMap<IpAddr, usize>,
+    by_line: Counts<IpAddr>,
 }
 
 impl<T> Default for Crowd<T> {
     fn default() -> Self {
         Crowd {
             by_age: BTreeMap::new(),
-            by_line: HashMap::new(),
+            by_line: Counts::default(),
         }
     }
 }
@@ -140,22 +185,22 @@ impl<T> Crowd<T> {
         self.remove(number);
         let line = subscriber(address);
         self.by_age.insert(number, (line, what));
-        *self.by_line.entry(line).or_default() += 1;
+        self.by_line.add(line);
     }
 
     /// One goes.
     pub fn remove(&mut self, number: u64) {
         if let Some((line, _)) = self.by_age.remove(&number) {
-            take_one(&mut self.by_line, line);
+            self.by_line.remove(&line);
         }
     }
 
     /// Who has to go; none if nobody is there.
     #[must_use]
     pub fn first_to_go(&self) -> Option<(u64, &T)> {
-        let most = self.by_line.values().max();
+        let most = self.by_line.most();
         let mut oldest = self.by_age.iter();
-        let oldest = oldest.find(|(_, (line, _))| self.by_line.get(line) == most);
+        let oldest = oldest.find(|(_, (line, _))| self.by_line.of(line) == most);
         oldest.map(|(number, (_, what))| (*number, what))
     }
 

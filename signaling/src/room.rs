@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use confab_door::{is_neighbour, site, subscriber};
+use confab_door::{Counts, is_neighbour, share_of_proxy, site, subscriber};
 use confab_sfu::media::Kind;
 use confab_sfu::types::{InvalidId, PersonId, RoomId, TrackId};
 
@@ -31,10 +31,6 @@ use seats::Shown;
 
 /// Of all rooms one line, or one site of many, may open one in so many: there are others.
 const ROOMS_OF_OPENER: usize = 4;
-
-/// Of all rooms one in so many is kept for others whatever a neighbour has opened, as a reverse proxy speaks
-/// for everybody.
-const KEPT_ONE_OF: usize = 10;
 
 /// Longest name of a room, in bytes.
 pub const MAX_ROOM_NAME_LEN: usize = 64;
@@ -260,6 +256,8 @@ pub struct Rooms {
     limits: Limits,
     by_name: HashMap<RoomName, RoomId>,
     rooms: BTreeMap<RoomId, Room>,
+    /// How many rooms each has opened that are there.
+    openers: Counts<IpAddr>,
     members: HashMap<ParticipantId, Member>,
     tracks: HashMap<TrackId, ParticipantId>,
     /// Rooms whose viewers are to be counted.
@@ -278,6 +276,7 @@ impl Rooms {
             limits,
             by_name: HashMap::new(),
             rooms: BTreeMap::new(),
+            openers: Counts::default(),
             members: HashMap::new(),
             tracks: HashMap::new(),
             uncounted: BTreeSet::new(),
@@ -317,6 +316,7 @@ impl Rooms {
                 let opener = self.check_opener(&entrant.holder)?;
                 let id = RoomId(self.next_id());
                 self.by_name.insert(room.clone(), id);
+                self.openers.add(opener);
                 self.rooms.insert(
                     id,
                     Room {
@@ -363,11 +363,10 @@ impl Rooms {
     fn check_opener(&self, holder: &Holder) -> Result<IpAddr, Failure> {
         let opener = site(holder.address).unwrap_or(subscriber(holder.address));
         let max = match is_neighbour(opener) {
-            true => self.limits.rooms - self.limits.rooms / KEPT_ONE_OF,
+            true => share_of_proxy(self.limits.rooms),
             false => self.limits.rooms.div_ceil(ROOMS_OF_OPENER),
         };
-        let own = self.rooms.values().filter(|room| room.opener == opener);
-        let own = own.count();
+        let own = self.openers.of(&opener);
         if own >= max {
             let text = format!(
                 "This address has opened {own} rooms, as many as it may (a part of `rooms.max_rooms`)."
@@ -377,12 +376,16 @@ impl Rooms {
         Ok(opener)
     }
 
+    /// Whether a room has as many that count as it may.
+    fn is_full(&self, room: RoomId) -> bool {
+        let members = self.members_of(room);
+        let there = members.filter(|(_, member)| member.checked_in);
+        there.count() >= self.limits.participants
+    }
+
     fn check_limits(&self, room: RoomId, entrant: &Entrant) -> Result<(), Failure> {
         let full = |text| Err(Failure::new(ErrorCode::RoomFull, text));
-        let there = self
-            .members_of(room)
-            .filter(|(_, member)| member.checked_in);
-        if there.count() >= self.limits.participants {
+        if self.is_full(room) {
             return full(format!(
                 "The room has {} participants and viewers, as many as it may.",
                 self.limits.participants
@@ -407,9 +410,7 @@ impl Rooms {
         let Some(room) = waiting.map(|member| member.room) else {
             return CheckIn::Again;
         };
-        let others = self.members_of(room);
-        let others = others.filter(|(other, member)| *other != id && member.checked_in);
-        let has_place = others.count() < self.limits.participants;
+        let has_place = !self.is_full(room);
         if let Some(member) = self.members.get_mut(&id) {
             member.checked_in = has_place;
         }
@@ -505,6 +506,7 @@ impl Rooms {
         room.members.retain(|&other| other != id);
         if room.members.is_empty() {
             self.by_name.remove(&room.name);
+            self.openers.remove(&room.opener);
             self.rooms.remove(&member.room);
             return;
         }

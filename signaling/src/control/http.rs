@@ -1,7 +1,6 @@
 //! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address; and
 //! what operators ask of any participant.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -273,23 +272,8 @@ impl Control {
         };
         self.by_resource
             .insert(resource.secret.clone(), participant);
-        self.members.insert(
-            participant,
-            Member {
-                owner: Owner::Http(resource),
-                room: place.room,
-                person: place.person,
-                grants,
-                peer: None,
-                is_silent: false,
-                former: None,
-                answered: false,
-                published: Vec::new(),
-                shown: BTreeMap::new(),
-                paused: BTreeSet::new(),
-                held: Vec::new(),
-            },
-        );
+        let member = Member::new(Owner::Http(resource), &place, grants);
+        self.members.insert(participant, member);
         self.first_offer(participant, sdp, Publish::All, Purpose::HttpCreate(ticket));
         Ok(())
     }

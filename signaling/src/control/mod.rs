@@ -33,7 +33,7 @@ use crate::protocol::{
     Welcome,
 };
 use crate::relay::{Relay, Relays};
-use crate::room::{Limits, ParticipantId, RoomName, Rooms};
+use crate::room::{Limits, ParticipantId, Place, RoomName, Rooms};
 use crate::session::{Admission, MISSED_AFTER, Session, new_secret};
 
 use http::Resource;
@@ -205,6 +205,26 @@ struct Member {
     paused: BTreeSet<Mid>,
     /// Reports that wait for the command on its way.
     held: Vec<api::Event>,
+}
+
+impl Member {
+    /// One that has just got its place, without media.
+    fn new(owner: Owner, place: &Place, grants: Grants) -> Member {
+        Member {
+            owner,
+            room: place.room,
+            person: place.person,
+            grants,
+            peer: None,
+            is_silent: false,
+            former: None,
+            answered: false,
+            published: Vec::new(),
+            shown: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            held: Vec::new(),
+        }
+    }
 }
 
 /// The control plane's state.

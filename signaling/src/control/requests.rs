@@ -1,6 +1,6 @@
 //! What each request of a session does, before and after the media plane has been asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use confab_sfu::api::{self, Content, Publish};
@@ -238,23 +238,8 @@ impl Control {
         tracing::info!(
             %participant, room = room.as_str(), identity, relay_user, "participant joins"
         );
-        self.members.insert(
-            participant,
-            Member {
-                owner: Owner::Session(key),
-                room: place.room,
-                person: place.person,
-                grants: access.grants,
-                peer: None,
-                is_silent: false,
-                former: None,
-                answered: false,
-                published: Vec::new(),
-                shown: BTreeMap::new(),
-                paused: BTreeSet::new(),
-                held: Vec::new(),
-            },
-        );
+        let member = Member::new(Owner::Session(key), &place, access.grants);
+        self.members.insert(participant, member);
         self.set_participant(key, Some(participant));
         let Some(sdp) = join.offer else {
             self.rooms.announce(participant);

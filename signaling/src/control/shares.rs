@@ -3,23 +3,18 @@
 //!
 //! In: who comes and who goes. Out: whether there is room for one more, or which limit says no.
 
-use std::collections::HashMap;
-
-use confab_door::{Full, Tally, is_neighbour, subscriber};
+use confab_door::{Counts, Full, Tally, is_neighbour, share_of_proxy, subscriber};
 
 use super::Config;
 use crate::holder::{Holder, Proven};
 use crate::protocol::{ErrorCode, Failure};
-
-/// Of how many sessions one is kept for others whatever a neighbour has.
-const KEPT_ONE_OF: usize = 10;
 
 /// What everybody has.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     total: usize,
     by_line: Tally,
-    by_identity: HashMap<Proven, usize>,
+    by_identity: Counts<Proven>,
 }
 
 impl Shares {
@@ -31,7 +26,7 @@ impl Shares {
         // A reverse proxy, or a test of this machine, speaks for many.
         let (max, setting) = match is_neighbour(subscriber(holder.address)) {
             true => (
-                config.max_sessions - config.max_sessions / KEPT_ONE_OF,
+                share_of_proxy(config.max_sessions),
                 "signaling.max_sessions",
             ),
             false => (
@@ -46,9 +41,7 @@ impl Shares {
             };
             return Err(full(who, has, setting));
         }
-        let proven = holder.proven();
-        let has = proven.and_then(|proven| self.by_identity.get(&proven).copied());
-        match has {
+        match holder.proven().map(|proven| self.by_identity.of(&proven)) {
             Some(has) if has >= config.max_identity_sessions => {
                 let setting = "signaling.max_identity_sessions";
                 Err(full("This identity at this address", has, setting))
@@ -73,7 +66,7 @@ impl Shares {
         self.total += 1;
         self.by_line.add(holder.address);
         if let Some(proven) = holder.proven() {
-            *self.by_identity.entry(proven).or_default() += 1;
+            self.by_identity.add(proven);
         }
     }
 
@@ -81,14 +74,7 @@ impl Shares {
     pub(super) fn remove(&mut self, holder: &Holder) {
         self.total = self.total.saturating_sub(1);
         self.by_line.remove(holder.address);
-        let Some(proven) = holder.proven() else {
-            return;
-        };
-        let left = self.by_identity.get_mut(&proven).map(|count| {
-            *count -= 1;
-            *count
-        });
-        if left == Some(0) {
+        if let Some(proven) = holder.proven() {
             self.by_identity.remove(&proven);
         }
     }

@@ -714,15 +714,7 @@ fn m_lines_that_are_refused_are_named_in_the_reply() {
     house.ask(1, "offer", json!({"sdp": "x", "tracks": []}));
     assert!(!is_whole(&mut house));
     for endpoint in [Endpoint::Whip, Endpoint::Whep] {
-        house.http(HttpRequest::Create {
-            endpoint,
-            room: "kitchen".parse().unwrap(),
-            name: None,
-            identity: None,
-            access: open_access(),
-            from: house.from,
-            sdp: String::new(),
-        });
+        house.offer_over_http(endpoint, open_access());
         assert!(is_whole(&mut house), "{endpoint:?}");
     }
 }
@@ -988,6 +980,26 @@ impl House {
         ticket
     }
 
+    /// A client over HTTP offers something, of whom nothing is known but its token.
+    fn offer_over_http(&mut self, endpoint: Endpoint, access: Access) -> TicketId {
+        self.http(HttpRequest::Create {
+            endpoint,
+            room: "kitchen".parse().unwrap(),
+            name: None,
+            identity: None,
+            access,
+            from: self.from,
+            sdp: "v=0\r\n".into(),
+        })
+    }
+
+    fn with_limits(limits: Limits) -> House {
+        House::with(Config {
+            limits,
+            ..Config::default()
+        })
+    }
+
     fn publish_over_http(&mut self, answer: Answer) -> HttpAnswer {
         let ticket = self.http(HttpRequest::Create {
             endpoint: Endpoint::Whip,
@@ -1121,15 +1133,7 @@ impl House {
         access: Access,
         tracks: &[(&str, u64)],
     ) -> (String, api::Offer) {
-        let ticket = self.http(HttpRequest::Create {
-            endpoint,
-            room: "kitchen".parse().unwrap(),
-            name: None,
-            identity: None,
-            access,
-            from: self.from,
-            sdp: "v=0\r\n".into(),
-        });
+        let ticket = self.offer_over_http(endpoint, access);
         let (id, Command::Offer { offer, peer, .. }) = self.command() else {
             panic!("an offer");
         };
@@ -1188,12 +1192,9 @@ fn a_viewer_is_counted_until_it_publishes_and_after_a_resume_too() {
 
 #[test]
 fn a_room_is_full_of_viewers_too() {
-    let mut house = House::with(Config {
-        limits: Limits {
-            participants: 1,
-            ..Limits::default()
-        },
-        ..Config::default()
+    let mut house = House::with_limits(Limits {
+        participants: 1,
+        ..Limits::default()
     });
     house.hello(1);
     house.ask(1, "join", json!({"room": "kitchen"}));

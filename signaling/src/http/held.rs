@@ -40,17 +40,17 @@ impl Allowance {
     /// Whether that many bytes may be read, which then have been.
     fn take(&self, bytes: usize) -> bool {
         let left = self.0.load(Ordering::Relaxed);
-        let rest = match left {
-            u64::MAX => Some(left),
-            left => left.checked_sub(bytes as u64),
+        if left == u64::MAX {
+            return true;
+        }
+        let Some(rest) = left.checked_sub(bytes as u64) else {
+            return false;
         };
-        rest.is_some_and(|rest| {
-            // Whoever has changed it meanwhile knows better.
-            let _ = self
-                .0
-                .compare_exchange(left, rest, Ordering::Relaxed, Ordering::Relaxed);
-            true
-        })
+        // Whoever has changed it meanwhile knows better.
+        let _ = self
+            .0
+            .compare_exchange(left, rest, Ordering::Relaxed, Ordering::Relaxed);
+        true
     }
 }
 

@@ -19,15 +19,7 @@ fn small(max_sessions: usize, participants: usize) -> House {
 impl House {
     /// A WHIP client whose media never comes, and its peer.
     fn post(&mut self, access: Access) -> (TicketId, Option<PeerId>) {
-        let ticket = self.http(HttpRequest::Create {
-            endpoint: Endpoint::Whip,
-            room: "kitchen".parse().unwrap(),
-            name: None,
-            identity: None,
-            access,
-            from: self.from,
-            sdp: "v=0\r\n".into(),
-        });
+        let ticket = self.offer_over_http(Endpoint::Whip, access);
         while let Some((id, command)) = self.commands.pop_front() {
             match command {
                 Command::Offer { peer, .. } => {
@@ -176,12 +168,9 @@ fn sessions_over_http_count_as_others_do() {
 
 #[test]
 fn one_identity_has_so_many_participants_of_each_line_in_a_room() {
-    let mut house = House::with(Config {
-        limits: Limits {
-            identity_participants: 2,
-            ..Limits::default()
-        },
-        ..Config::default()
+    let mut house = House::with_limits(Limits {
+        identity_participants: 2,
+        ..Limits::default()
     });
     let join = |house: &mut House, socket: u64| {
         house.hello(socket);
@@ -239,12 +228,9 @@ fn an_identity_that_nobody_vouches_for_counts_for_nothing() {
 
 #[test]
 fn who_posts_offers_without_media_takes_nobodys_place() {
-    let mut house = House::with(Config {
-        limits: Limits {
-            participants: 2,
-            ..Limits::default()
-        },
-        ..Config::default()
+    let mut house = House::with_limits(Limits {
+        participants: 2,
+        ..Limits::default()
     });
     house.join(1, "Alice", answer(&[], &[]));
     house.heard(1);
