@@ -89,15 +89,18 @@ impl PeerPolicy {
         if self.own_media.contains(&peer) {
             return Verdict::OwnMedia;
         }
-        let is_own_host = self.is_own_host(peer.ip());
-        let is_own = is_own_host && self.own_ports.contains(&peer.port());
-        if peer.port() == 0 || is_own || !self.allows(peer.ip()) {
+        if peer.port() == 0 || !self.allows(peer.ip()) {
             return Verdict::Deny;
         }
-        let is_allowed = self.allow.iter().any(|range| range.contains(peer.ip()));
-        match is_own_host && !is_allowed {
-            true => Verdict::OwnHost,
-            false => Verdict::Relay,
+        if !self.is_own_host(peer.ip()) {
+            return Verdict::Relay;
+        }
+        if self.own_ports.contains(&peer.port()) {
+            return Verdict::Deny;
+        }
+        match self.allow.iter().any(|range| range.contains(peer.ip())) {
+            true => Verdict::Relay,
+            false => Verdict::OwnHost,
         }
     }
 

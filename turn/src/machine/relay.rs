@@ -192,21 +192,20 @@ impl Turn {
 
     /// What is to be done with packets to and from a peer; not [`Verdict::OwnHost`].
     pub(super) fn verdict(&mut self, peer: SocketAddr) -> Verdict {
-        if let Some((last, verdict)) = self.last_verdict
-            && last == peer
-        {
-            return verdict;
+        let verdict = match self.last_verdict {
+            Some((last, verdict)) if last == peer => verdict,
+            _ => {
+                let verdict = self.settings.policy.verdict(peer);
+                self.last_verdict = Some((peer, verdict));
+                verdict
+            }
+        };
+        // Allocations come and go, so that whether there is one is asked each time.
+        match verdict {
+            Verdict::OwnHost if self.relay_at(peer).is_some() => Verdict::Relay,
+            Verdict::OwnHost => Verdict::Deny,
+            verdict => verdict,
         }
-        let verdict = self.settings.policy.verdict(peer);
-        if verdict == Verdict::OwnHost {
-            // Allocations come and go.
-            return match self.relay_at(peer) {
-                Some(_) => Verdict::Relay,
-                None => Verdict::Deny,
-            };
-        }
-        self.last_verdict = Some((peer, verdict));
-        verdict
     }
 
     /// The allocation of a relay address, if it has a permission for the peer.

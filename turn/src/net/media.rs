@@ -39,7 +39,8 @@ impl MediaLink {
             .collect();
     }
 
-    /// Hands a packet over that comes from this relay address of the allocation with this number; `false` if its address has no queue, and the kernel is to take it.
+    /// Hands a packet over that comes from this relay address of the allocation with this number;
+    /// `false` if its address has no queue, and the kernel is to take it.
     pub(super) fn hand_over(
         &self,
         now: Instant,
