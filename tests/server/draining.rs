@@ -1,20 +1,19 @@
 //! A TURN server that is told to stop.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::support::{Directory, allocate_over, command, within};
+use crate::support::{
+    Directory, allocate_over, command, signal, try_allocate_over, turn_address, within,
+};
 
 fn terminate(process: &Child) {
-    let line = format!("kill -TERM {}", process.id().unwrap());
-    let sent = Command::new("sh").args(["-c", &line]).status();
-    assert!(sent.unwrap().success());
+    signal(process, "TERM");
 }
 
 /// A TURN server alone, where it listens, and its log.
@@ -31,14 +30,7 @@ async fn start(name: &str, drain: &str) -> (Directory, Child, std::net::SocketAd
     ];
     let mut process = command(&directory, &flags).spawn().unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line = within(log.next_line()).await.unwrap().unwrap();
-        let line: String = line.chars().filter(|c| !c.is_control()).collect();
-        if line.contains("TURN listens") && line.contains("TCP") {
-            let (_, address) = line.split_once("address=").expect(&line);
-            break address.split(' ').next().unwrap().parse().unwrap();
-        }
-    };
+    let (address, _) = turn_address(&mut log).await;
     // It must not wait for anybody to read.
     tokio::spawn(async move { while log.next_line().await.is_ok_and(|line| line.is_some()) {} });
     let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -54,15 +46,8 @@ async fn calls_that_are_relayed_go_on_until_they_end() {
     terminate(&process);
     let ends_early = timeout(Duration::from_secs(2), process.wait()).await;
     assert!(ends_early.is_err(), "somebody is relayed");
-    // Nobody new is: the end of the request is the end of patience with it.
-    let mut other = TcpStream::connect(address).await.unwrap();
-    other
-        .write_all(&crate::support::allocate(None))
-        .await
-        .unwrap();
-    let mut answer = [0; 2];
-    within(other.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(answer, [0x01, 0x13], "it is still asked to sign in");
+    let other = TcpStream::connect(address).await.unwrap();
+    assert_eq!(try_allocate_over(other).await, Err(508), "nobody new is");
     drop(stream);
     let status = within(process.wait()).await.unwrap();
     assert!(status.success(), "{status}");

@@ -1,17 +1,13 @@
 //! SIGHUP, which ends a program that does not know it.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
-
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
-use crate::support::{Directory, command, within};
+use crate::support::{Directory, command, signal, within};
 
 fn hang_up(process: &Child) {
-    let line = format!("kill -HUP {}", process.id().unwrap());
-    let sent = Command::new("sh").args(["-c", &line]).status();
-    assert!(sent.unwrap().success());
+    signal(process, "HUP");
 }
 
 /// The next line of the log with these words.

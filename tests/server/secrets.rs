@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Directory, allocate_over, command, rest, within};
+use crate::support::{Directory, allocate_over, command, rest, turn_address, within};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -153,16 +153,7 @@ async fn nor_does_any_bring_the_passwords_of_a_relay_alone() {
     ];
     let mut process = command(&directory, &flags).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut log = String::new();
-    let address: std::net::SocketAddr = loop {
-        let line = within(lines.next_line()).await.unwrap().unwrap();
-        log += &line;
-        let line: String = line.chars().filter(|c| !c.is_control()).collect();
-        if line.contains("TURN listens") && line.contains("TCP") {
-            let (_, address) = line.split_once("address=").expect(&line);
-            break address.split(' ').next().unwrap().parse().unwrap();
-        }
-    };
+    let (address, mut log) = turn_address(&mut lines).await;
     let rest = tokio::spawn(async move {
         let mut rest = String::new();
         lines.into_inner().read_to_string(&mut rest).await.unwrap();

@@ -23,7 +23,7 @@ use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines,
 };
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -217,7 +217,14 @@ pub(crate) async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     bytes
 }
 
-pub(crate) async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+pub(crate) async fn allocate_over(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    try_allocate_over(stream).await.expect("an allocation");
+}
+
+/// The same; gives the code of the error if the signed request is refused.
+pub(crate) async fn try_allocate_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<(), u16> {
     stream.write_all(&allocate(None)).await.unwrap();
     let refusal = message(&mut stream).await;
     let refusal = Message::from_bytes(&refusal).unwrap();
@@ -231,8 +238,34 @@ pub(crate) async fn allocate_over(mut stream: impl AsyncRead + AsyncWrite + Unpi
     stream.write_all(&request).await.unwrap();
     let answer = message(&mut stream).await;
     let answer = Message::from_bytes(&answer).unwrap();
-    assert_eq!(answer.class(), MessageClass::Success);
+    if answer.class() != MessageClass::Success {
+        return Err(answer.attribute::<ErrorCode>().unwrap().code());
+    }
     assert!(answer.raw_attribute(MessageIntegrity::TYPE).is_some());
+    Ok(())
+}
+
+/// Where a TURN server listens on TCP, as its log says, and what was read of the log until then.
+pub(crate) async fn turn_address(log: &mut Lines<BufReader<ChildStderr>>) -> (SocketAddr, String) {
+    let mut read = String::new();
+    loop {
+        let line = within(log.next_line()).await.unwrap().unwrap();
+        read += &line;
+        let line: String = line.chars().filter(|c| !c.is_control()).collect();
+        if line.contains("TURN listens") && line.contains("TCP") {
+            let (_, address) = line.split_once("address=").expect(&line);
+            return (address.split(' ').next().unwrap().parse().unwrap(), read);
+        }
+    }
+}
+
+/// Sends a signal, such as `TERM`.
+pub(crate) fn signal(process: &Child, name: &str) {
+    let line = format!("kill -{name} {}", process.id().unwrap());
+    let sent = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .status();
+    assert!(sent.unwrap().success());
 }
 
 /// The same without TLS.
