@@ -91,9 +91,15 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// Where the timing of a frame begins to be filled in last: with the time at which it leaves the pacer.
+/// What goes before is known when repair packets are computed (libwebrtc's
+/// `VideoTimingExtension::kPacerExitDeltaOffset`).
+const TIMING_FILLED_LAST: usize = 7;
+
 /// Sets to zero what a sender fills in last, after it has computed repair packets: the
-/// transport-wide sequence number, the absolute send time, the transmission offset and the timing of
-/// a frame. As libwebrtc does (`RtpPacket::ZeroMutableExtensions`) on both sides of ULPFEC and FlexFEC.
+/// transport-wide sequence number, the absolute send time, the transmission offset and the end of the
+/// timing of a frame. As libwebrtc does (`RtpPacket::ZeroMutableExtensions`) on both sides of ULPFEC and
+/// FlexFEC: a byte more or less, and what is recovered is not what was sent.
 pub fn clear_mutable(packet: &mut [u8], header: &RtpHeader, map: &ExtensionMap) {
     set_mutable(packet, header, map, 0, 0);
 }
@@ -118,7 +124,10 @@ pub fn set_mutable(
             Some(Extension::TransportSequence) => spans[0] = Some(end - data.len()..end),
             Some(Extension::AbsSendTime) => spans[1] = Some(end - data.len()..end),
             Some(Extension::TransmissionOffset) => spans[2] = Some(end - data.len()..end),
-            Some(Extension::VideoTiming) => spans[3] = Some(end - data.len()..end),
+            Some(Extension::VideoTiming) => {
+                let last = data.get(TIMING_FILLED_LAST..).unwrap_or_default();
+                spans[3] = Some(end - last.len()..end);
+            }
             _ => {}
         }
     }
@@ -534,6 +543,36 @@ mod tests {
             map.set(extension, id);
         }
         map
+    }
+
+    #[test]
+    fn what_a_sender_fills_in_last_is_cleared_and_nothing_else() {
+        let mut map = ExtensionMap::default();
+        map.set(Extension::TransportSequence, 1);
+        map.set(Extension::AbsSendTime, 2);
+        map.set(Extension::TransmissionOffset, 3);
+        map.set(Extension::VideoTiming, 4);
+        map.set(Extension::ColorSpace, 5);
+        let timing = |last: [u8; 6]| {
+            // Flags, encode start and finish, packetization; pacer exit and two of the network's.
+            let mut timing = vec![0x4c, 1, 2, 3, 4, 5, 6, 7];
+            timing.extend(last);
+            timing
+        };
+        let sent = [
+            &[0x11, 9, 9, 0x22, 8, 8, 8, 0x32, 7, 7, 7][..],
+            &timing([6, 6, 6, 6, 6, 6]),
+            &[0x53, 5, 5, 5, 5, 0, 0],
+        ];
+        let protected = [
+            &[0x11, 0, 0, 0x22, 0, 0, 0, 0x32, 0, 0, 0][..],
+            &timing([0; 6]),
+            &[0x53, 5, 5, 5, 5, 0, 0],
+        ];
+        let mut sent = packet(0xbede, &sent.concat());
+        let header = RtpHeader::parse(&sent).unwrap();
+        clear_mutable(&mut sent, &header, &map);
+        assert_eq!(sent, packet(0xbede, &protected.concat()));
     }
 
     #[test]
