@@ -4,7 +4,13 @@
 //!
 //! In: where each media packet lies in its picture, in any order. Out: numbers between the end of a
 //! picture and the beginning of the next under which there was no media.
+//!
+//! Pictures are counted by VP8 and VP9 themselves, or by the dependency descriptor, with which libwebrtc
+//! leaves the codec's own count out (`MinimizeDescriptor`). The descriptor's goes on over all encodings
+//! of a camera (`RtpVideoSender::shared_frame_id_`), so that from one picture of an encoding to its next
+//! it takes a step that has to be learned from pictures with nothing between them.
 
+use std::num::NonZeroU16;
 use std::ops::Range;
 
 use crate::rtp::codec::{PictureId, PictureInfo};
@@ -13,6 +19,11 @@ use crate::rtp::sequence::SequenceNumber;
 /// Numbers remembered: those of the second for which a packet is asked for, at 10 Mbit/s. When it
 /// comes at last, it tells what the numbers after it held.
 const REMEMBERED: usize = 1024;
+
+/// Steps of the descriptor's count that are remembered: the smallest is taken for that of a picture, since
+/// a larger one may have been over a picture that was lost whole. Enough for encodings that leave out
+/// pictures now and then.
+const STEPS: usize = 8;
 
 /// What is known of a number.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +35,23 @@ struct Seen {
 
 #[derive(Clone, Copy, Debug)]
 struct Media {
-    picture: Option<PictureId>,
+    count: Option<Count>,
     starts: bool,
     ends: bool,
+}
+
+/// Which picture it is.
+#[derive(Clone, Copy, Debug)]
+enum Count {
+    Codec(PictureId),
+    Descriptor(u16),
+}
+
+impl Count {
+    fn of(picture: &PictureInfo) -> Option<Self> {
+        let by_codec = picture.picture_id.map(Count::Codec);
+        by_codec.or_else(|| picture.frame_number.map(Count::Descriptor))
+    }
 }
 
 /// The latest numbers of an encoding.
@@ -35,6 +60,8 @@ pub(super) struct Pictures {
     /// By sequence number. Empty until there is something to remember.
     seen: Vec<Option<Seen>>,
     newest: SequenceNumber,
+    /// How far the descriptor's count went between the latest pictures with nothing between them.
+    steps: [Option<NonZeroU16>; STEPS],
 }
 
 impl Pictures {
@@ -52,7 +79,7 @@ impl Pictures {
         picture: &PictureInfo,
     ) -> [Range<u64>; 2] {
         let media = Media {
-            picture: picture.picture_id,
+            count: Count::of(picture),
             // Before a higher spatial layer comes the rest of the same picture.
             starts: picture.starts_frame && picture.spatial_id.unwrap_or_default() == 0,
             ends,
@@ -61,17 +88,52 @@ impl Pictures {
         let nothing = sequence.0..sequence.0;
         let before = (1..REMEMBERED as u64)
             .map_while(|back| sequence.0.checked_sub(back))
-            .find_map(|number| Some((number, self.media(number)?)))
-            .filter(|(_, before)| media.starts && follows(before, &media));
+            .find_map(|number| Some((number, self.media(number)?)));
         // Nothing has come after the newest.
         let after = (sequence.0 + 1..=self.newest.0)
             .take(REMEMBERED - 1)
-            .find_map(|number| Some((number, self.media(number)?)))
-            .filter(|(_, after)| after.starts && follows(&media, after));
+            .find_map(|number| Some((number, self.media(number)?)));
+        if let Some((number, before)) = before {
+            self.learn(number..sequence.0, &before, &media);
+        }
+        if let Some((number, after)) = after {
+            self.learn(sequence.0..number, &media, &after);
+        }
+        let before = before.filter(|(_, before)| self.follows(before, &media));
+        let after = after.filter(|(_, after)| self.follows(&media, after));
         [
             before.map_or(nothing.clone(), |(number, _)| number + 1..sequence.0),
             after.map_or(nothing, |(number, _)| sequence.0 + 1..number),
         ]
+    }
+
+    /// Notes how far the count went from the end of a picture to the next beginning, where all numbers
+    /// between are known to have held repair.
+    fn learn(&mut self, numbers: Range<u64>, end: &Media, beginning: &Media) {
+        let (Some(Count::Descriptor(one)), Some(Count::Descriptor(next))) =
+            (end.count, beginning.count)
+        else {
+            return;
+        };
+        let is_known = |number| self.seen(number).is_some();
+        if end.ends && beginning.starts && numbers.skip(1).all(is_known) {
+            self.steps.rotate_right(1);
+            self.steps[0] = NonZeroU16::new(next.wrapping_sub(one));
+        }
+    }
+
+    /// Whether the one ends a picture, and the other begins the next.
+    fn follows(&self, end: &Media, beginning: &Media) -> bool {
+        end.ends
+            && beginning.starts
+            && match (end.count, beginning.count) {
+                (Some(Count::Codec(one)), Some(Count::Codec(next))) => one.precedes(next),
+                (Some(Count::Descriptor(one)), Some(Count::Descriptor(next))) => {
+                    let step = self.steps.iter().flatten().min();
+                    step.is_some_and(|step| (1..=step.get()).contains(&next.wrapping_sub(one)))
+                }
+                _ => false,
+            }
     }
 
     fn note(&mut self, sequence: SequenceNumber, media: Option<Media>) {
@@ -85,18 +147,14 @@ impl Pictures {
         }
     }
 
-    fn media(&self, number: u64) -> Option<Media> {
-        let seen = self.seen.get(number as usize % REMEMBERED).copied()??;
-        seen.media.filter(|_| seen.sequence.0 == number)
+    fn seen(&self, number: u64) -> Option<Seen> {
+        let seen = self.seen.get(number as usize % REMEMBERED).copied()?;
+        seen.filter(|seen| seen.sequence.0 == number)
     }
-}
 
-/// Whether one picture ends where the next begins.
-fn follows(before: &Media, after: &Media) -> bool {
-    let (Some(one), Some(next)) = (before.picture, after.picture) else {
-        return false;
-    };
-    before.ends && one.precedes(next)
+    fn media(&self, number: u64) -> Option<Media> {
+        self.seen(number)?.media
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +206,33 @@ mod tests {
     }
 
     #[test]
-    fn codecs_without_picture_ids_tell_nothing() {
+    fn the_descriptor_counts_for_all_encodings_of_a_camera() {
+        let picture = |frame_number| PictureInfo {
+            starts_frame: true,
+            frame_number: Some(frame_number),
+            ..PictureInfo::default()
+        };
+        let mut pictures = Pictures::default();
+        let mut found = |number, count| {
+            let [before, after] =
+                pictures.handle_media(SequenceNumber(number), true, &picture(count));
+            (before, after)
+        };
+        // Two encodings. It is not known yet how far a step goes.
+        assert_eq!(found(10, 0xfffc), (10..10, 10..10));
+        assert_eq!(found(12, 0xfffe), (12..12, 12..12));
+        assert_eq!(found(13, 0), (13..13, 13..13), "learned");
+        assert_eq!(found(15, 2), (14..15, 15..15));
+        assert_eq!(found(18, 6), (18..18, 18..18), "a picture is lost");
+        assert_eq!(found(17, 4), (16..17, 18..18), "it was late");
+        // One of the encodings ends.
+        assert_eq!(found(19, 7), (19..19, 19..19));
+        assert_eq!(found(21, 9), (21..21, 21..21), "a picture is lost");
+        assert_eq!(found(23, 10), (22..23, 23..23));
+    }
+
+    #[test]
+    fn codecs_without_a_count_tell_nothing() {
         let picture = PictureInfo {
             starts_frame: true,
             ..PictureInfo::default()
