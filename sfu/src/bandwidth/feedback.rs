@@ -102,8 +102,8 @@ impl FeedbackRecorder {
     }
 
     /// Writes the feedback that is due, as many packets as it takes, and gives each to `send`.
-    /// `round_trip` is the peer's, if known; `missing_since` says when the oldest packet was missed
-    /// that is still being asked for; `sender` is our SSRC, `media` one of the peer's.
+    /// `round_trip` is the peer's, if known; `missing_since` says when the oldest packet can have been
+    /// sent first that is still being asked for; `sender` is our SSRC, `media` one of the peer's.
     pub fn poll(
         &mut self,
         now: Instant,
@@ -142,7 +142,7 @@ impl FeedbackRecorder {
         self.report.extend(self.arrivals.drain(..ripe));
         let fresh_base = self.next_sequence.unwrap_or(first);
         let swallowed = self.note_outages(again);
-        let since = |at: Instant| at.saturating_duration_since(epoch).saturating_sub(INTERVAL);
+        let since = |at: Instant| at.saturating_duration_since(epoch);
         self.forgive_link_loss(again, swallowed, missing_since.map(since));
         let near = self.report.first().map_or(first, |&(first, _)| first);
         let last = self.report.last().map_or(first, |&(last, _)| last);
@@ -345,7 +345,7 @@ mod tests {
             .filter(lost)
             .map(|(number, _)| number / 20)
             .min();
-        assert_eq!(first, Some(24), "the interval before it was missed");
+        assert_eq!(first, Some(25), "from when it can have been sent on");
     }
 
     /// Fifty intervals of twenty packets over an idle link that loses one in four; `missing` says since

@@ -54,6 +54,8 @@ pub const MAX_MISSING: usize = 256;
 #[derive(Debug)]
 struct Missing {
     sequence: SequenceNumber,
+    /// When the last one before the gap came.
+    after: Instant,
     noticed: Instant,
     next_request: Instant,
     requests: u8,
@@ -78,6 +80,7 @@ pub struct NackGenerator {
     kind: Kind,
     grace: Duration,
     highest: Option<SequenceNumber>,
+    highest_arrival: Option<Instant>,
     last_arrival: Option<Instant>,
     missing: VecDeque<Missing>,
     /// The share of numbers that did not come at first, smoothed, and over how many.
@@ -93,6 +96,7 @@ impl NackGenerator {
             kind,
             grace: MIN_GRACE,
             highest: None,
+            highest_arrival: None,
             last_arrival: None,
             missing: VecDeque::new(),
             loss: 0.0,
@@ -105,6 +109,7 @@ impl NackGenerator {
         let last_arrival = self.last_arrival.replace(now).unwrap_or(now);
         let Some(highest) = self.highest else {
             self.highest = Some(sequence);
+            self.highest_arrival = Some(now);
             return Arrival::New;
         };
         if sequence <= highest {
@@ -123,6 +128,7 @@ impl NackGenerator {
             };
         }
         self.highest = Some(sequence);
+        let after = self.highest_arrival.replace(now).unwrap_or(now);
         self.grace = self.grace.saturating_sub(GRACE_DECAY).max(MIN_GRACE);
         let grace = self.grace;
         let gap = sequence.0 - highest.0 - 1;
@@ -142,6 +148,7 @@ impl NackGenerator {
         }
         self.missing.extend((1..=gap).map(|ahead| Missing {
             sequence: highest + ahead,
+            after,
             noticed: now,
             next_request: now + grace,
             requests: 0,
@@ -209,10 +216,10 @@ impl NackGenerator {
         }
     }
 
-    /// When the oldest packet that is missing now was missed.
+    /// When the oldest packet that is missing now can have been sent first, as far as arrivals tell.
     #[must_use]
     pub fn missing_since(&self) -> Option<Instant> {
-        self.missing.front().map(|m| m.noticed)
+        self.missing.front().map(|m| m.after)
     }
 
     /// How many packets are missing now.
@@ -269,6 +276,20 @@ mod tests {
         assert_eq!(arrive(&mut nack, start, 1002), Arrival::Recovered);
         assert_eq!(ask(&mut nack, start + MIN_GRACE + 50 * MS), [1001]);
         assert_eq!(arrive(&mut nack, start, 1002), Arrival::Old);
+    }
+
+    #[test]
+    fn a_packet_may_have_been_sent_since_the_one_before_it_came() {
+        let start = Instant::now();
+        let mut nack = NackGenerator::new(Kind::Video);
+        arrive(&mut nack, start, 1);
+        arrive(&mut nack, start + 10 * MS, 2);
+        // Of a slow encoding: the gap shows when its next picture comes.
+        arrive(&mut nack, start + 200 * MS, 4);
+        arrive(&mut nack, start + 210 * MS, 6);
+        assert_eq!(nack.missing_since(), Some(start + 10 * MS));
+        arrive(&mut nack, start + 220 * MS, 3);
+        assert_eq!(nack.missing_since(), Some(start + 200 * MS));
     }
 
     #[test]
