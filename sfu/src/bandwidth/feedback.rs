@@ -10,7 +10,7 @@
 //! On a link that loses packets by itself two things are different. What is told as arrived cannot be
 //! had again: libwebrtc takes it out of what it keeps for retransmission
 //! (`RtpPacketHistory::CullAcknowledgedPackets`), so the feedback waits until what is missing has been
-//! asked for several times. And where the link to the peer loses packets, feedback is lost as well, so
+//! asked for several times; what is still missing then is passed over in silence too. And where the link to the peer loses packets, feedback is lost as well, so
 //! each interval is told of twice.
 
 use std::time::{Duration, Instant};
@@ -51,8 +51,8 @@ pub struct FeedbackRecorder {
     next_sequence: Option<u16>,
     /// The newest arrival that was told.
     told: Option<(u16, Duration)>,
-    /// Numbers in the report before which there was an outage.
-    outages: Vec<u16>,
+    /// Numbers in the report before which some are passed over.
+    jumps: Vec<u16>,
     count: u8,
     link_loss: LinkLoss,
     /// Feedback is lost on its way.
@@ -78,7 +78,7 @@ impl FeedbackRecorder {
     pub fn begin_anew(&mut self) {
         self.link_loss = LinkLoss::default();
         self.report.clear();
-        self.outages.clear();
+        self.jumps.clear();
         self.report_base = None;
         self.next_sequence = None;
         self.told = None;
@@ -150,11 +150,11 @@ impl FeedbackRecorder {
         let mut rest = &self.report[..];
         let mut base = base;
         while let Some(&(first, _)) = rest.first() {
-            if self.outages.contains(&first) {
+            if self.jumps.contains(&first) {
                 base = Some(first);
             }
             let later = rest.iter().skip(1);
-            let run = later.take_while(|(sequence, _)| !self.outages.contains(sequence));
+            let run = later.take_while(|(sequence, _)| !self.jumps.contains(sequence));
             let run = 1 + run.count();
             let mut writer = Writer::new(buffer);
             let written = writer.transport_feedback(ArrivalReport {
@@ -178,7 +178,7 @@ impl FeedbackRecorder {
         self.report_base = Some(fresh_base);
         let is_fresh = |sequence: u16| sequence.wrapping_sub(fresh_base) < 0x8000;
         self.report.retain(|&(sequence, _)| is_fresh(sequence));
-        self.outages.retain(|&sequence| is_fresh(sequence));
+        self.jumps.retain(|&sequence| is_fresh(sequence));
     }
 
     /// Notes the outages before what is told for the first time, which is sorted. Returns how many
@@ -193,7 +193,7 @@ impl FeedbackRecorder {
             }
             let missing = ahead.saturating_sub(1);
             if is_outage(at.saturating_sub(last_at), missing.into()) {
-                self.outages.push(sequence);
+                self.jumps.push(sequence);
                 swallowed += usize::from(missing);
             }
             self.told = Some((sequence, at));
@@ -213,7 +213,8 @@ impl FeedbackRecorder {
 
     /// Enters packets that the link lost as arrived, each with the one after it. What is told again
     /// comes first in the report, and has been seen to; outages have `swallowed` as many. From
-    /// `missing_since` on nothing is: one of the lost packets, or its retransmission, is still needed.
+    /// `missing_since` on they are passed over instead, since one of them, or its retransmission, is
+    /// still needed.
     fn forgive_link_loss(
         &mut self,
         again: usize,
@@ -240,11 +241,17 @@ impl FeedbackRecorder {
             if sequence.wrapping_sub(expected) >= 0x8000 {
                 continue;
             }
-            if missing_since.is_some_and(|since| at >= since) {
-                break;
-            }
-            if self.outages.contains(&sequence) {
+            if self.jumps.contains(&sequence) {
                 expected = sequence;
+            }
+            let missing = usize::from(sequence.wrapping_sub(expected));
+            if missing_since.is_some_and(|since| at >= since) {
+                if (1..=forgiven).contains(&missing) {
+                    self.jumps.push(sequence);
+                    forgiven -= missing;
+                }
+                expected = sequence.wrapping_add(1);
+                continue;
             }
             while forgiven > 0 && expected != sequence {
                 self.report.push((expected, at));
@@ -339,13 +346,14 @@ mod tests {
         let mut recorder = FeedbackRecorder::default();
         let missed = start + 25 * INTERVAL;
         let told = lose_one_in_four(&mut recorder, start, |now| (now > missed).then_some(missed));
-        let lost = |(number, came): &&(u16, bool)| !came && *number >= 40;
-        let first = told
-            .iter()
-            .filter(lost)
-            .map(|(number, _)| number / 20)
-            .min();
-        assert_eq!(first, Some(25), "from when it can have been sent on");
+        let is_lost = |(number, _): &&(u16, bool)| number % 4 == 1 && *number >= 40;
+        let lost: Vec<_> = told.iter().filter(is_lost).collect();
+        assert!(
+            lost.iter().all(|(_, came)| *came),
+            "none is told of as lost"
+        );
+        let last = lost.iter().map(|(number, _)| number / 20).max();
+        assert_eq!(last, Some(24), "until it can have been sent");
     }
 
     /// Fifty intervals of twenty packets over an idle link that loses one in four; `missing` says since
