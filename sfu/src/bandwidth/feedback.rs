@@ -10,8 +10,9 @@
 //! On a link that loses packets by itself two things are different. What is told as arrived cannot be
 //! had again: libwebrtc takes it out of what it keeps for retransmission
 //! (`RtpPacketHistory::CullAcknowledgedPackets`), so the feedback waits until what is missing has been
-//! asked for several times; what is still missing then is passed over in silence too. And where the link to the peer loses packets, feedback is lost as well, so
-//! each interval is told of twice.
+//! asked for several times; what is lost beside something that is still missing then is passed over in
+//! silence too. And where the link to the peer loses packets, feedback is lost as well, so each interval
+//! is told of twice.
 
 use std::time::{Duration, Instant};
 
@@ -142,8 +143,8 @@ impl FeedbackRecorder {
         self.report.extend(self.arrivals.drain(..ripe));
         let fresh_base = self.next_sequence.unwrap_or(first);
         let swallowed = self.note_outages(again);
-        let since = |at: Instant| at.saturating_duration_since(epoch);
-        self.forgive_link_loss(again, swallowed, missing_since.map(since));
+        let missing_since = missing_since.map(|at| at.saturating_duration_since(epoch));
+        self.forgive_link_loss(again, swallowed, missing_since);
         let near = self.report.first().map_or(first, |&(first, _)| first);
         let last = self.report.last().map_or(first, |&(last, _)| last);
         sort(&mut self.report, near);
@@ -244,19 +245,18 @@ impl FeedbackRecorder {
             if self.jumps.contains(&sequence) {
                 expected = sequence;
             }
-            let missing = usize::from(sequence.wrapping_sub(expected));
             if missing_since.is_some_and(|since| at >= since) {
+                let missing = usize::from(sequence.wrapping_sub(expected));
                 if (1..=forgiven).contains(&missing) {
                     self.jumps.push(sequence);
                     forgiven -= missing;
                 }
-                expected = sequence.wrapping_add(1);
-                continue;
-            }
-            while forgiven > 0 && expected != sequence {
-                self.report.push((expected, at));
-                expected = expected.wrapping_add(1);
-                forgiven -= 1;
+            } else {
+                while forgiven > 0 && expected != sequence {
+                    self.report.push((expected, at));
+                    expected = expected.wrapping_add(1);
+                    forgiven -= 1;
+                }
             }
             expected = sequence.wrapping_add(1);
         }

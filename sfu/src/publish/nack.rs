@@ -79,8 +79,8 @@ pub enum Arrival {
 pub struct NackGenerator {
     kind: Kind,
     grace: Duration,
-    highest: Option<SequenceNumber>,
-    highest_arrival: Option<Instant>,
+    /// The highest number, and when it came.
+    highest: Option<(SequenceNumber, Instant)>,
     last_arrival: Option<Instant>,
     missing: VecDeque<Missing>,
     /// The share of numbers that did not come at first, smoothed, and over how many.
@@ -96,7 +96,6 @@ impl NackGenerator {
             kind,
             grace: MIN_GRACE,
             highest: None,
-            highest_arrival: None,
             last_arrival: None,
             missing: VecDeque::new(),
             loss: 0.0,
@@ -107,9 +106,8 @@ impl NackGenerator {
     /// Notes the arrival of a packet.
     pub fn handle_packet(&mut self, now: Instant, sequence: SequenceNumber) -> Arrival {
         let last_arrival = self.last_arrival.replace(now).unwrap_or(now);
-        let Some(highest) = self.highest else {
-            self.highest = Some(sequence);
-            self.highest_arrival = Some(now);
+        let Some((highest, after)) = self.highest else {
+            self.highest = Some((sequence, now));
             return Arrival::New;
         };
         if sequence <= highest {
@@ -127,8 +125,7 @@ impl NackGenerator {
                 Err(_) => Arrival::Old,
             };
         }
-        self.highest = Some(sequence);
-        let after = self.highest_arrival.replace(now).unwrap_or(now);
+        self.highest = Some((sequence, now));
         self.grace = self.grace.saturating_sub(GRACE_DECAY).max(MIN_GRACE);
         let grace = self.grace;
         let gap = sequence.0 - highest.0 - 1;
