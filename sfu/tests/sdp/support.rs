@@ -273,8 +273,9 @@ fn judge(offer: &Sdp, answer: &Sdp, sections: &[Section]) {
 
 /// An m-line that is not served, and yet not rejected: the first of several in the group.
 fn judge_parked(asked: &Media, got: &Media, bundle: &[&str]) {
+    // Of an m-line with two names the first counts, as where it is served.
     let mid = values(&got.attributes, "mid");
-    assert_eq!(values(&asked.attributes, "mid"), mid);
+    assert_eq!(values(&asked.attributes, "mid")[..1], mid);
     assert!(bundle.len() > 1 && bundle[0] == mid[0]);
     assert_eq!(direction(&got.attributes), Some("inactive"));
     assert_eq!(asked.formats[..1], got.formats);
