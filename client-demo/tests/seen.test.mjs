@@ -6,8 +6,11 @@ import { screenshot } from "./chromium.mjs";
 import { browser, server, withBrowser, withServer } from "./fixture.mjs";
 import { cameraEncodings, join, moving, newRoom, readStats, tile } from "./participant.mjs";
 
-/** Until what nobody sees is no longer sent: the server waits, lest a look aside costs a key frame. */
-const STOP_TIMEOUT_MS = 10_000;
+/**
+ * Until what nobody sees is no longer sent: the server holds all encodings for 5 s after a picture is first shown, since it may
+ * rise quickly, then for 5 s more, lest a look aside costs a key frame; and on a slow machine the larger ones begin late.
+ */
+const STOP_TIMEOUT_MS = 30_000;
 /** Until a picture that is seen again moves. */
 const BACK_TIMEOUT_MS = 2_000;
 /** Until the server has found out that a larger picture fits. */
