@@ -348,6 +348,21 @@ impl Encoding {
         })
     }
 
+    /// Numbers a packet that was never media, as has been found out. None when it was not missing.
+    pub(super) fn handle_void(
+        &mut self,
+        now: Instant,
+        sequence: SequenceNumber,
+    ) -> Option<Numbered> {
+        self.nack.forget(sequence).then(|| Numbered {
+            sequence,
+            timestamp: self.newest.map_or(0, |(newest, _)| newest),
+            due: now,
+            epoch: self.epoch,
+            needs_key_frame: false,
+        })
+    }
+
     /// The highest number so far.
     #[must_use]
     pub fn newest_sequence(&self) -> Option<SequenceNumber> {

@@ -219,6 +219,11 @@ impl NackGenerator {
         self.missing.front().map(|m| m.after)
     }
 
+    /// Which packets are missing now, in order.
+    pub fn missing_numbers(&self) -> impl Iterator<Item = SequenceNumber> {
+        self.missing.iter().map(|m| m.sequence)
+    }
+
     /// How many packets are missing now.
     #[must_use]
     pub fn missing(&self) -> usize {

@@ -2,15 +2,14 @@
 //! of them from what never was: libwebrtc spends numbers on ULPFEC between pictures, and never sends
 //! it again.
 //!
-//! In: where each media packet lies in its picture, in any order. Out: numbers between the end of a
-//! picture and the beginning of the next under which there was no media.
+//! In: where each media packet lies in its picture, in any order, and what is missing. Out: what of that
+//! lies between the end of a picture and the beginning of the next, and so held no media.
 //!
 //! Pictures are counted by VP8 and VP9 themselves, or by the dependency descriptor, with which libwebrtc
 //! leaves the codec's own count out (`MinimizeDescriptor`). The descriptor's goes on over all encodings
-//! of a camera (`RtpVideoSender::shared_frame_id_`), so that from one picture of an encoding to its next
-//! it takes a step that has to be learned from pictures with nothing between them.
+//! of a camera (`RtpVideoSender::shared_frame_id_`): a picture is the next one of its encoding if all
+//! between are known to be of the others, however often each of them leaves one out.
 
-use std::num::NonZeroU16;
 use std::ops::Range;
 
 use crate::rtp::codec::{PictureId, PictureInfo};
@@ -20,10 +19,9 @@ use crate::rtp::sequence::SequenceNumber;
 /// comes at last, it tells what the numbers after it held.
 const REMEMBERED: usize = 1024;
 
-/// Steps of the descriptor's count that are remembered: the smallest is taken for that of a picture, since
-/// a larger one may have been over a picture that was lost whole. Enough for encodings that leave out
-/// pictures now and then.
-const STEPS: usize = 8;
+/// Frames remembered of all encodings of a camera: those of the second for which a packet is asked for,
+/// three encodings of 60 frames a second.
+const FRAMES: usize = 256;
 
 /// What is known of a number.
 #[derive(Clone, Copy, Debug)]
@@ -54,14 +52,67 @@ impl Count {
     }
 }
 
+/// Of which encoding the latest frames of a camera are, by the dependency descriptor's count.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// By frame number. Empty until there is something to remember.
+    owners: Vec<Option<Owner>>,
+    /// For how many more frames the count is not taken for that of all encodings, since two of them had
+    /// the same number: a client may count each encoding's frames by themselves.
+    distrusted: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owner {
+    frame: u16,
+    encoding: u8,
+}
+
+impl Frames {
+    /// Notes of which encoding a packet's frame is. Says whether that was not known.
+    pub(super) fn handle_media(&mut self, encoding: u8, picture: &PictureInfo) -> bool {
+        let Some(Count::Descriptor(frame)) = Count::of(picture) else {
+            return false;
+        };
+        if self.owners.is_empty() {
+            self.owners.resize(FRAMES, None);
+        }
+        let owner = Some(Owner { frame, encoding });
+        let place = &mut self.owners[usize::from(frame) % FRAMES];
+        let before = std::mem::replace(place, owner);
+        if before == owner {
+            return false;
+        }
+        self.distrusted = match before {
+            Some(before) if before.frame == frame => FRAMES,
+            _ => self.distrusted.saturating_sub(1),
+        };
+        true
+    }
+
+    /// Whether all frames after the one and before the other are known to be of other encodings.
+    fn are_of_others(&self, one: u16, next: u16, encoding: u8) -> bool {
+        let between = next.wrapping_sub(one).wrapping_sub(1);
+        let is_of_another = |ahead: u16| {
+            let frame = one.wrapping_add(ahead);
+            let owner = self.owners.get(usize::from(frame) % FRAMES).copied();
+            owner
+                .flatten()
+                .is_some_and(|owner| owner.frame == frame && owner.encoding != encoding)
+        };
+        between == 0
+            || self.distrusted == 0
+                && usize::from(between) < FRAMES
+                && (1..=between).all(is_of_another)
+    }
+}
+
 /// The latest numbers of an encoding.
 #[derive(Debug, Default)]
 pub(super) struct Pictures {
     /// By sequence number. Empty until there is something to remember.
     seen: Vec<Option<Seen>>,
     newest: SequenceNumber,
-    /// How far the descriptor's count went between the latest pictures with nothing between them.
-    steps: [Option<NonZeroU16>; STEPS],
 }
 
 impl Pictures {
@@ -70,14 +121,13 @@ impl Pictures {
         self.note(sequence, None);
     }
 
-    /// Notes a media packet; `ends` says that it is the last of its picture. Returns the numbers
-    /// before and after it that held no media, those that are known already among them.
+    /// Notes a media packet; `ends` says that it is the last of its picture.
     pub(super) fn handle_media(
         &mut self,
         sequence: SequenceNumber,
         ends: bool,
         picture: &PictureInfo,
-    ) -> [Range<u64>; 2] {
+    ) {
         let media = Media {
             count: Count::of(picture),
             // Before a higher spatial layer comes the rest of the same picture.
@@ -85,55 +135,40 @@ impl Pictures {
             ends,
         };
         self.note(sequence, Some(media));
-        let nothing = sequence.0..sequence.0;
+    }
+
+    /// Which of the missing numbers, which are in order, held no media, as far as can be known now.
+    pub(super) fn voids(
+        &self,
+        missing: impl Iterator<Item = SequenceNumber>,
+        encoding: u8,
+        frames: &Frames,
+    ) -> impl Iterator<Item = SequenceNumber> {
+        let mut gap = 0..0;
+        let mut is_void = false;
+        missing.filter(move |number| {
+            if !gap.contains(&number.0) {
+                (gap, is_void) = self.gap(number.0, encoding, frames);
+            }
+            is_void
+        })
+    }
+
+    /// The numbers around one, itself among them, under which no media has come; and whether none has been
+    /// sent.
+    fn gap(&self, number: u64, encoding: u8, frames: &Frames) -> (Range<u64>, bool) {
         let before = (1..REMEMBERED as u64)
-            .map_while(|back| sequence.0.checked_sub(back))
+            .map_while(|back| number.checked_sub(back))
             .find_map(|number| Some((number, self.media(number)?)));
         // Nothing has come after the newest.
-        let after = (sequence.0 + 1..=self.newest.0)
+        let after = (number + 1..=self.newest.0)
             .take(REMEMBERED - 1)
             .find_map(|number| Some((number, self.media(number)?)));
-        if let Some((number, before)) = before {
-            self.learn(number..sequence.0, &before, &media);
-        }
-        if let Some((number, after)) = after {
-            self.learn(sequence.0..number, &media, &after);
-        }
-        let before = before.filter(|(_, before)| self.follows(before, &media));
-        let after = after.filter(|(_, after)| self.follows(&media, after));
-        [
-            before.map_or(nothing.clone(), |(number, _)| number + 1..sequence.0),
-            after.map_or(nothing, |(number, _)| sequence.0 + 1..number),
-        ]
-    }
-
-    /// Notes how far the count went from the end of a picture to the next beginning, where all numbers
-    /// between are known to have held repair.
-    fn learn(&mut self, numbers: Range<u64>, end: &Media, beginning: &Media) {
-        let (Some(Count::Descriptor(one)), Some(Count::Descriptor(next))) =
-            (end.count, beginning.count)
-        else {
-            return;
+        let end = after.map_or(u64::MAX, |(after, _)| after);
+        let (Some((start, before)), Some((_, after))) = (before, after) else {
+            return (number..end, false);
         };
-        let is_known = |number| self.seen(number).is_some();
-        if end.ends && beginning.starts && numbers.skip(1).all(is_known) {
-            self.steps.rotate_right(1);
-            self.steps[0] = NonZeroU16::new(next.wrapping_sub(one));
-        }
-    }
-
-    /// Whether the one ends a picture, and the other begins the next.
-    fn follows(&self, end: &Media, beginning: &Media) -> bool {
-        end.ends
-            && beginning.starts
-            && match (end.count, beginning.count) {
-                (Some(Count::Codec(one)), Some(Count::Codec(next))) => one.precedes(next),
-                (Some(Count::Descriptor(one)), Some(Count::Descriptor(next))) => {
-                    let step = self.steps.iter().flatten().min();
-                    step.is_some_and(|step| (1..=step.get()).contains(&next.wrapping_sub(one)))
-                }
-                _ => false,
-            }
+        (start + 1..end, follows(&before, &after, encoding, frames))
     }
 
     fn note(&mut self, sequence: SequenceNumber, media: Option<Media>) {
@@ -147,47 +182,81 @@ impl Pictures {
         }
     }
 
-    fn seen(&self, number: u64) -> Option<Seen> {
-        let seen = self.seen.get(number as usize % REMEMBERED).copied()?;
-        seen.filter(|seen| seen.sequence.0 == number)
-    }
-
     fn media(&self, number: u64) -> Option<Media> {
-        self.seen(number)?.media
+        let seen = self.seen.get(number as usize % REMEMBERED).copied()?;
+        seen.filter(|seen| seen.sequence.0 == number)?.media
     }
+}
+
+/// Whether the one ends a picture, and the other begins the next of the encoding.
+fn follows(end: &Media, beginning: &Media, encoding: u8, frames: &Frames) -> bool {
+    end.ends
+        && beginning.starts
+        && match (end.count, beginning.count) {
+            (Some(Count::Codec(one)), Some(Count::Codec(next))) => one.precedes(next),
+            (Some(Count::Descriptor(one)), Some(Count::Descriptor(next))) => {
+                frames.are_of_others(one, next, encoding)
+            }
+            _ => false,
+        }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What is told of a camera's encodings, and what it makes of what is missing.
+    #[derive(Default)]
+    struct Story {
+        frames: Frames,
+        encodings: [Pictures; 2],
+    }
+
+    impl Story {
+        fn take(&mut self, encoding: u8, number: u64, ends: bool, picture: &PictureInfo) {
+            self.frames.handle_media(encoding, picture);
+            self.encodings[usize::from(encoding)].handle_media(
+                SequenceNumber(number),
+                ends,
+                picture,
+            );
+        }
+
+        fn voids(&self, encoding: u8, missing: &[u64]) -> Vec<u64> {
+            let missing = missing.iter().copied().map(SequenceNumber);
+            let pictures = &self.encodings[usize::from(encoding)];
+            let voids = pictures.voids(missing, encoding, &self.frames);
+            voids.map(|number| number.0).collect()
+        }
+    }
+
     #[test]
     fn a_gap_between_two_pictures_held_no_media() {
         let story = [
-            // (number, starts a picture, ends it, picture, numbers before and after without media)
-            (10, true, false, 0x7fff, [10..10, 10..10]),
-            (11, false, true, 0x7fff, [11..11, 11..11]),
-            (14, true, true, 0, [12..14, 14..14]),
+            // (number, starts a picture, ends it, picture, missing, those without media)
+            (10, true, false, 0x7fff, vec![9], vec![]),
+            (11, false, true, 0x7fff, vec![], vec![]),
+            (14, true, true, 0, vec![12, 13, 15], vec![12, 13]),
             // Picture 1 is lost.
-            (16, true, true, 2, [16..16, 16..16]),
+            (16, true, true, 2, vec![15], vec![]),
             // A packet of picture 3 is late: 20 and 21 are found out when it comes.
-            (18, true, false, 3, [17..18, 18..18]),
-            (22, true, false, 4, [22..22, 22..22]),
-            (19, false, true, 3, [19..19, 20..22]),
+            (18, true, false, 3, vec![15, 17], vec![17]),
+            (22, true, false, 4, vec![15, 19, 20, 21], vec![]),
+            (19, false, true, 3, vec![15, 20, 21], vec![20, 21]),
             // The end of picture 4 is lost, then the beginning of 5 is late.
-            (24, false, true, 4, [24..24, 24..24]),
-            (28, false, true, 5, [28..28, 28..28]),
-            (26, true, false, 5, [25..26, 26..26]),
+            (24, false, true, 4, vec![15, 23], vec![]),
+            (28, false, true, 5, vec![25, 26, 27], vec![]),
+            (26, true, false, 5, vec![25, 27], vec![25]),
         ];
-        let mut pictures = Pictures::default();
-        for (number, starts_frame, ends, id, expected) in story {
+        let mut told = Story::default();
+        for (number, starts_frame, ends, id, missing, expected) in story {
             let picture = PictureInfo {
                 starts_frame,
                 picture_id: Some(PictureId::Bits15(id)),
                 ..PictureInfo::default()
             };
-            let found = pictures.handle_media(SequenceNumber(number), ends, &picture);
-            assert_eq!(found, expected, "{number}");
+            told.take(0, number, ends, &picture);
+            assert_eq!(told.voids(0, &missing), expected, "{number}");
         }
     }
 
@@ -198,37 +267,58 @@ mod tests {
             picture_id: Some(PictureId::Bits7(id)),
             ..PictureInfo::default()
         };
-        let mut pictures = Pictures::default();
-        pictures.handle_media(SequenceNumber(300), true, &picture(126));
-        pictures.handle_void(SequenceNumber(301));
-        let [before, _] = pictures.handle_media(SequenceNumber(303), true, &picture(127));
-        assert_eq!(before, 301..303);
+        let mut told = Story::default();
+        told.take(0, 300, true, &picture(126));
+        told.encodings[0].handle_void(SequenceNumber(301));
+        told.take(0, 303, true, &picture(127));
+        assert_eq!(told.voids(0, &[302]), [302]);
+    }
+
+    /// A picture of one packet with a descriptor.
+    fn described(frame_number: u16) -> PictureInfo {
+        PictureInfo {
+            starts_frame: true,
+            frame_number: Some(frame_number),
+            ..PictureInfo::default()
+        }
     }
 
     #[test]
     fn the_descriptor_counts_for_all_encodings_of_a_camera() {
-        let picture = |frame_number| PictureInfo {
-            starts_frame: true,
-            frame_number: Some(frame_number),
-            ..PictureInfo::default()
-        };
-        let mut pictures = Pictures::default();
-        let mut found = |number, count| {
-            let [before, after] =
-                pictures.handle_media(SequenceNumber(number), true, &picture(count));
-            (before, after)
-        };
-        // Two encodings. It is not known yet how far a step goes.
-        assert_eq!(found(10, 0xfffc), (10..10, 10..10));
-        assert_eq!(found(12, 0xfffe), (12..12, 12..12));
-        assert_eq!(found(13, 0), (13..13, 13..13), "learned");
-        assert_eq!(found(15, 2), (14..15, 15..15));
-        assert_eq!(found(18, 6), (18..18, 18..18), "a picture is lost");
-        assert_eq!(found(17, 4), (16..17, 18..18), "it was late");
-        // One of the encodings ends.
-        assert_eq!(found(19, 7), (19..19, 19..19));
-        assert_eq!(found(21, 9), (21..21, 21..21), "a picture is lost");
-        assert_eq!(found(23, 10), (22..23, 23..23));
+        let mut told = Story::default();
+        told.take(0, 10, true, &described(0xfffe));
+        told.take(1, 70, true, &described(0xffff));
+        told.take(0, 12, true, &described(1));
+        assert_eq!(told.voids(0, &[11]), [], "0 may be of either");
+        // It was late.
+        told.take(1, 71, true, &described(0));
+        assert_eq!(told.voids(0, &[11]), [11]);
+        // A picture that this encoding leaves out.
+        told.take(1, 73, true, &described(2));
+        assert_eq!(told.voids(1, &[72]), [72], "1 is of the other");
+        // One of an encoding that goes on alone.
+        told.take(1, 75, true, &described(3));
+        assert_eq!(told.voids(1, &[74]), [74]);
+        told.take(1, 77, true, &described(5));
+        assert_eq!(told.voids(1, &[76]), [], "a picture is lost");
+    }
+
+    #[test]
+    fn encodings_that_each_count_for_themselves_tell_nothing_of_each_other() {
+        let mut told = Story::default();
+        for frame in 0..3 {
+            told.take(0, 10 + u64::from(frame), true, &described(frame));
+            told.take(1, 70 + u64::from(frame), true, &described(frame));
+        }
+        told.take(1, 73, true, &described(3));
+        told.take(0, 14, true, &described(4));
+        assert_eq!(
+            told.voids(0, &[13]),
+            [],
+            "3 is lost, though another has a 3"
+        );
+        told.take(0, 16, true, &described(5));
+        assert_eq!(told.voids(0, &[15]), [15]);
     }
 
     #[test]
@@ -237,9 +327,9 @@ mod tests {
             starts_frame: true,
             ..PictureInfo::default()
         };
-        let mut pictures = Pictures::default();
-        pictures.handle_media(SequenceNumber(5), true, &picture);
-        let [before, _] = pictures.handle_media(SequenceNumber(7), true, &picture);
-        assert!(before.is_empty());
+        let mut told = Story::default();
+        told.take(0, 5, true, &picture);
+        told.take(0, 7, true, &picture);
+        assert_eq!(told.voids(0, &[6]), []);
     }
 }

@@ -6,11 +6,13 @@
 use std::time::Instant;
 
 use super::encoding::Encoding;
+use super::pictures::Frames;
 use super::receive::Repaired;
 use super::sources::Sources;
 use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
 use crate::peer::sdp::{MAX_ENCODINGS, ReceiveSection, Section};
+use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Rid, Ssrc, TrackId};
 use crate::units::Bitrate;
 
@@ -33,6 +35,10 @@ pub struct Publication {
     pub(super) repair: RepairFormats,
     pub(super) repaired: Repaired,
     pub(super) sources: Sources,
+    /// Of which encoding the latest frames are.
+    pub(super) frames: Frames,
+    /// Lent to what finds numbers without media.
+    pub(super) voids_found: Vec<SequenceNumber>,
     /// How many packets came after all, since somebody counted them last.
     pub repaired_by: RepairCounts,
     /// The most that its subscribers can be sent of it, if it is of one encoding and that is too much.
@@ -85,6 +91,8 @@ impl Publication {
             repair: section.repair,
             repaired: Repaired::default(),
             sources: Sources::new(&receive.ssrcs),
+            frames: Frames::default(),
+            voids_found: Vec::new(),
             repaired_by: RepairCounts::default(),
             ceiling: None,
             is_known_deaf: false,

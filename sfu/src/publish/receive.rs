@@ -180,7 +180,7 @@ impl Publication {
         let packet: &[u8] = packet;
         let described = self.describe(encoding, map, &numbered, &header, extensions, packet);
         match &described {
-            Ok(meta) => self.find_voids(meta),
+            Ok(meta) => self.find_voids(now, meta),
             Err(_) => self.leave_empty(encoding, &numbered),
         }
         described.map(|meta| Some((meta, packet)))
@@ -442,33 +442,44 @@ impl Publication {
             });
             if let Some(meta) = meta {
                 self.repaired_by.fec += 1;
-                self.find_voids(&meta);
+                self.find_voids(now, &meta);
                 self.repaired.push(meta, packet);
             }
         }
         self.encodings[index].repairer = repairer;
     }
 
-    /// Finds out that what is missing beside a packet was repair between two pictures: nothing is
-    /// lost then, and nothing to be asked for.
-    fn find_voids(&mut self, meta: &PacketMeta) {
+    /// Finds out that what is missing was repair between two pictures: nothing is lost then, and nothing to
+    /// be asked for.
+    fn find_voids(&mut self, now: Instant, meta: &PacketMeta) {
         let (Some(picture), Some(_)) = (&meta.picture, self.repair.ulpfec) else {
             return;
         };
-        let stream = &mut self.encodings[usize::from(meta.encoding)];
-        let gaps = stream
-            .pictures
-            .handle_media(meta.sequence, meta.marker, picture);
-        for sequence in gaps.into_iter().flatten().map(SequenceNumber) {
-            let stream = &mut self.encodings[usize::from(meta.encoding)];
-            if stream.nack.forget(sequence) {
-                let void = PacketMeta {
-                    sequence,
-                    ..meta.emptied()
-                };
+        let own = meta.encoding;
+        let is_news = self.frames.handle_media(own, picture);
+        let pictures = &mut self.encodings[usize::from(own)].pictures;
+        pictures.handle_media(meta.sequence, meta.marker, picture);
+        for encoding in 0..self.encodings.len() as u8 {
+            if is_news || encoding == own {
+                self.leave_out_voids(now, encoding);
+            }
+        }
+    }
+
+    /// Tells the subscribers what of an encoding nobody needs to wait for.
+    fn leave_out_voids(&mut self, now: Instant, encoding: u8) {
+        let mut voids = std::mem::take(&mut self.voids_found);
+        let stream = &self.encodings[usize::from(encoding)];
+        let missing = stream.nack.missing_numbers();
+        voids.extend(stream.pictures.voids(missing, encoding, &self.frames));
+        for sequence in voids.drain(..) {
+            let stream = &mut self.encodings[usize::from(encoding)];
+            if let Some(numbered) = stream.handle_void(now, sequence) {
+                let void = self.void(encoding, &numbered);
                 self.repaired.push(void, &[]);
             }
         }
+        self.voids_found = voids;
     }
 }
 
