@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use confab_signaling::auth::{
     Grants, MAX_TOKEN_LIFETIME, TokenRequest, check_identity, check_metadata,
 };
-use confab_signaling::room::{RoomName, check_name};
+use confab_signaling::names::{RoomName, check_name};
 
 use crate::config::{SETTINGS, Setting, Sources};
 use crate::links::Invitation;

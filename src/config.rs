@@ -14,10 +14,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use confab_door::Cidr;
 use confab_sfu::config::TcpPort;
 use confab_signaling::auth::{ApiKey, ApiKeyError, Auth};
 use confab_signaling::control;
+use confab_sockets::cidr::Cidr;
 
 pub(crate) use sources::{Sources, load};
 pub(crate) use table::{SETTINGS, Setting};

@@ -20,8 +20,8 @@ mod running;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use crate::Failure;
 use crate::config::Config;
+use crate::failure::Failure;
 use finding::{Finding, Report};
 
 /// Checks everything and prints what is found; fails with exit code 1 if anything stops calls.

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 use confab_signaling::DEFAULT_LIFETIME;
 use confab_signaling::auth::{Grants, TokenRequest};
 use confab_signaling::link::link;
+use confab_signaling::names::RoomName;
 use confab_signaling::protocol::Failure as Refused;
-use confab_signaling::room::RoomName;
 use confab_signaling::session::new_secret;
 
-use crate::Failure;
 use crate::addresses;
 use crate::config::Config;
+use crate::failure::Failure;
 
 /// The room of the link that a server prints when it is ready.
 const FIRST_ROOM: &str = "lobby";

@@ -9,10 +9,12 @@ mod cli;
 mod config;
 mod descriptors;
 mod doctor;
+mod failure;
 mod links;
 mod parts;
 mod relay;
 mod reload;
+mod signals;
 mod stun;
 mod tls;
 
@@ -27,21 +29,19 @@ use confab_sfu::Sfu;
 use confab_signaling::auth::TokenRequest;
 use confab_signaling::{Server, Settings};
 use tokio::net::UdpSocket;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Invocation, Task};
 use config::{Config, Sources};
+use failure::Failure;
 use links::{Invitation, Served};
 use parts::Parts;
 use relay::{Door, Relay};
 use reload::{Reload, SetFilter};
+use signals::Signals;
 use tls::{Behind, Doors};
-
-/// Whatever ends the program with a sentence.
-pub(crate) type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -245,31 +245,4 @@ async fn serve(
         () = asked_again.next() => {}
     }
     Ok(())
-}
-
-/// The signals that ask the process to end.
-pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    pub(crate) fn new() -> std::io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    async fn second(&mut self) {
-        self.next().await;
-        self.next().await;
-    }
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use tokio::task::JoinSet;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Tasks that are not to end; they do when this is dropped.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use confab_handover::{Receiver, queue};
-use confab_sfu::worker::relay::{MediaDoor, RelayQueues};
+use confab_sfu::net::relay::{MediaDoor, RelayQueues};
 use confab_signaling::protocol::IceServer;
 use confab_signaling::relay::RelayStats;
 use confab_signaling::session::new_secret;
+use confab_sockets::memory::{Receiver, queue};
 use confab_turn::credentials::Secret;
 use confab_turn::net::{self, Error, Handle, Server, Snapshot};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -19,10 +19,11 @@ use tokio::sync::oneshot;
 
 use crate::addresses;
 use crate::config::{Config, Sources};
+use crate::failure::Failure;
 use crate::parts::Parts;
 use crate::reload::{Reload, SetFilter};
+use crate::signals::Signals;
 use crate::tls::{Behind, Doors, Limits};
-use crate::{Failure, Signals};
 
 /// How often a relay that is to stop looks whether anybody is left.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);

@@ -35,7 +35,7 @@ pub struct Config {
     /// The first worker's TCP port; the others follow upward.
     pub tcp_port: TcpPort,
     /// Where somebody else accepts connections, and hands those with media over
-    /// ([`crate::tcp_door::TcpDoor`]). Clients are told of these addresses too.
+    /// ([`crate::net::tcp_door::TcpDoor`]). Clients are told of these addresses too.
     pub shared_tcp: Vec<SocketAddr>,
     /// The addresses told to clients. When empty, the address listened on.
     pub public_ips: Vec<IpAddr>,

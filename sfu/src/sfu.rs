@@ -15,17 +15,18 @@ use crate::api::{
 };
 use crate::clock::Clock;
 use crate::config::{Config, TcpPort};
-use crate::control::{Control, Output, Reply, Report, Request, RequestId};
+use crate::control::Control;
+use crate::control::messages::{Output, Reply, Report, Request, RequestId};
+use crate::net::relay::{MediaDoor, RelayLink, RelayQueues};
+use crate::net::run::{self, MAILBOX, Setup};
+use crate::net::tcp;
+use crate::net::tcp_door::TcpDoor;
+use crate::net::udp::Socket;
 use crate::peer::dtls::{Certificate, DtlsError};
-use crate::tcp_door::TcpDoor;
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::way::Candidate;
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
-use crate::worker::relay::{MediaDoor, RelayLink, RelayQueues};
-use crate::worker::run::{self, MAILBOX, Setup};
-use crate::worker::tcp;
-use crate::worker::udp::Socket;
 
 /// Requests that can wait for the head.
 const REQUESTS: usize = 1024;

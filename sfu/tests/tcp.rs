@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use confab_sfu::api::{Event, GoneReason};
 use confab_sfu::config::TcpPort;
+use confab_sfu::net::framing::Deframer;
 use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
 use confab_sfu::types::{PeerId, RoomId};
 use confab_sfu::way::Protocol;
-use confab_sfu::worker::framing::Deframer;
 use confab_sfu::{Config, Offer, Publish, Sfu};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
+use crate::names::RoomName;
 use crate::protocol::{Failure, Permissions, TokenFault};
-use crate::room::RoomName;
 pub(crate) use refusals::Refusals;
 
 /// Shortest API secret, in characters: as many as HMAC-SHA-256 has bytes (RFC 7518 section 3.2).

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use confab_door::subscriber;
+use confab_sockets::subscriber::subscriber;
 
 use crate::auth::Access;
 

@@ -1,7 +1,7 @@
 //! The control plane: WebSocket, HTTP, rooms, tokens.
 //!
-//! From the rim inwards: [`server`] listens, `ws` and `http` are the doors, `service` is the one
-//! task behind them, and it drives [`control`], which is sans-I/O like everything it is made of:
+//! From the rim inwards: [`server`] listens, `http` takes requests and WebSockets, `service` is the one
+//! task behind it, and it drives [`control`], which is sans-I/O like everything it is made of:
 //! [`session`], [`room`], [`connection`]. What goes over the wire is in [`protocol`], the way to
 //! the SFU in [`media`], that to the TURN server in [`relay`].
 
@@ -13,13 +13,13 @@ pub mod holder;
 mod http;
 pub mod link;
 pub mod media;
+pub mod names;
 pub mod protocol;
 pub mod relay;
 pub mod room;
 pub mod server;
 mod service;
 pub mod session;
-mod ws;
 
 pub use http::{Certificates, DEFAULT_LIFETIME, Entrance};
 pub use server::{BindError, Server, Settings, Stopped, max_connections};

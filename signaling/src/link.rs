@@ -3,7 +3,7 @@
 //! A room's page is at `/NAME`. A token goes behind the hash, which browsers send to nobody, so that it
 //! is in no server's log. Names that are something else there have their page at `/?room=NAME`.
 
-use crate::room::RoomName;
+use crate::names::RoomName;
 
 /// What is no room at the top of the address: endpoints, folders of the page, and what operators put
 /// there.

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use confab_door::{Cidr, Doorkeeper, Lobby};
 use confab_sfu::api::Event;
+use confab_sockets::cidr::Cidr;
+use confab_sockets::listener::{Doorkeeper, Lobby};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
 use crate::control::{self, Control};
+use crate::http::ws::MAX_SILENT;
 use crate::http::{App, Certificates, Entrance, Names, Origins, Proxies, public_router, router};
 use crate::media::MediaPlane;
 use crate::relay::Relay;
 use crate::service::{End, Service};
-use crate::ws::MAX_SILENT;
 
 /// How long sockets may take to close once the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -227,7 +228,7 @@ impl Server {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         };
         tokio::select! {
-            never = confab_door::accept(self.listener, keeper, serve) => match never {},
+            never = confab_sockets::listener::accept(self.listener, keeper, serve) => match never {},
             ended = &mut task => Err(match ended {
                 Err(error) => Stopped::Control(error.to_string()),
                 Ok(End::MediaFailed | End::Unneeded) => Stopped::Media,

@@ -11,9 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_door::{Cidr, Doorkeeper, Lobby, Place, Seat};
-use confab_sfu::tcp_door::TcpDoor;
+use confab_sfu::net::tcp_door::TcpDoor;
 use confab_signaling::{Entrance, max_connections};
+use confab_sockets::cidr::Cidr;
+use confab_sockets::listener::{Doorkeeper, Lobby, Place, Seat};
 use confab_turn::net::Handle;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -119,7 +120,7 @@ impl Door {
     /// # Errors
     /// When that is not possible.
     pub(crate) fn bind(plan: &Plan, certificate: Arc<Certificate>) -> Result<Door, DoorError> {
-        let bound = confab_door::bind(plan.address).and_then(|listener| {
+        let bound = confab_sockets::listener::bind(plan.address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
@@ -174,7 +175,7 @@ impl Door {
                 }
             }
         };
-        match confab_door::accept(listener, limits.connections, serve).await {}
+        match confab_sockets::listener::accept(listener, limits.connections, serve).await {}
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stun_types::attribute::{AttributeStaticType, Nonce, PasswordAlgorithms, Realm};
-use stun_types::message::{IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials};
+use stun_types::message::{IntegrityAlgorithm, LongTermKeyCredentials};
 
 use crate::client::Client;
 use crate::credentials::Users;
-use crate::message::{Code, Incoming, Reply};
+use crate::message::{Code, Incoming, Key, Reply};
 use crate::nonce::Nonces;
 
 /// The value of PASSWORD-ALGORITHMS (RFC 8489 section 14.11): SHA-256, without parameters. A client
@@ -34,13 +34,6 @@ impl std::fmt::Debug for Identity {
         // Passwords are not for logs.
         write!(f, "Identity({})", self.username)
     }
-}
-
-/// What requests are verified, and answers signed with.
-#[derive(Debug)]
-pub(crate) struct Key {
-    pub(crate) key: IntegrityKey,
-    pub(crate) algorithm: IntegrityAlgorithm,
 }
 
 /// Why a request is not accepted.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use confab_door::subscriber;
+use confab_sockets::subscriber::subscriber;
 
 /// Answers to one source in one [`WINDOW`], unless it is set otherwise.
 pub(crate) const DEFAULT_MAX_ANSWERS: u32 = 100;

@@ -14,10 +14,17 @@ use stun_types::attribute::{
     Userhash, Username, XorMappedAddress, XorSocketAddr,
 };
 use stun_types::message::{
-    IntegrityKey, Message, MessageClass, MessageHeader, Method, TransactionId,
+    IntegrityAlgorithm, IntegrityKey, Message, MessageClass, MessageHeader, Method, TransactionId,
 };
 
 pub(crate) use reply::{Reply, ReplyTo, write_data_indication};
+
+/// What requests are verified, and answers signed with.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) key: IntegrityKey,
+    pub(crate) algorithm: IntegrityAlgorithm,
+}
 
 /// RFC 8656 section 17.
 pub(crate) const ALLOCATE: Method = Method::new(3);

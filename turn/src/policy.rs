@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub use confab_door::{Cidr, CidrError};
+pub use confab_sockets::cidr::{Cidr, CidrError};
 
 /// IPv4 that is not the public internet (IANA's special-purpose registry, RFC 6890, and multicast,
 /// RFC 5771). 169.254.0.0/16 has the clouds' metadata services; 240.0.0.0/4 ends in broadcast.

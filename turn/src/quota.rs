@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use confab_door::subscriber;
+use confab_sockets::subscriber::subscriber;
 
 use crate::limit::DEFAULT_MAX_ANSWERS;
 

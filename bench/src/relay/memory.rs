@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use confab_handover::{Receiver, Relayed, Sender, queue};
+use confab_sockets::memory::{Receiver, Relayed, Sender, queue};
 use confab_turn::credentials::Credentials;
 use confab_turn::machine::RelayAddress;
 use confab_turn::net::{Config, Server};

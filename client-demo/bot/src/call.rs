@@ -12,11 +12,10 @@ use tokio::task::AbortHandle;
 use webrtc::peer_connection::RTCPeerConnectionState;
 
 use crate::BotError;
-use crate::bot::BotConfig;
+use crate::config::BotConfig;
 use crate::connection::{Connection, ConnectionEvents};
 use crate::protocol::{Kind, PublishedTrack, Reply, Request, VERSION};
 use crate::receive::listening::Scorer;
-use crate::receive::tracks::serve_tracks;
 use crate::receive::{ReceiveOptions, SlotReceiver};
 use crate::report::Report;
 use crate::sample::Sample;
@@ -27,6 +26,7 @@ use crate::send::video::VideoFile;
 use crate::signaling::Signaling;
 use crate::state::{Retransmitted, Shared, Slot};
 use crate::sync::lock;
+use crate::tracks::serve_tracks;
 
 /// What the bot's tasks share.
 pub(crate) struct Call {

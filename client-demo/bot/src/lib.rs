@@ -1,10 +1,12 @@
+//! The library half of the bot, on which `netem-tests` and `bench` stand.
+//!
 //! A headless participant: it joins a room over the WebSocket protocol, publishes real Opus and
 //! real video files, and judges what it receives as a person would.
 //!
 //! It stands on the `webrtc` crate, another implementation of ICE, DTLS and SRTP than the server's,
 //! and has its own protocol types, so that no shared mistake can hide. For tests, load and demos.
 //!
-//! - `bot`: [`Bot`], a participant, and what it can be told to do
+//! - `bot`: [`Bot`], a participant, and what it can be told to do; `config`: how it takes part
 //! - `call`, `state`: its call, and what it knows of it
 //! - `signaling`, `protocol`: the WebSocket and what travels on it
 //! - `connection`: the PeerConnection and its m-lines; `feedback`: what is said of what it sends
@@ -17,6 +19,7 @@
 mod bot;
 mod call;
 mod codec;
+mod config;
 mod connection;
 mod feedback;
 pub mod lines;
@@ -29,11 +32,13 @@ mod send;
 mod signaling;
 mod state;
 mod sync;
+mod tracks;
 
 use std::path::PathBuf;
 
-pub use bot::{Bot, BotConfig};
+pub use bot::Bot;
 pub use codec::VideoCodec;
+pub use config::BotConfig;
 pub use protocol::{Event, Kind, OwnTrack, Participant, RemoteTrack, SlotChoice};
 pub use receive::SlotStats;
 pub use receive::audio::AudioStats;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::bot::{Bot, BotConfig};
+use crate::bot::Bot;
+use crate::config::BotConfig;
 use crate::sample::Line;
 use crate::state::clock;
 

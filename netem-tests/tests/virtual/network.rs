@@ -4,7 +4,7 @@ use confab_netem_tests::link::Loss;
 use confab_netem_tests::virtual_time::call::{Call, millis, secs};
 use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::{DtlsFailure, GoneReason, Publish};
-use confab_sfu::control::{Reply, Request};
+use confab_sfu::control::messages::{Reply, Request};
 use confab_sfu::media::Kind;
 use confab_sfu::rtp::packet::PacketClass;
 

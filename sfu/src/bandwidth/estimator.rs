@@ -28,6 +28,7 @@ use super::rate_control::RateControl;
 use super::round_trip::RoundTrip;
 use super::sent::{Fate, PacketResult, SentHistory, SentPacket};
 use super::trendline::{Trendline, Usage};
+use crate::api::Limit;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
 use crate::units::{Bitrate, DataSize};
@@ -80,20 +81,6 @@ const CALM: Duration = Duration::from_secs(10);
 
 /// Beside another flow, a share of lost packets this many times the link's is answered.
 const LOSS_EVENT: f64 = 2.0;
-
-/// Which part sets the estimate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Limit {
-    /// The delay, or what has been tried so far.
-    #[default]
-    Delay,
-    /// Loss that is congestion.
-    Loss,
-    /// A queue that is being drained.
-    Draining,
-    /// The receiver, by REMB.
-    Receiver,
-}
 
 /// The estimate for one connection.
 #[derive(Debug)]

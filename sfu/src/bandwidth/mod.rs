@@ -3,6 +3,7 @@
 pub mod acknowledged;
 pub mod application_limited;
 pub mod arrival_groups;
+pub mod carried;
 pub mod competition;
 pub mod estimator;
 pub mod feedback;
@@ -10,7 +11,6 @@ mod link_loss;
 pub mod loss_based;
 mod loss_experiment;
 pub(crate) mod outage;
-pub mod pacer;
 pub mod probe;
 pub mod probe_result;
 pub mod queueing;

@@ -1,13 +1,15 @@
 //! What the slots of clients show: as they choose, as tracks come and go, and as people speak.
 //!
 //! In: choices, views, levels and time. Out: commands that re-point slots or weigh them anew, and
-//! what their owners are to be told. What is shown where is decided in [`crate::room`].
+//! what their owners are to be told. What is shown where is decided in [`room`](super::room).
 
 use std::time::Instant;
 
-use super::{Command, Control, Level};
+use super::Control;
+use super::messages::{Command, Level};
+use super::room::{Assignment, Changes, Importance, Refused};
+use crate::api::SlotChoice;
 use crate::api::{CommandError, Content, Event, SlotView};
-use crate::room::{Assignment, Changes, Importance, Refused, SlotChoice};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 
 impl Control {

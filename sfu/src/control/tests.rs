@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::messages::Level;
 use super::*;
+use crate::api::{Priority, SlotChoice, SlotView};
+use crate::units::Bitrate;
 
 const ROOM: RoomId = RoomId(1);
 

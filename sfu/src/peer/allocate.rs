@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Peer;
-use crate::api::{Decision, LayerInfo, PeerQuality, Reason, SlotQuality, SlotView};
-use crate::bandwidth::estimator::{BandwidthEstimator, Limit, MAX, START};
+use crate::api::{Decision, LayerInfo, Limit, PeerQuality, Reason, SlotQuality, SlotView};
+use crate::bandwidth::estimator::{BandwidthEstimator, MAX, START};
 use crate::media::{Codec, Kind};
 use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{

@@ -9,47 +9,42 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, rngs::StdRng};
 
-use crate::api::{DtlsFailure, GoneReason, PeerStats, StreamStats, WorkerStats};
+use crate::api::{DtlsFailure, GoneReason, PeerStats, SdpError, StreamStats, WorkerStats};
+use crate::bandwidth::carried::Carried;
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
-use crate::control::{Carried, SectionInfo};
 use crate::media::{ExtensionMap, Kind};
+use crate::negotiated::SectionInfo;
 use crate::publish::publication::Publication;
 use crate::publish::sources::Role;
+use crate::send::egress::Egress;
+use crate::send::outbox::Outbox;
+use crate::send::pacing::Pacing;
+use crate::send::path_size::PathSize;
+use crate::send::sealed::SealedRing;
+use crate::srtp::{SrtpError, SrtpReceiver, SrtpSender};
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
 use crate::way::{Candidate, Way};
-use crate::worker::outbox::Outbox;
 
 pub mod allocate;
 pub mod dtls;
-pub mod egress;
-pub mod fit;
 pub mod flood;
 mod hopeless;
 pub mod ice;
-pub mod pacing;
-pub mod path_size;
 pub mod receive;
 pub mod report;
 pub mod sdp;
-pub mod sealed;
 mod silence;
-pub mod srtp;
 pub mod stun;
 
 use allocate::Allocator;
 use dtls::{Certificate, DtlsEndpoint, DtlsError, DtlsOutput};
-use egress::Egress;
 use flood::FloodGuard;
 use hopeless::Hopeless;
 use ice::{Checked, IceLite, StunDrop};
-use pacing::Pacing;
-use path_size::PathSize;
-use sdp::{Local, Negotiated, Negotiation, OfferError, Policy};
-use sealed::SealedRing;
+use sdp::{Local, Negotiated, Negotiation, Policy};
 use silence::Silence;
-use srtp::{SrtpReceiver, SrtpSender};
 
 /// To a client whose link loses this share of packets by itself, each check is answered so often: five
 /// without an answer make libwebrtc leave the way for one over TCP
@@ -192,7 +187,7 @@ impl Peer {
         offer: &str,
         policy: Policy,
         mut local: LocalSide<'_>,
-    ) -> Result<(Peer, Negotiated), OfferError> {
+    ) -> Result<(Peer, Negotiated), SdpError> {
         let cname = format!("{:016x}", local.rng.next_u64());
         let mut negotiation = Negotiation::new(local.rng.next_u64(), cname.clone());
         let negotiated = answer(&mut negotiation, offer, policy, &mut local)?;
@@ -252,7 +247,7 @@ impl Peer {
         policy: Policy,
         certificate: &Certificate,
         candidates: &[Candidate],
-    ) -> Result<Negotiated, OfferError> {
+    ) -> Result<Negotiated, SdpError> {
         let mut local = LocalSide {
             certificate,
             candidates,
@@ -284,7 +279,7 @@ impl Peer {
         fragment: &str,
         certificate: &Certificate,
         candidates: &[Candidate],
-    ) -> Result<String, OfferError> {
+    ) -> Result<String, SdpError> {
         let fingerprint = certificate.fingerprint().to_string();
         let rng = std::cell::RefCell::new(&mut self.rng);
         let restarted = self.negotiation.restart_ice(
@@ -814,7 +809,7 @@ fn push(cx: &mut Context<'_>, way: Way, datagram: &[u8]) {
     });
 }
 
-fn secure(keys: &dtls::SrtpKeys) -> Result<Secured, srtp::SrtpError> {
+fn secure(keys: &dtls::SrtpKeys) -> Result<Secured, SrtpError> {
     let (remote, local) = (keys.remote(), keys.local());
     Ok(Secured {
         receiver: SrtpReceiver::new(keys.profile, remote.key, remote.salt)?,
@@ -828,7 +823,7 @@ fn answer(
     offer: &str,
     policy: Policy,
     side: &mut LocalSide<'_>,
-) -> Result<Negotiated, OfferError> {
+) -> Result<Negotiated, SdpError> {
     let fingerprint = side.certificate.fingerprint().to_string();
     let rng = std::cell::RefCell::new(&mut side.rng);
     negotiation.answer(

@@ -43,7 +43,7 @@ impl Peer {
         let opened = secured
             .receiver
             .open_rtp(datagram)
-            .map_err(crate::peer::srtp::SrtpError::reason)?;
+            .map_err(crate::srtp::SrtpError::reason)?;
         cx.stats.rtp_received += 1;
         self.silence.handle_packet(cx.now);
         self.handle_authenticated(cx.now, from);

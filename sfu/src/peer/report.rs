@@ -100,7 +100,7 @@ impl Peer {
         let len = secured
             .receiver
             .open_rtcp(datagram)
-            .map_err(crate::peer::srtp::SrtpError::reason)?;
+            .map_err(crate::srtp::SrtpError::reason)?;
         self.silence.handle_packet(cx.now);
         self.handle_authenticated(cx.now, from);
         for packet in Packets::new(&datagram[..len]) {

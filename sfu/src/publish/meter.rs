@@ -42,25 +42,6 @@ struct Flow {
 
 type Layers = [[Flow; MAX_TEMPORAL]; MAX_SPATIAL];
 
-/// A layer of a track.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LayerInfo {
-    /// The simulcast encoding, 0 for the first of the offer.
-    pub encoding: u8,
-    /// The highest spatial layer of it, 0 without scalability.
-    pub spatial: u8,
-    /// The highest temporal layer of it, 0 without scalability.
-    pub temporal: u8,
-    /// Pixels; none if not known.
-    pub width: u32,
-    /// Lines; none if not known.
-    pub height: u32,
-    /// Frames a second.
-    pub frame_rate: u32,
-    /// What it takes, with its repair.
-    pub bitrate: Bitrate,
-}
-
 /// What a subscriber gets of an encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Measured {

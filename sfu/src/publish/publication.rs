@@ -11,7 +11,7 @@ use super::receive::Repaired;
 use super::sources::Sources;
 use crate::api::RepairCounts;
 use crate::media::{ExtensionMap, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
-use crate::peer::sdp::{MAX_ENCODINGS, ReceiveSection, Section};
+use crate::negotiated::{MAX_ENCODINGS, ReceiveSection, Section};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Rid, Ssrc, TrackId};
 use crate::units::Bitrate;

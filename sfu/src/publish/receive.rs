@@ -21,7 +21,6 @@ use crate::rtp::extension::{HeaderExtensions, clear_mutable};
 use crate::rtp::fec::{flexfec, ulpfec};
 use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields, RtpHeader, write_header};
 use crate::rtp::red::{self, Block};
-use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
 
 /// The clock of repair packets, which there only are of video.

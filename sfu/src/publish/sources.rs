@@ -225,7 +225,7 @@ impl Publication {
 mod tests {
     use super::*;
     use crate::media::{ExtensionMap, Kind, RepairFormats};
-    use crate::peer::sdp::{ReceiveSection, Section};
+    use crate::negotiated::{ReceiveSection, Section};
     use crate::types::Mid;
 
     /// An m-line, and which SSRCs are not listened to any more.

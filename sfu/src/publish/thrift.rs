@@ -12,7 +12,7 @@ use crate::units::Bitrate;
 pub const MAX_ENCODINGS: usize = 8;
 
 /// How long an encoding goes on without a receiver: half of what an upward switch may take again
-/// ([`SETTLING`](crate::subscribe::allocation::SETTLING)).
+/// ([`SETTLING`](crate::api::SETTLING)).
 pub const OFF_AFTER: Duration = Duration::from_secs(5);
 
 /// The most to send is told anew when it is less by this share, or more by that.

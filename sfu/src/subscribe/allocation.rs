@@ -14,11 +14,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::api::{Priority, Reason, SETTLING};
 use crate::media::Codec;
 use crate::units::Bitrate;
-
-/// After a downward switch a slot rises at most once within this time.
-pub const SETTLING: Duration = Duration::from_secs(10);
 
 /// But a picture that was paused waits only this long: nothing is worse than nothing.
 pub const RESUMING: Duration = Duration::from_secs(3);
@@ -28,31 +26,10 @@ pub const RESUMING: Duration = Duration::from_secs(3);
 pub const MARGIN: f64 = 0.85;
 
 /// Most slots that are looked at: a client has no more m-lines.
-pub const MAX_SLOTS: usize = crate::peer::sdp::MAX_LINES;
+pub const MAX_SLOTS: usize = crate::negotiated::MAX_LINES;
 
 /// Most layers of each: three encodings of three temporal layers are nine.
 pub const MAX_LAYERS: usize = 16;
-
-/// How important a slot is: the more, the more of the estimate it gets.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum Priority {
-    /// None of the others.
-    #[default]
-    Rest,
-    /// Who speaks.
-    Speaker,
-    /// A screen, on which there is something to read.
-    Screen,
-    /// What the client asked for by name.
-    Pinned,
-}
-
-impl Priority {
-    /// How much more than the rest: each twice as much as the one below.
-    fn weight(self) -> u64 {
-        1 << self as u8
-    }
-}
 
 /// A quality that a track can be forwarded in: an encoding, up to a spatial and a temporal layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,39 +42,6 @@ pub struct Layer {
     pub height: u32,
     /// Frames a second.
     pub frame_rate: u32,
-}
-
-/// What a client shows of a slot, in pixels of its screen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotView {
-    /// Whether it is on the screen at all.
-    pub visible: bool,
-    /// The width of its place, if it says; 0 is as good as hidden.
-    pub width: Option<u32>,
-    /// The height of its place, if it says; 0 is as good as hidden.
-    pub height: Option<u32>,
-    /// Frames a second that are enough; any number if it does not say.
-    pub frame_rate: Option<u32>,
-}
-
-impl SlotView {
-    /// Whether nothing of it is seen.
-    #[must_use]
-    pub fn is_hidden(&self) -> bool {
-        !self.visible || self.width == Some(0) || self.height == Some(0)
-    }
-}
-
-impl Default for SlotView {
-    /// The client has said nothing: all there is.
-    fn default() -> Self {
-        SlotView {
-            visible: true,
-            width: None,
-            height: None,
-            frame_rate: None,
-        }
-    }
 }
 
 /// What a client shows of a slot, in lines of the track it shows.
@@ -137,27 +81,6 @@ pub struct Demand<'a> {
     pub current: Option<u8>,
     /// Its switches.
     pub switches: SwitchHistory,
-}
-
-/// Why a slot does not get more, or nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
-    /// It has the best that is offered.
-    Best,
-    /// More would not be seen at the size it is shown, or at the frame rate that is wanted.
-    Wanted,
-    /// More does not fit into the estimate.
-    Estimate,
-    /// More would fit, but it was switched down not long ago. Paused, if it has no layer.
-    Settling,
-    /// Paused: it is not visible.
-    Hidden,
-    /// Paused: the client cannot receive this codec, or this profile of it.
-    Codec(Codec),
-    /// Paused: the track has no layer now.
-    NotOffered,
-    /// Paused: not even the lowest layer fits beside those of more important slots.
-    NoBandwidth,
 }
 
 /// What a slot gets.

@@ -11,8 +11,8 @@
 
 use std::collections::VecDeque;
 
+use crate::api::LayerInfo;
 use crate::publish::history::PacketMeta;
-use crate::publish::meter::LayerInfo;
 use crate::rtp::codec::PictureInfo;
 
 /// Changes of layers remembered to judge late packets and retransmissions by: ten a second as long as

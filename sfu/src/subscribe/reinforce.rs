@@ -11,7 +11,6 @@ use super::rewrite::Mapped;
 use super::slot::{Slot, patch_payload, repeats};
 use crate::bandwidth::sent::PacketKind;
 use crate::media::{Codec, Kind};
-use crate::peer::egress::{Egress, MAX_HEADER, Outgoing};
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, MAX_PACKET, PacketMeta};
 use crate::rtp::extension::HeaderExtensions;
@@ -19,6 +18,7 @@ use crate::rtp::fec::{Mask, Parity, flexfec, ulpfec};
 use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields};
 use crate::rtp::red;
 use crate::rtp::sequence::SequenceNumber;
+use crate::send::egress::{Egress, MAX_HEADER, Outgoing};
 
 /// Largest frame of sound that is repeated, bytes: beyond any speech.
 const MAX_REPEATED: usize = 320;

@@ -25,7 +25,7 @@ use crate::types::TrackId;
 const MAX_STRETCHES: usize = 512;
 
 /// Pictures remembered in case they are taken back: all that can wait to be sent, at 60 a second
-/// ([`MAX_QUEUE_TIME`](crate::bandwidth::pacer::MAX_QUEUE_TIME)).
+/// ([`MAX_QUEUE_TIME`](crate::send::pacer::MAX_QUEUE_TIME)).
 const MAX_PICTURES: usize = 32;
 
 /// How far the timestamps jump where another clock begins. Receivers put sound and picture in step by a

@@ -4,9 +4,10 @@
 
 use std::time::Instant;
 
-use super::allocation::{Allocation, Reason, SwitchHistory};
+use super::allocation::{Allocation, SwitchHistory};
 use super::layer::Target;
-use crate::publish::meter::LayerInfo;
+use crate::api::LayerInfo;
+use crate::api::Reason;
 use crate::units::Bitrate;
 
 /// A change of what a slot gets.

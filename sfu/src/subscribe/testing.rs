@@ -6,14 +6,14 @@ use std::time::{Instant, SystemTime};
 use super::slot::Slot;
 use crate::api::WorkerStats;
 use crate::clock::Clock;
-use crate::peer::egress::Egress;
-use crate::peer::pacing::Pacing;
-use crate::peer::path_size::PathSize;
-use crate::peer::sealed::SealedRing;
-use crate::peer::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::publish::feed::Feed;
+use crate::send::egress::Egress;
+use crate::send::outbox::Outbox;
+use crate::send::pacing::Pacing;
+use crate::send::path_size::PathSize;
+use crate::send::sealed::SealedRing;
+use crate::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::types::PeerId;
-use crate::worker::outbox::Outbox;
 
 /// Where the subscriber is.
 pub(super) const DESTINATION: SocketAddr =

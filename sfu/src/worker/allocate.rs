@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::Worker;
-use crate::bandwidth::pacer::Departure;
-use crate::control::Report;
+use crate::control::messages::Report;
 use crate::peer::allocate::Consequence;
-use crate::peer::egress::Filling;
 use crate::publish::feed::Feed;
+use crate::send::egress::Filling;
+use crate::send::pacer::Departure;
 use crate::types::{PeerId, TrackId};
 use crate::units::DataSize;
 

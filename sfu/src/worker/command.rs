@@ -6,7 +6,7 @@ use super::economy::INTERVAL;
 use super::mailbox::Message;
 use super::{Shared, Worker};
 use crate::api::OfferError;
-use crate::control::{Answered, Command, Report, RequestId};
+use crate::control::messages::{Answered, Command, Report, RequestId};
 use crate::peer::sdp::Policy;
 use crate::peer::{LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};

@@ -23,7 +23,7 @@ use crate::publish::feed::{Feed, Origin};
 use crate::rtp::packet::PacketClass;
 use crate::types::{PeerId, TrackId};
 use crate::way::Way;
-use crate::worker::backlog::GivenUp;
+use crate::worker::GivenUp;
 
 /// Where the packets of publications go: into their feeds, and to the workers that want them too.
 struct Intake<'a> {

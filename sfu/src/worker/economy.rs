@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::mailbox::Message;
-use crate::control::Report;
+use crate::api::Reason;
+use crate::control::messages::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
 use crate::publish::thrift::{Encodings, OFF_AFTER, Told};
-use crate::subscribe::allocation::Reason;
 use crate::types::TrackId;
 use crate::units::Bitrate;
 

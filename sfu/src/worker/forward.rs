@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::{MediaBatch, Message};
-use crate::control::Report;
+use crate::control::messages::Report;
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{PeerId, TrackId};
 

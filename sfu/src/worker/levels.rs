@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::control::Level;
+use crate::control::messages::Level;
 use crate::types::TrackId;
 
 /// How often the head is told, counted from the first level that it does not know.

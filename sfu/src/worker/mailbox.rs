@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::control::{Command, Report};
+use crate::control::messages::{Command, Report};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::history::PacketMeta;
 use crate::publish::thrift::Encodings;

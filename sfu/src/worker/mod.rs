@@ -15,35 +15,28 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 
 use crate::api::WorkerStats;
 use crate::clock::Clock;
-use crate::control::Report;
+use crate::control::messages::Report;
 use crate::peer::allocate::Consequence;
 use crate::peer::dtls::Certificate;
 use crate::peer::report::Action;
 use crate::peer::{Change, Context, Peer};
 use crate::publish::feed::Feed;
+use crate::send::outbox::Outbox;
 use crate::types::{PeerId, TrackId};
 use crate::way::{Candidate, Way};
 
 mod allocate;
-pub mod backlog;
 mod claims;
 mod command;
 mod demux;
 mod economy;
 mod forward;
-pub mod framing;
 mod levels;
 pub mod mailbox;
-pub mod outbox;
-pub mod relay;
-pub mod run;
-pub mod tcp;
-pub mod udp;
 
 use claims::Claims;
 use levels::Levels;
 use mailbox::{Mail, MediaBatch, Message};
-use outbox::Outbox;
 
 /// Spare batches kept for reuse: what one worker can have under way to another between two wakes.
 const MAX_SPARE_BATCHES: usize = 64;
@@ -60,6 +53,15 @@ pub struct Shared {
     pub clock: Clock,
     /// Most peers.
     pub max_peers: usize,
+}
+
+/// What of a stream that is behind the rim has given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GivenUp {
+    /// Packets of pictures.
+    pub pictures: u64,
+    /// Other packets.
+    pub others: u64,
 }
 
 /// What every peer borrows while it is called.
@@ -326,6 +328,12 @@ impl Worker {
     /// Mail for the rim to deliver.
     pub fn poll_mail(&mut self) -> Option<Mail> {
         self.mail.pop_front()
+    }
+
+    /// Its counters.
+    #[cfg(test)]
+    pub(crate) fn stats(&self) -> &WorkerStats {
+        &self.lent.stats
     }
 
     /// Datagrams for the rim to send; [`Worker::handle_sent`] is to be told then.

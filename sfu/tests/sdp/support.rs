@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Cursor;
 
+use confab_sfu::api::SdpError;
+use confab_sfu::negotiated::Section;
 use confab_sfu::peer::ice::Credentials;
-use confab_sfu::peer::sdp::{
-    Local, Negotiated, Negotiation, OfferError, Policy, Restarted, Section,
-};
+use confab_sfu::peer::sdp::{Local, Negotiated, Negotiation, Policy, Restarted};
 use confab_sfu::types::Ssrc;
 use confab_sfu::way::Candidate;
 use rtc_sdp::SessionDescription;
@@ -54,7 +54,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn offer(&mut self, offer: &str) -> Result<Answer, OfferError> {
+    pub(crate) fn offer(&mut self, offer: &str) -> Result<Answer, SdpError> {
         let policy = self.policy;
         let negotiated = self.with_local(|n, local| n.answer(offer, policy, local))?;
         let (asked, sdp) = (Sdp::read(offer), Sdp::read(&negotiated.answer));
@@ -63,7 +63,7 @@ impl Server {
         Ok(Answer { negotiated, sdp })
     }
 
-    pub(crate) fn restart(&mut self, fragment: &str) -> Result<Restarted, OfferError> {
+    pub(crate) fn restart(&mut self, fragment: &str) -> Result<Restarted, SdpError> {
         self.with_local(|n, local| n.restart_ice(fragment, local))
     }
 

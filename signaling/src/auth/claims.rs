@@ -13,8 +13,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
 use super::{Access, ApiKey, Grants, MAX_TOKEN_LIFETIME, Refusal, check_identity, check_metadata};
+use crate::names::{RoomName, check_name};
 use crate::protocol::{TokenFault, shortened};
-use crate::room::{RoomName, check_name};
 
 /// How far the clocks of the issuer and of this server may be apart.
 const LEEWAY: Duration = Duration::from_secs(10);

@@ -4,17 +4,18 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use confab_door::Crowd;
 use confab_sfu::api::Publish;
 use confab_sfu::media::Kind;
+use confab_sockets::subscriber::Crowd;
 
 use super::requests::{Purpose, check_tracks, failure, may_not};
 use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::holder::Holder;
 use crate::media::{Command, Outcome};
+use crate::names::{ParticipantId, RoomName};
 use crate::protocol::{ErrorCode, Failure, IceServer, Quality, Source};
-use crate::room::{CheckIn, Description, Entrant, ParticipantId, RoomName, Via};
+use crate::room::{CheckIn, Description, Entrant, Via};
 use crate::session::new_secret;
 
 /// Which way the media goes.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::CommandId;
 use crate::media::Command;
-use crate::room::ParticipantId;
+use crate::names::ParticipantId;
 
 /// Every participant's commands; the first of each is on its way.
 #[derive(Debug, Default)]

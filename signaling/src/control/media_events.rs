@@ -8,10 +8,10 @@ use confab_sfu::types::{Mid, PeerId, TrackId};
 use confab_sfu::units::Bitrate;
 
 use super::{Control, Owner};
+use crate::names::ParticipantId;
 use crate::protocol::{
     Event, Layers, Media, MediaState, Reconnect, SlotPaused, SlotShows, Text, pause,
 };
-use crate::room::ParticipantId;
 
 impl Control {
     pub(super) fn media_event(&mut self, event: api::Event) {

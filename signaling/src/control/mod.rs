@@ -20,20 +20,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use confab_door::Crowd;
 use confab_sfu::api;
 use confab_sfu::types::{Mid, PeerId, PersonId, RoomId, TrackId};
+use confab_sockets::subscriber::Crowd;
 
 use crate::auth::{Access, Grants, Refusal, Refusals};
 use crate::connection::{HELLO_TIMEOUT, MAX_MESSAGE_BYTES, PING_INTERVAL};
 use crate::holder::Holder;
 use crate::media::{Command, Outcome};
+use crate::names::{ParticipantId, RoomName};
 use crate::protocol::{
     Closing, ErrorCode, Event, Failure, Hello, Malformed, Reply, Request, RequestId, VERSION,
     Welcome,
 };
 use crate::relay::{Relay, Relays};
-use crate::room::{Limits, ParticipantId, Place, RoomName, Rooms};
+use crate::room::{Limits, Place, Rooms};
 use crate::session::{Admission, MISSED_AFTER, Session, new_secret};
 
 use http::Resource;

@@ -9,15 +9,16 @@ use confab_sfu::types::{Mid, PeerId, TrackId};
 use super::{Control, Member, Owner, SessionKey, TicketId};
 use crate::auth::Grants;
 use crate::media::{self, Command, Outcome};
+use crate::names::{ParticipantId, RoomName, check_name};
 use crate::protocol::{
     Answer, ErrorCode, Failure, Join, Joined, Left, Muted, Offer, OwnTrack, Pong, Published,
     PublishedLine, Quality, RefusedLine, Reply, Request, RequestId, Slot, Subscribed, Text,
     Unpublished, Viewed,
 };
-use crate::room::{Description, Entrant, ParticipantId, RoomName, Via, check_name};
+use crate::room::{Description, Entrant, Via};
 
 /// Most slots of a `view`: an offer has no more m-lines.
-const MAX_VIEWS: usize = confab_sfu::peer::sdp::MAX_LINES;
+const MAX_VIEWS: usize = confab_sfu::negotiated::MAX_LINES;
 
 /// What the m-lines of an offer carry.
 pub(super) type Descriptions = BTreeMap<Mid, Description>;

@@ -3,7 +3,7 @@
 //!
 //! In: who comes and who goes. Out: whether there is room for one more, or which limit says no.
 
-use confab_door::{Counts, Full, Tally, is_neighbour, share_of_proxy, subscriber};
+use confab_sockets::subscriber::{Counts, Full, Tally, is_neighbour, share_of_proxy, subscriber};
 
 use super::Config;
 use crate::holder::{Holder, Proven};

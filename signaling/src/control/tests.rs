@@ -677,7 +677,7 @@ fn a_later_offer_keeps_what_is_published() {
 #[test]
 fn m_lines_that_are_refused_are_named_in_the_reply() {
     let refused = |name: &str| {
-        let line = confab_sfu::peer::sdp::LineName {
+        let line = confab_sfu::api::LineName {
             index: 1,
             media: "audio".into(),
             mid: Mid::new(name).ok().map(Box::new),

@@ -40,8 +40,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use confab_door::Lobby;
     use confab_sfu::Sfu;
+    use confab_sockets::listener::Lobby;
     use tokio::sync::Semaphore;
 
     use super::*;

@@ -16,8 +16,8 @@ use super::problem::Problem;
 use super::whip::Admitted;
 use crate::auth::{Grants, MAX_TOKEN_LIFETIME, TokenRequest};
 use crate::link::link;
+use crate::names::{RoomName, check_name};
 use crate::protocol::{ErrorCode, Failure};
-use crate::room::{RoomName, check_name};
 use crate::session::new_secret;
 
 /// The route.

@@ -15,6 +15,7 @@ pub(crate) mod problem;
 mod proxies;
 mod quality;
 mod whip;
+pub(crate) mod ws;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::routing::{get, post};
-use confab_door::Lobby;
+use confab_sockets::listener::Lobby;
 use tokio::sync::Semaphore;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -35,7 +36,6 @@ use crate::control::Endpoint;
 use crate::protocol::Failure;
 use crate::relay::Relay;
 use crate::service::Service;
-use crate::ws;
 pub use entrance::Entrance;
 pub(crate) use entrance::{Caller, taken};
 pub(crate) use held::TooMuch;

@@ -14,8 +14,8 @@ use include_dir::{Dir, include_dir};
 
 use super::problem::{self, Problem};
 use crate::link::room_at;
+use crate::names::RoomName;
 use crate::protocol::ErrorCode;
-use crate::room::RoomName;
 
 static WEB: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client-demo/web");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client-demo/sdk");

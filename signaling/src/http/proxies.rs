@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName};
-use confab_door::Cidr;
+use confab_sockets::cidr::Cidr;
 
 /// Each proxy adds the address that its connection came from at the end.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -6,8 +6,8 @@ use axum::response::Response;
 use super::problem::Problem;
 use super::whip::{Admitted, response};
 use crate::control::HttpRequest;
+use crate::names::ParticipantId;
 use crate::protocol::{ErrorCode, Failure};
-use crate::room::ParticipantId;
 
 /// The route.
 pub(super) const PATH: &str = "/v1/rooms/{room}/participants/{participant}/quality";

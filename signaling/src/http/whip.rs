@@ -20,8 +20,8 @@ use super::problem::{self, Problem};
 use super::{App, Caller};
 use crate::auth::{Access, Refusal, check_identity};
 use crate::control::{Address, Endpoint, HttpAnswer, HttpRequest};
+use crate::names::RoomName;
 use crate::protocol::{ErrorCode, Failure, IceServer};
-use crate::room::RoomName;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorCode, Quality, Reason, Source, Text, TokenFault};
-use crate::room::ParticipantId;
+use crate::names::ParticipantId;
 
 /// The one reply to a request: its `type` beside its fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

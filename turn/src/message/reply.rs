@@ -13,7 +13,7 @@ use stun_types::message::{
     MessageWriteMutSlice, MessageWriteVec, Method, StunWriteError, TransactionId,
 };
 
-use crate::auth::Key;
+use super::Key;
 
 use super::{ADDRESS_ERROR_CODE, Code, DATA_METHOD, Family, XOR_PEER_ADDRESS};
 

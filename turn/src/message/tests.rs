@@ -7,7 +7,7 @@ use stun_types::message::{
 };
 
 use super::*;
-use crate::auth::Key;
+use crate::message::Key;
 
 /// RFC 8489 appendix B.1 as its verified erratum has it, with PASSWORD-ALGORITHM.
 const LONG_TERM_SHA256: &str = "

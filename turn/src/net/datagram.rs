@@ -70,7 +70,7 @@ impl DatagramSocket {
         // This forbids fragments.
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         if !dont_fragment {
-            confab_sockets::allow_fragments(&socket)?;
+            confab_sockets::fragments::allow_fragments(&socket)?;
         }
         leave_out_details(&socket)?;
         #[expect(
@@ -239,7 +239,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use confab_ready::ReadySet;
+    use confab_sockets::ready::ReadySet;
 
     #[tokio::test]
     async fn datagrams_longer_than_the_mtu_are_sent_one_by_one() {

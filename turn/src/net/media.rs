@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use confab_handover::{Relayed, Sender};
+use confab_sockets::memory::{Relayed, Sender};
 
 use crate::client::Client;
 

@@ -22,8 +22,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use confab_door::Doorkeeper;
-use confab_handover::{Receiver, Sender, queue};
+use confab_sockets::listener::Doorkeeper;
+use confab_sockets::memory::{Receiver, Sender, queue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -179,7 +179,8 @@ impl Server {
             (address.ip(), bound)
         })?;
         let tcp = one_family_at_least(config.tcp.clone(), |address| {
-            let bound = confab_door::bind(address).map_err(listen_error("TCP", address));
+            let bound =
+                confab_sockets::listener::bind(address).map_err(listen_error("TCP", address));
             (address.ip(), bound)
         })?;
         let addresses = Addresses {
@@ -277,7 +278,11 @@ impl Server {
                     drop(place);
                 }
             };
-            doors.spawn(confab_door::accept(listener, keeper.clone(), serve));
+            doors.spawn(confab_sockets::listener::accept(
+                listener,
+                keeper.clone(),
+                serve,
+            ));
         }
         tokio::select! {
             never = worker.run() => match never {},

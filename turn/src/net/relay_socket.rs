@@ -148,7 +148,7 @@ mod tests {
     use tokio::net::UdpSocket;
 
     use super::*;
-    use confab_ready::ReadySet;
+    use confab_sockets::ready::ReadySet;
 
     #[tokio::test]
     async fn a_closed_port_is_reported_with_its_address() {

@@ -26,7 +26,7 @@ impl SharedSocket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // A relayed datagram may be longer than the path's MTU; and the media plane, whose socket it is,
         // wants it so too.
-        confab_sockets::allow_fragments(&socket)?;
+        confab_sockets::fragments::allow_fragments(&socket)?;
         Ok(SharedSocket {
             state,
             address: socket.local_addr()?,

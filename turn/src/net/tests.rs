@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use confab_handover::{MAX_PACKETS, Packet, Relayed};
+use confab_sockets::memory::{MAX_PACKETS, Packet, Relayed};
 use stun_types::attribute::{AttributeStaticType, ErrorCode, Nonce};
 use stun_types::message::{BINDING, MessageClass, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -22,8 +22,8 @@ use super::shared::SharedSocket;
 use super::stream::{Outgoing, StreamEvent};
 use crate::client::{Client, Transport};
 use crate::machine::{Counters, Output, RelayAddress, RelayId, Turn};
-use confab_handover::{Packet, Receiver};
-use confab_ready::ReadySet;
+use confab_sockets::memory::{Packet, Receiver};
+use confab_sockets::ready::ReadySet;
 
 /// Sockets looked at, and stream messages taken, in one turn.
 const BUDGET: usize = 64;

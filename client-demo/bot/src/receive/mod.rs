@@ -13,7 +13,6 @@ mod payload;
 mod record;
 mod reference;
 pub(crate) mod tally;
-pub(crate) mod tracks;
 pub(crate) mod video;
 
 use std::path::PathBuf;

@@ -7,10 +7,10 @@ use super::link::{Link, Parcel};
 use super::slots::Slots;
 use super::tcp::{self, Tcp};
 use crate::bandwidth::estimator::BandwidthEstimator;
-use crate::bandwidth::pacer::{Departure, Pacer};
 use crate::bandwidth::sent::tests::with_feedback;
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::rtp::sequence::SequenceNumber;
+use crate::send::pacer::{Departure, Pacer};
 use crate::units::{Bitrate, DataSize};
 
 pub(super) const MS: Duration = Duration::from_millis(1);

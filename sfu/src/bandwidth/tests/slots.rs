@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::subscribe::allocation::{Demand, Layer, Priority, SwitchHistory, View, allocate};
+use crate::api::Priority;
+use crate::subscribe::allocation::{Demand, Layer, SwitchHistory, View, allocate};
 use crate::units::{Bitrate, DataSize};
 
 /// How many times as large as others a key frame is.

@@ -27,7 +27,7 @@ pub enum DtlsError {
     /// The two sides have not seen the same handshake.
     #[error("the peer's Finished message is wrong: something has altered the DTLS handshake")]
     BadFinished,
-    /// The peer did not offer a profile of [`SrtpProfile`](crate::peer::srtp::SrtpProfile).
+    /// The peer did not offer a profile of [`SrtpProfile`](crate::srtp::SrtpProfile).
     #[error(
         "no common SRTP profile: the peer offers {0}; SRTP_AEAD_AES_256_GCM, SRTP_AEAD_AES_128_GCM \
          and SRTP_AES128_CM_HMAC_SHA1_80 are served"

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::error::DtlsError;
 use super::suite::{Master, Role};
-use crate::peer::srtp::{MasterKey, SrtpProfile};
+use crate::srtp::{MasterKey, SrtpProfile};
 
 /// The SRTP keys of both directions.
 pub struct SrtpKeys {

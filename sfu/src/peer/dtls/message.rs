@@ -5,7 +5,7 @@
 use super::error::DtlsError;
 use super::record::VERSION;
 use super::suite::Group;
-use crate::peer::srtp::SrtpProfile;
+use crate::srtp::SrtpProfile;
 
 /// Handshake types.
 pub(super) mod kind {

@@ -16,7 +16,7 @@ use super::public_key::{ECDSA_SECP256R1_SHA256, PublicKey, SCHEMES};
 use super::reassembly::{self, Message};
 use super::record::Sender;
 use super::suite::{KeyExchange, Master, Randoms, Role, Suite};
-use crate::peer::srtp::SrtpProfile;
+use crate::srtp::SrtpProfile;
 
 /// What both sides agree on, as far as they have come.
 pub(super) struct Terms {

@@ -17,7 +17,7 @@ use super::record::{RECORD_HEADER_LEN, Sender};
 use super::suite::{DEFAULT_GROUP, GROUPS, KeyExchange};
 use super::*;
 use crate::api::DtlsFailure;
-use crate::peer::srtp::SrtpProfile;
+use crate::srtp::SrtpProfile;
 
 const HANDSHAKE_RECORD: u8 = content::HANDSHAKE;
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use confab_handover::Relayed;
+use confab_sockets::memory::Relayed;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

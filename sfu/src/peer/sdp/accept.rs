@@ -1,13 +1,13 @@
 //! One m-line: what was offered against what the client may do and what we can do.
 
 use super::codec::{self, Codecs, Format};
-use super::error::OfferError;
 use super::extension::{Carried, Extensions};
 use super::offer::OfferedLine;
-use super::section::{ReceiveSection, Section, SendSection};
 use super::simulcast::Simulcast;
 use super::{Policy, SlotSources};
+use crate::api::SdpError;
 use crate::media::Kind;
+use crate::negotiated::{ReceiveSection, Section, SendSection};
 use crate::types::{MAX_SHORT_MID_LEN, Mid, Ssrc};
 
 /// What `<proto>` may say. All of it means RTP over DTLS with feedback, whatever it says: RFC 8829
@@ -44,7 +44,7 @@ pub(super) fn accept(
     sources: &mut SlotSources,
     new_ssrc: &mut dyn FnMut() -> Ssrc,
     free_stream: impl FnOnce(Kind) -> u16,
-) -> Result<Accepted, OfferError> {
+) -> Result<Accepted, SdpError> {
     let kind = supported_kind(line)?;
     let Codecs {
         payloads,
@@ -52,7 +52,7 @@ pub(super) fn accept(
         formats,
     } = Codecs::negotiate(kind, &line.payloads);
     if payloads.is_empty() {
-        return Err(OfferError::NoCommonCodec {
+        return Err(SdpError::NoCommonCodec {
             line: line.name.clone(),
             offered: codec::names(&line.payloads),
             handled: codec::handled(kind),
@@ -127,11 +127,11 @@ pub(super) fn accept(
     })
 }
 
-fn supported_kind(line: &OfferedLine) -> Result<Kind, OfferError> {
+fn supported_kind(line: &OfferedLine) -> Result<Kind, SdpError> {
     line.kind
         .filter(|_| PROFILES.contains(&line.proto.to_ascii_uppercase().as_str()))
-        .ok_or_else(|| OfferError::UnsupportedMedia {
+        .ok_or_else(|| SdpError::UnsupportedMedia {
             line: line.name.clone(),
-            proto: super::error::quote(&line.proto),
+            proto: crate::api::quote(&line.proto),
         })
 }

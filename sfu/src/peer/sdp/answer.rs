@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::accept::Accepted;
 use super::offer::OfferedLine;
-use super::section::Section;
 use super::transport::{candidates, setup};
+use crate::negotiated::Section;
 use crate::peer::dtls::Role;
 use crate::peer::ice::Credentials;
 use crate::types::Mid;

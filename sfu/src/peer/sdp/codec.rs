@@ -1,10 +1,10 @@
 //! Which codecs an m-line agrees on, and under which payload types.
 
-use super::matching::H264Profile;
-use super::offer::{integer, values};
+use super::attribute::{integer, values};
 use super::repair;
 use super::text::Attribute;
 use crate::media::{Codec, KeyFrameRequest, Kind, PayloadMap, RepairFormats};
+use crate::negotiated::H264Profile;
 
 /// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).
 const RTCP_CONFLICTS: std::ops::RangeInclusive<u8> = 64..=95;

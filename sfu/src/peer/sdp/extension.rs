@@ -7,7 +7,7 @@
 //! slots, or to a camera that is off, it could not send simulcast afterwards. And what is left out gives
 //! its id to another extension of a later offer, which Chromium 148 has refused to apply.
 
-use super::offer::{integer, words};
+use super::attribute::{integer, words};
 use crate::media::{Extension, ExtensionMap, Kind};
 
 /// Highest id of the one-byte form (RFC 8285 section 4.2).

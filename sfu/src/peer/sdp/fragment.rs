@@ -1,9 +1,9 @@
 //! `trickle-ice-sdpfrag` bodies (RFC 8840 section 9), by which WHIP and WHEP restart ICE
 //! (RFC 9725 section 4.3.3).
 
-use super::error::OfferError;
-use super::section::Section;
 use super::transport::{candidates, credentials};
+use crate::api::SdpError;
+use crate::negotiated::Section;
 use crate::peer::ice::Credentials;
 use crate::types::Mid;
 use crate::way::Candidate;
@@ -12,9 +12,9 @@ use crate::way::Candidate;
 const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
 
 /// The credentials in a fragment; bundled m-lines all have the same, so the first count.
-pub(super) fn parse(fragment: &str) -> Result<Credentials, OfferError> {
+pub(super) fn parse(fragment: &str) -> Result<Credentials, SdpError> {
     if fragment.len() > MAX_FRAGMENT_BYTES {
-        return Err(OfferError::TooLarge {
+        return Err(SdpError::TooLarge {
             bytes: fragment.len(),
             limit: MAX_FRAGMENT_BYTES,
         });

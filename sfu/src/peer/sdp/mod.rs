@@ -8,20 +8,17 @@
 //! - `text.rs` reads the text as lines, `offer.rs` those into types; `answer.rs` writes the reply
 //! - `accept.rs` decides on one m-line, with `codec.rs`, `repair.rs`, `extension.rs` and
 //!   `simulcast.rs`
-//! - `matching.rs` finds the payload of a slot for a track
-//! - `section.rs` is what was agreed on, `error.rs` why nothing was
+//! - `negotiated` is what was agreed on, [`SdpError`] why nothing was
 //! - `transport.rs` has the ICE and DTLS attributes, `fragment.rs` restarts ICE without an offer
 
 mod accept;
 mod answer;
+mod attribute;
 mod codec;
-mod error;
 mod extension;
 mod fragment;
-mod matching;
 mod offer;
 mod repair;
-mod section;
 mod simulcast;
 mod text;
 mod transport;
@@ -30,25 +27,20 @@ use std::collections::HashSet;
 
 use accept::{Accepted, accept};
 use answer::Writer;
-pub use error::{LineName, OfferError};
-pub use matching::match_payload;
 use offer::{Offer, OfferedLine};
-pub use section::{ReceiveSection, Section, SendSection};
 pub use transport::Local;
 
 use crate::peer::dtls::{Fingerprint, Role};
 use crate::peer::ice::Credentials;
 
+use crate::api::{LineName, SdpError, quote};
 use crate::media::Kind;
+use crate::negotiated::{MAX_LINES, Section};
 use crate::types::{Mid, Ssrc};
 
 /// Largest SDP that is read, in bytes: [`MAX_LINES`] m-lines of 4 KiB, which is what Chromium
 /// writes for a video m-line with every codec it has.
 pub const MAX_SDP_BYTES: usize = MAX_LINES * 4096;
-/// Most m-lines of an offer, stopped ones included.
-pub const MAX_LINES: usize = 64;
-/// Most simulcast encodings of one m-line; the first ones listed are kept.
-pub const MAX_ENCODINGS: usize = 3;
 
 /// What a client may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +76,7 @@ pub struct Negotiated {
     /// The m-lines on which we sent before this offer and no longer do.
     pub stopped_sending: Vec<Mid>,
     /// The m-lines that were offered and are not served, in the order of the SDP, and why.
-    pub refused: Vec<(Mid, OfferError)>,
+    pub refused: Vec<(Mid, SdpError)>,
 }
 
 /// The outcome of an ICE restart without an offer.
@@ -143,7 +135,7 @@ struct SlotSources {
 struct Decided {
     lines: Vec<Line>,
     accepted: Vec<Accepted>,
-    refused: Vec<(Mid, OfferError)>,
+    refused: Vec<(Mid, SdpError)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -183,9 +175,9 @@ impl Negotiation {
         offer: &str,
         policy: Policy,
         local: &mut Local<'_>,
-    ) -> Result<Negotiated, OfferError> {
+    ) -> Result<Negotiated, SdpError> {
         if !policy.may_publish && !policy.may_subscribe {
-            return Err(OfferError::NotAllowed);
+            return Err(SdpError::NotAllowed);
         }
         let offer = Offer::parse(offer)?;
         self.check_continuity(&offer)?;
@@ -260,8 +252,8 @@ impl Negotiation {
         &mut self,
         fragment: &str,
         local: &mut Local<'_>,
-    ) -> Result<Restarted, OfferError> {
-        let transport = self.transport.as_mut().ok_or(OfferError::NotConnected)?;
+    ) -> Result<Restarted, SdpError> {
+        let transport = self.transport.as_mut().ok_or(SdpError::NotConnected)?;
         let remote = fragment::parse(fragment)?;
         let ice_restart = remote != transport.remote;
         let mut answer = String::new();
@@ -288,16 +280,16 @@ impl Negotiation {
     }
 
     /// An m-line stays in its place, and what it is until it has been stopped.
-    fn check_continuity(&self, offer: &Offer) -> Result<(), OfferError> {
+    fn check_continuity(&self, offer: &Offer) -> Result<(), SdpError> {
         if offer.lines.len() < self.lines.len() {
-            return Err(OfferError::LinesVanished {
+            return Err(SdpError::LinesVanished {
                 before: self.lines.len(),
                 now: offer.lines.len(),
             });
         }
         for (before, now) in self.lines.iter().zip(&offer.lines) {
             if before.live && !now.stopped && before.name != now.name {
-                return Err(OfferError::LineChanged {
+                return Err(SdpError::LineChanged {
                     line: now.name.clone(),
                     before: before.name.clone(),
                 });
@@ -308,7 +300,7 @@ impl Negotiation {
 
     /// The names of the m-lines, in their order: those that the client gives, and ours for those it gives
     /// none (RFC 9429 section 5.10): their place, unless another is called so.
-    fn names(&self, offer: &Offer) -> Result<Vec<Mid>, OfferError> {
+    fn names(&self, offer: &Offer) -> Result<Vec<Mid>, SdpError> {
         let named = |mid| {
             offer
                 .lines
@@ -318,7 +310,7 @@ impl Negotiation {
         let name = |line: &OfferedLine| {
             let index = line.name.index;
             if line.has_bad_mid && line.kind.is_some() && !line.stopped {
-                return Err(OfferError::BadMid(line.name.clone()));
+                return Err(SdpError::BadMid(line.name.clone()));
             }
             if let Some(mid) = line.name.mid.as_deref().copied() {
                 return Ok(mid);
@@ -332,9 +324,9 @@ impl Negotiation {
             let mid = before
                 .map(|line| line.mid)
                 .or_else(|| ours.find(|mid| named(*mid).is_none()))
-                .ok_or_else(|| OfferError::BadMid(line.name.clone()))?;
+                .ok_or_else(|| SdpError::BadMid(line.name.clone()))?;
             match named(mid) {
-                Some(twin) => Err(OfferError::DuplicateMid {
+                Some(twin) => Err(SdpError::DuplicateMid {
                     line: twin.name.clone(),
                     first: index,
                 }),
@@ -354,7 +346,7 @@ impl Negotiation {
         offer: &Offer,
         policy: Policy,
         new_ssrc: &mut dyn FnMut() -> Ssrc,
-    ) -> Result<Decided, OfferError> {
+    ) -> Result<Decided, SdpError> {
         let names = self.names(offer)?;
         let before = |index: usize| self.lines.get(index).filter(|line| line.live);
         let mut decided = Decided::default();
@@ -374,7 +366,7 @@ impl Negotiation {
                 continue;
             };
             if !offer.is_bundled(offered) && !decided.accepted.is_empty() {
-                let reason = OfferError::NotBundled(offered.name.clone());
+                let reason = SdpError::NotBundled(offered.name.clone());
                 decided.refused.push((line.mid, reason));
                 continue;
             }
@@ -403,7 +395,7 @@ impl Negotiation {
                     streams.extend(stream.map(|stream| (accepted.section.kind, stream)));
                     decided.accepted.push(accepted);
                 }
-                Err(reason @ OfferError::NoCommonCodec { .. })
+                Err(reason @ SdpError::NoCommonCodec { .. })
                     if offered.client_sends && policy.may_publish && policy.is_whole =>
                 {
                     return Err(reason);
@@ -426,13 +418,13 @@ impl Negotiation {
         offer: &Offer,
         accepted: &[Accepted],
         local: &mut Local<'_>,
-    ) -> Result<(Transport, bool), OfferError> {
+    ) -> Result<(Transport, bool), SdpError> {
         if offer.ice_lite {
-            return Err(OfferError::IceLite);
+            return Err(SdpError::IceLite);
         }
         let Some((first, _)) = bundled(offer, accepted).next() else {
             // Everything was stopped: the transport idles.
-            let idle = self.transport.clone().ok_or(OfferError::NothingOffered)?;
+            let idle = self.transport.clone().ok_or(SdpError::NothingOffered)?;
             return Ok((idle, false));
         };
         // The first accepted m-line counts (RFC 8843 section 7.3.1), but a `bundle-only` one may
@@ -445,24 +437,24 @@ impl Negotiation {
             .unwrap_or(first);
         let offered = &line.transport;
         if !line.rtcp_mux {
-            return Err(OfferError::NoRtcpMux(line.name.clone()));
+            return Err(SdpError::NoRtcpMux(line.name.clone()));
         }
         let before = self.transport.as_ref().map(|transport| transport.role);
         // RFC 4145 section 4: active when it is not said.
         let setup = offered.setup.as_deref().unwrap_or("active");
-        let role = transport::role(setup, before).ok_or_else(|| OfferError::Setup {
+        let role = transport::role(setup, before).ok_or_else(|| SdpError::Setup {
             line: line.name.clone(),
-            setup: error::quote(setup),
+            setup: quote(setup),
         })?;
         if offered.fingerprints.is_empty() {
-            return Err(OfferError::NoFingerprint(line.name.clone()));
+            return Err(SdpError::NoFingerprint(line.name.clone()));
         }
         let fingerprints = offered.fingerprints.clone();
         let remote = transport::credentials(offered.ufrag.as_deref(), offered.pwd.as_deref())?;
 
         let local = match &self.transport {
             Some(before) if before.fingerprints != fingerprints => {
-                return Err(OfferError::FingerprintChanged);
+                return Err(SdpError::FingerprintChanged);
             }
             Some(before) if before.remote == remote => return Ok((before.clone(), false)),
             _ => (local.new_credentials)(),
@@ -480,17 +472,17 @@ impl Negotiation {
 }
 
 /// A first offer is for something.
-fn check_use(decided: &Decided, policy: Policy) -> Result<(), OfferError> {
+fn check_use(decided: &Decided, policy: Policy) -> Result<(), SdpError> {
     let mut sections = decided.accepted.iter().map(|accepted| &accepted.section);
     if decided.accepted.is_empty() {
         let mut reasons = decided.refused.iter().map(|(_, reason)| reason.clone());
-        return Err(reasons.next().unwrap_or(OfferError::NothingOffered));
+        return Err(reasons.next().unwrap_or(SdpError::NothingOffered));
     }
     let is_of_use = sections.any(|section| section.receive.is_some() || section.send.is_some());
     match (is_of_use || !policy.is_whole, policy.may_publish) {
         (true, _) => Ok(()),
-        (false, true) => Err(OfferError::NothingToPublish),
-        (false, false) => Err(OfferError::NothingToReceive),
+        (false, true) => Err(SdpError::NothingToPublish),
+        (false, false) => Err(SdpError::NothingToReceive),
     }
 }
 
@@ -530,7 +522,7 @@ fn parked<'a>(offer: &'a Offer, accepted: &[Accepted]) -> Option<&'a OfferedLine
 
 /// What bundled m-lines share must mean the same in all of them: an SSRC names one stream, and a
 /// header extension id is read before the m-line of a packet is known.
-fn check_conflicts(offer: &Offer, accepted: &[Accepted]) -> Result<(), OfferError> {
+fn check_conflicts(offer: &Offer, accepted: &[Accepted]) -> Result<(), SdpError> {
     let mut ssrcs = HashSet::new();
     let mut meanings = [None; u8::MAX as usize + 1];
     for (line, accepted) in bundled(offer, accepted) {
@@ -540,7 +532,7 @@ fn check_conflicts(offer: &Offer, accepted: &[Accepted]) -> Result<(), OfferErro
         for (media, rtx) in &receive.ssrcs {
             for ssrc in [Some(*media), *rtx].into_iter().flatten() {
                 if !ssrcs.insert(ssrc) {
-                    return Err(OfferError::DuplicateSsrc {
+                    return Err(SdpError::DuplicateSsrc {
                         line: line.name.clone(),
                         ssrc: ssrc.0,
                     });
@@ -550,7 +542,7 @@ fn check_conflicts(offer: &Offer, accepted: &[Accepted]) -> Result<(), OfferErro
         for (extension, id) in receive.extensions.iter() {
             let meaning = meanings[usize::from(id)].get_or_insert(extension);
             if *meaning != extension {
-                return Err(OfferError::ExtensionConflict {
+                return Err(SdpError::ExtensionConflict {
                     line: line.name.clone(),
                     id,
                 });

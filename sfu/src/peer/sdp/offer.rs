@@ -1,15 +1,15 @@
 //! From the text of an offer to types. What is ill-formed beyond repair is refused here; what is
 //! merely unknown is left out. Nothing is decided yet.
 
-use std::str::FromStr;
-
+use super::MAX_SDP_BYTES;
+use super::attribute::{integer, values, words};
 use super::codec::OfferedPayload;
-use super::error::{LineName, OfferError};
 use super::extension::OfferedExtension;
 use super::simulcast::OfferedRid;
 use super::text::{Attribute, Description, Media};
-use super::{MAX_LINES, MAX_SDP_BYTES};
+use crate::api::{LineName, SdpError};
 use crate::media::Kind;
+use crate::negotiated::MAX_LINES;
 use crate::peer::dtls::Fingerprint;
 use crate::types::{Mid, Ssrc};
 
@@ -75,16 +75,16 @@ pub(super) struct OfferedTransport {
 }
 
 impl Offer {
-    pub(super) fn parse(text: &str) -> Result<Offer, OfferError> {
+    pub(super) fn parse(text: &str) -> Result<Offer, SdpError> {
         if text.len() > MAX_SDP_BYTES {
-            return Err(OfferError::TooLarge {
+            return Err(SdpError::TooLarge {
                 bytes: text.len(),
                 limit: MAX_SDP_BYTES,
             });
         }
         let sdp = Description::parse(text)?;
         if sdp.media.len() > MAX_LINES {
-            return Err(OfferError::TooManyLines {
+            return Err(SdpError::TooManyLines {
                 lines: sdp.media.len(),
                 limit: MAX_LINES,
             });
@@ -102,7 +102,7 @@ impl Offer {
             if line.name.mid.is_some()
                 && let Some(first) = lines[..at].iter().find(twin)
             {
-                return Err(OfferError::DuplicateMid {
+                return Err(SdpError::DuplicateMid {
                     line: line.name.clone(),
                     first: first.name.index,
                 });
@@ -181,7 +181,7 @@ impl OfferedTransport {
 }
 
 impl OfferedLine {
-    fn parse(index: usize, media: &Media, session: &Session) -> Result<OfferedLine, OfferError> {
+    fn parse(index: usize, media: &Media, session: &Session) -> Result<OfferedLine, SdpError> {
         let Media {
             formats,
             attributes,
@@ -196,7 +196,7 @@ impl OfferedLine {
         let too_many = |what, count, limit| {
             let line = name.clone();
             match count > limit {
-                true => Err(OfferError::TooMany {
+                true => Err(SdpError::TooMany {
                     line,
                     what,
                     count,
@@ -244,30 +244,6 @@ impl OfferedLine {
             name,
         })
     }
-}
-
-/// The values of the attributes of that name.
-pub(super) fn values<'a>(
-    attributes: &'a [Attribute],
-    key: &'a str,
-) -> impl Iterator<Item = &'a str> {
-    attributes
-        .iter()
-        .filter(move |attribute| attribute.key == key)
-        .filter_map(|attribute| attribute.value.as_deref())
-        .map(str::trim)
-}
-
-/// The words of a value. Only spaces part them (RFC 8866 section 9).
-pub(super) fn words(value: &str) -> impl Iterator<Item = &str> {
-    value.split(' ').filter(|word| !word.is_empty())
-}
-
-/// A number as SDP writes it: no sign, no leading zeros (RFC 8866 section 9, `integer`).
-pub(super) fn integer<T: FromStr>(text: &str) -> Option<T> {
-    let canonical =
-        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    canonical.then(|| text.parse().ok())?
 }
 
 fn has(attributes: &[Attribute], key: &str) -> bool {

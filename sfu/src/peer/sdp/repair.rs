@@ -4,8 +4,8 @@
 //! In: the payload types offered, and the codecs agreed on. Out: [`RepairFormats`], and how the
 //! answer writes each.
 
+use super::attribute::integer;
 use super::codec::{Format, OfferedPayload};
-use super::offer::integer;
 use crate::media::{Codec, Kind, PayloadMap, RepairFormats};
 
 /// The clock of video, and of what repairs it.

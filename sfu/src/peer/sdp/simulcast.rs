@@ -1,7 +1,7 @@
 //! Which simulcast encodings an m-line agrees on (RFC 8853, RFC 8851).
 
-use super::MAX_ENCODINGS;
-use super::offer::{integer, words};
+use super::attribute::{integer, words};
+use crate::negotiated::MAX_ENCODINGS;
 use crate::types::Rid;
 
 /// The restrictions of an `a=rid` that an answer may repeat (RFC 8851 section 5). A restriction

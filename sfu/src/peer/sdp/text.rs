@@ -5,7 +5,7 @@
 //! letters that nobody knows) say nothing that a media server goes by, so whatever stands on them
 //! refuses nothing: applications write `b=AS:-1`, and numbers of any length into `o=`.
 
-use super::error::{OfferError, quote};
+use crate::api::{SdpError, quote};
 
 /// The one version there is (RFC 8866 section 5.1).
 const VERSION: &str = "v=0";
@@ -57,16 +57,16 @@ impl Attribute {
 impl Description {
     /// Reads the text, whether its lines end with CR LF as they should, with LF or with CR; lines with
     /// nothing on them are skipped.
-    pub(super) fn parse(text: &str) -> Result<Self, OfferError> {
+    pub(super) fn parse(text: &str) -> Result<Self, SdpError> {
         let lines = text.trim_start_matches('\u{feff}').split(['\r', '\n']);
         let mut lines = lines.map(str::trim).filter(|line| !line.is_empty());
         if lines.next() != Some(VERSION) {
             let missing = format!("it does not begin with {VERSION}");
-            return Err(OfferError::Syntax(missing));
+            return Err(SdpError::Syntax(missing));
         }
         let mut description = Description::default();
         for line in lines {
-            let bad = || OfferError::Syntax(format!("it has the line \"{}\"", quote(line)));
+            let bad = || SdpError::Syntax(format!("it has the line \"{}\"", quote(line)));
             let (letter, value) = line.split_once('=').ok_or_else(bad)?;
             match letter {
                 "a" => {

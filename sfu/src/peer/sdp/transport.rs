@@ -1,7 +1,7 @@
 //! The transport half of an SDP: ICE credentials and candidates (RFC 8839), DTLS fingerprints
 //! and roles (RFC 8842).
 
-use super::error::OfferError;
+use crate::api::SdpError;
 use crate::peer::dtls::Role;
 use crate::peer::ice::Credentials;
 use crate::types::Ssrc;
@@ -24,23 +24,20 @@ const OTHER_BITS: u32 = 13;
 const MAX_OTHER_PREFERENCE: u16 = (1 << OTHER_BITS) - 1;
 
 /// The client's credentials, from its `a=ice-ufrag` and `a=ice-pwd`.
-pub(super) fn credentials(
-    ufrag: Option<&str>,
-    pwd: Option<&str>,
-) -> Result<Credentials, OfferError> {
+pub(super) fn credentials(ufrag: Option<&str>, pwd: Option<&str>) -> Result<Credentials, SdpError> {
     let is_ice = |text: &str| {
         text.bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
     };
-    let ufrag = ufrag.ok_or(OfferError::Credentials("there is no a=ice-ufrag"))?;
-    let pwd = pwd.ok_or(OfferError::Credentials("there is no a=ice-pwd"))?;
+    let ufrag = ufrag.ok_or(SdpError::Credentials("there is no a=ice-ufrag"))?;
+    let pwd = pwd.ok_or(SdpError::Credentials("there is no a=ice-pwd"))?;
     if !UFRAG_LEN.contains(&ufrag.len()) || !is_ice(ufrag) {
-        return Err(OfferError::Credentials(
+        return Err(SdpError::Credentials(
             "the a=ice-ufrag is not 4 to 256 letters, digits, + or /",
         ));
     }
     if !PWD_LEN.contains(&pwd.len()) || !is_ice(pwd) {
-        return Err(OfferError::Credentials(
+        return Err(SdpError::Credentials(
             "the a=ice-pwd is not 22 to 256 letters, digits, + or /",
         ));
     }

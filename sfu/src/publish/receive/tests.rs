@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::media::{Extension, ExtensionMap, RepairFormats};
-use crate::peer::sdp::{ReceiveSection, Section};
+use crate::negotiated::{ReceiveSection, Section};
 use crate::rtp::fec::{Mask, Parity};
 use crate::types::Mid;
 use proptest::prelude::*;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::*;
 use crate::api::LayerInfo;
 use crate::media::{Extension, ExtensionMap, PayloadMap, RepairFormats};
-use crate::peer::sdp::{ReceiveSection, Section, SendSection};
+use crate::negotiated::{ReceiveSection, Section, SendSection};
 use crate::publish::feed::Origin;
 use crate::publish::history::tests::video;
 use crate::publish::publication::Publication;

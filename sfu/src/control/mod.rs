@@ -1,0 +1,627 @@
+//! The head of the media plane: which worker a peer lives on, and which slots show which tracks.
+//!
+//! Sans-I/O. In: requests of the control plane, reports of workers, and time. Out: commands to
+//! workers, replies to requests, and events. It sees no packet; everything here happens when people
+//! join, publish, choose, speak, and leave.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::api::{
+    Answer, CommandError, Content, Event, GoneReason, Offer, OfferError, PeerStats, Publish,
+    SdpError, SlotInfo, Stats, TrackInfo,
+};
+use crate::bandwidth::carried::Carried;
+use crate::config::Config;
+use crate::media::Kind;
+use crate::negotiated::SectionInfo;
+use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
+
+pub mod messages;
+mod room;
+mod slots;
+mod speaker;
+
+use messages::{Answered, Command, Output, Reply, Report, Request, RequestId};
+use room::Rooms;
+
+/// Most peers that have ended of whose ways is known what they carried: a client makes its new connection
+/// at once.
+const MAX_CARRIED: usize = 256;
+
+#[derive(Debug)]
+struct Peer {
+    worker: usize,
+    room: RoomId,
+    sections: Vec<SectionInfo>,
+    /// Published tracks by m-line.
+    tracks: BTreeMap<Mid, TrackId>,
+    /// Of its tracks the one that it speaks on.
+    voice: Option<TrackId>,
+    /// In whose place it comes.
+    former: Option<PeerId>,
+}
+
+impl Peer {
+    fn owns(&self, track: TrackId) -> bool {
+        self.tracks.values().any(|&own| own == track)
+    }
+}
+
+#[derive(Debug)]
+enum Pending {
+    Offer {
+        room: RoomId,
+        peer: PeerId,
+        worker: usize,
+        publish: Publish,
+        person: Option<PersonId>,
+        former: Option<PeerId>,
+        create: bool,
+    },
+    RestartIce {
+        worker: usize,
+    },
+    Stats {
+        waiting: Vec<usize>,
+        stats: Stats,
+    },
+    PeerStats {
+        worker: usize,
+    },
+}
+
+impl Pending {
+    fn waits_for(&self, worker: usize) -> bool {
+        match self {
+            Pending::Offer { worker: w, .. }
+            | Pending::RestartIce { worker: w }
+            | Pending::PeerStats { worker: w } => *w == worker,
+            Pending::Stats { waiting, .. } => waiting.contains(&worker),
+        }
+    }
+}
+
+/// Where a track comes from.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    peer: PeerId,
+    worker: usize,
+    content: Content,
+}
+
+/// The head's state.
+#[derive(Debug)]
+pub struct Control {
+    max_peers: usize,
+    /// Peers on each worker, those whose first offer is pending included.
+    load: Vec<usize>,
+    rooms: Rooms,
+    peers: HashMap<PeerId, Peer>,
+    tracks: HashMap<TrackId, Origin>,
+    /// What the ways to peers carried that have ended, the latest last.
+    carried: VecDeque<(PeerId, Carried)>,
+    /// Ordered, so that two runs with the same input fail the same requests in the same order.
+    pending: BTreeMap<RequestId, Pending>,
+    output: VecDeque<Output>,
+    rng: StdRng,
+}
+
+impl Control {
+    /// For the workers of a configuration. The seed decides the names of tracks.
+    #[must_use]
+    pub fn new(config: &Config, seed: u64) -> Self {
+        Control {
+            max_peers: config.max_peers,
+            load: vec![0; config.workers.max(1)],
+            rooms: Rooms::default(),
+            peers: HashMap::new(),
+            tracks: HashMap::new(),
+            carried: VecDeque::new(),
+            pending: BTreeMap::new(),
+            output: VecDeque::new(),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// Takes a request; its reply comes out of [`Control::poll_output`], perhaps later.
+    pub fn handle_request(&mut self, id: RequestId, request: Request) {
+        let reply = match request {
+            Request::Offer(room, peer, offer) => match self.offer(id, room, peer, offer) {
+                Ok(()) => return,
+                Err(error) => Reply::Offer(Err(error)),
+            },
+            Request::Publish(peer, mid, content) => {
+                Reply::Publish(self.publish_section(peer, mid, content))
+            }
+            Request::Unpublish(peer, track) => Reply::Done(self.unpublish_track(peer, track)),
+            Request::Mute(peer, track, muted) => Reply::Done(self.mute(peer, track, muted)),
+            Request::Subscribe(peer, mid, choice) => {
+                Reply::Subscribe(self.subscribe(peer, mid, choice))
+            }
+            Request::View(peer, views) => Reply::Done(self.set_views(peer, &views)),
+            Request::RestartIce(peer, fragment) => match self.peers.get(&peer) {
+                Some(&Peer { worker, .. }) => {
+                    self.pending.insert(id, Pending::RestartIce { worker });
+                    self.command(
+                        worker,
+                        Command::RestartIce {
+                            request: id,
+                            peer,
+                            fragment,
+                        },
+                    );
+                    return;
+                }
+                None => Reply::RestartIce(Err(OfferError::UnknownPeer)),
+            },
+            Request::Close(peer) => {
+                if let Some(worker) = self.worker_of(peer) {
+                    self.command(worker, Command::Close { peer });
+                    self.forget(peer);
+                }
+                Reply::Done(Ok(()))
+            }
+            Request::Stats => {
+                let waiting: Vec<usize> = (0..self.load.len()).collect();
+                for &worker in &waiting {
+                    self.command(
+                        worker,
+                        Command::Stats {
+                            request: id,
+                            peer: None,
+                        },
+                    );
+                }
+                let stats = Stats {
+                    rooms: self.rooms.len(),
+                    peers: self.peers.len(),
+                    tracks: self.tracks.len(),
+                    workers: Vec::new(),
+                };
+                self.pending.insert(id, Pending::Stats { waiting, stats });
+                return;
+            }
+            Request::PeerStats(peer) => match self.peers.get(&peer) {
+                Some(&Peer { worker, .. }) => {
+                    self.pending.insert(id, Pending::PeerStats { worker });
+                    self.command(
+                        worker,
+                        Command::Stats {
+                            request: id,
+                            peer: Some(peer),
+                        },
+                    );
+                    return;
+                }
+                None => Reply::PeerStats(None),
+            },
+        };
+        self.output.push_back(Output::Reply(id, reply));
+    }
+
+    /// Takes what a worker reports.
+    pub fn handle_report(&mut self, worker: usize, report: Report) {
+        match report {
+            Report::Answered { request, result } => self.answered(request, result),
+            Report::IceRestarted { request, result } => {
+                if self.pending.remove(&request).is_some() {
+                    self.reply(request, Reply::RestartIce(result));
+                }
+            }
+            Report::Stats {
+                request,
+                stats,
+                peer,
+            } => self.worker_stats(worker, request, stats, peer),
+            Report::Connected { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerConnected { peer });
+                }
+            }
+            Report::Silent { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerSilent { peer });
+                }
+            }
+            Report::Heard { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerHeard { peer });
+                }
+            }
+            Report::Hopeless { peer } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::PeerHopeless { peer });
+                }
+            }
+            Report::Carried { peer, carried } => self.handle_carried(peer, carried),
+            Report::Gone { peer, reason } => {
+                if self.peers.contains_key(&peer) {
+                    self.forget(peer);
+                    self.event(Event::PeerGone { peer, reason });
+                }
+            }
+            Report::LayersWanted {
+                peer,
+                track,
+                encodings,
+                bitrate,
+            } => {
+                if self.peers.get(&peer).is_some_and(|p| p.owns(track)) {
+                    self.event(Event::LayersWanted {
+                        peer,
+                        track,
+                        encodings,
+                        bitrate,
+                    });
+                }
+            }
+            Report::SlotPaused { peer, mid, reason } => {
+                if self.peers.contains_key(&peer) {
+                    self.event(Event::SlotPaused { peer, mid, reason });
+                }
+            }
+            Report::Levels(levels) => {
+                for level in levels {
+                    self.handle_level(level);
+                }
+            }
+            Report::Failed => self.worker_failed(worker),
+        }
+    }
+
+    fn offer(
+        &mut self,
+        request: RequestId,
+        room: RoomId,
+        peer: PeerId,
+        offer: Offer,
+    ) -> Result<(), OfferError> {
+        let is_pending = |p: &Pending| matches!(p, Pending::Offer { peer: p, .. } if *p == peer);
+        if self.pending.values().any(is_pending) {
+            return Err(OfferError::OfferPending);
+        }
+        let create = !self.peers.contains_key(&peer);
+        let worker = match self.peers.get(&peer) {
+            Some(peer) => peer.worker,
+            None => self.least_loaded()?,
+        };
+        if create {
+            self.load[worker] += 1;
+        }
+        self.pending.insert(
+            request,
+            Pending::Offer {
+                room,
+                peer,
+                worker,
+                publish: offer.publish,
+                person: offer.person,
+                former: offer.former,
+                create,
+            },
+        );
+        self.command(
+            worker,
+            Command::Offer {
+                request,
+                peer,
+                create,
+                sdp: offer.sdp,
+                may_publish: offer.may_publish,
+                may_subscribe: offer.may_subscribe,
+                is_whole: offer.is_whole,
+                avoid_udp: offer.avoid_udp,
+            },
+        );
+        Ok(())
+    }
+
+    fn least_loaded(&self) -> Result<usize, OfferError> {
+        self.load
+            .iter()
+            .enumerate()
+            .min_by_key(|&(_, load)| load)
+            .filter(|&(_, &load)| load < self.max_peers)
+            .map(|(worker, _)| worker)
+            .ok_or(OfferError::Overloaded)
+    }
+
+    fn answered(&mut self, request: RequestId, result: Result<Answered, OfferError>) {
+        let Some(Pending::Offer {
+            room,
+            peer,
+            worker,
+            publish,
+            person,
+            former,
+            create,
+        }) = self.pending.remove(&request)
+        else {
+            return;
+        };
+        let Answered {
+            sdp,
+            sections,
+            refused,
+        } = match result {
+            Ok(answered) => answered,
+            Err(error) => {
+                if create {
+                    self.load[worker] -= 1;
+                }
+                return self.reply(request, Reply::Offer(Err(error)));
+            }
+        };
+        let is_former = |of: &&(PeerId, Carried)| create && Some(of.0) == former;
+        let carried = self.carried.iter().find(is_former).copied();
+        if let Some((_, carried)) = carried {
+            self.command(worker, Command::Begin { peer, carried });
+        }
+        let state = self.peers.entry(peer).or_insert(Peer {
+            worker,
+            room,
+            sections: Vec::new(),
+            tracks: BTreeMap::new(),
+            voice: None,
+            former,
+        });
+        state.sections.clone_from(&sections);
+        self.rooms.set_person(room, peer, person);
+        let stopped: Vec<(Mid, TrackId)> = state
+            .tracks
+            .iter()
+            .filter(|(mid, _)| !sections.iter().any(|s| s.publishes && s.mid == **mid))
+            .map(|(&mid, &track)| (mid, track))
+            .collect();
+        for (_, track) in stopped {
+            if self.unpublish_track(peer, track).is_ok() {
+                self.event(Event::TrackUnpublished { peer, track });
+            }
+        }
+        for section in sections.iter().filter(|s| s.publishes) {
+            if let Some(content) = publish.content(section.mid) {
+                // It cannot fail: the section is there and sends.
+                let _ = self.publish_section(peer, section.mid, content);
+            }
+        }
+        let slots: Vec<(Mid, Kind)> = sections
+            .iter()
+            .filter(|s| s.is_slot)
+            .map(|s| (s.mid, s.kind))
+            .collect();
+        let changes = self.rooms.set_slots(room, peer, &slots);
+        self.apply(room, changes);
+        let answer = self.answer(room, peer, sdp, &sections, refused);
+        self.reply(request, Reply::Offer(Ok(answer)));
+    }
+
+    fn answer(
+        &self,
+        room: RoomId,
+        peer: PeerId,
+        sdp: String,
+        sections: &[SectionInfo],
+        refused: Vec<(Mid, SdpError)>,
+    ) -> Answer {
+        let tracks = self.peers.get(&peer).map(|p| &p.tracks);
+        Answer {
+            sdp,
+            refused,
+            tracks: sections
+                .iter()
+                .filter_map(|s| {
+                    Some(TrackInfo {
+                        track: *tracks?.get(&s.mid)?,
+                        mid: s.mid,
+                        kind: s.kind,
+                    })
+                })
+                .collect(),
+            slots: sections
+                .iter()
+                .filter(|s| s.is_slot)
+                .map(|s| SlotInfo {
+                    mid: s.mid,
+                    kind: s.kind,
+                    track: self.rooms.shows(room, peer, s.mid),
+                })
+                .collect(),
+        }
+    }
+
+    fn publish_section(
+        &mut self,
+        peer: PeerId,
+        mid: Mid,
+        content: Content,
+    ) -> Result<TrackInfo, CommandError> {
+        let state = self.peers.get_mut(&peer).ok_or(CommandError::UnknownPeer)?;
+        let section = *state
+            .sections
+            .iter()
+            .find(|s| s.mid == mid && s.publishes)
+            .ok_or(CommandError::UnknownMid(mid))?;
+        let (room, worker) = (state.room, state.worker);
+        let info = |track| TrackInfo {
+            track,
+            mid,
+            kind: section.kind,
+        };
+        if let Some(&track) = state.tracks.get(&mid) {
+            return Ok(info(track));
+        }
+        let track = TrackId(self.rng.random());
+        state.tracks.insert(mid, track);
+        let origin = Origin {
+            peer,
+            worker,
+            content,
+        };
+        self.tracks.insert(track, origin);
+        self.command(worker, Command::Publish { peer, mid, track });
+        let kind = section.kind;
+        let changes = self.rooms.publish(room, peer, track, kind, content);
+        self.apply(room, changes);
+        Ok(info(track))
+    }
+
+    fn unpublish_track(&mut self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
+        let state = self.own_track(peer, track)?;
+        state.tracks.retain(|_, own| *own != track);
+        let (room, worker) = (state.room, state.worker);
+        let was_voice = state.voice.take_if(|voice| *voice == track).is_some();
+        let changes = self.rooms.unpublish(room, track);
+        self.apply(room, changes);
+        if was_voice {
+            let changes = self.rooms.handle_silenced(room, peer);
+            self.apply(room, changes);
+        }
+        self.tracks.remove(&track);
+        self.command(worker, Command::Unpublish { peer, track });
+        Ok(())
+    }
+
+    fn mute(&mut self, peer: PeerId, track: TrackId, muted: bool) -> Result<(), CommandError> {
+        let worker = self.own_track(peer, track)?.worker;
+        self.command(worker, Command::Mute { peer, track, muted });
+        Ok(())
+    }
+
+    fn own_track(&mut self, peer: PeerId, track: TrackId) -> Result<&mut Peer, CommandError> {
+        let state = self.peers.get_mut(&peer).ok_or(CommandError::UnknownPeer)?;
+        if state.owns(track) {
+            Ok(state)
+        } else {
+            Err(CommandError::UnknownTrack(track))
+        }
+    }
+
+    /// Remembers what the way to a peer carried that has ended, and tells whoever is in its place already.
+    fn handle_carried(&mut self, former: PeerId, carried: Carried) {
+        if self.carried.len() == MAX_CARRIED {
+            self.carried.pop_front();
+        }
+        self.carried.push_back((former, carried));
+        let heir = self.peers.iter().find(|(_, p)| p.former == Some(former));
+        if let Some((&peer, state)) = heir {
+            self.command(state.worker, Command::Begin { peer, carried });
+        }
+    }
+
+    /// Drops what is known of a peer that its worker no longer has.
+    fn forget(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.remove(&peer) else {
+            return;
+        };
+        self.load[state.worker] -= 1;
+        let changes = self.rooms.leave(state.room, peer);
+        self.apply(state.room, changes);
+        for track in state.tracks.values() {
+            self.tracks.remove(track);
+        }
+    }
+
+    fn worker_failed(&mut self, worker: usize) {
+        let failed: Vec<RequestId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.waits_for(worker))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in failed {
+            match self.pending.remove(&id) {
+                Some(Pending::Offer { create, .. }) => {
+                    if create {
+                        self.load[worker] -= 1;
+                    }
+                    self.reply(id, Reply::Offer(Err(OfferError::WorkerFailed)));
+                }
+                Some(Pending::RestartIce { .. }) => {
+                    self.reply(id, Reply::RestartIce(Err(OfferError::WorkerFailed)));
+                }
+                Some(Pending::PeerStats { .. }) => self.reply(id, Reply::PeerStats(None)),
+                Some(Pending::Stats { waiting, stats }) => {
+                    self.stats_without(id, waiting, stats, worker);
+                }
+                None => {}
+            }
+        }
+        let mut gone: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.worker == worker)
+            .map(|(&id, _)| id)
+            .collect();
+        gone.sort_unstable();
+        for peer in gone {
+            self.forget(peer);
+            self.event(Event::PeerGone {
+                peer,
+                reason: GoneReason::WorkerFailed,
+            });
+        }
+    }
+
+    fn worker_stats(
+        &mut self,
+        worker: usize,
+        request: RequestId,
+        worker_stats: crate::api::WorkerStats,
+        peer: Option<Box<PeerStats>>,
+    ) {
+        match self.pending.remove(&request) {
+            Some(Pending::Stats { waiting, mut stats }) => {
+                stats.workers.push((worker, worker_stats));
+                self.stats_without(request, waiting, stats, worker);
+            }
+            Some(Pending::PeerStats { .. }) => self.reply(request, Reply::PeerStats(peer)),
+            other => {
+                if let Some(other) = other {
+                    self.pending.insert(request, other);
+                }
+            }
+        }
+    }
+
+    fn stats_without(
+        &mut self,
+        id: RequestId,
+        mut waiting: Vec<usize>,
+        mut stats: Stats,
+        worker: usize,
+    ) {
+        waiting.retain(|&w| w != worker);
+        if waiting.is_empty() {
+            stats.workers.sort_by_key(|&(worker, _)| worker);
+            self.reply(id, Reply::Stats(stats));
+        } else {
+            self.pending.insert(id, Pending::Stats { waiting, stats });
+        }
+    }
+
+    fn worker_of(&self, peer: PeerId) -> Option<usize> {
+        self.peers.get(&peer).map(|p| p.worker)
+    }
+
+    fn command(&mut self, worker: usize, command: Command) {
+        self.output.push_back(Output::Command(worker, command));
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.output.push_back(Output::Reply(id, reply));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.output.push_back(Output::Event(event));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! What waits for one TCP client to read.
+//!
+//! In: packets for it, and the time. Out: framed bytes to write, in order; and what was given up
+//! because the client, or the way to it, is too slow. Pictures that have waited for [`MAX_WAIT`] go,
+//! with all pictures behind them, for they would only come later still; sound goes on, until it is so
+//! old that nobody waits for it. So a slow client costs time of its own, and bounded memory.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::framing::HEADER_LEN;
+use crate::worker::GivenUp;
+
+/// How long pictures wait. A key frame that is paced over half a second does not wait for so long, and
+/// sound behind it comes late, but not too late to be played.
+pub const MAX_WAIT: Duration = Duration::from_millis(300);
+
+/// How long anything waits: receivers have played what is around such old sound, and reports and
+/// checks have been repeated.
+pub const MAX_AGE: Duration = Duration::from_millis(1000);
+
+/// Most bytes that wait: [`MAX_WAIT`] at 7 Mbit/s.
+pub const MAX_BYTES: usize = 256 * 1024;
+
+/// Bytes of buffer that a client keeps which reads everything: a key frame of a middle layer.
+const KEPT: usize = 32 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    len: usize,
+    since: Instant,
+    is_picture: bool,
+}
+
+/// Packets for a stream.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    bytes: Vec<u8>,
+    /// Where in `bytes` what has not been written begins.
+    start: usize,
+    frames: VecDeque<Frame>,
+    /// How much of the first frame has been written: it must be finished.
+    begun: usize,
+}
+
+impl Backlog {
+    /// Adds a packet.
+    pub fn push(&mut self, now: Instant, is_picture: bool, packet: &[u8]) {
+        let Ok(len) = u16::try_from(packet.len()) else {
+            return;
+        };
+        if self.start > 0 && self.bytes.len() + packet.len() > self.bytes.capacity() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(&len.to_be_bytes());
+        self.bytes.extend_from_slice(packet);
+        self.frames.push_back(Frame {
+            len: HEADER_LEN + packet.len(),
+            since: now,
+            is_picture,
+        });
+    }
+
+    /// What is to be written next; empty when there is nothing.
+    #[must_use]
+    pub fn unwritten(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Notes that so many bytes of it have been written.
+    pub fn handle_written(&mut self, len: usize) {
+        self.start = (self.start + len).min(self.bytes.len());
+        self.begun += len;
+        while let Some(first) = self.frames.front()
+            && first.len <= self.begun
+        {
+            self.begun -= first.len;
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT);
+            (self.start, self.begun) = (0, 0);
+        }
+    }
+
+    /// Gives up what is too old or too much.
+    pub fn give_up(&mut self, now: Instant) -> GivenUp {
+        let age = |frame: &Frame| now.saturating_duration_since(frame.since);
+        // In order of age: nothing is older than what it is behind.
+        let Some(first) = self.frames.front() else {
+            return GivenUp::default();
+        };
+        let is_full = self.unwritten().len() > MAX_BYTES;
+        if age(first) <= MAX_WAIT && !is_full {
+            return GivenUp::default();
+        }
+        let oldest_picture = self.waiting().find(|frame| frame.is_picture);
+        let drops_pictures = is_full || oldest_picture.is_some_and(|frame| age(frame) > MAX_WAIT);
+        let others: usize = self
+            .waiting()
+            .filter(|f| !f.is_picture)
+            .map(|f| f.len)
+            .sum();
+        let mut excess = others.saturating_sub(MAX_BYTES);
+        self.retain(|frame| match frame.is_picture {
+            true => !drops_pictures,
+            false => {
+                let goes = excess > 0 || age(frame) > MAX_AGE;
+                excess = excess.saturating_sub(if goes { frame.len } else { 0 });
+                !goes
+            }
+        })
+    }
+
+    /// The frames of which nothing has been written.
+    fn waiting(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter().skip(usize::from(self.begun > 0))
+    }
+
+    /// Keeps some of the frames of which nothing has been written.
+    fn retain(&mut self, mut keeps: impl FnMut(&Frame) -> bool) -> GivenUp {
+        let mut given_up = GivenUp::default();
+        let (mut from, mut to) = (self.start, self.start);
+        let mut begun = self.begun;
+        let bytes = &mut self.bytes;
+        self.frames.retain(|frame| {
+            let left = frame.len - begun;
+            let stays = begun > 0 || keeps(frame);
+            begun = 0;
+            if stays {
+                bytes.copy_within(from..from + left, to);
+                to += left;
+            } else if frame.is_picture {
+                given_up.pictures += 1;
+            } else {
+                given_up.others += 1;
+            }
+            from += left;
+            stays
+        });
+        bytes.truncate(to);
+        given_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PICTURE: bool = true;
+    const SOUND: bool = false;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// The first byte of each packet that is left, and whether the frames are whole.
+    fn drain(backlog: &mut Backlog) -> Vec<u8> {
+        let mut bytes = backlog.unwritten();
+        let mut seen = Vec::new();
+        while let Some((header, rest)) = bytes.split_first_chunk() {
+            let (packet, rest) = rest.split_at(usize::from(u16::from_be_bytes(*header)));
+            seen.push(packet[0]);
+            bytes = rest;
+        }
+        backlog.handle_written(backlog.unwritten().len());
+        assert!(backlog.frames.is_empty() && backlog.unwritten().is_empty());
+        seen
+    }
+
+    #[test]
+    fn what_is_read_in_time_comes_in_order_however_it_is_written() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for n in 1..=3 {
+            backlog.push(now, n % 2 == 0, &[n; 50]);
+        }
+        let expected = backlog.unwritten().to_vec();
+        assert_eq!(backlog.give_up(now + MAX_WAIT), GivenUp::default());
+        let mut written = Vec::new();
+        while let Some(byte) = backlog.unwritten().first() {
+            written.push(*byte);
+            backlog.handle_written(1);
+        }
+        assert_eq!(written, expected);
+        assert_eq!(expected.len(), 3 * 52);
+        assert!(backlog.frames.is_empty());
+    }
+
+    #[test]
+    fn pictures_that_wait_too_long_go_with_those_behind_them_and_sound_stays() {
+        let (mut backlog, start) = (Backlog::default(), Instant::now());
+        backlog.push(start, SOUND, &[1; 80]);
+        for n in 0..5 {
+            backlog.push(start + ms(50 * n), PICTURE, &[2; 1000]);
+            backlog.push(start + ms(50 * n), SOUND, &[3; 80]);
+        }
+        assert_eq!(backlog.give_up(start + ms(300)), GivenUp::default());
+        let given_up = backlog.give_up(start + ms(301));
+        assert_eq!((given_up.pictures, given_up.others), (5, 0));
+        backlog.push(start + ms(310), PICTURE, &[4; 1000]);
+        // Old sound does not take new pictures with it.
+        assert_eq!(backlog.give_up(start + ms(600)), GivenUp::default());
+        assert_eq!(drain(&mut backlog), [1, 3, 3, 3, 3, 3, 4]);
+    }
+
+    #[test]
+    fn what_has_begun_is_finished() {
+        let (mut backlog, start) = (Backlog::default(), Instant::now());
+        for n in 1..=3 {
+            backlog.push(start, PICTURE, &[n; 100]);
+        }
+        backlog.handle_written(102 + 40);
+        let given_up = backlog.give_up(start + ms(2000));
+        assert_eq!(given_up.pictures, 1);
+        assert_eq!(backlog.unwritten(), [2; 62]);
+        backlog.push(start + ms(2000), SOUND, &[9; 10]);
+        backlog.handle_written(62);
+        assert_eq!(drain(&mut backlog), [9]);
+    }
+
+    #[test]
+    fn sound_is_given_up_when_nobody_can_wait_for_it() {
+        let (mut backlog, start) = (Backlog::default(), Instant::now());
+        for n in 0..100 {
+            backlog.push(start + ms(20 * n), SOUND, &[n as u8; 80]);
+        }
+        let given_up = backlog.give_up(start + ms(1980));
+        assert_eq!((given_up.pictures, given_up.others), (0, 49));
+        assert_eq!(drain(&mut backlog)[0], 49);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_costs_bounded_memory() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for n in 0..100_000_u32 {
+            backlog.push(now, n % 2 == 0, &[0; 1200]);
+            backlog.give_up(now);
+            assert!(backlog.unwritten().len() <= MAX_BYTES + 1202);
+        }
+        assert!(backlog.bytes.capacity() <= 4 * MAX_BYTES);
+        for _ in 0..1000 {
+            backlog.handle_written(700);
+            backlog.push(now, PICTURE, &[0; 1200]);
+            backlog.give_up(now);
+        }
+        assert!(backlog.bytes.capacity() <= 4 * MAX_BYTES);
+    }
+}
