@@ -73,6 +73,11 @@ pub struct Feed {
     pending: Vec<(u8, SequenceNumber)>,
 }
 
+/// An encoding stutters that has less than this share of the frames of a smaller one, which moves if it
+/// has so many a second. Encoders leave out a third to keep to a rate, and temporal layers halve it.
+const STARVED: f64 = 0.45;
+const MOVES: u32 = 8;
+
 #[derive(Debug)]
 struct Stream {
     history: History,
@@ -249,7 +254,8 @@ impl Feed {
 
     /// What a subscriber can be sent: the encodings that come or could, each up to any of its layers.
     /// Of temporal layers only those of the lowest, for when nothing else fits, unless a client wants
-    /// few frames: pictures that stutter are no step between two that move.
+    /// few frames: pictures that stutter are no step between two that move. Nor is an encoding that its
+    /// publisher has no rate for.
     pub fn layers(&self, now: Instant, wants_few_frames: bool, out: &mut Vec<LayerInfo>) {
         out.clear();
         let offered = (0u8..)
@@ -280,6 +286,11 @@ impl Feed {
                 }
             }
         }
+        let comes = |encoding: u8| {
+            let stream = self.encodings.get(usize::from(encoding));
+            stream.is_some_and(|stream| !stream.is_off && stream.meter.is_alive(now))
+        };
+        leave_out_starved(out, comes);
         if !wants_few_frames {
             keep_whole_pictures(out);
         }
@@ -410,6 +421,32 @@ fn keep_whole_pictures(layers: &mut Vec<LayerInfo>) {
     });
 }
 
+/// Leaves out encodings that stutter while a smaller one moves, of those that come: a publisher whose
+/// estimate is low spends what is left over on the larger, which may be a frame or two a second.
+fn leave_out_starved(layers: &mut Vec<LayerInfo>, comes: impl Fn(u8) -> bool) {
+    let frames_of = |layers: &[LayerInfo], encoding: u8| {
+        let own = layers.iter().filter(|layer| layer.encoding == encoding);
+        own.map(|layer| layer.frame_rate).max().unwrap_or_default()
+    };
+    let is_starved = |layer: &LayerInfo| {
+        let frames = frames_of(layers, layer.encoding);
+        comes(layer.encoding)
+            && layers.iter().any(|smaller| {
+                let is_smaller = (1..layer.height).contains(&smaller.height);
+                is_smaller
+                    && smaller.encoding != layer.encoding
+                    && smaller.frame_rate >= MOVES
+                    && f64::from(frames) < f64::from(smaller.frame_rate) * STARVED
+            })
+    };
+    let starved: Vec<u8> = layers
+        .iter()
+        .filter(|layer| is_starved(layer))
+        .map(|layer| layer.encoding)
+        .collect();
+    layers.retain(|layer| !starved.contains(&layer.encoding));
+}
+
 /// Where a publisher's payloads do not say how large pictures are, what takes more is taken for
 /// larger, and smaller than any place on a screen, so that all of it can be wanted.
 fn rank(layers: &mut [LayerInfo]) {
@@ -466,5 +503,41 @@ mod tests {
         let muted = later + Duration::from_secs(60);
         assert!(!feed.is_alive(muted));
         assert_eq!(feed.unreceivable(muted, has(Codec::Vp8)), None);
+    }
+
+    #[test]
+    fn an_encoding_that_stutters_is_no_step_up_from_one_that_moves() {
+        let layer = |encoding, height, frame_rate| LayerInfo {
+            encoding,
+            height,
+            frame_rate,
+            ..LayerInfo::default()
+        };
+        let left = |mut layers: Vec<LayerInfo>, comes: &dyn Fn(u8) -> bool| {
+            leave_out_starved(&mut layers, comes);
+            let encodings = layers.iter().map(|layer| layer.encoding);
+            encodings.collect::<Vec<_>>()
+        };
+        let always = |_| true;
+        let camera = |frames| {
+            vec![
+                layer(0, 180, 25),
+                layer(1, 360, frames),
+                layer(1, 360, frames / 2),
+            ]
+        };
+        assert_eq!(left(camera(3), &always), [0]);
+        assert_eq!(left(camera(15), &always), [0, 1, 1]);
+        assert_eq!(
+            left(camera(3), &|encoding| encoding == 0),
+            [0, 1, 1],
+            "it is off"
+        );
+        // A still screen, and a publisher whose sizes are not known.
+        assert_eq!(
+            left(vec![layer(0, 360, 3), layer(1, 1080, 1)], &always),
+            [0, 1]
+        );
+        assert_eq!(left(vec![layer(0, 0, 30), layer(1, 0, 2)], &always), [0, 1]);
     }
 }

@@ -70,6 +70,10 @@ pub struct Meter {
 impl Meter {
     /// Notes a packet.
     pub fn handle_packet(&mut self, now: Instant, meta: &PacketMeta, bytes: usize) {
+        if !self.is_alive(now) {
+            // What it takes when it comes is not less for not having come.
+            (self.counted, self.began) = (Layers::default(), None);
+        }
         self.last = Some(now);
         let began = *self.began.get_or_insert(now);
         let elapsed = now.saturating_duration_since(began);
@@ -228,5 +232,21 @@ mod tests {
         play(&mut meter, start, 0..12);
         assert!(meter.highest().is_some());
         assert!(meter.measured(0, 2).bitrate > Bitrate::kbps(150));
+    }
+
+    #[test]
+    fn a_silence_is_no_part_of_what_a_second_holds() {
+        let start = Instant::now();
+        let mut meter = Meter::default();
+        play(&mut meter, start, 0..120);
+        let before = meter.measured(0, 2);
+        // Off for half a minute.
+        play(&mut meter, start, 1000..1045);
+        let after = meter.measured(0, 2);
+        assert!(after.frame_rate >= 29, "{after:?}");
+        assert!(
+            after.bitrate.ratio(before.bitrate) > 0.9,
+            "{after:?}, {before:?}"
+        );
     }
 }
