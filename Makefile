@@ -1,6 +1,6 @@
 # What a contributor types. Each target is one line; the work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit bots clients netem browser test-deps
+.PHONY: help run test lint unit bots clients netem browser soak fuzz test-deps
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ netem: ## Real calls over impaired links between network namespaces (needs root)
 
 browser: ## Chromium and Firefox through the real page
 	scripts/tier/browser.sh
+
+soak: ## Random stories and cuts with many seeds, and the tables in docs/results (an hour or more)
+	scripts/soak.sh
+
+fuzz: ## Each fuzz target for a minute (FUZZ_SECONDS=60; needs nightly Rust and cargo-fuzz)
+	scripts/fuzz.sh
 
 test-deps: ## Install what the tests need beyond Rust and a C compiler
 	scripts/install-test-deps.sh

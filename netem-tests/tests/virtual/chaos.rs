@@ -7,7 +7,8 @@ use confab_sfu::api::{Publish, SlotChoice};
 use confab_sfu::media::Kind;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
-/// Runs of the test; each has another story. `SEEDS=100` in the environment runs so many.
+/// Runs of the test; each has another story. `SEEDS=100` in the environment runs so many, `SEED=7` the one
+/// of that seed.
 const SEEDS: u64 = 2;
 
 /// What happens in a run.
@@ -165,11 +166,13 @@ impl Story {
 
 #[test]
 fn after_any_turmoil_everybody_sees_and_hears_everybody() {
-    let seeds = std::env::var("SEEDS")
-        .ok()
-        .and_then(|seeds| seeds.parse().ok());
-    for seed in 0..seeds.unwrap_or(SEEDS) {
-        println!("seed {seed}");
+    let setting = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seeds = match setting("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..setting("SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        println!("seed {seed}: to replay it, set SEED={seed}");
         let mut story = Story {
             call: Call::new(seed).workers(1 + seed as usize % 3),
             rng: StdRng::seed_from_u64(seed),
