@@ -339,7 +339,7 @@ async fn ask(from: IpAddr, server: &str) -> Result<IpAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
 

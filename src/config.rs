@@ -159,14 +159,14 @@ pub(crate) enum ConfigError {
         "http.acme_domains is set, but there is no port with TLS for the certificate authority to \
          look at; set http.tls_listen to 0.0.0.0:443"
     )]
-    NoDoor,
+    NoListener,
     /// Two certificates on one address.
     #[error(
         "http.tls_listen and turn.tls_listen are both {0}, where they share one certificate: unset \
          turn.tls_certificate and turn.tls_key, or choose another address for one of them"
     )]
     TwoCertificates(SocketAddr),
-    /// Doors that are open and locked.
+    /// Listeners that are open and locked.
     #[error(
         "auth.open is true, but auth.api_key is set too; unset auth.open to ask for tokens, or the \
          key and its secret to let everybody in"
@@ -200,7 +200,7 @@ impl Config {
         }
     }
 
-    /// The door of this server.
+    /// The listener of this server.
     ///
     /// # Errors
     /// When others could enter without a token, or the key pair is not usable.
@@ -231,13 +231,13 @@ impl Config {
         listeners.find(|(_, ip)| !ip.is_loopback())
     }
 
-    /// Whether media comes in over TCP at the doors with TLS.
+    /// Whether media comes in over TCP at the listeners with TLS.
     pub(crate) fn shares_media(&self) -> bool {
         self.tls.shared && self.media_tcp_port != TcpPort::Off
     }
 
-    /// The media plane's part; `doors` are those with TLS that pages are behind.
-    pub(crate) fn sfu(&self, doors: &[SocketAddr]) -> confab_sfu::config::Config {
+    /// The media plane's part; `listeners` are those with TLS that pages are behind.
+    pub(crate) fn sfu(&self, listeners: &[SocketAddr]) -> confab_sfu::config::Config {
         let defaults = confab_sfu::config::Config::default();
         confab_sfu::config::Config {
             workers: match self.media_workers {
@@ -251,7 +251,7 @@ impl Config {
                 port => port,
             },
             shared_tcp: match self.shares_media() {
-                true => doors.to_vec(),
+                true => listeners.to_vec(),
                 false => Vec::new(),
             },
             public_ips: self.public_ips.clone(),

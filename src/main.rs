@@ -38,10 +38,10 @@ use config::{Config, Sources};
 use failure::Failure;
 use links::{Invitation, Served};
 use parts::Parts;
-use relay::{Door, Relay};
+use relay::{Relay, RelayAccess};
 use reload::{Reload, SetFilter};
 use signals::Signals;
-use tls::{Behind, Doors};
+use tls::{Behind, TlsListeners};
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -129,7 +129,7 @@ fn start_log(config: &Config) -> Result<SetFilter, Failure> {
 async fn follow_addresses(
     config: Config,
     mut last: Config,
-    (sfu, relay): (Sfu, Option<Arc<Door>>),
+    (sfu, relay): (Sfu, Option<Arc<RelayAccess>>),
     https: Vec<SocketAddr>,
 ) -> Infallible {
     loop {
@@ -171,16 +171,16 @@ async fn serve(
     .await?
     .with_names(config.tls.acme.domains.clone())
     .with_trusted_proxies(config.trusted_proxies.clone());
-    let doors = Doors::bind(config.tls_doors(true)?)?;
+    let listeners = TlsListeners::bind(config.tls_doors(true)?)?;
     let (queues, ends) = config.has_turn().then(|| relay::queues(config)).unzip();
-    let (sfu, events, media) = Sfu::start_beside(&config.sfu(&doors.http()), queues.as_ref())?;
+    let (sfu, events, media) = Sfu::start_beside(&config.sfu(&listeners.http()), queues.as_ref())?;
     let relay = match ends {
-        Some(ends) => Some(relay::start(config, (media, ends), &doors.turn())?),
+        Some(ends) => Some(relay::start(config, (media, ends), &listeners.turn())?),
         None => None,
     };
-    server = server.with_certificates(doors.expiries());
+    server = server.with_certificates(listeners.expiries());
     if let Some(relay) = &relay {
-        server = server.with_relay(relay.door.clone());
+        server = server.with_relay(relay.access.clone());
     }
     if let Some(address) = config.stun_listen {
         let socket = UdpSocket::bind(address).await.map_err(|error| {
@@ -197,28 +197,31 @@ async fn serve(
     tracing::info!(addresses = ?config.told_ips(), "clients are told to send media there");
     let served = Served {
         http: server.address(),
-        https: doors.http(),
+        https: listeners.http(),
     };
-    parts.add("SIGHUP", reload.obey(settings.clone(), doors.expiries()));
+    parts.add(
+        "SIGHUP",
+        reload.obey(settings.clone(), listeners.expiries()),
+    );
     let behind = Behind {
         http: Some(server.entrance()),
-        turn: relay.as_ref().map(|relay| relay.door.handle().clone()),
-        media: config.shares_media().then(|| sfu.tcp_door().clone()),
+        turn: relay.as_ref().map(|relay| relay.access.handle().clone()),
+        media: config.shares_media().then(|| sfu.tcp_dispatcher().clone()),
     };
     let limits = tls::Limits::new(config.control.max_sessions, &config.trusted_proxies);
-    doors.open(&behind, &limits, &mut parts);
-    let door = relay.as_ref().map(|relay| relay.door.clone());
+    listeners.open(&behind, &limits, &mut parts);
+    let access = relay.as_ref().map(|relay| relay.access.clone());
     let follow = follow_addresses(
         settings.clone(),
         config.clone(),
-        (sfu.clone(), door),
+        (sfu.clone(), access),
         served.https.clone(),
     );
     parts.add("the watch over addresses", follow);
     // Held here until the end: to drop it is to stop the relay.
     let _relay = relay.map(
         |Relay {
-             door,
+             access,
              stopped,
              stop,
          }| {
@@ -226,7 +229,7 @@ async fn serve(
                 let reason = stopped.await;
                 Err::<Infallible, _>(reason.unwrap_or_else(|_| "its thread has failed".into()))
             });
-            (door, stop)
+            (access, stop)
         },
     );
     println!("{}", served.greeting(config, links::has_reader())?);

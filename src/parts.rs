@@ -59,9 +59,9 @@ mod tests {
     async fn the_first_that_ends_is_named_with_its_reason() {
         let mut parts = Parts::default();
         parts.add("the clock", std::future::pending());
-        parts.add_fallible("the door", async { Err("no descriptors are left") });
+        parts.add_fallible("the listener", async { Err("no descriptors are left") });
         let failure = parts.failed().await.to_string();
-        assert_eq!(failure, "the door has stopped: no descriptors are left");
+        assert_eq!(failure, "the listener has stopped: no descriptors are left");
         parts.add("the roof", async { panic!("as asked") });
         let failure = parts.failed().await.to_string();
         assert!(failure.starts_with("the roof has failed: "), "{failure}");

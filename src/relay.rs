@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use confab_sfu::net::relay::{MediaDoor, RelayQueues};
+use confab_sfu::net::relay::{MediaLink, RelayQueues};
 use confab_signaling::protocol::IceServer;
 use confab_signaling::relay::RelayStats;
 use confab_signaling::session::new_secret;
@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::parts::Parts;
 use crate::reload::{Reload, SetFilter};
 use crate::signals::Signals;
-use crate::tls::{Behind, Doors, Limits};
+use crate::tls::{Behind, Limits, TlsListeners};
 
 /// How often a relay that is to stop looks whether anybody is left.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -31,7 +31,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 /// A relay that runs in a thread of its own; dropping it stops it.
 pub(crate) struct Relay {
     /// For signaling.
-    pub(crate) door: Arc<Door>,
+    pub(crate) access: Arc<RelayAccess>,
     /// Says why it has stopped; ends without a word if its thread has panicked.
     pub(crate) stopped: oneshot::Receiver<String>,
     /// Stops it when dropped.
@@ -40,7 +40,7 @@ pub(crate) struct Relay {
 
 /// Lets participants of calls use the relay, and keeps those out who have left.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct RelayAccess {
     listening: Listening,
     urls: RwLock<Urls>,
     secret: Secret,
@@ -75,7 +75,7 @@ impl Listening {
     }
 }
 
-impl Door {
+impl RelayAccess {
     /// The way to the relay.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
@@ -103,7 +103,7 @@ fn families(media: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-impl confab_signaling::relay::Relay for Door {
+impl confab_signaling::relay::Relay for RelayAccess {
     fn mint(&self, user: &str, lifetime: Duration) -> Vec<IceServer> {
         let minted = self.secret.mint(unix_in(lifetime), user);
         let urls = self.urls.read().unwrap_or_else(PoisonError::into_inner);
@@ -185,16 +185,16 @@ pub(crate) fn queues(config: &Config) -> (RelayQueues, FromMedia) {
 }
 
 /// Starts a relay that knows the SFU's addresses as its own and hands packets for them over in memory,
-/// and serves what comes through these TLS doors.
+/// and serves what comes through these TLS listeners.
 ///
 /// # Errors
 /// When the settings contradict each other, or an address cannot be had.
 pub(crate) fn start(
     config: &Config,
-    (doors, from_media): (Vec<MediaDoor>, FromMedia),
+    (links, from_media): (Vec<MediaLink>, FromMedia),
     tls: &[SocketAddr],
 ) -> Result<Relay, Failure> {
-    let media: Vec<SocketAddr> = doors.iter().map(|door| door.address).collect();
+    let media: Vec<SocketAddr> = links.iter().map(|link| link.address).collect();
     let secret = config.turn.secret.clone().unwrap_or_else(new_secret);
     let secret = Secret::new(&secret);
     let settings = net::Config {
@@ -204,17 +204,17 @@ pub(crate) fn start(
     let mut server = Server::bind(settings).map_err(explain)?;
     let mut addresses = server.addresses().clone();
     let mut media_addresses = net::Addresses::default();
-    let is_all_shared = doors.iter().all(|door| door.socket.is_some());
+    let is_all_shared = links.iter().all(|link| link.socket.is_some());
     let (mut to_media, mut shared) = (Vec::new(), Vec::new());
     let workers = media;
-    for door in doors {
-        let known_as = config.media_addresses(&[door.address]).collect();
-        to_media.push((known_as, door.queue));
-        if let Some(socket) = door.socket {
-            tracing::info!(address = %door.address, "TURN over UDP has the port of media");
+    for link in links {
+        let known_as = config.media_addresses(&[link.address]).collect();
+        to_media.push((known_as, link.queue));
+        if let Some(socket) = link.socket {
+            tracing::info!(address = %link.address, "TURN over UDP has the port of media");
             match is_all_shared {
-                true => media_addresses.udp.extend(families(door.address)),
-                false => addresses.udp.extend(families(door.address)),
+                true => media_addresses.udp.extend(families(link.address)),
+                false => addresses.udp.extend(families(link.address)),
             }
             shared.push(socket);
         }
@@ -228,7 +228,7 @@ pub(crate) fn start(
         tls: tls.to_vec(),
         workers,
     };
-    let door = Door {
+    let access = RelayAccess {
         urls: RwLock::new(listening.urls(config)),
         listening,
         secret,
@@ -249,9 +249,9 @@ pub(crate) fn start(
                 let _ = tell.send(error.to_string());
             }
         })?;
-    let door = Arc::new(door);
+    let access = Arc::new(access);
     Ok(Relay {
-        door,
+        access,
         stopped,
         stop,
     })
@@ -280,16 +280,19 @@ pub(crate) fn serve_alone(
         let reload = Reload::new(sources, set_filter)?;
         let mut parts = Parts::default();
         let config = &addresses::discover(settings).await?;
-        let doors = Doors::bind(config.tls_doors(false)?)?;
-        let server = Server::bind(config.turn(&[], &doors.turn()))?;
+        let listeners = TlsListeners::bind(config.tls_doors(false)?)?;
+        let server = Server::bind(config.turn(&[], &listeners.turn()))?;
         log(&server);
-        parts.add("SIGHUP", reload.obey(settings.clone(), doors.expiries()));
+        parts.add(
+            "SIGHUP",
+            reload.obey(settings.clone(), listeners.expiries()),
+        );
         let behind = Behind {
             turn: Some(server.handle()),
             ..Behind::default()
         };
         let limits = Limits::new(config.control.max_sessions, &config.trusted_proxies);
-        doors.open(&behind, &limits, &mut parts);
+        listeners.open(&behind, &limits, &mut parts);
         let drained = drain(Signals::new()?, server.handle(), config.drain);
         println!("Confab's TURN server is ready.");
         tokio::select! {

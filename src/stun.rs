@@ -68,7 +68,7 @@ fn mapped(packet: &[u8], transaction: TransactionId) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
 

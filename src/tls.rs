@@ -1,4 +1,4 @@
-//! The doors with TLS: one port for pages, WebSockets and TURN, and for media if it is shared.
+//! The listeners with TLS: one port for pages, WebSockets and TURN, and for media if it is shared.
 //!
 //! In: connections to the addresses that are set. Out: streams for signaling and for the relay,
 //! neither of which knows of certificates, or of the other. What a client wants is told by what it
@@ -8,7 +8,7 @@
 mod acme;
 mod automatic;
 mod certificate;
-mod door;
+mod listener;
 mod opening;
 mod source;
 #[cfg(test)]
@@ -20,14 +20,14 @@ use std::time::SystemTime;
 
 pub(crate) use automatic::Automatic;
 use certificate::Certificate;
-pub(crate) use door::Behind;
-pub(crate) use door::Limits;
-use door::{Door, DoorError};
+pub(crate) use listener::Behind;
+pub(crate) use listener::Limits;
+use listener::{ListenError, TlsListener};
 pub(crate) use source::{Served, Source, is_for};
 
 use crate::parts::Parts;
 
-/// What one door is to be.
+/// What one listener is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
@@ -40,21 +40,21 @@ pub(crate) struct Plan {
     pub(crate) source: Source,
 }
 
-/// All doors, which have their addresses.
+/// All listeners, which have their addresses.
 #[derive(Debug)]
-pub(crate) struct Doors {
-    doors: Vec<(Plan, Door)>,
-    /// Each is there once, however many doors show it.
+pub(crate) struct TlsListeners {
+    listeners: Vec<(Plan, TlsListener)>,
+    /// Each is there once, however many listeners show it.
     certificates: Vec<Arc<Certificate>>,
 }
 
-impl Doors {
+impl TlsListeners {
     /// Takes the addresses.
     ///
     /// # Errors
     /// When one cannot be had, or a certificate cannot be used.
-    pub(crate) fn bind(plans: Vec<Plan>) -> Result<Doors, DoorError> {
-        let mut doors = Vec::new();
+    pub(crate) fn bind(plans: Vec<Plan>) -> Result<TlsListeners, ListenError> {
+        let mut listeners = Vec::new();
         let mut certificates: Vec<Arc<Certificate>> = Vec::new();
         for plan in plans {
             let known = certificates.iter().find(|c| *c.source() == plan.source);
@@ -66,11 +66,11 @@ impl Doors {
                     new
                 }
             };
-            let door = Door::bind(&plan, certificate)?;
-            doors.push((plan, door));
+            let listener = TlsListener::bind(&plan, certificate)?;
+            listeners.push((plan, listener));
         }
-        Ok(Doors {
-            doors,
+        Ok(TlsListeners {
+            listeners,
             certificates,
         })
     }
@@ -86,15 +86,17 @@ impl Doors {
     }
 
     fn addresses(&self, is_one: fn(&Plan) -> bool) -> Vec<SocketAddr> {
-        let doors = self.doors.iter().filter(|(plan, _)| is_one(plan));
-        doors.map(|(_, door)| door.address()).collect()
+        let listeners = self.listeners.iter().filter(|(plan, _)| is_one(plan));
+        listeners.map(|(_, listener)| listener.address()).collect()
     }
 
     /// Tells metrics when the certificates run out.
     pub(crate) fn expiries(&self) -> Arc<Expiries> {
-        let doors = self.doors.iter();
+        let listeners = self.listeners.iter();
         Arc::new(Expiries(
-            doors.map(|(_, d)| (d.address(), d.certificate())).collect(),
+            listeners
+                .map(|(_, d)| (d.address(), d.certificate()))
+                .collect(),
         ))
     }
 
@@ -107,8 +109,8 @@ impl Doors {
                 std::future::pending().await
             });
         }
-        for (plan, door) in self.doors {
-            let address = door.address();
+        for (plan, listener) in self.listeners {
+            let address = listener.address();
             let behind = all.clone().only(&plan);
             let Plan {
                 http, turn, shared, ..
@@ -124,12 +126,12 @@ impl Doors {
                 );
             }
             let limits = limits.clone();
-            parts.add_fallible("TLS", door.open(behind, limits));
+            parts.add_fallible("TLS", listener.open(behind, limits));
         }
     }
 }
 
-/// Each door's certificate.
+/// Each listener's certificate.
 #[derive(Debug)]
 pub(crate) struct Expiries(Vec<(SocketAddr, Arc<Certificate>)>);
 
@@ -144,21 +146,21 @@ impl Expiries {
 
 impl confab_signaling::Certificates for Expiries {
     fn expiries(&self) -> Vec<(SocketAddr, SystemTime)> {
-        let doors = self.0.iter();
-        doors
+        let listeners = self.0.iter();
+        listeners
             .map(|(at, certificate)| (*at, certificate.expiry()))
             .collect()
     }
 
     fn name(&self, host: &str) -> bool {
-        let mut doors = self.0.iter();
-        doors.any(|(_, certificate)| certificate.current().names(host))
+        let mut listeners = self.0.iter();
+        listeners.any(|(_, certificate)| certificate.current().names(host))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use confab_signaling::Certificates;
 

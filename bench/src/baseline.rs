@@ -140,7 +140,7 @@ fn drain(receivers: &[UdpSocket], received: &AtomicU64, stop: &AtomicBool) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     #[test]

@@ -101,7 +101,7 @@ fn read_schedstat(path: &Path) -> anyhow::Result<[Duration; 2]> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use std::time::Instant;
 

@@ -101,7 +101,7 @@ fn is_media(packet: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use std::time::Duration;
 

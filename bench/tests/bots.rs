@@ -1,7 +1,7 @@
 //! Calls between bots through the real server on loopback, each told as a story. The bots share no
 //! code with the server: they stand on another implementation of ICE, DTLS and SRTP.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 mod common;
 

@@ -74,7 +74,7 @@ for (const [relay, where] of [["own", "a relay on a port of its own"], ["media",
       const fox = await firefox.open(address(relaying.url, { name: "Fox", room, relay: "1" }, relaying.token(room, "fox")));
       await moving(ada, "Fox", PATIENCE_MS);
       await until("Firefox shows Ada", () => fox.evaluate(SHOWS_ADA));
-      assert.match(relaying.log, /media goes this way.*way=our relay/);
+      assert.match(relaying.log, /media takes this path.*path=our relay/);
       await ada.close();
     } finally {
       await relaying.kill();

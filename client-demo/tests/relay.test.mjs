@@ -56,7 +56,7 @@ async function way(page) {
 
 /** Fails unless a worker has said that it got packets from the relay in its own process without the kernel. */
 function inMemory({ log }) {
-  assert.match(log, /media goes this way.*way=our relay/);
+  assert.match(log, /media takes this path.*path=our relay/);
 }
 
 for (const protocol of ["udp", "tcp"]) {

@@ -124,7 +124,7 @@ pub fn check(scenarios: &[&Scenario], place: &Place) -> Result<(), Missing> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use std::fs;
 

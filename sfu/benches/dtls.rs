@@ -4,7 +4,17 @@
 //! `cargo bench -p confab-sfu --bench dtls`. Both take turns, and are given the same: certificates with
 //! ECDSA keys on P-256 on both sides, the client's asked for and its signature verified. Memory is what
 //! the resident set of a process of its own grows by for each association that is kept.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test begins at some time, and may play the network"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and ends where it is wrong"
+)]
 
 use std::process::Command;
 use std::sync::Arc;

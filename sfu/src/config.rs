@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::way::Candidate;
+use crate::path::Candidate;
 
 /// Most peers on one worker. At 20 packets a second and direction, the least a call sends, this is
 /// the packet rate one core can do at all.
@@ -35,7 +35,7 @@ pub struct Config {
     /// The first worker's TCP port; the others follow upward.
     pub tcp_port: TcpPort,
     /// Where somebody else accepts connections, and hands those with media over
-    /// ([`crate::net::tcp_door::TcpDoor`]). Clients are told of these addresses too.
+    /// ([`crate::net::tcp_dispatcher::TcpDispatcher`]). Clients are told of these addresses too.
     pub shared_tcp: Vec<SocketAddr>,
     /// The addresses told to clients. When empty, the address listened on.
     pub public_ips: Vec<IpAddr>,
@@ -92,7 +92,7 @@ impl Config {
         udp.chain(tcp).collect()
     }
 
-    /// How clients reach a door that is not ours, and takes connections of its own family alone.
+    /// How clients reach a dispatcher that is not ours, and takes connections of its own family alone.
     fn public_shared(&self, bound: SocketAddr) -> Vec<SocketAddr> {
         let is_reached = |ip: &SocketAddr| ip.is_ipv4() == bound.is_ipv4();
         let is_any = bound.ip().is_unspecified() && !self.listen.is_unspecified();
@@ -131,7 +131,7 @@ fn nth_port(first: u16, worker: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::way::Protocol;
+    use crate::path::Protocol;
 
     #[test]
     fn every_worker_has_its_own_port_and_clients_hear_of_the_public_addresses() {

@@ -4,13 +4,18 @@
 //! socket ─ demux ─ peer: ICE │ DTLS │ SRTP open ─ publication ─ feed ─ slot ─ pacer ─ SRTP seal ─ socket
 //! ```
 //!
+//! Its folders are floors, and imports go down: [`net`], [`worker`] beside [`control`], [`peer`],
+//! [`subscribe`], [`send`], [`srtp`], [`publish`], [`bandwidth`], [`negotiated`], [`rtp`], [`api`]. The test
+//! `rooms` reads the imports.
+//!
 //! How a packet travels, and where to read of it:
 //!
-//! 1. [`worker::udp`] receives a batch of datagrams, [`worker::tcp`] cuts connections into packets,
-//!    [`worker::relay`] takes what this process's own relay hands over; `worker/demux.rs` finds the peer each is from, by the [`way`] it came.
-//!    A way belongs to the peer who has proved to be there, not to who says so (`worker/claims.rs`).
+//! 1. [`net::udp`] receives a batch of datagrams, [`net::tcp`] cuts connections into packets,
+//!    [`net::relay`] takes what this process's own relay hands over; `worker/demux.rs` finds the peer each
+//!    is from, by the [`path`] it came by. A path belongs to the peer who has proved to be there, not to who
+//!    says so (`worker/claims.rs`).
 //! 2. [`peer`] is one client's connection: [`peer::ice`] proves where it is, [`peer::dtls`] agrees on
-//!    keys, [`peer::srtp`] opens the packet, [`peer::receive`] finds out which stream it belongs to.
+//!    keys, [`srtp`] opens the packet, [`peer::receive`] finds out which stream it belongs to.
 //!    Nothing is known of an address but what its client alone can have made there: SRTP, DTLS, answers to
 //!    our checks. Until then it gets three times what came from it.
 //! 3. [`publish`] is a track as it is published: [`publish::receive`] makes plain media of its
@@ -22,18 +27,26 @@
 //!    [`subscribe::layer`] picks the encoding, [`subscribe::rewrite`] renumbers,
 //!    [`subscribe::retransmit`] answers NACKs, and [`subscribe::protect`] makes FEC.
 //!    [`subscribe::policy`] decides what is used against loss.
-//! 5. [`peer::egress`] writes the packet, the pacer ([`peer::pacing`]) says when it may leave, and then it
-//!    is sealed into [`worker::outbox`], whose runs leave in few system calls.
+//! 5. [`send::egress`] writes the packet, the pacer ([`send::pacing`]) says when it may leave, and then it
+//!    is sealed into [`send::outbox`], whose runs leave in few system calls.
 //!
-//! What the way to a client carries is found out by [`bandwidth`] from what the client tells of the
+//! What the path to a client carries is found out by [`bandwidth`] from what the client tells of the
 //! packets that left, and divided among its slots by [`peer::allocate`], from the layers that
 //! [`publish::meter`] has measured and by the rules of [`subscribe::allocation`]. What nobody receives
-//! the publisher need not send ([`publish::thrift`]).
+//! the publisher need not send ([`publish::wanted_layers`]).
 //!
-//! [`control`] is the head that sees no packet: it puts peers on workers and, with [`room`], tracks
-//! into slots. [`Sfu`] is the handle to all of it. Everything but [`worker::run`], [`worker::udp`],
-//! [`worker::tcp`], [`worker::relay`], [`tcp_door`] and [`sfu`] is sans-I/O: input and time go in, output and the next
-//! deadline come out.
+//! The controller ([`control`]) sees no packet: it puts peers on workers, and tracks into slots. [`Sfu`] is
+//! the handle to all of it. Everything below [`net`] and [`sfu`] is sans-I/O: input and time go in, output
+//! and the next deadline come out.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "a test begins at some time, and may play the network"
+    )
+)]
 
 pub mod api;
 pub mod bandwidth;
@@ -43,6 +56,7 @@ pub mod control;
 pub mod media;
 pub mod negotiated;
 pub mod net;
+pub mod path;
 pub mod peer;
 pub mod publish;
 pub mod rtp;
@@ -52,7 +66,6 @@ pub mod srtp;
 pub mod subscribe;
 pub mod types;
 pub mod units;
-pub mod way;
 pub mod worker;
 
 pub use api::{

@@ -1,4 +1,4 @@
-//! Ways between a worker and its clients: a protocol and an address.
+//! Paths between a worker and its clients: a protocol and an address.
 //!
 //! An address alone does not say where a packet is from: one client may be on UDP at the address at
 //! which another, behind the same NAT, has a TCP connection; and of two connections that have the
@@ -34,7 +34,7 @@ pub struct UdpPair {
 
 /// How a client is reached, and known to come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Way {
+pub enum Path {
     /// Datagrams between two addresses.
     Udp(UdpPair),
     /// A connection.
@@ -55,13 +55,13 @@ pub enum Way {
     },
 }
 
-impl Way {
+impl Path {
     /// The client's address, or its relay's.
     #[must_use]
     pub fn address(self) -> SocketAddr {
         match self {
-            Way::Udp(pair) => pair.remote,
-            Way::Tcp { address, .. } | Way::Relayed { relay: address, .. } => address,
+            Path::Udp(pair) => pair.remote,
+            Path::Tcp { address, .. } | Path::Relayed { relay: address, .. } => address,
         }
     }
 
@@ -70,9 +70,9 @@ impl Way {
     #[must_use]
     pub fn is_of_stream(self) -> bool {
         match self {
-            Way::Udp(_) => false,
-            Way::Tcp { .. } => true,
-            Way::Relayed { through, .. } => through.is_of_stream,
+            Path::Udp(_) => false,
+            Path::Tcp { .. } => true,
+            Path::Relayed { through, .. } => through.is_of_stream,
         }
     }
 
@@ -80,34 +80,34 @@ impl Way {
     #[must_use]
     pub fn protocol(self) -> Protocol {
         match self {
-            Way::Udp(_) | Way::Relayed { .. } => Protocol::Udp,
-            Way::Tcp { .. } => Protocol::Tcp,
+            Path::Udp(_) | Path::Relayed { .. } => Protocol::Udp,
+            Path::Tcp { .. } => Protocol::Tcp,
         }
     }
 }
 
-impl From<SocketAddr> for Way {
+impl From<SocketAddr> for Path {
     fn from(remote: SocketAddr) -> Self {
-        Way::Udp(UdpPair {
+        Path::Udp(UdpPair {
             remote,
             local: None,
         })
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Way::Udp(UdpPair {
+            Path::Udp(UdpPair {
                 remote,
                 local: None,
             }) => write!(f, "UDP {remote}"),
-            Way::Udp(UdpPair {
+            Path::Udp(UdpPair {
                 remote,
                 local: Some(local),
             }) => write!(f, "UDP {remote} at {local}"),
-            Way::Tcp { address, .. } => write!(f, "TCP {address}"),
-            Way::Relayed { relay, .. } => write!(f, "our relay {relay}"),
+            Path::Tcp { address, .. } => write!(f, "TCP {address}"),
+            Path::Relayed { relay, .. } => write!(f, "our relay {relay}"),
         }
     }
 }

@@ -1,5 +1,11 @@
 //! The media plane as the rest of the process sees it: a handle, and the threads behind it.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is where sockets, clocks and threads are"
+)]
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,23 +21,23 @@ use crate::api::{
 };
 use crate::clock::Clock;
 use crate::config::{Config, TcpPort};
-use crate::control::Control;
+use crate::control::Controller;
 use crate::control::messages::{Output, Reply, Report, Request, RequestId};
-use crate::net::relay::{MediaDoor, RelayLink, RelayQueues};
+use crate::net::relay::{MediaLink, RelayLink, RelayQueues};
 use crate::net::run::{self, MAILBOX, Setup};
 use crate::net::tcp;
-use crate::net::tcp_door::TcpDoor;
+use crate::net::tcp_dispatcher::TcpDispatcher;
 use crate::net::udp::Socket;
+use crate::path::Candidate;
 use crate::peer::dtls::{Certificate, DtlsError};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
-use crate::way::Candidate;
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
 
-/// Requests that can wait for the head.
+/// Requests that can wait for the controller.
 const REQUESTS: usize = 1024;
 
-/// Events that can wait for the control plane before the head keeps them itself.
+/// Events that can wait for the control plane before the controller keeps them itself.
 const EVENTS: usize = 1024;
 
 /// How often a port is looked for that both protocols have free.
@@ -124,11 +130,11 @@ struct Told {
     candidates: watch::Sender<Vec<Candidate>>,
 }
 
-/// Makes the way between a relay and the worker with this socket.
-fn open_door(
+/// Makes the path between a relay and the worker with this socket.
+fn open_link(
     queues: &RelayQueues,
     (address, socket): &(SocketAddr, std::net::UdpSocket),
-) -> Result<(RelayLink, MediaDoor), StartError> {
+) -> Result<(RelayLink, MediaLink), StartError> {
     let (link, queue) = RelayLink::new(queues, *address);
     let is_shared = queues.shared.contains(address);
     let socket = is_shared.then(|| socket.try_clone()).transpose();
@@ -136,16 +142,16 @@ fn open_door(
         address: *address,
         source,
     })?;
-    let door = MediaDoor {
+    let media = MediaLink {
         address: *address,
         queue,
         socket,
     };
-    Ok((link, door))
+    Ok((link, media))
 }
 
-/// A media plane that has been started, what happens in it, and the doors of its workers.
-pub type Started = (Sfu, mpsc::Receiver<Event>, Vec<MediaDoor>);
+/// A media plane that has been started, what happens in it, and the links of its workers.
+pub type Started = (Sfu, mpsc::Receiver<Event>, Vec<MediaLink>);
 
 type Question = (Request, oneshot::Sender<Reply>);
 
@@ -156,7 +162,7 @@ pub struct Sfu {
     addresses: Arc<[SocketAddr]>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     workers: Arc<[mpsc::Sender<Message>]>,
-    tcp_door: TcpDoor,
+    tcp_dispatcher: TcpDispatcher,
     told: Arc<[Told]>,
 }
 
@@ -172,7 +178,7 @@ impl Sfu {
     }
 
     /// Like [`Sfu::start`], beside a relay that the workers can be reached from without the kernel, through
-    /// these doors.
+    /// these links.
     ///
     /// # Errors
     /// As [`Sfu::start`], and when a socket cannot be shared.
@@ -209,8 +215,8 @@ impl Sfu {
         let (workers, mailboxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
-        let (tcp_door, handed_over) = TcpDoor::new(config.workers);
-        let (mut threads, mut doors, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let (tcp_dispatcher, handed_over) = TcpDispatcher::new(config.workers);
+        let (mut threads, mut links, mut told) = (Vec::new(), Vec::new(), Vec::new());
         let shares = sockets.into_iter().zip(mailboxes).zip(handed_over);
         for (index, ((sockets, mailbox), handed_over)) in shares.enumerate() {
             let Sockets { udp, tcp } = sockets;
@@ -218,8 +224,8 @@ impl Sfu {
             let relay = match relay {
                 None => RelayLink::none(),
                 Some(queues) => {
-                    let (link, door) = open_door(queues, &udp)?;
-                    doors.push(door);
+                    let (link, media) = open_link(queues, &udp)?;
+                    links.push(media);
                     link
                 }
             };
@@ -251,8 +257,8 @@ impl Sfu {
         let (event_sender, events) = mpsc::channel(EVENTS);
         let workers: Arc<[mpsc::Sender<Message>]> = workers.into();
         tokio::spawn(
-            Head {
-                control: Control::new(config, rand::random()),
+            ControllerTask {
+                control: Controller::new(config, rand::random()),
                 workers: Arc::clone(&workers),
                 waiting: HashMap::new(),
                 next_request: 0,
@@ -266,10 +272,10 @@ impl Sfu {
             addresses,
             threads: Arc::new(Mutex::new(threads)),
             workers,
-            tcp_door,
+            tcp_dispatcher,
             told: told.into(),
         };
-        Ok((sfu, events, doors))
+        Ok((sfu, events, links))
     }
 
     /// Where the workers receive media, in their order.
@@ -290,11 +296,11 @@ impl Sfu {
         }
     }
 
-    /// The way in for TCP connections with media that somebody else has accepted, at
+    /// Where TCP connections go with media that somebody else has accepted, at
     /// [`Config::shared_tcp`].
     #[must_use]
-    pub fn tcp_door(&self) -> &TcpDoor {
-        &self.tcp_door
+    pub fn tcp_dispatcher(&self) -> &TcpDispatcher {
+        &self.tcp_dispatcher
     }
 
     async fn ask(&self, request: Request) -> Option<Reply> {
@@ -424,7 +430,7 @@ impl Sfu {
         }
     }
 
-    /// What the way to a peer can carry and what is made of that, if the peer exists.
+    /// What the path to a peer can carry and what is made of that, if the peer exists.
     pub async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
         Some(self.peer_stats(peer).await?.quality)
     }
@@ -446,9 +452,9 @@ impl Sfu {
     }
 }
 
-/// [`Control`] with its queues.
-struct Head {
-    control: Control,
+/// [`Controller`] with its queues.
+struct ControllerTask {
+    control: Controller,
     workers: Arc<[mpsc::Sender<Message>]>,
     waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
@@ -458,7 +464,7 @@ struct Head {
     unsent: VecDeque<Event>,
 }
 
-impl Head {
+impl ControllerTask {
     async fn run(
         mut self,
         mut questions: mpsc::Receiver<Question>,
@@ -508,7 +514,7 @@ impl Head {
         match output {
             Output::Command(worker, command) => {
                 if let Some(mailbox) = self.workers.get(worker) {
-                    // Workers never wait for the head, so there will be room. One that has ended
+                    // Workers never wait for the controller, so there will be room. One that has ended
                     // needs no command.
                     let _ = mailbox.send(Message::Command(command)).await;
                 }
@@ -525,7 +531,7 @@ impl Head {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
     use crate::api::{GoneReason, Publish};

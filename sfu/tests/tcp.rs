@@ -1,5 +1,11 @@
 //! ICE-TCP over real sockets on loopback, by a client made by hand.
-#![allow(clippy::unwrap_used)]
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test begins at some time, and may play the network"
+)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,9 +13,9 @@ use std::time::Duration;
 use confab_sfu::api::{Event, GoneReason};
 use confab_sfu::config::TcpPort;
 use confab_sfu::net::framing::Deframer;
+use confab_sfu::path::Protocol;
 use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
 use confab_sfu::types::{PeerId, RoomId};
-use confab_sfu::way::Protocol;
 use confab_sfu::{Config, Offer, Publish, Sfu};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -264,7 +270,7 @@ async fn a_client_that_connects_again_is_followed_and_its_way_may_be_another() {
     assert_eq!(stats.remote_address, None, "there is no way for now");
     story.prove(&mut first).await;
 
-    // The same address over UDP is another way.
+    // The same address over UDP is another path.
     let udp = UdpSocket::bind(first.address()).await.unwrap();
     let server = story.candidates("udp")[0];
     udp.send_to(&[0x80, 111, 0, 1, 0, 0, 0, 0], server)
@@ -295,14 +301,14 @@ async fn a_port_that_others_share_leads_to_the_clients_worker() {
     };
     let mut story = Story::with(&config).await;
     assert_eq!(story.candidates("tcp"), config.shared_tcp);
-    let door = story.sfu.tcp_door().clone();
+    let dispatcher = story.sfu.tcp_dispatcher().clone();
     let (outcomes, mut outcome) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
             let (stream, _) = shared.accept().await.unwrap();
-            let (door, outcomes) = (door.clone(), outcomes.clone());
+            let (dispatcher, outcomes) = (dispatcher.clone(), outcomes.clone());
             tokio::spawn(async move {
-                let served = door.serve(stream, Vec::new()).await;
+                let served = dispatcher.serve(stream, Vec::new()).await;
                 outcomes.send(served.map_err(|e| e.to_string())).await
             });
         }

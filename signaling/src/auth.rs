@@ -328,7 +328,7 @@ pub struct MintError(String);
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use crate::protocol::ErrorCode;
     use base64::Engine;

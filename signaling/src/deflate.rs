@@ -45,7 +45,7 @@ pub(crate) fn inflate(bytes: &[u8]) -> Result<String, NotDeflated> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

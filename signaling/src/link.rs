@@ -42,7 +42,7 @@ pub fn link(base: &str, room: &RoomName, token: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     #[test]

@@ -129,7 +129,10 @@ impl MediaPlane for Sfu {
 
 /// What the control plane wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)] // As the methods of [`MediaPlane`] of the same names.
+#[allow(
+    missing_docs,
+    reason = "as the methods of `MediaPlane` of the same names"
+)]
 pub enum Command {
     Offer {
         room: RoomId,

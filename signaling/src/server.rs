@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use confab_sfu::api::Event;
 use confab_sockets::cidr::Cidr;
-use confab_sockets::listener::{Doorkeeper, Lobby};
+use confab_sockets::listener::{ConnectionLimit, Lobby};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -210,7 +210,7 @@ impl Server {
             .open(public_router(app.clone()), proxies.clone());
         let own_entrance = Entrance::default();
         own_entrance.open(router(app.clone()), proxies);
-        let keeper = Doorkeeper::behind_proxies(max_sockets).trusting(self.proxies);
+        let keeper = ConnectionLimit::behind_proxies(max_sockets).trusting(self.proxies);
         let keeper = Arc::new(keeper);
         let serve = move |stream, client: SocketAddr, place| {
             let entrance = own_entrance.clone();

@@ -270,7 +270,7 @@ async fn spawn<M: MediaPlane>(media: M, id: CommandId, command: Command) -> (Com
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use crate::auth::Auth;
     use crate::control::Config;

@@ -1,6 +1,6 @@
 //! WHIP, WHEP, health, metrics and the page over real sockets.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! What a WebSocket costs that has said nothing. A test target of its own: what it measures is the process.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 mod common;
 

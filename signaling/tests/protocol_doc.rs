@@ -1,7 +1,7 @@
 //! `docs/protocol.md` is made from the types of the protocol, with an example of each message that
 //! is read and written here. `UPDATE_DOCS=1 cargo test -p confab-signaling` writes it anew.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The WebSocket door over real sockets: what each mistake gets, and that nothing is lost.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 mod common;
 

@@ -48,7 +48,7 @@ pub fn path_mtu(from: IpAddr, to: SocketAddr) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
 

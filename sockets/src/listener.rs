@@ -48,7 +48,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// How many connections there may be, and are. Listeners may share them.
 #[derive(Debug)]
-pub struct Doorkeeper {
+pub struct ConnectionLimit {
     max: u32,
     /// Whether one address of a private network may have most of it.
     trusts_neighbours: bool,
@@ -68,15 +68,15 @@ struct Open {
 #[derive(Debug)]
 pub struct Place {
     address: IpAddr,
-    keeper: Arc<Doorkeeper>,
+    keeper: Arc<ConnectionLimit>,
 }
 
-impl Doorkeeper {
+impl ConnectionLimit {
     /// At most `max` in total, and a tenth of that from one address; the addresses of one IPv6
     /// subscriber count as one, and all of a site may have four times as many.
     #[must_use]
     pub fn new(max: u32) -> Self {
-        Doorkeeper {
+        ConnectionLimit {
             max,
             trusts_neighbours: false,
             trusted: Vec::new(),
@@ -88,16 +88,16 @@ impl Doorkeeper {
     /// a reverse proxy there speaks for everybody.
     #[must_use]
     pub fn behind_proxies(max: u32) -> Self {
-        Doorkeeper {
+        ConnectionLimit {
             trusts_neighbours: true,
-            ..Doorkeeper::new(max)
+            ..ConnectionLimit::new(max)
         }
     }
 
     /// The same, but one of these addresses may have nine tenths of them too.
     #[must_use]
     pub fn trusting(self, trusted: Vec<Cidr>) -> Self {
-        Doorkeeper { trusted, ..self }
+        ConnectionLimit { trusted, ..self }
     }
 
     /// Whether an address speaks for many.
@@ -219,7 +219,7 @@ impl Drop for Seat {
 /// its own, to which its place belongs. Does not end; when it is dropped, so are the connections.
 pub async fn accept<F>(
     listener: TcpListener,
-    keeper: Arc<Doorkeeper>,
+    keeper: Arc<ConnectionLimit>,
     serve: impl Fn(TcpStream, SocketAddr, Place) -> F,
 ) -> Infallible
 where
@@ -251,13 +251,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
 
     #[test]
     fn places_are_limited_in_total_and_by_address_and_given_back() {
-        let keeper = Arc::new(Doorkeeper::new(30));
+        let keeper = Arc::new(ConnectionLimit::new(30));
         let address = |n: u8| IpAddr::from([192, 0, 2, n]);
         let mut places: Vec<Place> = (0..3).map(|_| keeper.admit(address(0)).unwrap()).collect();
         assert!(keeper.admit(address(0)).is_none(), "a tenth of them");
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn one_site_leaves_places_for_others_however_many_networks_it_has() {
-        let keeper = Arc::new(Doorkeeper::new(100));
+        let keeper = Arc::new(ConnectionLimit::new(100));
         let address = |site: u16, line: u16| IpAddr::from([0x2001, 0xdb8, site, line, 0, 0, 0, 1]);
         let places: Vec<_> = (0..200)
             .filter_map(|n| keeper.admit(address(0, n)))
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_proxy_nearby_may_have_most_places() {
-        let keeper = Arc::new(Doorkeeper::behind_proxies(30));
+        let keeper = Arc::new(ConnectionLimit::behind_proxies(30));
         for (address, expected) in [
             ("127.0.0.1", 27),
             ("10.1.2.3", 27),
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_trusted_proxy_may_have_most_places_wherever_it_is() {
         let trusted = vec!["192.0.2.0/24".parse().unwrap()];
-        let keeper = Arc::new(Doorkeeper::new(30).trusting(trusted));
+        let keeper = Arc::new(ConnectionLimit::new(30).trusting(trusted));
         for (address, expected) in [("192.0.2.7", 27), ("::ffff:192.0.2.8", 27), ("10.0.0.1", 3)] {
             let address = address.parse().unwrap();
             let places: Vec<_> = (0..40).filter_map(|_| keeper.admit(address)).collect();

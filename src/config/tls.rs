@@ -1,7 +1,7 @@
 //! The settings of TLS.
 //!
-//! In: what people have set. Out: the doors there are to be, each with its certificate; an address
-//! that is set for two things is one door.
+//! In: what people have set. Out: the listeners there are to be, each with its certificate; an address
+//! that is set for two things is one listener.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ impl Default for Tls {
 }
 
 impl Config {
-    /// The doors with TLS: of pages and signaling, if `http` is wanted, and of the relay.
+    /// The listeners with TLS: of pages and signaling, if `http` is wanted, and of the relay.
     ///
     /// # Errors
     /// When one has no certificate, or two, or there is none for what is set.
@@ -54,11 +54,11 @@ impl Config {
         if shared && http && self.tls.listen.is_empty() {
             return Err(ConfigError::NothingToShare);
         }
-        let mut doors: Vec<Plan> = Vec::new();
+        let mut listeners: Vec<Plan> = Vec::new();
         for &address in self.tls.listen.iter().filter(|_| http) {
             let source = self.https_certificate("http.tls_listen")?;
-            if doors.iter().all(|door| door.address != address) {
-                doors.push(Plan {
+            if listeners.iter().all(|listener| listener.address != address) {
+                listeners.push(Plan {
                     address,
                     http: true,
                     turn: shared && self.has_turn(),
@@ -69,12 +69,15 @@ impl Config {
         }
         for &address in &self.turn.tls_listen {
             let source = self.turn_certificate()?;
-            match doors.iter_mut().find(|door| door.address == address) {
-                Some(door) if door.source != source => {
+            match listeners
+                .iter_mut()
+                .find(|listener| listener.address == address)
+            {
+                Some(listener) if listener.source != source => {
                     return Err(ConfigError::TwoCertificates(address));
                 }
-                Some(door) => door.turn = true,
-                None => doors.push(Plan {
+                Some(listener) => listener.turn = true,
+                None => listeners.push(Plan {
                     address,
                     http: false,
                     turn: true,
@@ -83,7 +86,7 @@ impl Config {
                 }),
             }
         }
-        Ok(doors)
+        Ok(listeners)
     }
 
     fn turn_certificate(&self) -> Result<Source, ConfigError> {
@@ -95,7 +98,7 @@ impl Config {
         }
     }
 
-    /// An automatic certificate takes names, and a door for the authority to look at.
+    /// An automatic certificate takes names, and a listener for the authority to look at.
     fn check_acme(&self, http: bool) -> Result<(), ConfigError> {
         let acme = &self.tls.acme;
         let has_listener =
@@ -103,7 +106,7 @@ impl Config {
         if !acme.domains.is_empty() {
             return match has_listener {
                 true => Ok(()),
-                false => Err(ConfigError::NoDoor),
+                false => Err(ConfigError::NoListener),
             };
         }
         let useless = [
@@ -174,7 +177,7 @@ fn files(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use confab_sfu::config::TcpPort;
 
@@ -196,9 +199,9 @@ mod tests {
             .map(|address| address.parse().unwrap())
             .into();
         let served = |http| -> Vec<(u16, bool, bool)> {
-            let doors = config.tls_doors(http).unwrap().into_iter();
-            doors
-                .map(|door| (door.address.port(), door.http, door.turn))
+            let listeners = config.tls_doors(http).unwrap().into_iter();
+            listeners
+                .map(|listener| (listener.address.port(), listener.http, listener.turn))
                 .collect()
         };
         assert_eq!(served(true), [(443, true, true), (5349, false, true)]);
@@ -277,13 +280,17 @@ mod tests {
         config.turn.tls_listen = vec!["0.0.0.0:5349".parse().unwrap()];
         let automatic = Source::Automatic(config.tls.acme.clone());
         for http in [true, false] {
-            let doors = config.tls_doors(http).unwrap();
-            assert!(doors.iter().all(|door| door.source == automatic));
+            let listeners = config.tls_doors(http).unwrap();
+            assert!(
+                listeners
+                    .iter()
+                    .all(|listener| listener.source == automatic)
+            );
         }
         config.turn.tls_certificate = Some("turn.pem".into());
         config.turn.tls_key = Some("turn.pem".into());
-        let doors = config.tls_doors(true).unwrap();
-        assert!(doors[0].source == automatic && doors[1].source != automatic);
+        let listeners = config.tls_doors(true).unwrap();
+        assert!(listeners[0].source == automatic && listeners[1].source != automatic);
     }
 
     #[test]
@@ -291,13 +298,13 @@ mod tests {
         let mut config = config();
         config.tls.shared = true;
         let one = |config: &Config| -> Plan {
-            let mut doors = config.tls_doors(true).unwrap();
-            assert_eq!(doors.len(), 1);
-            doors.remove(0)
+            let mut listeners = config.tls_doors(true).unwrap();
+            assert_eq!(listeners.len(), 1);
+            listeners.remove(0)
         };
-        let door = one(&config);
-        assert!(door.http && door.turn && door.shared);
-        let address = [door.address];
+        let listener = one(&config);
+        assert!(listener.http && listener.turn && listener.shared);
+        let address = [listener.address];
         let sfu = config.sfu(&address);
         assert_eq!(
             (sfu.tcp_port, sfu.shared_tcp),
@@ -340,7 +347,7 @@ mod tests {
         config.tls.self_signed = true;
         config.turn.host = Some("call.example.org".into());
         config.public_ips = vec!["203.0.113.7".parse().unwrap()];
-        let doors = config.tls_doors(true).unwrap();
+        let listeners = config.tls_doors(true).unwrap();
         let names = [
             "127.0.0.1",
             "203.0.113.7",
@@ -349,7 +356,7 @@ mod tests {
             "localhost",
         ];
         assert_eq!(
-            doors[0].source,
+            listeners[0].source,
             Source::SelfSigned(names.map(String::from).into())
         );
     }

@@ -125,7 +125,7 @@ impl Config {
         };
         let is_shared = |at: &SocketAddr| shared.iter().any(|media| is_covered(*media, *at));
         let own_udp = listen.iter().filter(|address| !is_shared(address));
-        // A shared door with TLS takes plain TURN too.
+        // A shared listener with TLS takes plain TURN too.
         let is_at_door = |address: &SocketAddr| {
             self.tls.shared && (turn.listen == Listen::Auto || self.tls.listen.contains(address))
         };
@@ -274,7 +274,7 @@ fn everything() -> Vec<Cidr> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use confab_turn::policy::{PeerPolicy, Verdict};
 

@@ -43,7 +43,7 @@ pub(crate) fn judge(config: &Config) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::super::finding::Level;
     use super::*;

@@ -142,7 +142,7 @@ fn ipv6_untold(facts: &Facts) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::super::finding::Level;
     use super::*;

@@ -1,4 +1,4 @@
-//! The certificates of the doors with TLS.
+//! The certificates of the listeners with TLS.
 //!
 //! In: the files that are set. Out: whether browsers will take what is in them, and until when.
 
@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) is_self_signed: bool,
     /// How many certificates the file has.
     pub(crate) chain: usize,
-    /// The hosts that clients are told for this door and that it does not name.
+    /// The hosts that clients are told for this listener and that it does not name.
     pub(crate) unnamed: Vec<String>,
 }
 
@@ -154,7 +154,7 @@ fn judge_dates(facts: &Facts, now: SystemTime) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::super::finding::Level;
     use super::*;

@@ -13,7 +13,7 @@ use super::finding::Finding;
 use crate::config::Config;
 
 /// Descriptors of a server that nobody uses, rounded up: 26 were counted in `/proc/PID/fd` with one
-/// worker, TURN and one door with TLS, on two cores.
+/// worker, TURN and one listener with TLS, on two cores.
 const IDLE_DESCRIPTORS: u64 = 32;
 
 /// Descriptors of a further worker, rounded up: three workers had 40.

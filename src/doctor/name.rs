@@ -62,7 +62,7 @@ fn judge(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::super::finding::Level;
     use super::*;

@@ -101,13 +101,13 @@ pub(crate) fn wanted(config: &Config) -> Vec<Port> {
     };
     want("http.listen", Transport::Tcp, config.http_listen);
     // Settings that contradict each other are a finding of the certificates.
-    let doors = config.tls_doors(true).unwrap_or_default();
-    for door in &doors {
-        let setting = match door.http {
+    let listeners = config.tls_doors(true).unwrap_or_default();
+    for listener in &listeners {
+        let setting = match listener.http {
             true => "http.tls_listen",
             false => "turn.tls_listen",
         };
-        want(setting, Transport::Tcp, door.address);
+        want(setting, Transport::Tcp, listener.address);
     }
     let sfu = config.sfu(&[]);
     let media: Vec<SocketAddr> = (0..sfu.workers).map(|n| sfu.bind_address(n)).collect();
@@ -263,7 +263,7 @@ fn meet(a: SocketAddr, b: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::super::finding::Level;
     use super::*;

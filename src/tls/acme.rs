@@ -1,7 +1,7 @@
 //! One certificate from a certificate authority (ACME, RFC 8555).
 //!
 //! In: whose it is to be. Out: a new key and the certificate chain for it, as PEM. The authority looks
-//! at the server through its own door (TLS-ALPN-01, RFC 8737), so nothing but that port is needed.
+//! at the server through its own listener (TLS-ALPN-01, RFC 8737), so nothing but that port is needed.
 
 use std::error::Error;
 use std::io;
@@ -35,7 +35,7 @@ pub(super) enum AcmeError {
     /// The authority is not reached, cannot be understood, or refuses.
     #[error("{}", with_causes(.0))]
     Client(#[from] instant_acme::Error),
-    /// It does not offer to look at the server's door.
+    /// It does not offer to look at the server's listener.
     #[error(
         "the authority offers no TLS-ALPN-01 challenge for {0}; it must, to make certificates for this server"
     )]

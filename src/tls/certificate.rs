@@ -1,4 +1,4 @@
-//! The certificate of a door.
+//! The certificate of a listener.
 //!
 //! In: where it comes from, and the time. Out: what `rustls` serves, replaced while it is served; what
 //! is to be said of one that runs out; and, to an authority that asks, the proof that its names lead
@@ -173,7 +173,7 @@ fn complaint(now: SystemTime, validity: Validity) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use rustls::pki_types::CertificateDer;
 

@@ -1,6 +1,6 @@
 //! One address with TLS.
 //!
-//! In: TCP connections. Out: streams for whoever is behind the door. Until it is known what a client
+//! In: TCP connections. Out: streams for whoever is behind the listener. Until it is known what a client
 //! wants, which with TLS takes a handshake, a connection has little time, and only so many may be
 //! there: whoever has said nothing for longest goes when another comes.
 
@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_sfu::net::tcp_door::TcpDoor;
+use confab_sfu::net::tcp_dispatcher::TcpDispatcher;
 use confab_signaling::{Entrance, max_connections};
 use confab_sockets::cidr::Cidr;
-use confab_sockets::listener::{Doorkeeper, Lobby, Place, Seat};
+use confab_sockets::listener::{ConnectionLimit, Lobby, Place, Seat};
 use confab_turn::net::Handle;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -33,7 +33,7 @@ use super::{Plan, Source};
 /// byte after it: several round trips with loss.
 const MAX_OPENING: Duration = Duration::from_secs(10);
 
-/// Connections at once of which that is not known, of all doors. A handshake costs some 50 kB.
+/// Connections at once of which that is not known, of all listeners. A handshake costs some 50 kB.
 const MAX_HANDSHAKES: usize = 1000;
 
 /// HTTP, by its name in the handshake (RFC 7301).
@@ -42,13 +42,13 @@ const HTTP: &[u8] = b"http/1.1";
 /// TURN and STUN, by theirs (RFC 7443).
 const TURN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
 
-/// Who is behind a door; at least one of them.
+/// Who is behind a listener; at least one of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Behind {
     pub(crate) http: Option<Entrance>,
     pub(crate) turn: Option<Handle>,
-    /// Behind shared doors alone.
-    pub(crate) media: Option<TcpDoor>,
+    /// Behind shared listeners alone.
+    pub(crate) media: Option<TcpDispatcher>,
 }
 
 impl Behind {
@@ -62,17 +62,17 @@ impl Behind {
     }
 }
 
-/// How many connections all doors may have.
+/// How many connections all listeners may have.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    connections: Arc<Doorkeeper>,
+    connections: Arc<ConnectionLimit>,
     handshakes: Arc<Lobby>,
 }
 
 impl Limits {
     /// Enough for that many sessions, of which most may come by one of these reverse proxies.
     pub(crate) fn new(max_sessions: usize, proxies: &[Cidr]) -> Limits {
-        let connections = Doorkeeper::new(max_connections(max_sessions));
+        let connections = ConnectionLimit::new(max_connections(max_sessions));
         Limits {
             connections: Arc::new(connections.trusting(proxies.to_vec())),
             handshakes: Arc::new(Lobby::new(MAX_HANDSHAKES)),
@@ -80,18 +80,18 @@ impl Limits {
     }
 }
 
-/// A door that has its address.
+/// A listener that has its address.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct TlsListener {
     listener: std::net::TcpListener,
     address: SocketAddr,
     certificate: Arc<Certificate>,
     is_shared: bool,
 }
 
-/// Why a door cannot be opened.
+/// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DoorError {
+pub(crate) enum ListenError {
     /// The address cannot be had.
     #[error(
         "cannot listen for TLS on {address}: {source}; choose another address with {flag}, or \
@@ -114,17 +114,20 @@ enum Wish {
     Turn,
 }
 
-impl Door {
+impl TlsListener {
     /// Takes the address.
     ///
     /// # Errors
     /// When that is not possible.
-    pub(crate) fn bind(plan: &Plan, certificate: Arc<Certificate>) -> Result<Door, DoorError> {
+    pub(crate) fn bind(
+        plan: &Plan,
+        certificate: Arc<Certificate>,
+    ) -> Result<TlsListener, ListenError> {
         let bound = confab_sockets::listener::bind(plan.address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
-        let (listener, address) = bound.map_err(|source| DoorError::Listen {
+        let (listener, address) = bound.map_err(|source| ListenError::Listen {
             address: plan.address,
             flag: match plan.http {
                 true => "--http-tls-listen",
@@ -132,7 +135,7 @@ impl Door {
             },
             source,
         })?;
-        Ok(Door {
+        Ok(TlsListener {
             listener,
             address,
             certificate,
@@ -179,7 +182,7 @@ impl Door {
     }
 }
 
-/// Who is behind the door is all it speaks of, so that others are refused in the handshake.
+/// Who is behind the listener is all it speaks of, so that others are refused in the handshake.
 fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAcceptor, rustls::Error> {
     let is_automatic = matches!(certificate.source(), Source::Automatic(_));
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())

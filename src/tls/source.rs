@@ -1,4 +1,4 @@
-//! Where the certificate of a door comes from.
+//! Where the certificate of a listener comes from.
 //!
 //! In: PEM files, the names for one that is made on the spot, or those that an authority is to make one
 //! for. Out: a key that `rustls` serves and how long it is valid, or a sentence that names the file
@@ -250,7 +250,7 @@ pub(super) fn certify(params: CertificateParams) -> Result<CertifiedKey, MakeErr
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
     use crate::tls::testing::Files;

@@ -1,5 +1,5 @@
 //! What the tests of this module share.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Automatic certificates from Pebble, the ACME server that Let's Encrypt tests clients with: another
 //! implementation, which really looks at our door. It refuses every twentieth nonce, on purpose.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::io::Write;
 use std::net::SocketAddr;

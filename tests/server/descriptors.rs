@@ -1,5 +1,5 @@
 //! How many descriptors the real binary takes, and what it does when there are none left.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::SocketAddr;
 use std::process::Stdio;

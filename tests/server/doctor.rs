@@ -1,5 +1,5 @@
 //! The real `confab doctor`: alone, beside a running server, and with things that are wrong.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};

@@ -1,5 +1,5 @@
 //! A TURN server that is told to stop.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::Duration;
 

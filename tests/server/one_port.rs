@@ -1,5 +1,5 @@
 //! The real binary with all of TCP on one port: the page and TURN over TLS, plain TURN, and media.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
 //! That the log has no secrets, whatever it is set to.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
 //! The real binary, and clients of its TLS made by hand: what the tests of `confab` share.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

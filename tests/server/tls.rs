@@ -1,5 +1,5 @@
 //! The real binary over TLS: one port for the page, the WebSocket and TURN.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::sync::Arc;
 use std::time::Duration;

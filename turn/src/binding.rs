@@ -166,7 +166,7 @@ pub async fn serve(socket: UdpSocket) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use proptest::prelude::*;
     use stun_types::attribute::AttributeFromRaw;

@@ -231,7 +231,7 @@ impl<K: Clone + Eq + std::hash::Hash> Remembered<K> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
 

@@ -153,7 +153,7 @@ fn pick(mut bits: u64, rng: &mut impl Rng) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
 //! A TURN client for tests: it makes messages and reads answers.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,6 @@
 //! coturn's own client tools against our server, over loopback. They are another implementation of
 //! both RFCs, so a mistake of ours that our own tests share shows here.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -64,7 +64,7 @@ fn serve(loopback: &str) -> (Addresses, Handle) {
     (addresses, handle)
 }
 
-/// A door with TLS, whose streams are handed to the server.
+/// A listener with TLS, whose streams are handed to the server.
 async fn serve_tls(handle: Handle) -> SocketAddr {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -75,10 +75,10 @@ async fn serve_tls(handle: Handle) -> SocketAddr {
         .with_single_cert(vec![made.cert.der().clone()], key.into())
         .unwrap();
     let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
-    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = door.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((stream, client)) = door.accept().await {
+        while let Ok((stream, client)) = listener.accept().await {
             let (acceptor, handle) = (acceptor.clone(), handle.clone());
             tokio::spawn(async move {
                 if let Ok(stream) = acceptor.accept(stream).await {

@@ -1,6 +1,6 @@
 //! What ten thousand allocations cost beside their sockets, and that nothing of them stays. A test
 //! target of its own: what it measures is the process.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::{Duration, Instant};
 

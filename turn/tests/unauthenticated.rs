@@ -1,6 +1,6 @@
 //! Who has proven nothing costs nothing: a hundred thousand requests without credentials, each from
 //! an address of its own. A test target of its own: what it measures is the process.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::{Duration, Instant};
 

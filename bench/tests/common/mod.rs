@@ -1,6 +1,6 @@
 //! A server, bots and test video for the stories.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};

@@ -318,7 +318,7 @@ impl PeerConnectionEventHandler for Handler {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use std::time::Duration;
 
     use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;

@@ -162,7 +162,7 @@ fn correlation(said: &[f64], heard: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     const SAMPLES: usize = 40_000;

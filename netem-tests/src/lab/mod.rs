@@ -41,7 +41,7 @@ pub use nat::Nat;
 use reaper::Reaper;
 pub use reaper::reap;
 pub use switch::Firewall;
-use switch::{Links, Way};
+use switch::{Links, Path};
 
 use crate::link::{Impairment, Reading};
 
@@ -252,7 +252,7 @@ impl Lab {
         match &self.core {
             Some(_) => kernel::set(&self.members[client.0].outer, "eth0", &impairment),
             None => {
-                self.set_link(client, Way::Up, impairment);
+                self.set_link(client, Path::Up, impairment);
                 Ok(())
             }
         }
@@ -266,13 +266,13 @@ impl Lab {
         match &self.core {
             Some(core) => kernel::set(core, &core_device(client.0), &impairment),
             None => {
-                self.set_link(client, Way::Down, impairment);
+                self.set_link(client, Path::Down, impairment);
                 Ok(())
             }
         }
     }
 
-    fn set_link(&self, client: Node, way: Way, impairment: Impairment) {
+    fn set_link(&self, client: Node, way: Path, impairment: Impairment) {
         self.forwarder
             .with(|switch| switch.set_link(Instant::now(), client.0, way, impairment));
     }

@@ -69,7 +69,7 @@ impl Links {
 
 /// Which of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
+pub(super) enum Path {
     Up,
     Down,
 }
@@ -147,11 +147,11 @@ impl Switch {
         }
     }
 
-    pub(super) fn set_link(&mut self, now: Instant, port: usize, way: Way, to: Impairment) {
+    pub(super) fn set_link(&mut self, now: Instant, port: usize, way: Path, to: Impairment) {
         if let Some(links) = self.ports.get_mut(port).and_then(|p| p.links.as_mut()) {
             match way {
-                Way::Up => links.up.set(now, to),
-                Way::Down => links.down.set(now, to),
+                Path::Up => links.up.set(now, to),
+                Path::Down => links.down.set(now, to),
             }
         }
     }
@@ -439,7 +439,7 @@ mod tests {
             loss: Loss::Random(1.0),
             ..Impairment::default()
         };
-        switch.set_link(now, 1, Way::Up, all_lost);
+        switch.set_link(now, 1, Path::Up, all_lost);
         switch.handle_packet(now, 1, packet(SERVER, UDP, (1, 2)));
         switch.handle_timeout(now + 10 * MS);
         assert!(switch.poll_packet().is_some());

@@ -12,11 +12,11 @@ use crate::link::Carried;
 use confab_sfu::api::Event;
 use confab_sfu::clock::Clock;
 use confab_sfu::config::Config;
-use confab_sfu::control::Control;
+use confab_sfu::control::Controller;
 use confab_sfu::control::messages::{Output, Reply, Request, RequestId};
+use confab_sfu::path::{Candidate, Path};
 use confab_sfu::peer::dtls::Certificate;
 use confab_sfu::rtp::packet::PacketClass;
-use confab_sfu::way::{Candidate, Way};
 use confab_sfu::worker::mailbox::{Mail, Message};
 use confab_sfu::worker::{Shared, Worker};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
@@ -83,7 +83,7 @@ impl Carried for Datagram {
 /// The server.
 #[derive(Debug)]
 pub struct Plane {
-    control: Control,
+    control: Controller,
     workers: Vec<Worker>,
     next_request: u64,
     replies: VecDeque<(RequestId, Reply)>,
@@ -109,7 +109,7 @@ impl Plane {
             max_peers: config.max_peers,
         };
         Plane {
-            control: Control::new(&config, rng.next_u64()),
+            control: Controller::new(&config, rng.next_u64()),
             workers: (0..workers)
                 .map(|index| {
                     let candidates = vec![Candidate::udp(Self::address(index))];
@@ -150,7 +150,11 @@ impl Plane {
     pub fn handle_datagram(&mut self, now: Instant, mut datagram: Datagram) {
         let index = (0..self.workers.len()).find(|&index| Self::address(index) == datagram.to);
         if let Some(index) = index {
-            self.workers[index].handle_datagram(now, Way::from(datagram.from), &mut datagram.bytes);
+            self.workers[index].handle_datagram(
+                now,
+                Path::from(datagram.from),
+                &mut datagram.bytes,
+            );
             self.settle(now);
         }
     }
@@ -210,7 +214,7 @@ impl Plane {
                 while let Some(mail) = self.workers[index].poll_mail() {
                     is_quiet = false;
                     match mail {
-                        Mail::Control(report) => self.control.handle_report(index, report),
+                        Mail::Controller(report) => self.control.handle_report(index, report),
                         Mail::Worker(to, message) => self.workers[to].handle_message(now, message),
                     }
                 }

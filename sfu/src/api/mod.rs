@@ -107,7 +107,7 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
-    /// Nothing is heard of a peer any more that was heard of all the time: the way to it may be cut.
+    /// Nothing is heard of a peer any more that was heard of all the time: the path to it may be cut.
     PeerSilent {
         /// Whose.
         peer: PeerId,
@@ -117,7 +117,7 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
-    /// The way to or from a peer has lost a quarter of all packets, or more, for most of half a minute,
+    /// The path to or from a peer has lost a quarter of all packets, or more, for most of half a minute,
     /// over UDP. Said again while it does.
     PeerHopeless {
         /// Whose.

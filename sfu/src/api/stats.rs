@@ -5,9 +5,9 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::slots::{LayerInfo, Limit, Priority, Reason, SlotView};
+use crate::path::Protocol;
 use crate::types::{Mid, TrackId};
 use crate::units::Bitrate;
-use crate::way::Protocol;
 
 /// Counters of the media plane.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +90,7 @@ pub struct WorkerStats {
     pub layer_switches: u64,
     /// Pictures paused, for whatever reason.
     pub pictures_paused: u64,
-    /// Packets sent to find out what a way carries: media once more, or padding.
+    /// Packets sent to find out what a path carries: media once more, or padding.
     pub probe_fillers_sent: u64,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
@@ -156,11 +156,11 @@ pub struct PeerStats {
     pub received: Vec<StreamStats>,
     /// Packets sent, by slot.
     pub sent: Vec<StreamStats>,
-    /// What the way to the client can carry, and what is made of it.
+    /// What the path to the client can carry, and what is made of it.
     pub quality: PeerQuality,
 }
 
-/// What the way to a client can carry, and how that is divided.
+/// What the path to a client can carry, and how that is divided.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerQuality {
     /// What it can carry.
@@ -169,7 +169,7 @@ pub struct PeerQuality {
     pub limit: Limit,
     /// The least round trip of late, if known.
     pub round_trip: Option<Duration>,
-    /// The share of packets that the way loses whatever is sent, 0 to 1.
+    /// The share of packets that the path loses whatever is sent, 0 to 1.
     pub link_loss: f64,
     /// What sound takes.
     pub audio: Bitrate,

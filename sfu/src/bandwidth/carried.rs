@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use crate::units::Bitrate;
 
-/// What the way to a peer carried when it ended.
+/// What the path to a peer carried when it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Carried {
-    /// Where the way led.
+    /// Where the path led.
     pub address: IpAddr,
     /// The estimate, of before an outage if there was one.
     pub rate: Bitrate,

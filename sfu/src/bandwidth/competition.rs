@@ -61,7 +61,7 @@ struct Decrease {
     due: Duration,
 }
 
-/// What is known of others on the way to one peer.
+/// What is known of others on the path to one peer.
 #[derive(Debug, Default)]
 pub struct Competition {
     /// The least of each feedback.

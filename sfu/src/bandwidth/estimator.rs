@@ -1,4 +1,4 @@
-//! What the way to one peer can carry: the type that ties the parts together.
+//! What the path to one peer can carry: the type that ties the parts together.
 //!
 //! In: every packet that has left, the receiver's feedback (transport-wide, or REMB from those that
 //! have no other), and how much could be put to use. Out: the estimate, the rate to pace at, and
@@ -76,7 +76,7 @@ const MAX_DRAIN: Duration = Duration::from_secs(8);
 /// it could: it empties by itself.
 const PROBE_AFTERMATH: Duration = Duration::from_millis(500);
 
-/// The way is calm when it has not been overused for so long.
+/// The path is calm when it has not been overused for so long.
 const CALM: Duration = Duration::from_secs(10);
 
 /// Beside another flow, a share of lost packets this many times the link's is answered.
@@ -108,7 +108,7 @@ pub struct BandwidthEstimator {
     took_off: Option<Instant>,
     /// When the last probe was heard of.
     probed: Option<Instant>,
-    /// When the way was last found to be overused.
+    /// When the path was last found to be overused.
     overused: Option<Instant>,
     /// When a packet was last reported lost.
     lost: Option<Instant>,
@@ -177,7 +177,7 @@ impl BandwidthEstimator {
         }
     }
 
-    /// Begins anew at a rate, since packets go another way now: nothing that was measured of the former
+    /// Begins anew at a rate, since packets take another path now: nothing that was measured of the former
     /// holds for it.
     pub fn begin_anew(&mut self, start: Bitrate) {
         let mut probes = std::mem::take(&mut self.probes);
@@ -287,7 +287,7 @@ impl BandwidthEstimator {
         self.results = results;
     }
 
-    /// Whether nothing of late, neither delay nor loss, says that the way carries less than is sent.
+    /// Whether nothing of late, neither delay nor loss, says that the path carries less than is sent.
     #[must_use]
     pub fn is_calm(&self, now: Instant) -> bool {
         let overused = self.overused.max(self.loss.congested());
@@ -318,7 +318,7 @@ impl BandwidthEstimator {
         self.update(now);
     }
 
-    /// Does what is due. `is_silent` says whether nothing at all is heard of the receiver: then the way is
+    /// Does what is due. `is_silent` says whether nothing at all is heard of the receiver: then the path is
     /// cut, and not too narrow.
     pub fn handle_timeout(&mut self, now: Instant, is_silent: bool) {
         if self.feedback_deadline().is_some_and(|due| now >= due) {
@@ -526,7 +526,7 @@ impl BandwidthEstimator {
                 self.draining = Some(Draining { since, rate });
             }
         }
-        // More than the estimate is sent while the way is calm, and what arrives is no guess.
+        // More than the estimate is sent while the path is calm, and what arrives is no guess.
         if let Some(arrived) = self.acknowledged.rate()
             && usage != Usage::Over
             && self.is_calm(now)

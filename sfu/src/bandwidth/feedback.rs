@@ -74,7 +74,7 @@ impl FeedbackRecorder {
         self.next.get_or_insert(now + INTERVAL);
     }
 
-    /// Packets come another way now: what was measured of the former does not hold for it, and what was
+    /// Packets take another path now: what was measured of the former does not hold for it, and what was
     /// lost when it was left is nobody's loss.
     pub fn begin_anew(&mut self) {
         self.link_loss = LinkLoss::default();

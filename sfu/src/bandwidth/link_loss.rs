@@ -39,7 +39,7 @@ pub(super) const LOSSY_FROM: f64 = 0.02;
 /// Most packets that may be forgiven at once: a burst, not an outage.
 const MAX_CREDIT: f64 = 50.0;
 
-/// What is known of the way from one publisher.
+/// What is known of the path from one publisher.
 #[derive(Debug, Default)]
 pub(super) struct LinkLoss {
     delay: QueueingDelay,

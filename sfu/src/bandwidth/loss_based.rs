@@ -171,7 +171,7 @@ impl LossBased {
         }
     }
 
-    /// Whether the way is cut, which says nothing of rates.
+    /// Whether the path is cut, which says nothing of rates.
     fn is_cut(&self, sent: Instant) -> bool {
         self.last_arrived
             .is_some_and(|at| sent.saturating_duration_since(at) > outage::LEAST)

@@ -1,8 +1,8 @@
-//! When a way was cut, and not lossy.
+//! When a path was cut, and not lossy.
 //!
 //! A link that loses packets lets others through, and so does a full queue. Where nothing at all has
 //! arrived for a while of what was sent, the network was gone: a new address, a device asleep, a tunnel.
-//! What falls into that says nothing of the way before or after: it was neither lost nor held up.
+//! What falls into that says nothing of the path before or after: it was neither lost nor held up.
 //!
 //! In: how far apart two arrivals were, and how many packets were lost between them. Out: whether that
 //! was an outage.

@@ -142,7 +142,7 @@ pub enum Command {
         /// The client's `application/trickle-ice-sdpfrag`.
         fragment: String,
     },
-    /// Begin with what the way to a peer's former connection carried, if it is the same way.
+    /// Begin with what the path to a peer's former connection carried, if it is the same path.
     Begin {
         /// Who.
         peer: PeerId,
@@ -253,7 +253,7 @@ pub enum Report {
     },
     /// How loud every packet of sound since the last report was, in their order.
     Levels(Vec<Level>),
-    /// A peer has ended whose way was known.
+    /// A peer has ended whose path was known.
     Carried {
         /// Who.
         peer: PeerId,
@@ -272,14 +272,14 @@ pub enum Report {
 }
 
 impl Report {
-    /// Whether it may be lost when the head cannot keep up: levels are soon out of date.
+    /// Whether it may be lost when the controller cannot keep up: levels are soon out of date.
     #[must_use]
     pub fn may_be_lost(&self) -> bool {
         matches!(self, Report::Levels(_))
     }
 }
 
-/// What [`Control::poll_output`](super::Control::poll_output) gives.
+/// What [`Controller::poll_output`](super::Controller::poll_output) gives.
 #[derive(Debug)]
 pub enum Output {
     /// For a worker's mailbox.

@@ -1,4 +1,4 @@
-//! The head of the media plane: which worker a peer lives on, and which slots show which tracks.
+//! The controller of the media plane: which worker a peer lives on, and which slots show which tracks.
 //!
 //! Sans-I/O. In: requests of the control plane, reports of workers, and time. Out: commands to
 //! workers, replies to requests, and events. It sees no packet; everything here happens when people
@@ -26,7 +26,7 @@ mod speaker;
 use messages::{Answered, Command, Output, Reply, Report, Request, RequestId};
 use room::Rooms;
 
-/// Most peers that have ended of whose ways is known what they carried: a client makes its new connection
+/// Most peers that have ended of whose paths is known what they carried: a client makes its new connection
 /// at once.
 const MAX_CARRIED: usize = 256;
 
@@ -91,16 +91,16 @@ struct Origin {
     content: Content,
 }
 
-/// The head's state.
+/// The controller's state.
 #[derive(Debug)]
-pub struct Control {
+pub struct Controller {
     max_peers: usize,
     /// Peers on each worker, those whose first offer is pending included.
     load: Vec<usize>,
     rooms: Rooms,
     peers: HashMap<PeerId, Peer>,
     tracks: HashMap<TrackId, Origin>,
-    /// What the ways to peers carried that have ended, the latest last.
+    /// What the paths to peers carried that have ended, the latest last.
     carried: VecDeque<(PeerId, Carried)>,
     /// Ordered, so that two runs with the same input fail the same requests in the same order.
     pending: BTreeMap<RequestId, Pending>,
@@ -108,11 +108,11 @@ pub struct Control {
     rng: StdRng,
 }
 
-impl Control {
+impl Controller {
     /// For the workers of a configuration. The seed decides the names of tracks.
     #[must_use]
     pub fn new(config: &Config, seed: u64) -> Self {
-        Control {
+        Controller {
             max_peers: config.max_peers,
             load: vec![0; config.workers.max(1)],
             rooms: Rooms::default(),
@@ -130,7 +130,7 @@ impl Control {
         self.output.pop_front()
     }
 
-    /// Takes a request; its reply comes out of [`Control::poll_output`], perhaps later.
+    /// Takes a request; its reply comes out of [`Controller::poll_output`], perhaps later.
     pub fn handle_request(&mut self, id: RequestId, request: Request) {
         let reply = match request {
             Request::Offer(room, peer, offer) => match self.offer(id, room, peer, offer) {
@@ -503,7 +503,7 @@ impl Control {
         }
     }
 
-    /// Remembers what the way to a peer carried that has ended, and tells whoever is in its place already.
+    /// Remembers what the path to a peer carried that has ended, and tells whoever is in its place already.
     fn handle_carried(&mut self, former: PeerId, carried: Carried) {
         if self.carried.len() == MAX_CARRIED {
             self.carried.pop_front();

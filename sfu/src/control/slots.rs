@@ -5,15 +5,15 @@
 
 use std::time::Instant;
 
-use super::Control;
+use super::Controller;
 use super::messages::{Command, Level};
 use super::room::{Assignment, Changes, Importance, Refused};
 use crate::api::SlotChoice;
 use crate::api::{CommandError, Content, Event, SlotView};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
 
-impl Control {
-    /// When [`Control::handle_timeout`] wants to be called.
+impl Controller {
+    /// When [`Controller::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.rooms.next_deadline()

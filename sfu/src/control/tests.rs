@@ -1,6 +1,6 @@
 //! Stories of rooms in which people speak, in virtual time: the test plays the workers.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const FRAME: Duration = Duration::from_millis(20);
 const FRAMES_PER_REPORT: u32 = 5;
 
 struct Call {
-    control: Control,
+    control: Controller,
     start: Instant,
     now: Instant,
     frame: u32,
@@ -60,7 +60,7 @@ impl Call {
     fn of(people: u64, audio: usize, video: usize) -> Call {
         let now = Instant::now();
         let mut call = Call {
-            control: Control::new(&Config::default(), 7),
+            control: Controller::new(&Config::default(), 7),
             start: now,
             now,
             frame: 0,

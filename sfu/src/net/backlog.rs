@@ -1,7 +1,7 @@
 //! What waits for one TCP client to read.
 //!
 //! In: packets for it, and the time. Out: framed bytes to write, in order; and what was given up
-//! because the client, or the way to it, is too slow. Pictures that have waited for [`MAX_WAIT`] go,
+//! because the client, or the path to it, is too slow. Pictures that have waited for [`MAX_WAIT`] go,
 //! with all pictures behind them, for they would only come later still; sound goes on, until it is so
 //! old that nobody waits for it. So a slow client costs time of its own, and bounded memory.
 
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::framing::HEADER_LEN;
-use crate::worker::GivenUp;
+use crate::worker::Discarded;
 
 /// How long pictures wait. A key frame that is paced over half a second does not wait for so long, and
 /// sound behind it comes late, but not too late to be played.
@@ -85,16 +85,16 @@ impl Backlog {
         }
     }
 
-    /// Gives up what is too old or too much.
-    pub fn give_up(&mut self, now: Instant) -> GivenUp {
+    /// Discards what is too old or too much.
+    pub fn discard(&mut self, now: Instant) -> Discarded {
         let age = |frame: &Frame| now.saturating_duration_since(frame.since);
         // In order of age: nothing is older than what it is behind.
         let Some(first) = self.frames.front() else {
-            return GivenUp::default();
+            return Discarded::default();
         };
         let is_full = self.unwritten().len() > MAX_BYTES;
         if age(first) <= MAX_WAIT && !is_full {
-            return GivenUp::default();
+            return Discarded::default();
         }
         let oldest_picture = self.waiting().find(|frame| frame.is_picture);
         let drops_pictures = is_full || oldest_picture.is_some_and(|frame| age(frame) > MAX_WAIT);
@@ -120,8 +120,8 @@ impl Backlog {
     }
 
     /// Keeps some of the frames of which nothing has been written.
-    fn retain(&mut self, mut keeps: impl FnMut(&Frame) -> bool) -> GivenUp {
-        let mut given_up = GivenUp::default();
+    fn retain(&mut self, mut keeps: impl FnMut(&Frame) -> bool) -> Discarded {
+        let mut discarded = Discarded::default();
         let (mut from, mut to) = (self.start, self.start);
         let mut begun = self.begun;
         let bytes = &mut self.bytes;
@@ -133,15 +133,15 @@ impl Backlog {
                 bytes.copy_within(from..from + left, to);
                 to += left;
             } else if frame.is_picture {
-                given_up.pictures += 1;
+                discarded.pictures += 1;
             } else {
-                given_up.others += 1;
+                discarded.others += 1;
             }
             from += left;
             stays
         });
         bytes.truncate(to);
-        given_up
+        discarded
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
             backlog.push(now, n % 2 == 0, &[n; 50]);
         }
         let expected = backlog.unwritten().to_vec();
-        assert_eq!(backlog.give_up(now + MAX_WAIT), GivenUp::default());
+        assert_eq!(backlog.discard(now + MAX_WAIT), Discarded::default());
         let mut written = Vec::new();
         while let Some(byte) = backlog.unwritten().first() {
             written.push(*byte);
@@ -196,12 +196,12 @@ mod tests {
             backlog.push(start + ms(50 * n), PICTURE, &[2; 1000]);
             backlog.push(start + ms(50 * n), SOUND, &[3; 80]);
         }
-        assert_eq!(backlog.give_up(start + ms(300)), GivenUp::default());
-        let given_up = backlog.give_up(start + ms(301));
-        assert_eq!((given_up.pictures, given_up.others), (5, 0));
+        assert_eq!(backlog.discard(start + ms(300)), Discarded::default());
+        let discarded = backlog.discard(start + ms(301));
+        assert_eq!((discarded.pictures, discarded.others), (5, 0));
         backlog.push(start + ms(310), PICTURE, &[4; 1000]);
         // Old sound does not take new pictures with it.
-        assert_eq!(backlog.give_up(start + ms(600)), GivenUp::default());
+        assert_eq!(backlog.discard(start + ms(600)), Discarded::default());
         assert_eq!(drain(&mut backlog), [1, 3, 3, 3, 3, 3, 4]);
     }
 
@@ -212,8 +212,8 @@ mod tests {
             backlog.push(start, PICTURE, &[n; 100]);
         }
         backlog.handle_written(102 + 40);
-        let given_up = backlog.give_up(start + ms(2000));
-        assert_eq!(given_up.pictures, 1);
+        let discarded = backlog.discard(start + ms(2000));
+        assert_eq!(discarded.pictures, 1);
         assert_eq!(backlog.unwritten(), [2; 62]);
         backlog.push(start + ms(2000), SOUND, &[9; 10]);
         backlog.handle_written(62);
@@ -226,8 +226,8 @@ mod tests {
         for n in 0..100 {
             backlog.push(start + ms(20 * n), SOUND, &[n as u8; 80]);
         }
-        let given_up = backlog.give_up(start + ms(1980));
-        assert_eq!((given_up.pictures, given_up.others), (0, 49));
+        let discarded = backlog.discard(start + ms(1980));
+        assert_eq!((discarded.pictures, discarded.others), (0, 49));
         assert_eq!(drain(&mut backlog)[0], 49);
     }
 
@@ -236,14 +236,14 @@ mod tests {
         let (mut backlog, now) = (Backlog::default(), Instant::now());
         for n in 0..100_000_u32 {
             backlog.push(now, n % 2 == 0, &[0; 1200]);
-            backlog.give_up(now);
+            backlog.discard(now);
             assert!(backlog.unwritten().len() <= MAX_BYTES + 1202);
         }
         assert!(backlog.bytes.capacity() <= 4 * MAX_BYTES);
         for _ in 0..1000 {
             backlog.handle_written(700);
             backlog.push(now, PICTURE, &[0; 1200]);
-            backlog.give_up(now);
+            backlog.discard(now);
         }
         assert!(backlog.bytes.capacity() <= 4 * MAX_BYTES);
     }

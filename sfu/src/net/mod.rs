@@ -1,13 +1,19 @@
 //! The rim: sockets, threads and clocks. Nothing below this folder does I/O.
 //!
 //! `run.rs` is the loop of a worker's thread. `udp.rs`, `tcp.rs` and `relay.rs` are where packets come from and
-//! leave by; `framing.rs` and `backlog.rs` are what a TCP connection needs, and `tcp_door.rs` finds the worker
+//! leave by; `framing.rs` and `backlog.rs` are what a TCP connection needs, and `tcp_dispatcher.rs` finds the worker
 //! that a connection to a shared port is for.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is where sockets, clocks and threads are"
+)]
 
 pub mod backlog;
 pub mod framing;
 pub mod relay;
 pub mod run;
 pub mod tcp;
-pub mod tcp_door;
+pub mod tcp_dispatcher;
 pub mod udp;

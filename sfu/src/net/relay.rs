@@ -1,4 +1,4 @@
-//! The way to a relay in the same process, past the kernel.
+//! The path to a relay in the same process, past the kernel.
 //!
 //! In: packets that the relay hands over, and datagrams of its own clients that have come to a socket
 //! which it shares with this worker. Out: packets for clients behind the relay, and those datagrams.
@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use confab_sockets::memory::{Packet, Receiver, Relayed, Sender, queue};
 
+use crate::path::Path;
 use crate::peer::stun::{is_binding, local_ufrag_of};
 use crate::rtp::packet::PacketClass;
 use crate::send::outbox::Run;
-use crate::way::Way;
 
 /// The first bytes of ChannelData messages (RFC 8656 section 12).
 const CHANNELS: std::ops::RangeInclusive<u8> = 64..=79;
@@ -30,7 +30,7 @@ pub struct RelayQueues {
 
 /// How a relay reaches one worker.
 #[derive(Debug)]
-pub struct MediaDoor {
+pub struct MediaLink {
     /// Where the worker's socket is bound.
     pub address: SocketAddr,
     /// Takes packets from the relay's addresses.
@@ -113,10 +113,10 @@ impl RelayLink {
     }
 }
 
-/// The way of a packet that the relay has handed over.
+/// The path of a packet that the relay has handed over.
 #[must_use]
-pub fn way_of(packet: &Packet) -> Way {
-    Way::Relayed {
+pub fn path_of(packet: &Packet) -> Path {
+    Path::Relayed {
         relay: packet.from,
         media: packet.to,
         through: packet.relayed,
@@ -216,17 +216,17 @@ mod tests {
         };
         let (mut link, from_relay) = RelayLink::new(&queues, media);
         let now = Instant::now();
-        let mut ways = Vec::new();
+        let mut paths = Vec::new();
         for allocation in 1..=2 {
             let relayed = Relayed {
                 allocation,
                 is_of_stream: false,
             };
             from_relay.send_relayed(now, (relay, media), relayed, b"check");
-            let way = way_of(&link.take(now).expect("a packet"));
-            assert_eq!(way.address(), relay);
-            ways.push(way);
+            let path = path_of(&link.take(now).expect("a packet"));
+            assert_eq!(path.address(), relay);
+            paths.push(path);
         }
-        assert_ne!(ways[0], ways[1]);
+        assert_ne!(paths[0], paths[1]);
     }
 }

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
-use super::relay::{RelayLink, way_of};
+use super::relay::{RelayLink, path_of};
 use super::tcp::Streams;
 use super::udp::{Sent, Socket};
 use crate::control::messages::Report;
-use crate::net::tcp_door::HandedOver;
+use crate::net::tcp_dispatcher::HandedOver;
+use crate::path::{Candidate, Path, UdpPair};
 use crate::send::outbox::Run;
-use crate::way::{Candidate, UdpPair, Way};
 use crate::worker::mailbox::{Mail, Message};
 use crate::worker::{Shared, Worker};
 
@@ -51,7 +51,7 @@ pub struct Setup {
     pub mailbox: mpsc::Receiver<Message>,
     /// The mailboxes of all workers.
     pub workers: Vec<mpsc::Sender<Message>>,
-    /// The head's.
+    /// The controller's.
     pub reports: mpsc::Sender<(usize, Report)>,
     /// For names, keys and numbers that nobody shall guess.
     pub seed: fn() -> u64,
@@ -114,7 +114,7 @@ fn supervise(
                 );
                 streams.clear();
                 rim.unsent.clear();
-                rim.unsent.push_back(Mail::Control(Report::Failed));
+                rim.unsent.push_back(Mail::Controller(Report::Failed));
             }
         }
     }
@@ -193,7 +193,7 @@ impl Rim {
             for _ in 0..BATCHES_PER_FLUSH {
                 if !socket.receive(|pair, to, datagram| {
                     if !self.relay.take_over(now, pair.remote, to, datagram) {
-                        worker.handle_datagram(now, Way::Udp(pair), datagram);
+                        worker.handle_datagram(now, Path::Udp(pair), datagram);
                     }
                 }) {
                     break;
@@ -203,8 +203,8 @@ impl Rim {
                 let Some(mut packet) = relayed.take().or_else(|| self.relay.take(now)) else {
                     break;
                 };
-                let way = way_of(&packet);
-                worker.handle_datagram(now, way, &mut packet.payload);
+                let path = path_of(&packet);
+                worker.handle_datagram(now, path, &mut packet.payload);
             }
             streams.handle_ready(now, &mut worker);
             streams.handle_timeout(now, &mut worker);
@@ -233,12 +233,12 @@ impl Rim {
     /// Posts one piece of mail; returns it when its mailbox is full and it must not be lost.
     fn post(&self, mail: Mail, worker: &mut Worker) -> Option<Mail> {
         match mail {
-            Mail::Control(report) => match self.reports.try_send((self.index, report)) {
+            Mail::Controller(report) => match self.reports.try_send((self.index, report)) {
                 Err(mpsc::error::TrySendError::Full((_, report))) if report.may_be_lost() => {
                     worker.count_drop("mailbox_full");
                     None
                 }
-                Err(mpsc::error::TrySendError::Full((_, report))) => Some(Mail::Control(report)),
+                Err(mpsc::error::TrySendError::Full((_, report))) => Some(Mail::Controller(report)),
                 _ => None,
             },
             Mail::Worker(to, message) => match self.workers.get(to)?.try_send(message) {
@@ -260,16 +260,16 @@ impl Rim {
         self.left.clear();
         for (run, contents) in worker.outbox().runs() {
             let outcome = match run.destination {
-                Way::Udp(pair) => send(socket, pair, run, contents).await,
+                Path::Udp(pair) => send(socket, pair, run, contents).await,
                 // What waits in a queue of ours takes long: its receiver shall see that, so it leaves
                 // when it gets there.
-                Way::Tcp { connection, .. } => {
+                Path::Tcp { connection, .. } => {
                     match streams.queue(Instant::now(), connection, run, contents) {
                         true => Sent::Done,
                         false => Sent::Failed,
                     }
                 }
-                Way::Relayed {
+                Path::Relayed {
                     relay,
                     media,
                     through,
@@ -293,7 +293,7 @@ impl Rim {
                 failed += count;
             }
         }
-        narrowed.into_iter().for_each(|way| worker.remeasure(way));
+        narrowed.into_iter().for_each(|path| worker.remeasure(path));
         worker.handle_sent(&self.left);
         worker.count_sent(datagrams, bytes);
         for _ in 0..failed {
@@ -306,12 +306,12 @@ impl Rim {
     }
 }
 
-/// Tells the worker what the kernel knows of the ways that it asks about.
+/// Tells the worker what the kernel knows of the paths that it asks about.
 fn measure(worker: &mut Worker, socket: &Socket) {
-    while let Some(way) = worker.poll_measure() {
+    while let Some(path) = worker.poll_measure() {
         // Without a route nothing will arrive there, whatever its size.
-        if let Ok(mtu) = socket.path_mtu(way.address()) {
-            worker.set_mtu(way, mtu);
+        if let Ok(mtu) = socket.path_mtu(path.address()) {
+            worker.set_mtu(path, mtu);
         }
     }
 }

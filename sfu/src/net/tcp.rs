@@ -1,6 +1,6 @@
 //! A worker's TCP connections: passive ICE-TCP (RFC 6544).
 //!
-//! In: connections and bytes. Out: packets for the worker, each with its [`Way`], and the worker's
+//! In: connections and bytes. Out: packets for the worker, each with its [`Path`], and the worker's
 //! packets in order, or given up when the client is too slow (`backlog.rs`).
 //!
 //! A connection proves itself by a check that the worker accepts, and is closed when it has not within
@@ -22,10 +22,10 @@ use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
 use super::framing::Deframer;
-use crate::net::tcp_door::HandedOver;
+use crate::net::tcp_dispatcher::HandedOver;
+use crate::path::{ConnectionId, Path};
 use crate::send::outbox::Run;
-use crate::way::{ConnectionId, Way};
-use crate::worker::GivenUp;
+use crate::worker::Discarded;
 use crate::worker::Worker;
 use confab_sockets::ready::ReadySet;
 
@@ -204,7 +204,7 @@ impl Streams {
                     let age = now.saturating_duration_since(unproven.since);
                     (age >= MAX_UNPROVEN_TIME).then_some(Ended::Refused("tcp_unproven"))
                 }
-                None => (!worker.knows(stream.way(id))).then_some(Ended::Left),
+                None => (!worker.knows(stream.path(id))).then_some(Ended::Left),
             };
             Some((id, ended?))
         };
@@ -253,14 +253,14 @@ impl Streams {
                 continue;
             };
             stream.is_dirty = false;
-            let way = stream.way(id);
-            let mut given_up = stream.backlog.give_up(now);
+            let path = stream.path(id);
+            let mut discarded = stream.backlog.discard(now);
             let outcome = stream.write();
-            let still = stream.backlog.give_up(now);
-            given_up.pictures += still.pictures;
-            given_up.others += still.others;
-            if given_up != GivenUp::default() {
-                worker.handle_given_up(now, way, given_up);
+            let still = stream.backlog.discard(now);
+            discarded.pictures += still.pictures;
+            discarded.others += still.others;
+            if discarded != Discarded::default() {
+                worker.handle_discarded(now, path, discarded);
                 has_news = true;
             }
             if outcome.is_err() {
@@ -356,9 +356,9 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Ok(());
         };
-        let way = stream.way(id);
-        stream.take(now, way, &mut opening, worker)?;
-        self.note_proof(id, way, worker);
+        let path = stream.path(id);
+        stream.take(now, path, &mut opening, worker)?;
+        self.note_proof(id, path, worker);
         Ok(())
     }
 
@@ -407,7 +407,7 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Ok(());
         };
-        let way = stream.way(id);
+        let path = stream.path(id);
         loop {
             let context = &mut Context::from_waker(&stream.waker);
             match stream.io.poll_read_ready(context) {
@@ -423,14 +423,14 @@ impl Streams {
                 Err(_) => return Err(Ended::Gone),
             };
             stream.waker.wake_by_ref();
-            stream.take(now, way, &mut self.scratch[..len], worker)?;
-            self.note_proof(id, way, worker);
+            stream.take(now, path, &mut self.scratch[..len], worker)?;
+            self.note_proof(id, path, worker);
             return Ok(());
         }
     }
 
-    fn note_proof(&mut self, id: ConnectionId, way: Way, worker: &Worker) {
-        if self.unproven.contains_key(&id) && worker.knows(way) {
+    fn note_proof(&mut self, id: ConnectionId, path: Path, worker: &Worker) {
+        if self.unproven.contains_key(&id) && worker.knows(path) {
             self.unproven.remove(&id);
         }
     }
@@ -440,18 +440,18 @@ impl Streams {
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
-        let way = stream.way(id);
+        let path = stream.path(id);
         if let Ended::Refused(reason) = ended {
             worker.count_drop(reason);
         }
-        tracing::debug!(%way, ?ended, "a media connection has ended");
-        worker.handle_closed(way);
+        tracing::debug!(%path, ?ended, "a media connection has ended");
+        worker.handle_closed(path);
     }
 }
 
 impl Stream {
-    fn way(&self, id: ConnectionId) -> Way {
-        Way::Tcp {
+    fn path(&self, id: ConnectionId) -> Path {
+        Path::Tcp {
             connection: id,
             address: self.address,
         }
@@ -461,12 +461,12 @@ impl Stream {
     fn take(
         &mut self,
         now: Instant,
-        way: Way,
+        path: Path,
         bytes: &mut [u8],
         worker: &mut Worker,
     ) -> Result<(), Ended> {
         let outcome = self.deframer.handle(bytes, |packet| {
-            worker.handle_datagram(now, way, packet);
+            worker.handle_datagram(now, path, packet);
         });
         outcome.map_err(|error| Ended::Refused(error.reason()))
     }

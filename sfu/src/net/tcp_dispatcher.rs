@@ -1,4 +1,4 @@
-//! The way in for TCP connections that somebody else has accepted, on a port that media shares.
+//! Where TCP connections go that somebody else has accepted, on a port that media shares.
 //!
 //! In: a connection, and what has been read of it. Out: both in the hands of the worker whose client
 //! it is, which the ufrag in the first check says (RFC 6544 section 7; RFC 4571 for the framing).
@@ -51,18 +51,18 @@ pub enum Refused {
     Busy,
 }
 
-/// The way in; cheap to clone.
+/// Where they are handed over; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TcpDoor {
+pub struct TcpDispatcher {
     workers: Arc<[mpsc::Sender<HandedOver>]>,
 }
 
-impl TcpDoor {
-    /// A door to so many workers, and what comes through it for each.
-    pub(crate) fn new(workers: usize) -> (TcpDoor, Vec<mpsc::Receiver<HandedOver>>) {
+impl TcpDispatcher {
+    /// A dispatcher to so many workers, and what comes through it for each.
+    pub(crate) fn new(workers: usize) -> (TcpDispatcher, Vec<mpsc::Receiver<HandedOver>>) {
         let (workers, waiting): (Vec<_>, _) = (0..workers).map(|_| mpsc::channel(WAITING)).unzip();
         let workers = workers.into();
-        (TcpDoor { workers }, waiting)
+        (TcpDispatcher { workers }, waiting)
     }
 
     /// Takes a connection of which `opening` has been read. It waits for the whole first packet: how

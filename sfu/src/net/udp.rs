@@ -10,8 +10,8 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::path::UdpPair;
 use crate::send::outbox::Run;
-use crate::way::UdpPair;
 
 /// Kernel buffer asked for in each direction, in bytes: 50 ms of a gigabit, so that a burst to or
 /// from many peers is not lost while the worker does something else. The system may give less
@@ -206,12 +206,12 @@ pub fn disguised(bound: SocketAddr, ip: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::way::Way;
+    use crate::path::Path;
 
     #[tokio::test]
     async fn a_run_that_the_kernel_does_not_take_leaves_one_by_one() {
@@ -227,7 +227,7 @@ mod tests {
         // The second is more together than an IP packet holds.
         for (len, sent) in [(1000, Sent::Done), (40_000, Sent::Apart)] {
             let bytes = [vec![1; len], vec![2; len]].concat();
-            let run = Run::of(Way::Udp(pair), len, bytes.len());
+            let run = Run::of(Path::Udp(pair), len, bytes.len());
             socket.writable().await.unwrap();
             assert_eq!(socket.send(pair, &run, &bytes), sent);
             for n in 1..=2 {
@@ -235,7 +235,7 @@ mod tests {
                 assert!(received == len && buffer[..len].iter().all(|&b| b == n));
             }
         }
-        let run = Run::of(Way::Udp(pair), 65_535, 65_535);
+        let run = Run::of(Path::Udp(pair), 65_535, 65_535);
         assert_eq!(socket.send(pair, &run, &[0; 65_535]), Sent::Failed);
         assert!(socket.path_mtu(to).unwrap() >= 1500);
     }
@@ -258,7 +258,7 @@ mod tests {
             };
             assert_eq!(pair.remote, client.local_addr().unwrap());
             assert_eq!((pair.local, to), (Some(place), at));
-            let run = Run::of(Way::Udp(pair), 4, 8);
+            let run = Run::of(Path::Udp(pair), 4, 8);
             assert_eq!(socket.send(pair, &run, b"pongpong"), Sent::Done);
             let mut buffer = [0; 8];
             let answer = client.recv_from(&mut buffer);

@@ -1,4 +1,4 @@
-//! Dividing what the way to a client carries among its slots.
+//! Dividing what the path to a client carries among its slots.
 //!
 //! In: the estimate, what the client shows, the layers of the tracks its slots show. Out: the layer
 //! that each slot forwards, the key frames that takes, and a record of why.
@@ -10,6 +10,7 @@ use super::Peer;
 use crate::api::{Decision, LayerInfo, Limit, PeerQuality, Reason, SlotQuality, SlotView};
 use crate::bandwidth::estimator::{BandwidthEstimator, MAX, START};
 use crate::media::{Codec, Kind};
+use crate::path::Path;
 use crate::publish::feed::Feed;
 use crate::subscribe::allocation::{
     Allocation, Demand, Layer, MARGIN, SwitchHistory, View, allocate,
@@ -20,7 +21,6 @@ use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, TrackId};
 use crate::units::Bitrate;
-use crate::way::Way;
 
 /// How often the estimate is divided at least: the layers change as well.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -32,12 +32,12 @@ const RISE: f64 = 1.1;
 /// What an encoding is taken for until it has been measured: the lowest of a simulcast.
 const UNMEASURED: Bitrate = Bitrate::kbps(100);
 
-/// And for what it could put to use: a picture as most cameras have it. What the way carries is better
+/// And for what it could put to use: a picture as most cameras have it. What the path carries is better
 /// known early than late.
 const UNMEASURED_WANTED: Bitrate = Bitrate::kbps(1000);
 
 /// The picture of a slot whose lowest layer does not fit goes on for so long: at the beginning nothing
-/// is known of the way, and an estimate that dips is soon back. It goes on longer while there is loss
+/// is known of the path, and an estimate that dips is soon back. It goes on longer while there is loss
 /// without a queue, which hurts nobody else and takes longer to tell from congestion, and while a queue
 /// is drained, which ends by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -46,16 +46,16 @@ const LONG_PATIENCE: Duration = Duration::from_secs(4);
 /// What changes within this time of pointing a slot at a track is no flapping: much becomes known then.
 const BEGINNING: Duration = Duration::from_secs(5);
 
-/// But only up to this multiple of the estimate, so that the way is not flooded.
+/// But only up to this multiple of the estimate, so that the path is not flooded.
 const OVERDRAFT: f64 = 2.0;
 
 /// Over TCP one lost segment holds all up that follows, and what that does to the estimate says little of
-/// the way: pictures go on, whatever the estimate is, while nothing has been lost for so long, and then for
-/// the longer patience. TCP itself sees to it that the way is not flooded, and what waits for too long is
+/// the path: pictures go on, whatever the estimate is, while nothing has been lost for so long, and then for
+/// the longer patience. TCP itself sees to it that the path is not flooded, and what waits for too long is
 /// given up there, which is the only loss there is.
 const TCP_WITHOUT_LOSS: Duration = Duration::from_secs(10);
 
-/// While the way is calm there is no end to patience: an estimate that is low for want of evidence, or
+/// While the path is calm there is no end to patience: an estimate that is low for want of evidence, or
 /// for loss without a queue, is no reason to take a picture away. Up to this, which is what browsers make
 /// of one camera at most (libwebrtc of 1280×720), whatever the estimate says.
 const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
@@ -176,7 +176,7 @@ impl Peer {
             let is_contradicted = !estimator.is_calm(now);
             ask_for_less(now, left, is_contradicted, &mut pictures, consequences);
         }
-        let is_stream = self.ice.selected().is_some_and(Way::is_of_stream);
+        let is_stream = self.ice.selected().is_some_and(Path::is_of_stream);
         let (limit, patience) = patience(now, left, estimator, is_stream);
         be_patient(now, limit, patience, &mut pictures, &mut allocations);
 
@@ -235,7 +235,7 @@ impl Peer {
         }
     }
 
-    /// What the way carries, and what is made of it.
+    /// What the path carries, and what is made of it.
     #[must_use]
     pub(super) fn quality(&self, now: Instant) -> PeerQuality {
         let estimator = self.pacing.estimator();

@@ -182,7 +182,7 @@ impl DtlsEndpoint {
         }
     }
 
-    /// Has a client say hello, now that there is a way to the peer. Does nothing for a server and
+    /// Has a client say hello, now that there is a path to the peer. Does nothing for a server and
     /// at later calls. Poll afterwards.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Whether UDP loses so much, for so long, that another way may be better.
+//! Whether UDP loses so much, for so long, that another path may be better.
 //!
 //! In: once a second, the share of packets that the link loses whatever is sent. Out: that it has been
 //! hopeless, told again when it stays so. A call at such loss is usable, so only who knows that TCP does
@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The loss in the worse of the two directions from which on a way counts as bad.
+/// The loss in the worse of the two directions from which on a path counts as bad.
 const HOPELESS: f64 = 0.25;
 
 /// Time between two looks.
@@ -30,7 +30,7 @@ impl Hopeless {
         self.next
     }
 
-    /// Looks, if it is time. Says whether the way has been hopeless for most of half a minute; after it
+    /// Looks, if it is time. Says whether the path has been hopeless for most of half a minute; after it
     /// has said so it begins anew.
     pub(super) fn poll(&mut self, now: Instant, loss: f64) -> bool {
         if self.next.is_some_and(|next| now < next) {
@@ -46,7 +46,7 @@ impl Hopeless {
         is_hopeless
     }
 
-    /// Media goes another way, of which nothing is known.
+    /// Media takes another path, of which nothing is known.
     pub(super) fn reset(&mut self) {
         self.bad = 0;
     }

@@ -1,7 +1,7 @@
 //! One client's connection: ICE, DTLS, SRTP, and the tracks and slots that its offers negotiated.
 //!
 //! Sans-I/O. In: datagrams that a worker has found to be this client's, offers, and time. Out:
-//! datagrams into the worker's outbox, packets of publications for their feeds, and wishes of its
+//! datagrams into the worker's outbox, packets of publications for their feeds, and requests of its
 //! slots. What is received is authenticated before anything is made of it.
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
 use crate::media::{ExtensionMap, Kind};
 use crate::negotiated::SectionInfo;
+use crate::path::{Candidate, Path};
 use crate::publish::publication::Publication;
 use crate::publish::sources::Role;
 use crate::send::egress::Egress;
@@ -25,7 +26,6 @@ use crate::send::sealed::SealedRing;
 use crate::srtp::{SrtpError, SrtpReceiver, SrtpSender};
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
-use crate::way::{Candidate, Way};
 
 pub mod allocate;
 pub mod dtls;
@@ -47,7 +47,7 @@ use sdp::{Local, Negotiated, Negotiation, Policy};
 use silence::Silence;
 
 /// To a client whose link loses this share of packets by itself, each check is answered so often: five
-/// without an answer make libwebrtc leave the way for one over TCP
+/// without an answer make libwebrtc leave the path for one over TCP
 /// (`CONNECTION_WRITE_CONNECT_FAILURES`), as one of ten clients did within a minute of 30 % loss in both
 /// directions.
 const LOSSY: f64 = 0.1;
@@ -117,7 +117,7 @@ pub struct Peer {
     repairing: Option<usize>,
     /// What leaves when.
     pub(crate) pacing: Pacing,
-    path: PathSize,
+    path_size: PathSize,
     sealed: SealedRing,
     allocator: Allocator,
     /// It has been told how much to send at most.
@@ -161,17 +161,17 @@ pub enum Change {
     Silent,
     /// It is heard again.
     Heard,
-    /// The way to the client loses so much that another may be better.
+    /// The path to the client loses so much that another may be better.
     Hopeless,
     /// It is over.
     Gone(GoneReason),
 }
 
-/// Media goes another way, or goes on.
+/// Media takes another path, or goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Move {
-    /// The way, if it is another.
-    pub way: Option<Way>,
+    /// The path, if it is another.
+    pub path: Option<Path>,
     /// Nothing has come to the client for a while.
     pub resumes: bool,
 }
@@ -217,7 +217,7 @@ impl Peer {
             flood: FloodGuard::default(),
             repairing: None,
             pacing: Pacing::default(),
-            path: PathSize::default(),
+            path_size: PathSize::default(),
             sealed: SealedRing::default(),
             silence: Silence::default(),
             hopeless: Hopeless::default(),
@@ -321,14 +321,14 @@ impl Peer {
         self.ice.local_ufrags()
     }
 
-    /// The ways by which the client has proved to come.
-    pub fn ways(&self) -> impl Iterator<Item = Way> {
+    /// The paths by which the client has proved to come.
+    pub fn paths(&self) -> impl Iterator<Item = Path> {
         self.ice.validated()
     }
 
     /// Notes that a connection of the client's has closed.
-    pub fn handle_closed(&mut self, way: Way) {
-        self.ice.handle_closed(way);
+    pub fn handle_closed(&mut self, path: Path) {
+        self.ice.handle_closed(path);
     }
 
     /// Gives up pictures that are on their way, and returns of which encodings key frames are needed.
@@ -429,7 +429,7 @@ impl Peer {
     /// When it is not an authenticated check of this client.
     pub fn handle_stun(
         &mut self,
-        from: Way,
+        from: Path,
         packet: &[u8],
         cx: &mut Context<'_>,
     ) -> Result<Checked, StunDrop> {
@@ -445,7 +445,7 @@ impl Peer {
             self.note_selected(cx.now, checked.selected, checked.resumes);
             self.note_unblocked();
         }
-        // Before the answer, upon which the client may nominate the way.
+        // Before the answer, upon which the client may nominate the path.
         self.send_checks(cx);
         let copies = match (reply.is_empty(), checked.is_ok() && self.is_lossy()) {
             (true, _) => 0,
@@ -461,10 +461,10 @@ impl Peer {
     /// Takes the client's answer to a check of ours.
     ///
     /// # Errors
-    /// When it is none, or not to what the client was asked by this way.
+    /// When it is none, or not to what the client was asked by this path.
     pub fn handle_stun_answer(
         &mut self,
-        from: Way,
+        from: Path,
         packet: &[u8],
         cx: &mut Context<'_>,
     ) -> Result<(), StunDrop> {
@@ -475,27 +475,27 @@ impl Peer {
         Ok(())
     }
 
-    /// Notes that SRTP has authenticated by this way.
-    fn handle_authenticated(&mut self, now: Instant, from: Way) {
+    /// Notes that SRTP has authenticated by this path.
+    fn handle_authenticated(&mut self, now: Instant, from: Path) {
         let selected = self.ice.handle_media(now, from);
         self.note_selected(now, selected, false);
         self.note_unblocked();
     }
 
-    /// Whether the client has proved a moment ago to be reached by this way.
+    /// Whether the client has proved a moment ago to be reached by this path.
     #[must_use]
-    pub fn holds(&self, now: Instant, way: Way) -> bool {
-        self.ice.holds(now, way)
+    pub fn holds(&self, now: Instant, path: Path) -> bool {
+        self.ice.holds(now, path)
     }
 
     /// Asks the client whether it is there, since others say to be, too.
-    pub fn ask(&mut self, way: Way, cx: &mut Context<'_>) {
-        self.ice.ask(cx.now, way);
+    pub fn ask(&mut self, path: Path, cx: &mut Context<'_>) {
+        self.ice.ask(cx.now, path);
         self.send_checks(cx);
     }
 
-    /// Notes a datagram of so many bytes that has come this way.
-    pub fn handle_arrival(&mut self, from: Way, len: usize) {
+    /// Notes a datagram of so many bytes that has come by this path.
+    pub fn handle_arrival(&mut self, from: Path, len: usize) {
         self.ice.earn(from, len);
     }
 
@@ -511,37 +511,37 @@ impl Peer {
     }
 
     fn send_checks(&mut self, cx: &mut Context<'_>) {
-        while let Some((way, check)) = self.ice.poll_check(cx.now, &mut self.rng) {
-            push(cx, way, &check);
+        while let Some((path, check)) = self.ice.poll_check(cx.now, &mut self.rng) {
+            push(cx, path, &check);
         }
     }
 
     /// Sends a datagram of the handshake.
-    fn send_flight(&mut self, way: Way, datagram: &[u8], cx: &mut Context<'_>) {
-        if !self.ice.spend(way, datagram.len()) {
+    fn send_flight(&mut self, path: Path, datagram: &[u8], cx: &mut Context<'_>) {
+        if !self.ice.spend(path, datagram.len()) {
             let Some(left) = self.unearned.checked_sub(1) else {
                 return cx.stats.drop("send_unproved_path");
             };
             self.unearned = left;
         }
-        push(cx, way, datagram);
+        push(cx, path, datagram);
     }
 
-    /// Sends a datagram by a way if that may be sent so much.
-    fn send(&mut self, way: Way, datagram: &[u8], cx: &mut Context<'_>) {
-        match self.ice.spend(way, datagram.len()) {
-            true => push(cx, way, datagram),
+    /// Sends a datagram by a path if that may be sent so much.
+    fn send(&mut self, path: Path, datagram: &[u8], cx: &mut Context<'_>) {
+        match self.ice.spend(path, datagram.len()) {
+            true => push(cx, path, datagram),
             false => cx.stats.drop("send_unproved_path"),
         }
     }
 
-    fn note_selected(&mut self, now: Instant, selected: Option<Way>, resumes: bool) {
-        let Some(way) = selected else {
+    fn note_selected(&mut self, now: Instant, selected: Option<Path>, resumes: bool) {
+        let Some(path) = selected else {
             return;
         };
-        self.handle_selected(now, way);
+        self.handle_selected(now, path);
         let moved = self.moved.get_or_insert_default();
-        moved.way = Some(way);
+        moved.path = Some(path);
         moved.resumes |= resumes;
     }
 
@@ -559,21 +559,21 @@ impl Peer {
         self.pacing.estimator().is_overdue()
     }
 
-    /// What the way to the client carries, if that is known.
+    /// What the path to the client carries, if that is known.
     #[must_use]
     pub fn carried(&self) -> Option<Carried> {
         self.pacing.carried()
     }
 
-    /// Says what the way to the client's former connection carried.
+    /// Says what the path to the client's former connection carried.
     pub fn begin_with(&mut self, carried: Carried) {
         self.pacing.begin_with(carried);
     }
 
-    fn handle_selected(&mut self, now: Instant, way: Way) {
+    fn handle_selected(&mut self, now: Instant, path: Path) {
         self.hopeless.reset();
-        self.path.select(way);
-        if self.pacing.set_way(now, way) {
+        self.path_size.select(path);
+        if self.pacing.set_way(now, path) {
             for slot in self.slots.iter_mut().flatten() {
                 slot.starved = None;
                 slot.begin_anew();
@@ -585,14 +585,14 @@ impl Peer {
         }
     }
 
-    /// The way whose size is to be measured, if one is due.
-    pub fn poll_measure(&mut self, now: Instant) -> Option<Way> {
-        self.path.poll_measure(now)
+    /// The path whose size is to be measured, if one is due.
+    pub fn poll_measure(&mut self, now: Instant) -> Option<Path> {
+        self.path_size.poll_measure(now)
     }
 
-    /// Takes what the kernel says of the MTU of a way, in bytes.
-    pub fn set_mtu(&mut self, way: Way, mtu: usize) {
-        self.path.set_mtu(way, mtu);
+    /// Takes what the kernel says of the MTU of a path, in bytes.
+    pub fn set_mtu(&mut self, path: Path, mtu: usize) {
+        self.path_size.set_mtu(path, mtu);
     }
 
     /// Whether the link to the client loses many packets by itself.
@@ -618,7 +618,7 @@ impl Peer {
         change
     }
 
-    /// Begins the handshake if that is on us, now that ICE has a way to the client.
+    /// Begins the handshake if that is on us, now that ICE has a path to the client.
     pub fn begin_dtls(&mut self, cx: &mut Context<'_>) -> Option<Change> {
         let result = self.dtls.begin(cx.now);
         self.drive_dtls(result, cx)
@@ -659,18 +659,18 @@ impl Peer {
         let Err(error) = result else {
             return change;
         };
-        // Without a way the reason is not DTLS.
+        // Without a path the reason is not DTLS.
         let reason = match self.ice.selected() {
             None => GoneReason::NeverConnected,
-            Some(way) => {
-                tracing::info!(peer = self.id.0, %way, %error, "DTLS failed");
+            Some(path) => {
+                tracing::info!(peer = self.id.0, %path, %error, "DTLS failed");
                 GoneReason::DtlsFailed(error.failure())
             }
         };
         Some(Change::Gone(reason))
     }
 
-    /// The way out to the client, once there is one and the client has proved to be there.
+    /// The path out to the client, once there is one and the client has proved to be there.
     pub fn egress<'a>(
         &'a mut self,
         cx: &'a mut Context<'_>,
@@ -686,7 +686,7 @@ impl Peer {
             peer: self.id,
             clock: cx.clock,
             destination,
-            path: &mut self.path,
+            path_size: &mut self.path_size,
             sealed: &mut self.sealed,
             srtp: &mut secured.sender,
             pacing: &mut self.pacing,
@@ -748,7 +748,7 @@ impl Peer {
             if self.silence.poll(cx.now) {
                 return Some(Change::Silent);
             }
-            let may_leave = self.ice.selected().is_some_and(|way| !way.is_of_stream());
+            let may_leave = self.ice.selected().is_some_and(|path| !path.is_of_stream());
             let loss = if may_leave { self.link_loss() } else { 0.0 };
             if self.hopeless.poll(cx.now, loss) {
                 return Some(Change::Hopeless);
@@ -792,8 +792,8 @@ impl Peer {
         });
         PeerStats {
             connected: self.secured.is_some(),
-            remote_address: self.ice.selected().map(Way::address),
-            protocol: self.ice.selected().map(Way::protocol),
+            remote_address: self.ice.selected().map(Path::address),
+            protocol: self.ice.selected().map(Path::protocol),
             srtp_profile: self.secured.as_ref().map(|s| s.profile),
             received: received.collect(),
             sent: sent.collect(),
@@ -802,8 +802,8 @@ impl Peer {
     }
 }
 
-fn push(cx: &mut Context<'_>, way: Way, datagram: &[u8]) {
-    cx.outbox.push(way, None, datagram.len(), |buffer| {
+fn push(cx: &mut Context<'_>, path: Path, datagram: &[u8]) {
+    cx.outbox.push(path, None, datagram.len(), |buffer| {
         buffer.copy_from_slice(datagram);
         Some(datagram.len())
     });

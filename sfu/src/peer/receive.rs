@@ -6,13 +6,13 @@
 use std::time::Instant;
 
 use super::{Context, Peer, Route};
+use crate::path::Path;
 use crate::publish::history::PacketMeta;
 use crate::publish::publication::Format;
 use crate::publish::sources::{Claimed, Role};
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::RtpHeader;
 use crate::types::{Ssrc, TrackId};
-use crate::way::Way;
 
 /// A packet for a feed.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Peer {
     /// A label for the counter of what was dropped.
     pub fn handle_rtp<'a>(
         &mut self,
-        from: Way,
+        from: Path,
         datagram: &'a mut [u8],
         cx: &mut Context<'_>,
     ) -> Result<Option<Received<'a>>, &'static str> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Context, Peer};
 use crate::bandwidth::estimator::MAX;
 use crate::media::{KeyFrameRequest, Kind};
+use crate::path::Path;
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Feed;
 use crate::rtp::rtcp::{
@@ -17,7 +18,6 @@ use crate::rtp::rtcp::{
 use crate::subscribe::slot::Slot;
 use crate::types::{Ssrc, TrackId};
 use crate::units::Bitrate;
-use crate::way::Way;
 
 /// Time between two reports. libwebrtc reports once a second for video; RFC 3550's five seconds
 /// are for multicast.
@@ -88,7 +88,7 @@ impl Peer {
     /// A label for the counter of what was dropped.
     pub fn handle_rtcp(
         &mut self,
-        from: Way,
+        from: Path,
         datagram: &mut [u8],
         cx: &mut Context<'_>,
         actions: &mut Vec<Action>,
@@ -120,8 +120,8 @@ impl Peer {
                 Packet::Nack(nack) => {
                     if let Some(slot) = self.slot_of(nack.media) {
                         let room = MAX_ACTIONS.saturating_sub(actions.len());
-                        let wishes = nack.lost().take(room);
-                        actions.extend(wishes.map(|sequence| Action::Resend { slot, sequence }));
+                        let requests = nack.lost().take(room);
+                        actions.extend(requests.map(|sequence| Action::Resend { slot, sequence }));
                     }
                 }
                 Packet::PictureLoss(request) => {
@@ -274,7 +274,7 @@ impl Peer {
                 let is_live = state.track.is_some() && !state.muted;
                 let stream = &mut state.encodings[encoding];
                 let Some(media) = stream.ssrc else {
-                    // There is nobody to ask until its first packet has come. The wish is taken as
+                    // There is nobody to ask until its first packet has come. The request is taken as
                     // uttered, so that it is not due all the time; it will be repeated.
                     stream.key_frames.poll(cx.now);
                     continue;
@@ -283,7 +283,7 @@ impl Peer {
                 let given_up = stream.nack.poll(cx.now, round_trip, &mut lost);
                 cx.stats.packets_given_up += given_up as u64;
                 if given_up > 0 && is_live && state.kind == Kind::Video {
-                    stream.key_frames.wish(cx.now);
+                    stream.key_frames.request(cx.now);
                 }
                 let wants_key_frame = stream.key_frames.poll(cx.now);
                 let request = key_frame_request.filter(|_| wants_key_frame);

@@ -18,7 +18,7 @@ const GAPS: f64 = 25.0;
 /// How far the usual time moves with each packet.
 const SMOOTHING: f64 = 0.05;
 
-/// Time between two remarks: a way that stalls again and again is not helped by more.
+/// Time between two remarks: a path that stalls again and again is not helped by more.
 const PAUSE: Duration = Duration::from_secs(15);
 
 /// What is heard of one client.

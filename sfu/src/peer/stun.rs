@@ -75,9 +75,9 @@ pub enum StunDrop {
     AvoidedWay,
     /// The client claims the controlled role, which is ours. Answered with 487.
     RoleConflict,
-    /// Its transaction came by another way before, where the client is: somebody has sent it on.
+    /// Its transaction came by another path before, where the client is: somebody has sent it on.
     Repeated,
-    /// It answers nothing that the client was asked by this way.
+    /// It answers nothing that the client was asked by this path.
     UnexpectedAnswer,
 }
 
@@ -473,7 +473,7 @@ pub fn parse_binding_success(packet: &[u8], password: &str) -> Option<SocketAddr
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
 

@@ -12,7 +12,7 @@ use super::encoding::SenderReportSeen;
 use super::history::{History, Kept, PacketMeta};
 use super::media_clock::MediaClock;
 use super::meter::Meter;
-use super::thrift::{Encodings, Thrift};
+use super::wanted_layers::{Encodings, WantedLayers};
 use crate::api::LayerInfo;
 use crate::clock::Clock;
 use crate::media::{Codec, Kind};
@@ -59,7 +59,7 @@ pub struct Feed {
     /// not local.
     pub workers: BTreeMap<usize, Encodings>,
     /// What the publisher has been told of what is received.
-    pub thrift: Thrift,
+    pub wanted_layers: WantedLayers,
     /// What the publisher's worker has been told that is wanted here, when that is another.
     pub wants_here: Option<Encodings>,
     /// The most that the slots of other workers can be sent, where there is a limit.
@@ -111,7 +111,7 @@ impl Feed {
             origin,
             subscribers: BTreeSet::new(),
             workers: BTreeMap::new(),
-            thrift: Thrift::default(),
+            wanted_layers: WantedLayers::default(),
             wants_here: None,
             ceilings: BTreeMap::new(),
             ceiling_here: None,

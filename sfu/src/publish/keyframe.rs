@@ -1,7 +1,7 @@
 //! When to ask a publisher for a key frame.
 //!
-//! In: wishes of any number of subscribers, key frames that arrived, time. Out: at most one
-//! request per [`MIN_INTERVAL`], repeated until a key frame comes or nobody has wished for long.
+//! In: requests of any number of subscribers, key frames that arrived, time. Out: at most one
+//! request per [`MIN_INTERVAL`], repeated until a key frame comes or nobody has requested for long.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// the publisher no more than two key frames a second.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often an unanswered wish is repeated before it is given up: a publisher that does not
+/// How often an unanswered request is repeated before it is given up: a publisher that does not
 /// answer in five seconds is muted, gone, or will hear of it from a subscriber's next PLI.
 const MAX_REQUESTS: u32 = 10;
 
@@ -21,12 +21,12 @@ const REQUESTS_PER_NUMBER: u32 = 3;
 #[derive(Debug, Default)]
 pub struct KeyFrameRequester {
     last_sent: Option<Instant>,
-    wish: Option<Wish>,
+    request: Option<Request>,
     number: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Wish {
+struct Request {
     since: Instant,
     requests: u32,
     /// How many of them have had the number of the last.
@@ -35,9 +35,9 @@ struct Wish {
 
 impl KeyFrameRequester {
     /// Someone needs a key frame.
-    pub fn wish(&mut self, now: Instant) {
-        let before = self.wish.map_or(0, |wish| wish.under_number);
-        self.wish = Some(Wish {
+    pub fn request(&mut self, now: Instant) {
+        let before = self.request.map_or(0, |request| request.under_number);
+        self.request = Some(Request {
             since: now,
             requests: 0,
             under_number: before,
@@ -51,18 +51,18 @@ impl KeyFrameRequester {
         self.number
     }
 
-    /// A key frame has arrived: every wish made before it is granted.
+    /// A key frame has arrived: every request made before it is granted.
     pub fn granted(&mut self) {
-        self.wish = None;
+        self.request = None;
     }
 
     /// When [`KeyFrameRequester::poll`] next has something to say.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let wish = self.wish?;
+        let request = self.request?;
         Some(match self.last_sent {
-            Some(sent) => wish.since.max(sent + MIN_INTERVAL),
-            None => wish.since,
+            Some(sent) => request.since.max(sent + MIN_INTERVAL),
+            None => request.since,
         })
     }
 
@@ -72,15 +72,17 @@ impl KeyFrameRequester {
             return false;
         }
         self.last_sent = Some(now);
-        let Some(wish) = &mut self.wish else {
+        let Some(request) = &mut self.request else {
             return false;
         };
-        wish.requests += 1;
-        if wish.under_number.is_multiple_of(REQUESTS_PER_NUMBER) {
+        request.requests += 1;
+        if request.under_number.is_multiple_of(REQUESTS_PER_NUMBER) {
             self.number = self.number.wrapping_add(1);
         }
-        wish.under_number += 1;
-        self.wish = self.wish.filter(|wish| wish.requests < MAX_REQUESTS);
+        request.under_number += 1;
+        self.request = self
+            .request
+            .filter(|request| request.requests < MAX_REQUESTS);
         true
     }
 }
@@ -97,7 +99,7 @@ mod tests {
         let mut requester = KeyFrameRequester::default();
         let mut sent = 0;
         for ms in 0..1000 {
-            requester.wish(start + ms * MS);
+            requester.request(start + ms * MS);
             sent += u32::from(requester.poll(start + ms * MS));
         }
         assert_eq!(sent, 2);
@@ -107,8 +109,8 @@ mod tests {
     fn the_first_wish_goes_out_at_once_and_is_repeated_until_granted() {
         let start = Instant::now();
         let mut requester = KeyFrameRequester::default();
-        assert!(!requester.poll(start), "nobody wishes");
-        requester.wish(start);
+        assert!(!requester.poll(start), "nobody requests");
+        requester.request(start);
         assert!(requester.poll(start));
         assert!(!requester.poll(start + 499 * MS));
         assert_eq!(requester.next_deadline(), Some(start + 500 * MS));
@@ -125,7 +127,7 @@ mod tests {
         let mut now = start;
         let mut ask = |requester: &mut KeyFrameRequester| {
             now += MIN_INTERVAL;
-            requester.wish(now);
+            requester.request(now);
             assert!(requester.poll(now));
             requester.number()
         };
@@ -142,7 +144,7 @@ mod tests {
     fn a_deaf_publisher_is_not_asked_for_ever() {
         let start = Instant::now();
         let mut requester = KeyFrameRequester::default();
-        requester.wish(start);
+        requester.request(start);
         let sent = (0..100)
             .filter(|i| requester.poll(start + *i * MIN_INTERVAL))
             .count();

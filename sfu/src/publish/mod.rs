@@ -14,5 +14,5 @@ mod reception;
 pub mod redundancy;
 pub mod repair;
 pub mod sources;
-pub mod thrift;
 pub mod unwrap;
+pub mod wanted_layers;

@@ -153,7 +153,7 @@ impl NackGenerator {
         Arrival::New
     }
 
-    /// Packets come another way now: what the former lost says nothing of it.
+    /// Packets take another path now: what the former lost says nothing of it.
     pub fn forget_loss(&mut self) {
         (self.loss, self.averaged) = (0.0, 0.0);
     }

@@ -139,7 +139,7 @@ impl Publication {
             }
         };
         if numbered.needs_key_frame && self.kind == Kind::Video {
-            stream.key_frames.wish(now);
+            stream.key_frames.request(now);
         }
         let Format::Media(map) = content.format else {
             // ULPFEC, or padding in RED: a number without media.
@@ -194,7 +194,7 @@ impl Publication {
         };
         let numbered = stream.handle_unusable(now, header.sequence, bytes);
         if numbered.needs_key_frame && self.kind == Kind::Video {
-            stream.key_frames.wish(now);
+            stream.key_frames.request(now);
         }
         self.leave_empty(encoding, &numbered);
     }

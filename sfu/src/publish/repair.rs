@@ -161,7 +161,7 @@ fn place(sequence: SequenceNumber) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
     use crate::rtp::fec::{flexfec, tests::packet, ulpfec};

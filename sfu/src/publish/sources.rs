@@ -221,7 +221,7 @@ impl Publication {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
     use crate::media::{ExtensionMap, Kind, RepairFormats};

@@ -71,16 +71,16 @@ impl Encodings {
 
 /// What one publisher has been told of its track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Thrift {
+pub struct WantedLayers {
     told: Told,
     /// Since when each of them has not been wanted.
     unwanted: [Option<Instant>; MAX_ENCODINGS],
 }
 
-impl Default for Thrift {
+impl Default for WantedLayers {
     /// A publisher sends all it has until it is told otherwise.
     fn default() -> Self {
-        Thrift {
+        WantedLayers {
             told: Told {
                 encodings: Encodings::ALL,
                 ceiling: None,
@@ -90,7 +90,7 @@ impl Default for Thrift {
     }
 }
 
-impl Thrift {
+impl WantedLayers {
     /// Says what is wanted. Returns what the publisher is to be told, if it is something else than it
     /// was told last.
     pub fn handle_wanted(&mut self, now: Instant, wanted: Told) -> Option<Told> {
@@ -133,7 +133,7 @@ mod tests {
     fn on_at_once_and_off_after_a_while() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut thrift = Thrift::default();
+        let mut wanted_layers = WantedLayers::default();
         let low = Encodings::one(0);
         let story = [
             (0, Encodings::ALL, None),
@@ -157,7 +157,7 @@ mod tests {
             ceiling: None,
         };
         for (seconds, wanted, told) in story {
-            let said = thrift.handle_wanted(at(seconds), just(wanted));
+            let said = wanted_layers.handle_wanted(at(seconds), just(wanted));
             assert_eq!(said, told.map(just), "{seconds}");
         }
     }
@@ -165,13 +165,15 @@ mod tests {
     #[test]
     fn a_limit_is_told_when_it_has_moved() {
         let now = Instant::now();
-        let mut thrift = Thrift::default();
+        let mut wanted_layers = WantedLayers::default();
         let mut told = |kbps: Option<u64>| {
             let wanted = Told {
                 encodings: Encodings::ALL,
                 ceiling: kbps.map(Bitrate::kbps),
             };
-            thrift.handle_wanted(now, wanted).map(|told| told.ceiling)
+            wanted_layers
+                .handle_wanted(now, wanted)
+                .map(|told| told.ceiling)
         };
         for (kbps, is_told) in [(500, true), (430, false), (570, false), (420, true)] {
             let expected = is_told.then(|| Some(Bitrate::kbps(kbps)));

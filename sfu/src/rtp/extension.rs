@@ -505,7 +505,7 @@ impl<'a> ExtensionWriter<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::super::packet::{HeaderFields, write_header};
     use super::*;

@@ -14,6 +14,7 @@ use crate::api::WorkerStats;
 use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
+use crate::path::{Path, Protocol};
 use crate::rtp::extension::{self, HeaderExtensions, Lengths};
 use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields, RtpHeader, write_header};
 use crate::rtp::sequence::SequenceNumber;
@@ -21,7 +22,6 @@ use crate::send::outbox::{Outbox, Tracked};
 use crate::srtp::{MAX_SRTP_TRAILER, SrtpSender};
 use crate::types::{Mid, PeerId, Ssrc};
 use crate::units::DataSize;
-use crate::way::{Protocol, Way};
 
 /// Room for a header with all its extensions: 12 bytes and the largest block that our bounded
 /// values and a dependency descriptor of 255 bytes can make.
@@ -133,18 +133,18 @@ pub struct Filling {
     pub sent: DataSize,
 }
 
-/// The way out to one peer.
+/// The path out to one peer.
 pub struct Egress<'a> {
     /// When it is sent.
     pub now: Instant,
-    /// Whose way it is.
+    /// Whose path it is.
     pub peer: PeerId,
     /// For absolute send time and sender reports.
     pub clock: &'a Clock,
-    /// The way to the peer that is selected.
-    pub destination: Way,
+    /// The path to the peer that is selected.
+    pub destination: Path,
     /// How large its datagrams may be.
-    pub path: &'a mut PathSize,
+    pub path_size: &'a mut PathSize,
     /// Its keys.
     pub srtp: &'a mut SrtpSender,
     /// What it may ask for again as it was.
@@ -288,7 +288,7 @@ impl Egress<'_> {
     /// How many bytes the extensions may take.
     fn room(&self, payload_len: usize) -> usize {
         let rest = FIXED_HEADER_LEN + payload_len + self.srtp.rtp_overhead();
-        self.path.limit().saturating_sub(rest)
+        self.path_size.limit().saturating_sub(rest)
     }
 
     fn receiver(&self, knows_stream: bool) -> Receiver {
@@ -302,7 +302,7 @@ impl Egress<'_> {
     #[must_use]
     pub fn largest_payload(&self) -> usize {
         let header = FIXED_HEADER_LEN + USUAL_EXTENSIONS + self.srtp.rtp_overhead();
-        self.path.limit().saturating_sub(header)
+        self.path_size.limit().saturating_sub(header)
     }
 
     /// Keeps the packet added last as it is.
@@ -333,16 +333,16 @@ impl Egress<'_> {
 
     /// Sees to the packet added last if it is too long for its path.
     fn check_size(&mut self, len: usize) {
-        if len <= self.path.limit() {
+        if len <= self.path_size.limit() {
             return;
         }
         self.outbox.isolate(len);
-        if self.path.is_first_long() {
+        if self.path_size.is_first_long() {
             tracing::info!(
                 peer = self.peer.0,
                 path = %self.destination,
                 bytes = len,
-                limit = self.path.limit(),
+                limit = self.path_size.limit(),
                 "packets are longer than the path to this client takes whole, also without the header \
                  extensions that they can do without, and are sent in IP fragments: have their \
                  publisher make smaller ones"

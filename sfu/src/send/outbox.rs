@@ -2,16 +2,16 @@
 //!
 //! In: packets for any destination. Out: runs of datagrams of equal size to one destination, which
 //! the kernel can take in one call (UDP generic segmentation offload); and once they have left, whose
-//! packets they were, for the estimate of what the way carries. One buffer holds them all and is
+//! packets they were, for the estimate of what the path carries. One buffer holds them all and is
 //! kept, so a warm outbox does not allocate.
 
 use std::ops::Range;
 use std::time::Instant;
 
 use crate::bandwidth::sent::{PacketKind, SentPacket};
+use crate::path::{Path, Protocol};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::PeerId;
-use crate::way::{Protocol, Way};
 
 /// Most datagrams in a run (Linux's `UDP_MAX_SEGMENTS` before 6.9 is 64).
 const MAX_SEGMENTS: usize = 64;
@@ -23,7 +23,7 @@ const MAX_RUN: usize = 60_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Where to.
-    pub destination: Way,
+    pub destination: Path,
     /// Over TCP: whether they are of pictures, which may be given up for newer ones.
     pub is_picture: bool,
     /// The size of each datagram in bytes, but for the last.
@@ -61,7 +61,7 @@ impl Outbox {
     /// added.
     pub fn push(
         &mut self,
-        destination: Way,
+        destination: Path,
         kind: Option<PacketKind>,
         room: usize,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
@@ -159,7 +159,7 @@ impl Outbox {
 impl Run {
     /// So many bytes in datagrams of this size.
     #[cfg(test)]
-    pub(crate) fn of(destination: Way, segment_size: usize, len: usize) -> Self {
+    pub(crate) fn of(destination: Path, segment_size: usize, len: usize) -> Self {
         Run {
             destination,
             is_picture: false,
@@ -170,7 +170,7 @@ impl Run {
     }
 
     /// Whether a datagram can be the next of the run.
-    fn takes(&self, destination: Way, is_picture: bool, len: usize) -> bool {
+    fn takes(&self, destination: Path, is_picture: bool, len: usize) -> bool {
         let bytes = self.bytes.len();
         // A shorter one has ended the run.
         let is_open = bytes.is_multiple_of(self.segment_size);
@@ -189,10 +189,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::way::ConnectionId;
+    use crate::path::ConnectionId;
 
     fn push(outbox: &mut Outbox, port: u16, len: usize) {
-        let destination = Way::from(SocketAddr::from(([127, 0, 0, 1], port)));
+        let destination = Path::from(SocketAddr::from(([127, 0, 0, 1], port)));
         outbox.push(destination, None, 1500, |buffer| {
             buffer[..len].fill(port as u8);
             Some(len)
@@ -287,7 +287,7 @@ mod tests {
         outbox.clear();
         assert_eq!(
             outbox.push(
-                Way::from(SocketAddr::from(([127, 0, 0, 1], 1))),
+                Path::from(SocketAddr::from(([127, 0, 0, 1], 1))),
                 None,
                 10,
                 |_| None
@@ -300,22 +300,22 @@ mod tests {
     #[test]
     fn pictures_over_tcp_have_runs_of_their_own_and_over_udp_they_have_not() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let tcp = |n| Way::Tcp {
+        let tcp = |n| Path::Tcp {
             connection: ConnectionId(n),
             address,
         };
         use PacketKind::*;
-        for (ways, lens) in [
-            ([Way::from(address); 4], &[400][..]),
+        for (paths, lens) in [
+            ([Path::from(address); 4], &[400][..]),
             ([tcp(1); 4], &[100, 200, 100]),
             (
-                [tcp(1), tcp(2), tcp(2), Way::from(address)],
+                [tcp(1), tcp(2), tcp(2), Path::from(address)],
                 &[100, 200, 100],
             ),
         ] {
             let mut outbox = Outbox::default();
-            for (way, kind) in ways.into_iter().zip([Audio, Video, Retransmission, Audio]) {
-                outbox.push(way, Some(kind), 100, |_| Some(100));
+            for (path, kind) in paths.into_iter().zip([Audio, Video, Retransmission, Audio]) {
+                outbox.push(path, Some(kind), 100, |_| Some(100));
             }
             let runs: Vec<usize> = outbox.runs().map(|(_, bytes)| bytes.len()).collect();
             assert_eq!(runs, lens);

@@ -53,7 +53,7 @@ const PROBE_STEP: Duration = Duration::from_millis(1);
 const MIN_FILLER: u64 = 255;
 const MAX_FILLER: u64 = 1200;
 
-/// What may leave at once before anything is known of the way: what TCP may send before its first
+/// What may leave at once before anything is known of the path: what TCP may send before its first
 /// acknowledgement (RFC 6928 section 2), and most of a small key frame.
 const FIRST_FLIGHT: DataSize = DataSize::bytes(14_600);
 

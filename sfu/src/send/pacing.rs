@@ -10,12 +10,12 @@ use crate::bandwidth::carried::Carried;
 use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING, START};
 use crate::bandwidth::sent::{PacketKind, SentPacket};
 use crate::media::ExtensionMap;
+use crate::path::Path;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
 use crate::send::pacer::{Departure, Pacer};
 use crate::types::Ssrc;
 use crate::units::{Bitrate, DataSize};
-use crate::way::Way;
 
 /// The first transport-wide sequence number, extended: feedback on numbers before it must not wrap
 /// below zero.
@@ -65,9 +65,9 @@ pub struct Pacing {
     is_told: bool,
     /// Whether it is to tell: transport-wide feedback is negotiated.
     is_negotiated: bool,
-    /// The way that the estimate is of.
-    way: Option<Way>,
-    /// What the way to the client's former connection carried.
+    /// The path that the estimate is of.
+    path: Option<Path>,
+    /// What the path to the client's former connection carried.
     former: Option<Carried>,
     next: SequenceNumber,
 }
@@ -83,7 +83,7 @@ impl Default for Pacing {
             granted: Bitrate::ZERO,
             is_told: false,
             is_negotiated: false,
-            way: None,
+            path: None,
             former: None,
             next: FIRST,
         }
@@ -97,21 +97,21 @@ impl Pacing {
         self.set_rate(now);
     }
 
-    /// Says which way packets go from now on. Of another way nothing is known, but that it can carry what
+    /// Says which path packets go from now on. Of another path nothing is known, but that it can carry what
     /// the former did if both are of one address: then it is mostly the same link that limits them.
     /// Returns whether the estimate has begun anew.
-    pub fn set_way(&mut self, now: Instant, way: Way) -> bool {
-        let Some(former) = self.way.replace(way) else {
+    pub fn set_way(&mut self, now: Instant, path: Path) -> bool {
+        let Some(former) = self.path.replace(path) else {
             let carried = self.former.take();
-            let is_same_link = |carried: &Carried| carried.address == way.address().ip();
+            let is_same_link = |carried: &Carried| carried.address == path.address().ip();
             if let Some(carried) = carried.filter(is_same_link) {
                 self.estimator.begin_anew(carried.rate);
                 self.update(now);
             }
             return false;
         };
-        let is_same_link = former.address().ip() == way.address().ip();
-        if is_same_link && former.is_of_stream() == way.is_of_stream() {
+        let is_same_link = former.address().ip() == path.address().ip();
+        if is_same_link && former.is_of_stream() == path.is_of_stream() {
             return false;
         }
         let start = match is_same_link {
@@ -123,18 +123,18 @@ impl Pacing {
         true
     }
 
-    /// What the way carries, as far as the receiver has told.
+    /// What the path carries, as far as the receiver has told.
     #[must_use]
     pub fn carried(&self) -> Option<Carried> {
-        let address = self.way.filter(|_| self.is_told)?.address().ip();
+        let address = self.path.filter(|_| self.is_told)?.address().ip();
         let rate = self.estimator.undisturbed();
         Some(Carried { address, rate })
     }
 
-    /// Says what the way to the client's former connection carried: from the same address, this begins with
+    /// Says what the path to the client's former connection carried: from the same address, this begins with
     /// it.
     pub fn begin_with(&mut self, carried: Carried) {
-        self.former = Some(carried).filter(|_| self.way.is_none());
+        self.former = Some(carried).filter(|_| self.path.is_none());
     }
 
     /// The estimate; none of a receiver that gives no feedback to estimate by.
@@ -346,12 +346,12 @@ mod tests {
     use crate::bandwidth::sent::tests::{picture, with_feedback};
 
     use super::*;
-    use crate::way::ConnectionId;
+    use crate::path::ConnectionId;
 
     #[test]
     fn of_another_way_only_the_rate_is_kept_and_that_only_on_the_same_link() {
-        let udp = |address: &str| Way::from(address.parse::<SocketAddr>().expect("an address"));
-        let tcp = |address: &str| Way::Tcp {
+        let udp = |address: &str| Path::from(address.parse::<SocketAddr>().expect("an address"));
+        let tcp = |address: &str| Path::Tcp {
             connection: ConnectionId(1),
             address: address.parse::<SocketAddr>().expect("an address"),
         };
@@ -362,7 +362,7 @@ mod tests {
             (tcp("192.0.2.1:1001"), udp("192.0.2.1:1000"), true, 2000),
             (udp("192.0.2.1:1000"), udp("192.0.2.2:1000"), true, 300),
         ];
-        for (former, way, is_new, kbps) in table {
+        for (former, path, is_new, kbps) in table {
             let now = Instant::now();
             let mut pacing = Pacing {
                 estimator: BandwidthEstimator::new(Bitrate::kbps(2000)),
@@ -370,7 +370,7 @@ mod tests {
             };
             pacing.set_negotiated(now, true);
             assert!(!pacing.set_way(now, former), "there was none before");
-            assert_eq!(pacing.set_way(now, way), is_new, "{former} {way}");
+            assert_eq!(pacing.set_way(now, path), is_new, "{former} {path}");
             assert_eq!(pacing.estimate(), Some(Bitrate::kbps(kbps)));
         }
     }
@@ -378,13 +378,13 @@ mod tests {
     #[test]
     fn a_new_connection_begins_with_the_rate_of_the_former_from_the_same_address() {
         let now = Instant::now();
-        let way = |address: &str| Way::from(address.parse::<SocketAddr>().expect("an address"));
+        let path = |address: &str| Path::from(address.parse::<SocketAddr>().expect("an address"));
         let mut former = Pacing {
             estimator: BandwidthEstimator::new(Bitrate::kbps(2000)),
             ..Pacing::default()
         };
         former.set_negotiated(now, true);
-        former.set_way(now, way("192.0.2.1:1000"));
+        former.set_way(now, path("192.0.2.1:1000"));
         assert_eq!(former.carried(), None, "nothing has been told");
         former.handle_sent(FIRST, picture(now, 1200));
         with_feedback(
@@ -399,7 +399,7 @@ mod tests {
             let mut pacing = Pacing::default();
             pacing.set_negotiated(now, true);
             pacing.begin_with(carried);
-            pacing.set_way(now, way(address));
+            pacing.set_way(now, path(address));
             assert_eq!(pacing.estimate(), Some(Bitrate::kbps(kbps)), "{address}");
         }
     }

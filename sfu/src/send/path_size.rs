@@ -1,13 +1,13 @@
 //! How large a datagram reaches a client whole.
 //!
-//! In: which way is selected, and what the kernel knows of its MTU. Out: the limit that packets keep to by
+//! In: which path is selected, and what the kernel knows of its MTU. Out: the limit that packets keep to by
 //! leaving out what they can do without. What is longer all the same is sent in IP fragments (RFC 8085
 //! section 3.2), and the log says so once for each path.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::way::Way;
+use crate::path::Path;
 
 /// The MTU of a path that nothing is known of, bytes: Ethernet's.
 const ETHERNET: usize = 1500;
@@ -29,10 +29,10 @@ const RELAYED: usize = 36;
 /// How often the kernel is asked anew: it forgets what routers have told it after ten minutes.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// How large a datagram may be on the way that is selected.
+/// How large a datagram may be on the path that is selected.
 #[derive(Debug)]
 pub struct PathSize {
-    way: Option<Way>,
+    path: Option<Path>,
     limit: usize,
     /// Whether the log has told of packets that are too long.
     is_told: bool,
@@ -42,7 +42,7 @@ pub struct PathSize {
 impl Default for PathSize {
     fn default() -> Self {
         PathSize {
-            way: None,
+            path: None,
             limit: ETHERNET - IPV6_UDP,
             is_told: false,
             next_measure: None,
@@ -51,32 +51,32 @@ impl Default for PathSize {
 }
 
 impl PathSize {
-    /// Begins with what is likely of a way that has been selected.
-    pub fn select(&mut self, way: Way) {
-        if self.way != Some(way) {
+    /// Begins with what is likely of a path that has been selected.
+    pub fn select(&mut self, path: Path) {
+        if self.path != Some(path) {
             *self = PathSize {
-                way: Some(way),
-                limit: limit(way, None),
+                path: Some(path),
+                limit: limit(path, None),
                 ..PathSize::default()
             };
         }
     }
 
-    /// Takes what the kernel says of the MTU of a way, in bytes.
-    pub fn set_mtu(&mut self, way: Way, mtu: usize) {
-        if self.way == Some(way) {
-            self.limit = limit(way, Some(mtu));
+    /// Takes what the kernel says of the MTU of a path, in bytes.
+    pub fn set_mtu(&mut self, path: Path, mtu: usize) {
+        if self.path == Some(path) {
+            self.limit = limit(path, Some(mtu));
         }
     }
 
-    /// The way to measure, if that is due.
-    pub fn poll_measure(&mut self, now: Instant) -> Option<Way> {
-        let way = self.way.filter(|way| matches!(way, Way::Udp(_)))?;
+    /// The path to measure, if that is due.
+    pub fn poll_measure(&mut self, now: Instant) -> Option<Path> {
+        let path = self.path.filter(|path| matches!(path, Path::Udp(_)))?;
         let is_due = self.next_measure.is_none_or(|due| now >= due);
         if is_due {
             self.next_measure = Some(now + INTERVAL);
         }
-        is_due.then_some(way)
+        is_due.then_some(path)
     }
 
     /// The most bytes of a datagram that arrives whole.
@@ -91,10 +91,10 @@ impl PathSize {
     }
 }
 
-fn limit(way: Way, mtu: Option<usize>) -> usize {
-    match way {
-        _ if way.is_of_stream() => usize::MAX,
-        Way::Udp(pair) => datagram(pair.remote, mtu.unwrap_or(ETHERNET)),
+fn limit(path: Path, mtu: Option<usize>) -> usize {
+    match path {
+        _ if path.is_of_stream() => usize::MAX,
+        Path::Udp(pair) => datagram(pair.remote, mtu.unwrap_or(ETHERNET)),
         // Of the client's own path to the relay nothing is known here.
         _ => ETHERNET - IPV6_UDP - RELAYED,
     }
@@ -112,12 +112,12 @@ mod tests {
     use confab_sockets::memory::Relayed;
 
     use super::*;
-    use crate::way::ConnectionId;
+    use crate::path::ConnectionId;
 
     #[test]
     fn each_way_has_its_limit() {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let relayed = |is_of_stream| Way::Relayed {
+        let relayed = |is_of_stream| Path::Relayed {
             relay: address("192.0.2.1:1"),
             media: address("192.0.2.2:2"),
             through: Relayed {
@@ -125,14 +125,14 @@ mod tests {
                 is_of_stream,
             },
         };
-        let tcp = Way::Tcp {
+        let tcp = Path::Tcp {
             connection: ConnectionId(1),
             address: address("192.0.2.1:1"),
         };
-        let v4 = Way::from(address("192.0.2.1:1"));
-        let mapped = Way::from(address("[::ffff:192.0.2.1]:1"));
-        let v6 = Way::from(address("[2001:db8::1]:1"));
-        for (way, mtu, expected) in [
+        let v4 = Path::from(address("192.0.2.1:1"));
+        let mapped = Path::from(address("[::ffff:192.0.2.1]:1"));
+        let v6 = Path::from(address("[2001:db8::1]:1"));
+        for (path, mtu, expected) in [
             (v4, None, 1472),
             (v4, Some(1500), 1472),
             (v4, Some(1280), 1252),
@@ -147,18 +147,18 @@ mod tests {
             (tcp, None, usize::MAX),
         ] {
             let mut size = PathSize::default();
-            size.select(way);
+            size.select(path);
             if let Some(mtu) = mtu {
-                size.set_mtu(way, mtu);
+                size.set_mtu(path, mtu);
             }
-            assert_eq!(size.limit(), expected, "{way} {mtu:?}");
+            assert_eq!(size.limit(), expected, "{path} {mtu:?}");
         }
     }
 
     #[test]
     fn a_path_is_measured_when_it_is_selected_and_every_half_minute() {
         let start = Instant::now();
-        let [one, other] = [1, 2].map(|port| Way::from(SocketAddr::from(([192, 0, 2, 1], port))));
+        let [one, other] = [1, 2].map(|port| Path::from(SocketAddr::from(([192, 0, 2, 1], port))));
         let mut size = PathSize::default();
         assert_eq!(size.poll_measure(start), None, "there is none");
         size.select(one);

@@ -317,7 +317,7 @@ fn authenticate(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
 

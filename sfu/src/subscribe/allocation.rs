@@ -242,7 +242,7 @@ fn keep_what_is_seen(rungs: &mut Vec<Layer>, view: View) {
     });
 }
 
-/// Divides an estimate, of which sound has had its part, among slots. `carried` is what the way has
+/// Divides an estimate, of which sound has had its part, among slots. `carried` is what the path has
 /// carried of late, at least the estimate: what slots have already may take up to that. The answers are
 /// in the order of the demands.
 #[must_use]

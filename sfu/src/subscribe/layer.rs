@@ -149,7 +149,7 @@ impl LayerSelector {
         self.target
     }
 
-    /// What is being forwarded: the target, or as much of the way there as could be gone.
+    /// What is being forwarded: the target, or as much of the path there as could be gone.
     #[must_use]
     pub fn current(&self) -> Option<Target> {
         self.current.map(|current| Target {

@@ -12,5 +12,5 @@ pub mod rewrite;
 pub mod share;
 pub mod slot;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod testing;

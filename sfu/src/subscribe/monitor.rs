@@ -138,7 +138,7 @@ impl Monitor {
         self.run = None;
     }
 
-    /// Begins anew, since packets from number `resumed` on go to the subscriber another way. How they come
+    /// Begins anew, since packets from number `resumed` on take another path to the subscriber. How they come
     /// to us is the same.
     pub fn begin_anew(&mut self, resumed: u16) {
         *self = Monitor {

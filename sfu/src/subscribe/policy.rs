@@ -1,6 +1,6 @@
 //! What is used against loss, and when: the one place where that is decided.
 //!
-//! In: what is known of the way to a subscriber. Out: how much redundancy and repair it is sent, and
+//! In: what is known of the path to a subscriber. Out: how much redundancy and repair it is sent, and
 //! whether retransmission is worth its time. A pure function; nothing is remembered here.
 //!
 //! Sound, by loss. A frame is lost when it and all its copies are, so that a distance of `d` leaves
@@ -48,7 +48,7 @@
 //! and beyond that until what FEC leaves has been sent again often enough. Sound is held back with the
 //! picture.
 //!
-//! Over TCP nothing is lost but what was given up because the way is too slow: repair would make it
+//! Over TCP nothing is lost but what was given up because the path is too slow: repair would make it
 //! slower, so there is none.
 
 use std::time::Duration;
@@ -120,7 +120,7 @@ const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(700);
 /// which is one in 17 seconds.
 const MISSING: f64 = 0.0005;
 
-/// What is known of the way to a subscriber.
+/// What is known of the path to a subscriber.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Conditions {
     /// Of what.
@@ -137,7 +137,7 @@ pub struct Conditions {
     pub round_trip: Option<Duration>,
     /// What may be spent on repair for each bit of media.
     pub spare: f64,
-    /// The way loses nothing by itself.
+    /// The path loses nothing by itself.
     pub is_reliable: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In: the sequence numbers of its NACKs. Out: yes or no for each. A storm of NACKs gets each packet
 //! once a round trip, and never more bytes than a share of what was sent anyway, nor faster than the
-//! way has room for.
+//! path has room for.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ const BURST: f64 = 128.0 * 1024.0;
 /// be paid for with the first of another.
 const RESERVE: f64 = 64.0 * 1024.0;
 
-/// What the way has room for may be used at once for so long, and this much in any case: a small key
+/// What the path has room for may be used at once for so long, and this much in any case: a small key
 /// frame that was lost.
 const LIMIT_WINDOW: Duration = Duration::from_secs(1);
 const LEAST_BURST: u64 = 16 * 1024;
@@ -47,7 +47,7 @@ pub struct Retransmitter {
     recent: Vec<Option<(u16, Instant)>>,
     /// What the media sent pays for, bytes.
     budget: f64,
-    /// What the way has room for: how fast, how much now in bytes, and as of when.
+    /// What the path has room for: how fast, how much now in bytes, and as of when.
     limit: Option<(Bitrate, f64, Instant)>,
 }
 
@@ -191,7 +191,7 @@ mod tests {
         assert!(!retransmitter.spend_on_copy(100));
         retransmitter.sent(20_000);
         assert_eq!(storm(&mut retransmitter, 1000), 20);
-        // And by what the way has room for.
+        // And by what the path has room for.
         retransmitter.sent(1_000_000);
         retransmitter.set_limit(start, Bitrate::kbps(400));
         assert_eq!(storm(&mut retransmitter, 3000), 50);

@@ -21,9 +21,10 @@ use crate::api::{Priority, Reason, SlotView};
 use crate::bandwidth::sent::PacketKind;
 use crate::media::{Codec, Extension, ExtensionMap, Kind, PayloadMap, RepairFormats};
 use crate::negotiated::{Section, SendSection, match_payload};
+use crate::path::Protocol;
 use crate::publish::feed::Feed;
 use crate::publish::history::{Kept, PacketMeta};
-use crate::publish::thrift::Encodings;
+use crate::publish::wanted_layers::Encodings;
 use crate::rtp::codec::{PictureId, vp8, vp9};
 use crate::rtp::extension::{HeaderExtensions, PlayoutDelay};
 use crate::rtp::packet::HeaderFields;
@@ -33,7 +34,6 @@ use crate::send::egress::{Egress, Outgoing};
 use crate::send::pacing::Pacing;
 use crate::types::{Mid, Ssrc, TrackId};
 use crate::units::Bitrate;
-use crate::way::Protocol;
 
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
 const MAX_PLAYOUT_DELAY_MS: u16 = 10_000;
@@ -106,7 +106,7 @@ pub struct Slot {
     key_frame: Option<(SequenceNumber, Instant)>,
     /// The number of the subscriber's last FIR, and when it came first.
     full_intra: Option<(u8, Instant)>,
-    /// The way to the subscriber loses nothing by itself.
+    /// The path to the subscriber loses nothing by itself.
     is_reliable: bool,
     /// The subscriber has reported on the stream.
     is_reported: bool,
@@ -536,7 +536,10 @@ impl Slot {
         self.send(empty, mapped, fields, number, &[], kind, egress);
     }
 
-    #[allow(clippy::too_many_arguments)] // A packet is made of as many things.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a packet is made of as many things"
+    )]
     fn send(
         &self,
         kept: Kept<'_>,
@@ -672,7 +675,7 @@ impl Slot {
         last.map_or(0, SequenceNumber::wire)
     }
 
-    /// Packets go to the subscriber another way now.
+    /// Packets take another path to the subscriber now.
     pub fn begin_anew(&mut self) {
         self.monitor.begin_anew(self.newest());
         self.round_trip = None;

@@ -1,4 +1,4 @@
-//! What tests of slots share: the way out of the server, and what is read at its end.
+//! What tests of slots share: the path out of the server, and what is read at its end.
 
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
@@ -19,11 +19,11 @@ use crate::types::PeerId;
 pub(super) const DESTINATION: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
-/// The way to one subscriber.
+/// The path to one subscriber.
 pub(super) struct Exit {
     sender: SrtpSender,
     sealed: SealedRing,
-    pub(super) path: PathSize,
+    pub(super) path_size: PathSize,
     receiver: SrtpReceiver,
     clock: Clock,
     pacing: Pacing,
@@ -39,7 +39,7 @@ impl Exit {
             sender: SrtpSender::new(profile, &key, &salt).unwrap(),
             receiver: SrtpReceiver::new(profile, &key, &salt).unwrap(),
             sealed: SealedRing::default(),
-            path: PathSize::default(),
+            path_size: PathSize::default(),
             clock: Clock::new(start, SystemTime::UNIX_EPOCH),
             pacing: Pacing::default(),
             outbox: Outbox::default(),
@@ -53,7 +53,7 @@ impl Exit {
             peer: PeerId(1),
             clock: &self.clock,
             destination: DESTINATION.into(),
-            path: &mut self.path,
+            path_size: &mut self.path_size,
             sealed: &mut self.sealed,
             srtp: &mut self.sender,
             pacing: &mut self.pacing,

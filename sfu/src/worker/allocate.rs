@@ -24,7 +24,7 @@ impl Worker {
             match consequence {
                 Consequence::KeyFrame(track, encoding) => {
                     if !self.bridge(now, id, track, encoding) {
-                        self.wish_key_frame(now, track, encoding);
+                        self.request_key_frame(now, track, encoding);
                     }
                 }
                 Consequence::Paused(mid, reason) => {
@@ -37,7 +37,7 @@ impl Worker {
                 }
                 Consequence::Wanted(track) => {
                     self.lent.stats.layer_switches += 1;
-                    self.economise_on(now, track);
+                    self.update_wanted_layers_of(now, track);
                 }
             }
         }

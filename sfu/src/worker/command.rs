@@ -1,16 +1,16 @@
-//! What the head has a worker do: peers come and go, tracks are published, slots are pointed at them.
+//! What the controller has a worker do: peers come and go, tracks are published, slots are pointed at them.
 
 use std::time::Instant;
 
-use super::economy::INTERVAL;
 use super::mailbox::Message;
+use super::wanted_layers::INTERVAL;
 use super::{Shared, Worker};
 use crate::api::OfferError;
 use crate::control::messages::{Answered, Command, Report, RequestId};
 use crate::peer::sdp::Policy;
 use crate::peer::{LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};
-use crate::publish::thrift::Encodings;
+use crate::publish::wanted_layers::Encodings;
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, TrackId};
 
@@ -198,7 +198,7 @@ impl Worker {
 
     fn add_feed(&mut self, now: Instant, track: TrackId, feed: Feed) {
         self.feeds.insert(track, feed);
-        self.next_economy.get_or_insert(now + INTERVAL);
+        self.next_wanted_layers.get_or_insert(now + INTERVAL);
     }
 
     fn unpublish(&mut self, id: PeerId, track: TrackId) {

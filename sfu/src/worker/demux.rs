@@ -1,10 +1,10 @@
 //! What a datagram is (RFC 7983), and whose.
 //!
 //! A connectivity check is matched by the ufrag it names, and only its password proves it;
-//! everything else by a way that has passed a check. What matches nobody costs a look at its first bytes
+//! everything else by a path that has passed a check. What matches nobody costs a look at its first bytes
 //! and at a table.
 //!
-//! A way stays with the peer who has proved a moment ago to be there, and otherwise changes hands by
+//! A path stays with the peer who has proved a moment ago to be there, and otherwise changes hands by
 //! proof alone (`claims.rs`): a source address that is forged takes nobody's packets.
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use super::levels::Levels;
 use super::mailbox::{MediaBatch, Message};
 use crate::api::WorkerStats;
 use crate::media::Kind;
+use crate::path::Path;
 use crate::peer::ice::{StunDrop, local_ufrag_of};
 use crate::peer::receive::Received;
 use crate::peer::report::Action;
@@ -22,8 +23,7 @@ use crate::peer::stun::is_binding;
 use crate::publish::feed::{Feed, Origin};
 use crate::rtp::packet::PacketClass;
 use crate::types::{PeerId, TrackId};
-use crate::way::Way;
-use crate::worker::GivenUp;
+use crate::worker::Discarded;
 
 /// Where the packets of publications go: into their feeds, and to the workers that want them too.
 struct Intake<'a> {
@@ -76,7 +76,7 @@ impl Intake<'_> {
 
 impl Worker {
     /// Takes a datagram, or a packet from a connection. It is decrypted in place.
-    pub fn handle_datagram(&mut self, now: Instant, from: Way, datagram: &mut [u8]) {
+    pub fn handle_datagram(&mut self, now: Instant, from: Path, datagram: &mut [u8]) {
         self.lent.stats.datagrams_received += 1;
         self.lent.stats.bytes_received += datagram.len() as u64;
         let class = PacketClass::of(datagram);
@@ -94,7 +94,7 @@ impl Worker {
         }
     }
 
-    fn handle_stun(&mut self, now: Instant, from: Way, packet: &[u8]) {
+    fn handle_stun(&mut self, now: Instant, from: Path, packet: &[u8]) {
         if is_binding(packet) == Some(false) {
             return self.handle_stun_answer(now, from, packet);
         }
@@ -133,13 +133,13 @@ impl Worker {
         if other.is_some() || checked.is_doubted {
             self.claims.contend(from, id);
         } else if self.claims.give(from, id) {
-            tracing::debug!(peer = id.0, %from, "the way to the client is validated");
+            tracing::debug!(peer = id.0, %from, "the path to the client is validated");
         }
         self.touched.push(id);
         self.follow(now, id);
     }
 
-    fn handle_stun_answer(&mut self, now: Instant, from: Way, packet: &[u8]) {
+    fn handle_stun_answer(&mut self, now: Instant, from: Path, packet: &[u8]) {
         let mut drop = StunDrop::UnexpectedAnswer;
         for id in self.claims.claimants(from) {
             let Some(peer) = self.peers.get_mut(&id) else {
@@ -160,12 +160,14 @@ impl Worker {
         self.lent.stats.drop(drop.reason());
     }
 
-    /// Whether a peer's client has proved a moment ago to be reached by this way.
-    fn holds(&self, now: Instant, id: PeerId, way: Way) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.holds(now, way))
+    /// Whether a peer's client has proved a moment ago to be reached by this path.
+    fn holds(&self, now: Instant, id: PeerId, path: Path) -> bool {
+        self.peers
+            .get(&id)
+            .is_some_and(|peer| peer.holds(now, path))
     }
 
-    /// Does what is to be done when media goes another way, or goes on.
+    /// Does what is to be done when media takes another path, or goes on.
     pub(super) fn follow(&mut self, now: Instant, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -173,10 +175,10 @@ impl Worker {
         let Some(moved) = peer.poll_move() else {
             return;
         };
-        if let Some(way) = moved.way {
+        if let Some(path) = moved.path {
             let measured = peer.poll_measure(now);
-            measured.into_iter().for_each(|way| self.remeasure(way));
-            tracing::info!(peer = id.0, %way, protocol = ?way.protocol(), "media goes this way");
+            measured.into_iter().for_each(|path| self.remeasure(path));
+            tracing::info!(peer = id.0, %path, protocol = ?path.protocol(), "media takes this path");
             self.touched.push(id);
             self.begin_dtls(now, id);
         }
@@ -199,40 +201,40 @@ impl Worker {
             return;
         };
         for (track, encoding) in peer.give_up_pictures() {
-            self.wish_key_frame(now, track, encoding);
+            self.request_key_frame(now, track, encoding);
         }
         self.touched.push(id);
     }
 
-    /// Whether somebody has proved to come this way.
+    /// Whether somebody has proved to come by this path.
     #[must_use]
-    pub fn knows(&self, way: Way) -> bool {
-        self.claims.owner(way).is_some()
+    pub fn knows(&self, path: Path) -> bool {
+        self.claims.owner(path).is_some()
     }
 
     /// Notes that a connection has closed. Its peer is told nothing: it makes another, or loses its
     /// consent.
-    pub fn handle_closed(&mut self, way: Way) {
-        for id in self.claims.close(way) {
+    pub fn handle_closed(&mut self, path: Path) {
+        for id in self.claims.close(path) {
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.handle_closed(way);
+                peer.handle_closed(path);
             }
         }
     }
 
     /// Notes that a client is too slow for what it was sent: its pictures go on from new key frames.
     /// That packets have not arrived it reports itself.
-    pub fn handle_given_up(&mut self, now: Instant, way: Way, given_up: GivenUp) {
+    pub fn handle_discarded(&mut self, now: Instant, path: Path, discarded: Discarded) {
         let stats = &mut self.lent.stats;
-        stats.drop_many("tcp_slow_picture", given_up.pictures);
-        stats.drop_many("tcp_slow_other", given_up.others);
-        let owner = self.claims.owner(way);
-        if let Some(id) = owner.filter(|_| given_up.pictures > 0) {
+        stats.drop_many("tcp_slow_picture", discarded.pictures);
+        stats.drop_many("tcp_slow_other", discarded.others);
+        let owner = self.claims.owner(path);
+        if let Some(id) = owner.filter(|_| discarded.pictures > 0) {
             self.begin_anew(now, id);
         }
     }
 
-    fn handle_dtls(&mut self, now: Instant, id: PeerId, from: Way, packet: &[u8]) {
+    fn handle_dtls(&mut self, now: Instant, id: PeerId, from: Path, packet: &[u8]) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -244,7 +246,7 @@ impl Worker {
         self.follow(now, id);
     }
 
-    fn handle_rtp(&mut self, now: Instant, id: PeerId, from: Way, datagram: &mut [u8]) {
+    fn handle_rtp(&mut self, now: Instant, id: PeerId, from: Path, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -273,7 +275,7 @@ impl Worker {
         }
     }
 
-    fn handle_rtcp(&mut self, now: Instant, id: PeerId, from: Way, datagram: &mut [u8]) {
+    fn handle_rtcp(&mut self, now: Instant, id: PeerId, from: Path, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -300,7 +302,7 @@ impl Worker {
                     .and_then(|p| p.slots.get(slot)?.as_ref());
                 let wanted = slot.and_then(|s| s.track().zip(s.wanted_encoding()));
                 if let Some((track, encoding)) = wanted {
-                    self.wish_key_frame(now, track, encoding);
+                    self.request_key_frame(now, track, encoding);
                 }
             }
             Action::Resend { slot, sequence } => self.resend(now, id, slot, sequence),
@@ -354,8 +356,8 @@ impl Worker {
         }
     }
 
-    /// Passes the wish for a key frame on to the publisher, or to the worker that has it.
-    pub(super) fn wish_key_frame(&mut self, now: Instant, track: TrackId, encoding: u8) {
+    /// Passes the request for a key frame on to the publisher, or to the worker that has it.
+    pub(super) fn request_key_frame(&mut self, now: Instant, track: TrackId, encoding: u8) {
         match self.feeds.get(&track).map(|f: &Feed| f.origin) {
             Some(Origin::Remote(worker)) => {
                 self.send(worker, Message::KeyFrame { track, encoding });
@@ -366,7 +368,7 @@ impl Worker {
                 let publication = publication.filter(|p| p.kind == Kind::Video);
                 let stream = publication.and_then(|p| p.encodings.get_mut(usize::from(encoding)));
                 if let Some(stream) = stream {
-                    stream.key_frames.wish(now);
+                    stream.key_frames.request(now);
                     self.touched.push(publisher);
                 }
             }

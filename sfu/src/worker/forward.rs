@@ -57,7 +57,7 @@ impl Worker {
             self.report(Report::SlotPaused { peer, mid, reason });
         }
         for (track, encoding) in waiting {
-            self.wish_key_frame(now, track, encoding);
+            self.request_key_frame(now, track, encoding);
         }
     }
 
@@ -130,7 +130,7 @@ impl Worker {
         wanted.dedup();
         let workers: Vec<usize> = feed.workers.keys().copied().collect();
         for encoding in wanted {
-            self.wish_key_frame(now, track, encoding);
+            self.request_key_frame(now, track, encoding);
         }
         for worker in workers {
             self.send(worker, Message::Resumed { track });

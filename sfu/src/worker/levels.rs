@@ -1,6 +1,6 @@
-//! How loud the packets of sound are that a worker receives, until the head is told.
+//! How loud the packets of sound are that a worker receives, until the controller is told.
 //!
-//! In: the level of each packet (RFC 6464). Out: all of them together, now and then: the head looks
+//! In: the level of each packet (RFC 6464). Out: all of them together, now and then: the controller looks
 //! for who speaks a few times a second only.
 
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::control::messages::Level;
 use crate::types::TrackId;
 
-/// How often the head is told, counted from the first level that it does not know.
+/// How often the controller is told, counted from the first level that it does not know.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Most levels told at once: what 1600 people send within [`INTERVAL`] in packets of 20 ms.
 const MAX_LEVELS: usize = 8192;
 
-/// The levels that the head does not know yet.
+/// The levels that the controller does not know yet.
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     levels: Vec<Level>,
@@ -30,13 +30,13 @@ impl Levels {
         has_room
     }
 
-    /// When the head is to be told.
+    /// When the controller is to be told.
     #[must_use]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         Some(self.levels.first()?.at + INTERVAL)
     }
 
-    /// What to tell the head, if it is time to.
+    /// What to tell the controller, if it is time to.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Vec<Level>> {
         if self.next_deadline()? > now {
             return None;

@@ -1,11 +1,11 @@
-//! What workers say to each other and to the head.
+//! What workers say to each other and to the controller.
 
 use std::ops::Range;
 
 use crate::control::messages::{Command, Report};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::history::PacketMeta;
-use crate::publish::thrift::Encodings;
+use crate::publish::wanted_layers::Encodings;
 use crate::types::TrackId;
 use crate::units::Bitrate;
 
@@ -14,14 +14,14 @@ use crate::units::Bitrate;
 pub enum Mail {
     /// To another worker.
     Worker(usize, Message),
-    /// To the head.
-    Control(Report),
+    /// To the controller.
+    Controller(Report),
 }
 
 /// What a worker is sent.
 #[derive(Debug)]
 pub enum Message {
-    /// From the head.
+    /// From the controller.
     Command(Command),
     /// Packets of tracks that another worker publishes.
     Media(MediaBatch),

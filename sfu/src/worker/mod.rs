@@ -1,9 +1,9 @@
 //! A worker: one thread's share of the media plane, with its own peers, feeds and buffers.
 //!
-//! Sans-I/O. In: datagrams (over TCP, packets that are no different), mail from the head and from other workers, time. Out: datagrams in the
+//! Sans-I/O. In: datagrams (over TCP, packets that are no different), mail from the controller and from other workers, time. Out: datagrams in the
 //! outbox, mail. `run.rs` gives it a socket, a clock and a thread; tests give it a simulated network.
 //!
-//! The way of a packet: [`Worker::handle_datagram`] finds out whose it is (`demux.rs`), the peer
+//! The path of a packet: [`Worker::handle_datagram`] finds out whose it is (`demux.rs`), the peer
 //! opens it, the feed of its track keeps it; [`Worker::flush`] forwards what a receive batch brought
 //! to every subscriber (`forward.rs`), in runs of datagrams for one destination.
 
@@ -16,6 +16,7 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 use crate::api::WorkerStats;
 use crate::clock::Clock;
 use crate::control::messages::Report;
+use crate::path::{Candidate, Path};
 use crate::peer::allocate::Consequence;
 use crate::peer::dtls::Certificate;
 use crate::peer::report::Action;
@@ -23,16 +24,15 @@ use crate::peer::{Change, Context, Peer};
 use crate::publish::feed::Feed;
 use crate::send::outbox::Outbox;
 use crate::types::{PeerId, TrackId};
-use crate::way::{Candidate, Way};
 
 mod allocate;
 mod claims;
 mod command;
 mod demux;
-mod economy;
 mod forward;
 mod levels;
 pub mod mailbox;
+mod wanted_layers;
 
 use claims::Claims;
 use levels::Levels;
@@ -41,7 +41,7 @@ use mailbox::{Mail, MediaBatch, Message};
 /// Spare batches kept for reuse: what one worker can have under way to another between two wakes.
 const MAX_SPARE_BATCHES: usize = 64;
 
-/// Ways that can wait to be measured; others have their turn half a minute later.
+/// Paths that can wait to be measured; others have their turn half a minute later.
 const MAX_UNMEASURED: usize = 1024;
 
 /// What all workers of a process have in common.
@@ -55,9 +55,9 @@ pub struct Shared {
     pub max_peers: usize,
 }
 
-/// What of a stream that is behind the rim has given up.
+/// What the rim has dropped of a TCP connection that is behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct GivenUp {
+pub struct Discarded {
     /// Packets of pictures.
     pub pictures: u64,
     /// Other packets.
@@ -92,7 +92,7 @@ pub struct Worker {
     candidates: Vec<Candidate>,
     peers: HashMap<PeerId, Peer>,
     feeds: HashMap<TrackId, Feed>,
-    /// Whose a way is.
+    /// Who owns a path.
     claims: Claims,
     /// Whose a local ufrag is.
     ufrags: HashMap<String, PeerId>,
@@ -109,10 +109,10 @@ pub struct Worker {
     levels: Levels,
     actions: Vec<Action>,
     consequences: Vec<Consequence>,
-    /// Ways whose size the rim is to find out.
-    unmeasured: Vec<Way>,
+    /// Paths whose size the rim is to find out.
+    unmeasured: Vec<Path>,
     /// When to look next at which encodings nobody receives.
-    next_economy: Option<Instant>,
+    next_wanted_layers: Option<Instant>,
     lent: Lent,
     mail: VecDeque<Mail>,
     rng: StdRng,
@@ -145,7 +145,7 @@ impl Worker {
             actions: Vec::new(),
             consequences: Vec::new(),
             unmeasured: Vec::new(),
-            next_economy: None,
+            next_wanted_layers: None,
             lent,
             mail: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -157,7 +157,7 @@ impl Worker {
         self.candidates = candidates;
     }
 
-    /// Takes mail from the head or another worker.
+    /// Takes mail from the controller or another worker.
     pub fn handle_message(&mut self, now: Instant, message: Message) {
         match message {
             Message::Command(command) => self.handle_command(now, command),
@@ -170,7 +170,7 @@ impl Worker {
                     feed.ceilings.remove(&worker);
                 }
             }
-            Message::KeyFrame { track, encoding } => self.wish_key_frame(now, track, encoding),
+            Message::KeyFrame { track, encoding } => self.request_key_frame(now, track, encoding),
             Message::ListenerLoss {
                 track,
                 fraction_lost,
@@ -182,7 +182,7 @@ impl Worker {
             } => {
                 if let Some(feed) = self.feeds.get_mut(&track) {
                     feed.workers.insert(worker, encodings);
-                    self.economise_on(now, track);
+                    self.update_wanted_layers_of(now, track);
                 }
             }
             Message::Ceiling {
@@ -195,7 +195,7 @@ impl Worker {
                         Some(ceiling) => feed.ceilings.insert(worker, ceiling),
                         None => feed.ceilings.remove(&worker),
                     };
-                    self.economise_on(now, track);
+                    self.update_wanted_layers_of(now, track);
                 }
             }
             Message::Off { track, encodings } => {
@@ -249,7 +249,7 @@ impl Worker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let others = [self.next_economy, self.levels.next_deadline()];
+        let others = [self.next_wanted_layers, self.levels.next_deadline()];
         timer.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -267,8 +267,8 @@ impl Worker {
             self.peer_timeout(now, id);
             self.touched.push(id);
         }
-        if self.next_economy.is_some_and(|due| now >= due) {
-            self.economise(now);
+        if self.next_wanted_layers.is_some_and(|due| now >= due) {
+            self.update_wanted_layers(now);
         }
         self.flush(now);
     }
@@ -283,8 +283,8 @@ impl Worker {
         if peer.reports_due(now) {
             let feeds = &self.feeds;
             peer.send_reports(&mut cx, |track| feeds.get(&track));
-            let way = peer.poll_measure(now);
-            way.into_iter().for_each(|way| self.remeasure(way));
+            let path = peer.poll_measure(now);
+            path.into_iter().for_each(|path| self.remeasure(path));
         }
         self.apply(now, id, change);
         self.follow(now, id);
@@ -342,24 +342,24 @@ impl Worker {
         &self.lent.outbox
     }
 
-    /// A way of which it is to be found out how large a packet it takes whole; [`Worker::set_mtu`] is to be
+    /// A path of which it is to be found out how large a packet it takes whole; [`Worker::set_mtu`] is to be
     /// told.
-    pub fn poll_measure(&mut self) -> Option<Way> {
+    pub fn poll_measure(&mut self) -> Option<Path> {
         self.unmeasured.pop()
     }
 
-    /// Takes the size of the largest IP packet, in bytes, that a way takes whole.
-    pub fn set_mtu(&mut self, way: Way, mtu: usize) {
-        let owner = self.claims.owner(way);
+    /// Takes the size of the largest IP packet, in bytes, that a path takes whole.
+    pub fn set_mtu(&mut self, path: Path, mtu: usize) {
+        let owner = self.claims.owner(path);
         if let Some(peer) = owner.and_then(|id| self.peers.get_mut(&id)) {
-            peer.set_mtu(way, mtu);
+            peer.set_mtu(path, mtu);
         }
     }
 
-    /// Has the size of a way found out anew: the kernel has not taken what it was thought to take.
-    pub fn remeasure(&mut self, way: Way) {
+    /// Has the size of a path found out anew: the kernel has not taken what it was thought to take.
+    pub fn remeasure(&mut self, path: Path) {
         if self.unmeasured.len() < MAX_UNMEASURED {
-            self.unmeasured.push(way);
+            self.unmeasured.push(path);
         }
     }
 
@@ -380,7 +380,7 @@ impl Worker {
     }
 
     fn report(&mut self, report: Report) {
-        self.mail.push_back(Mail::Control(report));
+        self.mail.push_back(Mail::Controller(report));
     }
 
     fn send(&mut self, worker: usize, message: Message) {

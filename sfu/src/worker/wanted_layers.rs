@@ -4,7 +4,7 @@
 //! want, and tells the publisher and the others what has come of it.
 //!
 //! And how much of a track that is of one encoding can be sent to all who see it: no layer of it fits
-//! those whose way carries less, so that its publisher is asked for less.
+//! those whose path carries less, so that its publisher is asked for less.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::api::Reason;
 use crate::control::messages::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
-use crate::publish::thrift::{Encodings, OFF_AFTER, Told};
+use crate::publish::wanted_layers::{Encodings, OFF_AFTER, Told};
 use crate::types::TrackId;
 use crate::units::Bitrate;
 
@@ -23,21 +23,21 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Looks at every track.
-    pub(super) fn economise(&mut self, now: Instant) {
+    pub(super) fn update_wanted_layers(&mut self, now: Instant) {
         let videos = self
             .feeds
             .iter()
             .filter(|(_, feed)| feed.kind() == Kind::Video);
         let mut tracks: Vec<TrackId> = videos.map(|(track, _)| *track).collect();
         tracks.sort_unstable();
-        self.next_economy = (!tracks.is_empty()).then_some(now + INTERVAL);
+        self.next_wanted_layers = (!tracks.is_empty()).then_some(now + INTERVAL);
         for track in tracks {
-            self.economise_on(now, track);
+            self.update_wanted_layers_of(now, track);
         }
     }
 
     /// Finds out what is wanted of a track, and tells whom it concerns.
-    pub(super) fn economise_on(&mut self, now: Instant, track: TrackId) {
+    pub(super) fn update_wanted_layers_of(&mut self, now: Instant, track: TrackId) {
         let own = self.wanted_here(now, track);
         let ceiling = self.ceiling_here(track);
         let index = self.index;
@@ -73,7 +73,9 @@ impl Worker {
                     encodings: all,
                     ceiling,
                 };
-                if let Some(Told { encodings, ceiling }) = feed.thrift.handle_wanted(now, wanted) {
+                if let Some(Told { encodings, ceiling }) =
+                    feed.wanted_layers.handle_wanted(now, wanted)
+                {
                     feed.set_off(now, encodings.others());
                     let workers: Vec<usize> = feed.workers.keys().copied().collect();
                     self.report(Report::LayersWanted {
@@ -89,7 +91,7 @@ impl Worker {
                 }
             }
         }
-        self.next_economy.get_or_insert(now + INTERVAL);
+        self.next_wanted_layers.get_or_insert(now + INTERVAL);
     }
 
     /// The most that can be sent of a track to all slots of this worker that show it, if there is a limit.

@@ -6,10 +6,10 @@ use std::io::Cursor;
 
 use confab_sfu::api::SdpError;
 use confab_sfu::negotiated::Section;
+use confab_sfu::path::Candidate;
 use confab_sfu::peer::ice::Credentials;
 use confab_sfu::peer::sdp::{Local, Negotiated, Negotiation, Policy, Restarted};
 use confab_sfu::types::Ssrc;
-use confab_sfu::way::Candidate;
 use rtc_sdp::SessionDescription;
 
 pub(crate) const BOTH: Policy = Policy {

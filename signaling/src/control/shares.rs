@@ -87,7 +87,7 @@ fn full(who: &str, has: usize, setting: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use std::time::SystemTime;
 
     use super::*;

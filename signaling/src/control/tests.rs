@@ -1,6 +1,6 @@
 //! Stories of several clients, without sockets and without media: the test plays the media plane.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 mod relay;
 mod shares;

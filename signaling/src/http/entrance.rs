@@ -145,7 +145,7 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use axum::extract::ws::WebSocketUpgrade;
     use axum::middleware::from_fn;

@@ -35,7 +35,7 @@ fn failed(app: &App) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;

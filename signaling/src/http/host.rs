@@ -88,7 +88,7 @@ pub(super) async fn known(State(app): State<App>, request: Request, next: Next) 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     #[test]

@@ -149,7 +149,7 @@ pub(super) async fn invite(admitted: Admitted<String>) -> Result<Response, Probl
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     #[test]

@@ -329,7 +329,7 @@ fn mbits(bitrate: Bitrate) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use std::time::Duration;
 

@@ -10,7 +10,7 @@ use super::{Amount, RequestId, Text};
 /// A request: its `type` beside its fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[allow(missing_docs)] // Each is described at its fields.
+#[allow(missing_docs, reason = "each is described at its fields")]
 pub enum Request {
     Hello(Hello),
     Join(Join),

@@ -11,7 +11,7 @@ use crate::names::ParticipantId;
 /// The one reply to a request: its `type` beside its fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[allow(missing_docs)] // Each is described at its fields.
+#[allow(missing_docs, reason = "each is described at its fields")]
 pub enum Reply {
     Welcome(Welcome),
     Joined(Joined),
@@ -312,7 +312,7 @@ impl From<Kind> for MediaKind {
 /// What the server says unasked: its `type` beside its fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[allow(missing_docs)] // Each is described at its fields.
+#[allow(missing_docs, reason = "each is described at its fields")]
 pub enum Event {
     ParticipantJoined(ParticipantJoined),
     ParticipantLeft(ParticipantLeft),

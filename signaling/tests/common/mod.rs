@@ -1,6 +1,12 @@
 //! A running server with a stand-in for the media plane, and clients to talk to it.
 
-#![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "each test uses a part, and ends where it is wrong"
+)]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

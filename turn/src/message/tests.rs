@@ -1,5 +1,5 @@
 //! The vectors of RFC 5769 and of RFC 8489 appendix B, and what the adapter makes of messages.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use stun_types::attribute::Software;
 use stun_types::message::{

@@ -124,7 +124,7 @@ pub enum Error {
     NoPorts(RangeInclusive<u16>),
     /// Nobody accepts connections any more.
     #[error("the TURN server cannot go on: what accepts its connections has failed")]
-    Door,
+    Listener,
     /// A socket that was fine is not any more.
     #[error("the TURN server cannot go on: {0}")]
     Io(#[from] io::Error),
@@ -188,7 +188,7 @@ pub(super) fn interfaces() -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
 
@@ -228,7 +228,7 @@ mod tests {
                 "must not be empty",
             ),
             (
-                #[allow(clippy::reversed_empty_ranges)]
+                #[allow(clippy::reversed_empty_ranges, reason = "it is what is refused")]
                 |c| c.ports = 9..=8,
                 "9..=8",
             ),

@@ -236,7 +236,7 @@ pub(super) fn send_run(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use super::*;
     use confab_sockets::ready::ReadySet;

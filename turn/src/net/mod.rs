@@ -3,7 +3,7 @@
 //! In: a [`Config`]. Out: a [`Server`] that runs until it is told to stop, and a [`Handle`] to it for
 //! the rest of the process. One task owns the protocol and the datagram sockets (`worker`); each
 //! stream has a task of its own that cuts it into messages (`stream`), whether it comes through a
-//! door of the server or is handed in ([`Handle::serve`]), as those over TLS are.
+//! listener of the server or is handed in ([`Handle::serve`]), as those over TLS are.
 
 mod caught;
 mod config;
@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use confab_sockets::listener::Doorkeeper;
+use confab_sockets::listener::ConnectionLimit;
 use confab_sockets::memory::{Receiver, Sender, queue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -266,8 +266,8 @@ impl Server {
             commands: self.commands,
         };
         let worker = Worker::new(self.turn, self.udp, self.shared, self.to_media, inboxes)?;
-        let keeper = Arc::new(Doorkeeper::new(self.max_connections));
-        let mut doors = JoinSet::new();
+        let keeper = Arc::new(ConnectionLimit::new(self.max_connections));
+        let mut listeners = JoinSet::new();
         for listener in self.tcp {
             let listener = TcpListener::from_std(listener)?;
             let handle = self.handle.clone();
@@ -278,7 +278,7 @@ impl Server {
                     drop(place);
                 }
             };
-            doors.spawn(confab_sockets::listener::accept(
+            listeners.spawn(confab_sockets::listener::accept(
                 listener,
                 keeper.clone(),
                 serve,
@@ -286,7 +286,7 @@ impl Server {
         }
         tokio::select! {
             never = worker.run() => match never {},
-            Some(_) = doors.join_next() => Err(Error::Door),
+            Some(_) = listeners.join_next() => Err(Error::Listener),
             () = stop => Ok(()),
         }
     }

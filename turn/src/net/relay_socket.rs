@@ -141,7 +141,7 @@ impl RelaySocket {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use std::time::Duration;
 

@@ -67,7 +67,7 @@ impl SharedSocket {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use std::net::UdpSocket;
     use std::time::Duration;

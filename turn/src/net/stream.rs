@@ -248,7 +248,7 @@ async fn write<W: AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 

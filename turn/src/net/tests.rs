@@ -1,5 +1,5 @@
 //! The server over real sockets on loopback.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -469,8 +469,8 @@ async fn strangers_at_the_door_are_shown_out_and_silent_ones_delay_nobody() {
 
 #[tokio::test]
 async fn a_stream_that_is_handed_in_is_served_but_its_port_is_not_relayed_to() {
-    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = door.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let mut config = config();
     config.allow.clear();
     config.tcp.clear();
@@ -479,7 +479,7 @@ async fn a_stream_that_is_handed_in_is_served_but_its_port_is_not_relayed_to() {
     config.own_media = [media.local_addr().unwrap()].into();
     let (_, handle) = start(config);
     tokio::spawn(async move {
-        let (stream, client) = door.accept().await.unwrap();
+        let (stream, client) = listener.accept().await.unwrap();
         handle.serve(stream, address, client).await;
     });
     let mut alice = over_tcp(address, 1000).await;

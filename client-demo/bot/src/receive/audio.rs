@@ -213,7 +213,7 @@ impl AudioReceiver {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use std::time::Duration;
 
     use super::*;

@@ -190,7 +190,7 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use crate::send::speech::{ROUND, speech};
 

@@ -79,7 +79,7 @@ pub(crate) fn red_blocks(payload: &Bytes) -> Option<Vec<(u32, Bytes)>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use crate::send::audio::{AudioEncoder, AudioSource};
 

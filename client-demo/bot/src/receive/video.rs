@@ -254,7 +254,7 @@ impl VideoReceiver {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
     use crate::send::packetize::Packetizer;
 

@@ -149,7 +149,7 @@ impl Payloader for Vp9Payloader {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     #[test]

@@ -263,7 +263,7 @@ fn starts_with_sequence_header(temporal_unit: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
     use super::*;
 
     fn ivf(fourcc: &[u8; 4], frames: &[(u64, &[u8])]) -> Bytes {

@@ -1,6 +1,6 @@
 //! Stories of slots.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Connections over loopback by a clock of the test's own.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::io::Read;
 use std::net::TcpStream as Client;
@@ -66,11 +66,11 @@ impl Story {
         let (&connection, stream) = self.streams.streams.iter().next().unwrap();
         let address = stream.address;
         let mut outbox = Outbox::default();
-        let way = Way::Tcp {
+        let path = Path::Tcp {
             connection,
             address,
         };
-        outbox.push(way, Some(kind), packet.len(), |buffer| {
+        outbox.push(path, Some(kind), packet.len(), |buffer| {
             buffer.copy_from_slice(packet);
             Some(packet.len())
         });

@@ -1,5 +1,10 @@
 //! Our certificate, and the key that signs for it.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "one key for all workers, never changed"
+)]
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,7 +21,13 @@ const COMMON_NAME: &str = "Confab";
 /// Our self-signed ECDSA P-256 certificate with its key: one for all peers of a process. Cheap to
 /// clone.
 #[derive(Clone)]
-pub struct Certificate(Arc<Identity>);
+pub struct Certificate(
+    #[allow(
+        clippy::disallowed_types,
+        reason = "one key for all workers, never changed"
+    )]
+    Arc<Identity>,
+);
 
 struct Identity {
     der: Vec<u8>,

@@ -75,7 +75,7 @@ pub enum DtlsError {
 }
 
 impl DtlsError {
-    /// What the client is told of it on another way.
+    /// What the client is told of it on another path.
     pub(crate) fn failure(&self) -> DtlsFailure {
         match self {
             DtlsError::FingerprintMismatch => DtlsFailure::WrongCertificate,

@@ -1,6 +1,6 @@
 //! Two endpoints, and what is lost, doubled or forged between them. `tests/dtls.rs` has other
 //! implementations.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::collections::VecDeque;
 

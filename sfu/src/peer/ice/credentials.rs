@@ -70,7 +70,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;

@@ -1,23 +1,23 @@
-//! One way that a client's checks have come: what has proved that the client is there, and what may be
+//! One path that a client's checks have come: what has proved that the client is there, and what may be
 //! sent to it meanwhile.
 //!
 //! A check can be sent on by whoever hears it, and from an address that is not its sender's, and so can
-//! SRTP. So a way is trusted once the client has read there what we have sent: it has answered a check of
-//! ours, or completed a handshake. Until then the way gets three times what has come from it (RFC 9000
+//! SRTP. So a path is trusted once the client has read there what we have sent: it has answered a check of
+//! ours, or completed a handshake. Until then the path gets three times what has come from it (RFC 9000
 //! section 8.1). After that, SRTP that is no replay shows that the client is still there.
 
 use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore};
 
+use crate::path::{Path, Protocol};
 use crate::peer::stun::Nomination;
-use crate::way::{Protocol, Way};
 
-/// How long a way stays with whoever has authenticated on it, and how long one that is selected may be
+/// How long a path stays with whoever has authenticated on it, and how long one that is selected may be
 /// silent: longer than the time between two checks of ours (`PING`), and an answer.
 pub const HOLD: Duration = Duration::from_secs(4);
 
-/// Time after which a way that nothing has authenticated on is asked again.
+/// Time after which a path that nothing has authenticated on is asked again.
 pub(super) const PING: Duration = Duration::from_millis(2500);
 
 /// How often a check of ours is sent, and when it is first repeated; then after twice as long.
@@ -33,9 +33,9 @@ const AMPLIFICATION: usize = 3;
 /// Bytes of the headers of IPv4 (RFC 791) and UDP (RFC 768), which count as well.
 const HEADERS: usize = 20 + 8;
 
-/// One way.
-pub(super) struct Path {
-    pub(super) way: Way,
+/// One path.
+pub(super) struct CandidatePair {
+    pub(super) path: Path,
     /// Tells it from all others that the client has had.
     pub(super) serial: u32,
     /// None of one where nothing has come but what was seen elsewhere before.
@@ -70,10 +70,10 @@ struct Challenge {
     next: Option<Instant>,
 }
 
-impl Path {
-    pub(super) fn new(way: Way, serial: u32) -> Self {
-        Path {
-            way,
+impl CandidatePair {
+    pub(super) fn new(path: Path, serial: u32) -> Self {
+        CandidatePair {
+            path,
             serial,
             last_check: None,
             nomination: None,
@@ -110,7 +110,7 @@ impl Path {
     /// Whether as much may be sent as there is. Connections and relays have asked their clients to answer
     /// before they took anything.
     pub(super) fn is_unlimited(&self) -> bool {
-        self.trusted().is_some() || !matches!(self.way, Way::Udp(_))
+        self.trusted().is_some() || !matches!(self.path, Path::Udp(_))
     }
 
     /// Notes how long a datagram was that came from there.
@@ -171,7 +171,7 @@ impl Path {
         rng: &mut impl RngCore,
     ) -> Option<(u128, u32)> {
         // A connection loses nothing.
-        let sends = match self.way.protocol() {
+        let sends = match self.path.protocol() {
             Protocol::Udp => SENDS,
             Protocol::Tcp => 1,
         };

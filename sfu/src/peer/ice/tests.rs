@@ -1,6 +1,6 @@
 //! An agent and the client it talks to: checks, nominations, restarts, silence, and what is forged.
 //! `proof.rs` is about what the client has proved, and what others cannot.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::way::ConnectionId;
+use crate::path::ConnectionId;
 
 mod proof;
 
@@ -23,12 +23,12 @@ fn client() -> Credentials {
     }
 }
 
-fn addr(port: u16) -> Way {
-    Way::from(SocketAddr::from(([192, 0, 2, 1], port)))
+fn addr(port: u16) -> Path {
+    Path::from(SocketAddr::from(([192, 0, 2, 1], port)))
 }
 
-fn connection(n: u64, port: u16) -> Way {
-    Way::Tcp {
+fn connection(n: u64, port: u16) -> Path {
+    Path::Tcp {
         connection: ConnectionId(n),
         address: addr(port).address(),
     }
@@ -43,7 +43,7 @@ struct Story {
     reply: Vec<u8>,
     transaction: u128,
     /// What the server has asked, the last first.
-    asked: Vec<(Way, Vec<u8>)>,
+    asked: Vec<(Path, Vec<u8>)>,
     rng: StdRng,
     /// Nothing has come from the client for a while.
     is_silent: bool,
@@ -207,12 +207,12 @@ fn a_client_that_nominates_once_is_followed_when_its_old_address_is_silent() {
     assert_eq!(story.ping(6666).selected, Some(addr(6666)));
 }
 
-/// The ways that were selected one after the other while each of these was nominated twice a second.
-fn nominate_all(story: &mut Story, seconds: u64, ways: &[(u16, u32)]) -> Vec<Way> {
+/// The paths that were selected one after the other while each of these was nominated twice a second.
+fn nominate_all(story: &mut Story, seconds: u64, paths: &[(u16, u32)]) -> Vec<Path> {
     let mut selected = Vec::new();
     for _ in 0..2 * seconds {
         story.now += Duration::from_millis(500);
-        for &(port, priority) in ways {
+        for &(port, priority) in paths {
             selected.extend(story.nominate_of(port, priority).selected);
         }
     }
@@ -324,7 +324,7 @@ fn udp_that_is_avoided_gets_no_answer_unless_there_is_nothing_else() {
         Some(addr(1000)),
         "until there is another"
     );
-    let relayed = Way::Relayed {
+    let relayed = Path::Relayed {
         relay: addr(3000).address(),
         media: addr(7000).address(),
         through: Relayed {
@@ -332,12 +332,12 @@ fn udp_that_is_avoided_gets_no_answer_unless_there_is_nothing_else() {
             is_of_stream: true,
         },
     };
-    for (n, way) in (1..).zip([connection(1, 1000), relayed]) {
+    for (n, path) in (1..).zip([connection(1, 1000), relayed]) {
         story.server = story.ice.local().clone();
         let check = story.request(true);
         let (now, reply) = (story.now, &mut story.reply);
-        let checked = story.ice.handle_stun(now, way, &check, false, reply);
-        assert_eq!(checked.unwrap().selected, Some(way), "{n}");
+        let checked = story.ice.handle_stun(now, path, &check, false, reply);
+        assert_eq!(checked.unwrap().selected, Some(path), "{n}");
     }
     story.is_silent = true;
     assert_eq!(story.ping(1000).selected, Some(addr(1000)));
@@ -540,12 +540,12 @@ fn two_ways_of_one_address_are_two_and_a_closed_one_is_left_at_the_next_check() 
     let mut story = Story::new();
     story.nominate(1000);
     let (first, second) = (connection(1, 1000), connection(2, 1000));
-    let check = |story: &mut Story, way| {
+    let check = |story: &mut Story, path| {
         let packet = story.request(true);
         let Story {
             ice, now, reply, ..
         } = story;
-        ice.handle_stun(*now, way, &packet, false, reply).unwrap()
+        ice.handle_stun(*now, path, &packet, false, reply).unwrap()
     };
     let moved = check(&mut story, first);
     assert_eq!((moved.is_new, moved.selected), (true, Some(first)));

@@ -7,10 +7,10 @@ use super::accept::Accepted;
 use super::offer::OfferedLine;
 use super::transport::{candidates, setup};
 use crate::negotiated::Section;
+use crate::path::Candidate;
 use crate::peer::dtls::Role;
 use crate::peer::ice::Credentials;
 use crate::types::Mid;
-use crate::way::Candidate;
 
 /// The port of an m-line whose address is told by candidates alone (RFC 8840 section 4.1.1).
 const DISCARD_PORT: u16 = 9;

@@ -4,9 +4,9 @@
 use super::transport::{candidates, credentials};
 use crate::api::SdpError;
 use crate::negotiated::Section;
+use crate::path::Candidate;
 use crate::peer::ice::Credentials;
 use crate::types::Mid;
-use crate::way::Candidate;
 
 /// Largest fragment that is read, in bytes: credentials and some hundred candidates.
 const MAX_FRAGMENT_BYTES: usize = 16 * 1024;
@@ -34,7 +34,7 @@ pub(super) fn write(
     bundle: &[Mid],
     first: Option<(&Section, Option<Mid>)>,
     ice: &Credentials,
-    ways: &[Candidate],
+    paths: &[Candidate],
     restarts: u32,
 ) -> String {
     let mut lines = vec!["a=ice-lite".to_owned(), "a=ice-options:trickle".to_owned()];
@@ -57,7 +57,7 @@ pub(super) fn write(
     }
     lines.push(format!("a=ice-ufrag:{}", ice.ufrag));
     lines.push(format!("a=ice-pwd:{}", ice.pwd));
-    lines.extend(candidates(ways, restarts).map(|candidate| format!("a=candidate:{candidate}")));
+    lines.extend(candidates(paths, restarts).map(|candidate| format!("a=candidate:{candidate}")));
     lines.push("a=end-of-candidates\r\n".to_owned());
     lines.join("\r\n")
 }

@@ -136,7 +136,7 @@ fn rid(text: &str) -> Option<Rid> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
 

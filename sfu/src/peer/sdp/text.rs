@@ -107,7 +107,7 @@ impl Media {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
 

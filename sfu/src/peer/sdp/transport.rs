@@ -2,16 +2,16 @@
 //! and roles (RFC 8842).
 
 use crate::api::SdpError;
+use crate::path::{Candidate, Protocol};
 use crate::peer::dtls::Role;
 use crate::peer::ice::Credentials;
 use crate::types::Ssrc;
-use crate::way::{Candidate, Protocol};
 
 /// Lengths of `ice-ufrag` and `ice-pwd` (RFC 8839 section 5.4).
 const UFRAG_LEN: std::ops::RangeInclusive<usize> = 4..=256;
 const PWD_LEN: std::ops::RangeInclusive<usize> = 22..=256;
 /// Type preferences of our candidates, instead of the 126 of RFC 8445 section 5.1.2.2: a higher one after
-/// each ICE restart, so that a client prefers any way that works now, TCP too, to what it had before. For
+/// each ICE restart, so that a client prefers any path that works now, TCP too, to what it had before. For
 /// a pair the lower of two preferences counts most (section 6.1.2.3): ours are below that which
 /// libwebrtc gives TCP (80, `ICE_TYPE_PREFERENCE_PRFLX_TCP`), to decide, and above that of relays (2), which
 /// come last in any case.
@@ -113,7 +113,7 @@ pub(super) fn candidates(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
 

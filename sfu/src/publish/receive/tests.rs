@@ -1,5 +1,5 @@
 //! Packets as browsers wrap them, and what comes of them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use super::*;
 use crate::media::{Extension, ExtensionMap, RepairFormats};

@@ -141,7 +141,7 @@ fn skip_operating_points(reader: &mut BitReader<'_>) -> Option<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -263,7 +263,7 @@ impl PictureId {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::dependency::Dependencies;
     use super::dependency::tests::L3T3_KEY;

@@ -1,5 +1,5 @@
 //! Both schemes: what is protected comes back, and no bytes do harm.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use super::*;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! Whatever is wanted when, a decoder can decode what it gets: streams of three temporal layers, and
 //! one or three spatial ones, with what each frame refers to.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! What a slot sends, read by the receiving side of a publication: what is lost between the two
 //! comes back.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::Instant;
 
@@ -317,8 +317,8 @@ fn no_repair_packet_is_longer_than_the_path_takes() {
         let section = section(Kind::Video, formats);
         let repaired = |payload: usize| {
             let mut exit = Exit::new(start);
-            exit.path.select(DESTINATION.into());
-            exit.path.set_mtu(DESTINATION.into(), LIMIT + 28);
+            exit.path_size.select(DESTINATION.into());
+            exit.path_size.set_mtu(DESTINATION.into(), LIMIT + 28);
             let mut slot = fully_protected(start, &section);
             let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
             for n in 0..4 {

@@ -1,5 +1,5 @@
 //! The numbers of a stream whose sources change, and which is thinned and mended on the way.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use super::*;
 use crate::publish::history::tests::video;

@@ -1,5 +1,5 @@
 //! A subscriber that is to get less than it is being sent: numbers, pictures and times go on.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use std::time::SystemTime;
 
@@ -517,8 +517,8 @@ fn a_packet_leaves_out_what_it_can_to_fit_its_path_and_else_leaves_alone() {
         (true, LIMIT - 39, LIMIT + 5, true),
     ] {
         let mut exit = Exit::new(start);
-        exit.path.select(DESTINATION.into());
-        exit.path.set_mtu(DESTINATION.into(), LIMIT + 28);
+        exit.path_size.select(DESTINATION.into());
+        exit.path_size.set_mtu(DESTINATION.into(), LIMIT + 28);
         let section = section(Kind::Video, RepairFormats::default());
         let mut slot = slot_of(&section, start);
         slot.is_reported = is_known;
@@ -542,8 +542,8 @@ fn sound_is_repeated_as_far_as_the_path_has_room() {
     let start = Instant::now();
     for (mtu, blocks) in [(1500, 4), (900, 3), (700, 2), (576, 1)] {
         let mut exit = Exit::new(start);
-        exit.path.select(DESTINATION.into());
-        exit.path.set_mtu(DESTINATION.into(), mtu);
+        exit.path_size.select(DESTINATION.into());
+        exit.path_size.set_mtu(DESTINATION.into(), mtu);
         let red = RepairFormats {
             red: Some(RED),
             ..RepairFormats::default()

@@ -1,5 +1,5 @@
 //! The server as its clients see it: stories in virtual time.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 mod allocate;
 mod authenticate;

@@ -10,7 +10,7 @@ impl Story {
     /// The last check of ours that went to a port.
     fn asked(&self, port: u16) -> Option<&[u8]> {
         let mut asked = self.asked.iter();
-        let found = asked.find(|(way, _)| *way == addr(port));
+        let found = asked.find(|(path, _)| *path == addr(port));
         found.map(|(_, check)| &check[..])
     }
 
@@ -23,13 +23,13 @@ impl Story {
     }
 
     /// Has the client answer what it was asked at a port.
-    fn answer(&mut self, port: u16) -> Option<Way> {
+    fn answer(&mut self, port: u16) -> Option<Path> {
         let answer = self.answer_of(port);
         let selected = self.ice.handle_answer(self.now, addr(port), &answer);
         selected.expect("it is what was asked")
     }
 
-    fn media(&mut self, port: u16) -> Option<Way> {
+    fn media(&mut self, port: u16) -> Option<Path> {
         self.ice.handle_media(self.now, addr(port))
     }
 
@@ -45,7 +45,7 @@ impl Story {
         self
     }
 
-    /// On a way where the client has just answered, checked and sent media.
+    /// On a path where the client has just answered, checked and sent media.
     fn connected() -> Story {
         let mut story = Story::new();
         story.nominate(1000);
@@ -132,7 +132,7 @@ fn a_question_is_repeated_a_few_times_and_its_answer_may_be_late() {
         story
             .asked
             .iter()
-            .filter(|(way, _)| *way == addr(2000))
+            .filter(|(path, _)| *path == addr(2000))
             .count()
     };
     assert_eq!(asked(&story), 3);
@@ -239,7 +239,7 @@ fn whoever_is_connected_is_asked_wherever_it_comes_from() {
     for _ in 0..3 {
         assert!(story.asked(2000).is_some());
         story.asked.clear();
-        let next = story.now + 2 * path::PING;
+        let next = story.now + 2 * pair::PING;
         assert_eq!(story.wait_until(next), None);
         story.ping(2000);
     }
@@ -340,11 +340,11 @@ fn three_times_what_has_come_may_be_sent_before_a_proof() {
     assert!((0..1000).all(|_| story.ice.spend(addr(1000), 1200)));
     // A connection has been asked by its handshake.
     let packet = story.request(true);
-    let (now, way) = (story.now, connection(1, 1000));
+    let (now, path) = (story.now, connection(1, 1000));
     let checked = story
         .ice
-        .handle_stun(now, way, &packet, true, &mut story.reply);
-    assert!(checked.is_ok() && story.ice.spend(way, 100_000));
+        .handle_stun(now, path, &packet, true, &mut story.reply);
+    assert!(checked.is_ok() && story.ice.spend(path, 100_000));
 }
 
 #[test]

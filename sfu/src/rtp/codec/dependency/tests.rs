@@ -1,5 +1,5 @@
 //! Descriptors of the structures in section A.6 of the specification and of libwebrtc's encoders.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 
 use super::super::bits::BitWriter;
 use super::*;
