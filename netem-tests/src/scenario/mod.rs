@@ -2,7 +2,7 @@
 //!
 //! In: a TOML file. Out: one [`Scenario`] for every combination of its matrix, with every event
 //! resolved into a list of [`Change`]s in time, or all that is wrong with the file, with lines and
-//! keys. docs/netem.md teaches the format; [`reference`] has every key.
+//! keys. docs/netem.md teaches the format; [`reference`](mod@reference) has every key.
 //!
 //! ```
 //! use confab_netem_tests::scenario::Scenario;

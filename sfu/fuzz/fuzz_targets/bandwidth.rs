@@ -30,7 +30,7 @@ fuzz_target!(|compound: &[u8]| {
         match packet {
             Packet::TransportFeedback(feedback) => estimator.handle_feedback(now, &feedback),
             Packet::Remb(remb) => estimator.handle_remb(now, remb.bitrate),
-            _ => estimator.handle_timeout(now),
+            _ => estimator.handle_timeout(now, sequence.0 % 200 == 0),
         }
         assert!((MIN..=MAX).contains(&estimator.estimate()));
     }

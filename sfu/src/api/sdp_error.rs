@@ -33,7 +33,7 @@ impl fmt::Display for LineName {
 /// connection when one of these is returned.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SdpError {
-    /// Larger than [`MAX_SDP_BYTES`](super::MAX_SDP_BYTES).
+    /// Larger than [`MAX_SDP_BYTES`](crate::peer::sdp::MAX_SDP_BYTES).
     #[error("the SDP has {bytes} bytes, more than the {limit} that are accepted")]
     TooLarge {
         /// Its size.
@@ -41,7 +41,7 @@ pub enum SdpError {
         /// The limit.
         limit: usize,
     },
-    /// More m-lines than [`MAX_LINES`](super::MAX_LINES).
+    /// More m-lines than [`MAX_LINES`](crate::negotiated::MAX_LINES).
     #[error("the offer has {lines} m-lines, more than the {limit} that are accepted")]
     TooManyLines {
         /// How many it has.

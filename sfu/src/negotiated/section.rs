@@ -29,14 +29,14 @@ pub struct Section {
 /// What the client sends on an m-line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReceiveSection {
-    /// The simulcast encodings, at most [`MAX_ENCODINGS`](super::MAX_ENCODINGS), in the order the
+    /// The simulcast encodings, at most [`MAX_ENCODINGS`](crate::negotiated::MAX_ENCODINGS), in the order the
     /// client lists them. Empty when the client sends one stream without a `rid`.
     pub rids: Vec<Rid>,
     /// The announced SSRCs, each with that of its retransmissions: of `rids` in their order, for
     /// packets that do not say theirs. Empty when the client announces none and is known by its
     /// `mid` alone.
     pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
-    /// Each of the first of `ssrcs`, at most [`MAX_ENCODINGS`](super::MAX_ENCODINGS), is an encoding of
+    /// Each of the first of `ssrcs`, at most [`MAX_ENCODINGS`](crate::negotiated::MAX_ENCODINGS), is an encoding of
     /// one source, by `a=ssrc-group:SIM`. Not together with `rids`.
     pub is_sim_group: bool,
     /// The client's canonical name (RFC 3550 section 6.5.1), if announced.
