@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use confab_sfu::net::relay::{MediaLink, RelayQueues};
+use confab_sfu::{MediaLink, RelayQueues};
 use confab_signaling::protocol::IceServer;
 use confab_signaling::relay::RelayStats;
 use confab_signaling::session::new_secret;

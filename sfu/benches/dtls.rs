@@ -20,7 +20,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, Fingerprint, Role};
+use confab_sfu::inside::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, Fingerprint, Role};
 
 const ROUNDS: usize = 9;
 const HANDSHAKES: usize = 500;

@@ -49,28 +49,66 @@
 )]
 
 pub mod api;
-pub mod bandwidth;
+mod bandwidth;
 pub mod clock;
 pub mod config;
-pub mod control;
+mod control;
 pub mod media;
-pub mod negotiated;
-pub mod net;
+mod negotiated;
+mod net;
 pub mod path;
-pub mod peer;
-pub mod publish;
-pub mod rtp;
-pub mod send;
-pub mod sfu;
-pub mod srtp;
-pub mod subscribe;
+mod peer;
+mod publish;
+mod rtp;
+mod send;
+mod sfu;
+mod srtp;
+mod subscribe;
 pub mod types;
 pub mod units;
-pub mod worker;
+mod worker;
+
+/// What tests, fuzz targets and calls in virtual time look at. No part of the interface.
+#[doc(hidden)]
+#[allow(missing_docs, reason = "as the modules of the same names")]
+pub mod inside {
+    pub mod bandwidth {
+        pub use crate::bandwidth::{estimator, feedback, sent};
+    }
+    pub mod control {
+        pub use crate::control::{Controller, messages};
+    }
+    pub mod negotiated {
+        pub use crate::negotiated::{Section, match_payload};
+    }
+    pub mod net {
+        pub use crate::net::framing;
+    }
+    pub mod peer {
+        pub use crate::peer::{dtls, ice, sdp, stun};
+    }
+    pub mod publish {
+        pub use crate::publish::{repair, unwrap};
+    }
+    pub mod rtp {
+        pub use crate::rtp::{codec, extension, fec, packet, red, rtcp, sequence};
+    }
+    pub mod srtp {
+        pub use crate::srtp::{MAX_SRTP_TRAILER, SrtpProfile, SrtpReceiver, SrtpSender};
+    }
+    pub mod worker {
+        pub use crate::worker::{Shared, Worker, mailbox};
+    }
+}
 
 pub use api::{
     Answer, CommandError, DtlsFailure, Event, GoneReason, Offer, OfferError, PeerStats, Publish,
     SlotChoice, SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
 };
 pub use config::Config;
+pub use negotiated::MAX_LINES;
+pub use net::relay::{MediaLink, RelayQueues};
+pub use net::tcp_dispatcher::TcpDispatcher;
+pub use net::udp::SOCKET_BUFFER;
+pub use peer::sdp::MAX_SDP_BYTES;
 pub use sfu::{Sfu, StartError};

@@ -151,7 +151,7 @@ fn open_link(
 }
 
 /// A media plane that has been started, what happens in it, and the links of its workers.
-pub type Started = (Sfu, mpsc::Receiver<Event>, Vec<MediaLink>);
+pub(crate) type Started = (Sfu, mpsc::Receiver<Event>, Vec<MediaLink>);
 
 type Question = (Request, oneshot::Sender<Reply>);
 

@@ -15,8 +15,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsError, DtlsOutput, Role, SrtpKeys};
-use confab_sfu::srtp::SrtpProfile;
+use confab_sfu::inside::peer::dtls::{
+    Certificate, DtlsEndpoint, DtlsError, DtlsOutput, Role, SrtpKeys,
+};
+use confab_sfu::inside::srtp::SrtpProfile;
 
 /// What OpenSSL names the profiles that both have.
 const PROFILES: &str = "SRTP_AEAD_AES_256_GCM:SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80";

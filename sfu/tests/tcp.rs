@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use confab_sfu::api::{Event, GoneReason};
 use confab_sfu::config::TcpPort;
-use confab_sfu::net::framing::Deframer;
+use confab_sfu::inside::net::framing::Deframer;
+use confab_sfu::inside::peer::stun::{BindingRequest, parse_binding_success};
 use confab_sfu::path::Protocol;
-use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
 use confab_sfu::types::{PeerId, RoomId};
 use confab_sfu::{Config, Offer, Publish, Sfu};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -5,7 +5,7 @@
 use std::net::UdpSocket;
 use std::ops::RangeInclusive;
 
-use confab_sfu::net::udp::SOCKET_BUFFER;
+use confab_sfu::SOCKET_BUFFER;
 use rustix::process::{Resource, getrlimit};
 use socket2::SockRef;
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab_sfu::net::tcp_dispatcher::TcpDispatcher;
+use confab_sfu::TcpDispatcher;
 use confab_signaling::{Entrance, max_connections};
 use confab_sockets::cidr::Cidr;
 use confab_sockets::listener::{ConnectionLimit, Lobby, Place, Seat};

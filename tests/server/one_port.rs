@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use confab_sfu::peer::stun::{BindingRequest, parse_binding_success};
+use confab_sfu::inside::peer::stun::{BindingRequest, parse_binding_success};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -3,7 +3,7 @@
 use confab_sfu::api::{
     CommandError, Content, Offer, OfferError, PeerStats, Publish, SlotChoice, SlotView, Stats,
 };
-use confab_sfu::control::messages::{Reply, Request};
+use confab_sfu::inside::control::messages::{Reply, Request};
 use confab_sfu::types::{Mid, TrackId};
 
 use super::call::{Call, Person};

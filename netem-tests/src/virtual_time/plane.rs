@@ -12,13 +12,13 @@ use crate::link::Carried;
 use confab_sfu::api::Event;
 use confab_sfu::clock::Clock;
 use confab_sfu::config::Config;
-use confab_sfu::control::Controller;
-use confab_sfu::control::messages::{Output, Reply, Request, RequestId};
+use confab_sfu::inside::control::Controller;
+use confab_sfu::inside::control::messages::{Output, Reply, Request, RequestId};
+use confab_sfu::inside::peer::dtls::Certificate;
+use confab_sfu::inside::rtp::packet::PacketClass;
+use confab_sfu::inside::worker::mailbox::{Mail, Message};
+use confab_sfu::inside::worker::{Shared, Worker};
 use confab_sfu::path::{Candidate, Path};
-use confab_sfu::peer::dtls::Certificate;
-use confab_sfu::rtp::packet::PacketClass;
-use confab_sfu::worker::mailbox::{Mail, Message};
-use confab_sfu::worker::{Shared, Worker};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
 /// The wall-clock time at which every call begins: some time in 2026.

@@ -4,8 +4,8 @@ use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
 use confab_netem_tests::virtual_time::client::send::Beginning;
 use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::SlotChoice;
+use confab_sfu::inside::rtp::packet::PacketClass;
 use confab_sfu::media::Kind;
-use confab_sfu::rtp::packet::PacketClass;
 use confab_sfu::types::{Mid, Ssrc};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 

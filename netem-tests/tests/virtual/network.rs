@@ -4,9 +4,9 @@ use confab_netem_tests::link::Loss;
 use confab_netem_tests::virtual_time::call::{Call, millis, secs};
 use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::{DtlsFailure, GoneReason, Publish};
-use confab_sfu::control::messages::{Reply, Request};
+use confab_sfu::inside::control::messages::{Reply, Request};
+use confab_sfu::inside::rtp::packet::PacketClass;
 use confab_sfu::media::Kind;
-use confab_sfu::rtp::packet::PacketClass;
 
 #[test]
 fn ice_restarts_without_a_gap() {

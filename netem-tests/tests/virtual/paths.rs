@@ -9,8 +9,8 @@ use confab_netem_tests::virtual_time::call::{Call, Person, millis, secs};
 use confab_netem_tests::virtual_time::client::send::Beginning;
 use confab_netem_tests::virtual_time::client::{Setup, publish, watch};
 use confab_sfu::api::Publish;
+use confab_sfu::inside::rtp::packet::PacketClass;
 use confab_sfu::media::{ExtensionMap, Kind};
-use confab_sfu::rtp::packet::PacketClass;
 use confab_sfu::types::Ssrc;
 
 /// Where nobody of the call is.

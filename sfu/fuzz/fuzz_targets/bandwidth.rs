@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use confab_sfu::bandwidth::estimator::{BandwidthEstimator, MAX, MIN};
-use confab_sfu::bandwidth::sent::{PacketKind, SentPacket};
-use confab_sfu::rtp::rtcp::{Packet, Packets};
-use confab_sfu::rtp::sequence::SequenceNumber;
+use confab_sfu::inside::bandwidth::estimator::{BandwidthEstimator, MAX, MIN};
+use confab_sfu::inside::bandwidth::sent::{PacketKind, SentPacket};
+use confab_sfu::inside::rtp::rtcp::{Packet, Packets};
+use confab_sfu::inside::rtp::sequence::SequenceNumber;
 use confab_sfu::units::{Bitrate, DataSize};
 use libfuzzer_sys::fuzz_target;
 

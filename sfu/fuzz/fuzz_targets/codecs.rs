@@ -2,9 +2,9 @@
 #![no_main]
 
 use confab_sfu::media::Codec;
-use confab_sfu::rtp::codec::dependency::Dependencies;
-use confab_sfu::rtp::codec::{PictureId, inspect, vp8, vp9};
-use confab_sfu::rtp::sequence::SequenceNumber;
+use confab_sfu::inside::rtp::codec::dependency::Dependencies;
+use confab_sfu::inside::rtp::codec::{PictureId, inspect, vp8, vp9};
+use confab_sfu::inside::rtp::sequence::SequenceNumber;
 use libfuzzer_sys::fuzz_target;
 
 const H264: Codec = Codec::H264 {

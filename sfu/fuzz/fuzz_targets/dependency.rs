@@ -1,8 +1,8 @@
 //! Any dependency descriptors one after the other, from any packets.
 #![no_main]
 
-use confab_sfu::rtp::codec::dependency::Dependencies;
-use confab_sfu::rtp::sequence::SequenceNumber;
+use confab_sfu::inside::rtp::codec::dependency::Dependencies;
+use confab_sfu::inside::rtp::sequence::SequenceNumber;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|descriptors: Vec<(u64, &[u8])>| {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use confab_sfu::peer::dtls::{
+use confab_sfu::inside::peer::dtls::{
     Certificate, DtlsEndpoint, DtlsOutput, Fingerprint, MAX_HANDSHAKE_BYTES, Role, SrtpKeys,
 };
 use libfuzzer_sys::fuzz_target;

@@ -2,7 +2,7 @@
 //! and are those that were announced.
 #![no_main]
 
-use confab_sfu::net::framing::{Deframer, FramingError, MAX_PACKET};
+use confab_sfu::inside::net::framing::{Deframer, FramingError, MAX_PACKET};
 use libfuzzer_sys::fuzz_target;
 
 type Outcome = (Vec<Vec<u8>>, Option<FramingError>);

@@ -1,7 +1,7 @@
 //! Any payload as RED; what is read of it can be written again and says the same.
 #![no_main]
 
-use confab_sfu::rtp::red::{parse, write};
+use confab_sfu::inside::rtp::red::{parse, write};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {

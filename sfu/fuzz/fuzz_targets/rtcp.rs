@@ -1,7 +1,7 @@
 //! Any RTCP: every view is read to its end, which the length of the packet bounds.
 #![no_main]
 
-use confab_sfu::rtp::rtcp::{MAX_STATUS_COUNT, Packet, Packets};
+use confab_sfu::inside::rtp::rtcp::{MAX_STATUS_COUNT, Packet, Packets};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|compound: &[u8]| {

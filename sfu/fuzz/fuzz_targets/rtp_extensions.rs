@@ -2,8 +2,8 @@
 #![no_main]
 
 use confab_sfu::media::{Extension, ExtensionMap};
-use confab_sfu::rtp::extension::HeaderExtensions;
-use confab_sfu::rtp::packet::{HeaderFields, RtpHeader, write_header};
+use confab_sfu::inside::rtp::extension::HeaderExtensions;
+use confab_sfu::inside::rtp::packet::{HeaderFields, RtpHeader, write_header};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|packet: &[u8]| {

@@ -1,7 +1,7 @@
 //! Any datagram: its class, and its header whose parts make up the whole.
 #![no_main]
 
-use confab_sfu::rtp::packet::{PacketClass, RtpHeader};
+use confab_sfu::inside::rtp::packet::{PacketClass, RtpHeader};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {

@@ -2,8 +2,8 @@
 //! the m-lines of its offer and nothing that breaks its lines, and a refusal is short.
 #![no_main]
 
-use confab_sfu::peer::ice::Credentials;
-use confab_sfu::peer::sdp::{Local, Negotiation, Policy};
+use confab_sfu::inside::peer::ice::Credentials;
+use confab_sfu::inside::peer::sdp::{Local, Negotiation, Policy};
 use confab_sfu::types::Ssrc;
 use libfuzzer_sys::fuzz_target;
 

@@ -2,7 +2,7 @@
 //! be written again.
 #![no_main]
 
-use confab_sfu::rtp::fec::{Parity, ulpfec};
+use confab_sfu::inside::rtp::fec::{Parity, ulpfec};
 use confab_sfu::types::Ssrc;
 use libfuzzer_sys::fuzz_target;
 

@@ -29,14 +29,14 @@ const MAX_PACKETS: usize = 1024;
 
 /// The arrivals of one connection.
 #[derive(Debug, Default)]
-pub struct Acknowledged {
+pub(crate) struct Acknowledged {
     /// In the order of arrival.
     arrivals: VecDeque<(Duration, DataSize)>,
 }
 
 impl Acknowledged {
     /// Notes an arrival.
-    pub fn handle_arrival(&mut self, at: Duration, size: DataSize) {
+    pub(crate) fn handle_arrival(&mut self, at: Duration, size: DataSize) {
         if let Some(&(newest, _)) = self.arrivals.back()
             && at + WINDOW < newest
         {
@@ -63,13 +63,13 @@ impl Acknowledged {
 
     /// The rate over half a second.
     #[must_use]
-    pub fn rate(&self) -> Option<Bitrate> {
+    pub(crate) fn rate(&self) -> Option<Bitrate> {
         self.rate_from(0)
     }
 
     /// The rate over the last moments.
     #[must_use]
-    pub fn recent(&self) -> Option<Bitrate> {
+    pub(crate) fn recent(&self) -> Option<Bitrate> {
         let &(newest, _) = self.arrivals.back()?;
         let recent = self.arrivals.iter().rev();
         let recent = recent.take_while(|(at, _)| *at + RECENT >= newest).count();

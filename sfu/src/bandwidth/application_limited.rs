@@ -21,7 +21,7 @@ const END: f64 = 0.5;
 
 /// The use of one connection.
 #[derive(Debug, Default)]
-pub struct ApplicationLimited {
+pub(crate) struct ApplicationLimited {
     /// What has not been used, in bytes; negative when more was sent.
     idle: f64,
     last: Option<Instant>,
@@ -30,7 +30,7 @@ pub struct ApplicationLimited {
 
 impl ApplicationLimited {
     /// Notes a packet that left while the estimate was `estimate`.
-    pub fn handle_sent(&mut self, now: Instant, size: DataSize, estimate: Bitrate) {
+    pub(crate) fn handle_sent(&mut self, now: Instant, size: DataSize, estimate: Bitrate) {
         let elapsed = now.saturating_duration_since(self.last.replace(now).unwrap_or(now));
         let budget = estimate.scale(USED);
         let window = budget.during(WINDOW).as_bytes().max(1) as f64;
@@ -46,7 +46,7 @@ impl ApplicationLimited {
 
     /// Since when the application has been the limit, if it is.
     #[must_use]
-    pub fn since(&self) -> Option<Instant> {
+    pub(crate) fn since(&self) -> Option<Instant> {
         self.since
     }
 }

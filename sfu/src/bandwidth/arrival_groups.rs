@@ -22,7 +22,7 @@ const MAX_CLOCK_JUMP: Duration = Duration::from_secs(3);
 
 /// What lies between two groups.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct GroupDelta {
+pub(crate) struct GroupDelta {
     /// How long after the group before it the last packet was sent.
     pub sent: Duration,
     /// How long after it the last packet arrived.
@@ -57,7 +57,7 @@ impl Group {
 
 /// The groups of one connection.
 #[derive(Debug, Default)]
-pub struct ArrivalGroups {
+pub(crate) struct ArrivalGroups {
     before: Option<Group>,
     current: Option<Group>,
 }
@@ -65,7 +65,7 @@ pub struct ArrivalGroups {
 impl ArrivalGroups {
     /// Notes that a packet arrived, of which we hear `now`. Packets come in the order they were
     /// sent; one that is older than its group is passed over.
-    pub fn handle_packet(
+    pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
         sent: Instant,

@@ -63,7 +63,7 @@ struct Decrease {
 
 /// What is known of others on the path to one peer.
 #[derive(Debug, Default)]
-pub struct Competition {
+pub(crate) struct Competition {
     /// The least of each feedback.
     samples: VecDeque<(Instant, Duration)>,
     decrease: Option<Decrease>,
@@ -82,12 +82,12 @@ pub struct Competition {
 impl Competition {
     /// Whether the queue is another's.
     #[must_use]
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.since.is_some()
     }
 
     /// The rate went down because a queue grew.
-    pub fn handle_decrease(&mut self, now: Instant, capacity: Bitrate) {
+    pub(crate) fn handle_decrease(&mut self, now: Instant, capacity: Bitrate) {
         let queueing = self.least();
         match &mut self.decrease {
             // One of several: the queue has not grown since the first, or not for what was sent before.
@@ -110,7 +110,7 @@ impl Competition {
 
     /// Notes the least time that packets of one feedback were held up, and the rate at which they
     /// arrive. `gives_way` says whether less can be sent, or less is being sent, for the queue's sake.
-    pub fn handle_feedback(
+    pub(crate) fn handle_feedback(
         &mut self,
         now: Instant,
         queueing: Duration,

@@ -80,7 +80,7 @@ const FORGOTTEN: f64 = 2.0;
 
 /// The loss of one connection.
 #[derive(Debug, Default)]
-pub struct LossBased {
+pub(crate) struct LossBased {
     link: f64,
     /// As it was found out.
     found: f64,
@@ -108,13 +108,13 @@ pub struct LossBased {
 impl LossBased {
     /// The share of packets that the link loses whatever is sent, 0 to 0.5.
     #[must_use]
-    pub fn link_loss(&self) -> f64 {
+    pub(crate) fn link_loss(&self) -> f64 {
         self.link
     }
 
     /// The same as far as it is to be guessed, before anything has been found out.
     #[must_use]
-    pub fn probable_link_loss(&self) -> f64 {
+    pub(crate) fn probable_link_loss(&self) -> f64 {
         let guessed = self.beginning.filter(|_| self.found == 0.0);
         let guessed = guessed.map_or(0.0, |seen| seen.loss.min(MAX_LINK_LOSS));
         self.link.max(guessed)
@@ -122,30 +122,30 @@ impl LossBased {
 
     /// The most to send, if loss sets a limit.
     #[must_use]
-    pub fn limit(&self) -> Option<Bitrate> {
+    pub(crate) fn limit(&self) -> Option<Bitrate> {
         self.limit
     }
 
     /// When a bottleneck was found last.
     #[must_use]
-    pub fn congested(&self) -> Option<Instant> {
+    pub(crate) fn congested(&self) -> Option<Instant> {
         self.congested
     }
 
     /// Says whether the application sends less than it could.
-    pub fn set_idle(&mut self, is_idle: bool) {
+    pub(crate) fn set_idle(&mut self, is_idle: bool) {
         self.is_idle = is_idle;
     }
 
     /// A probe has shown that this rate arrives.
-    pub fn handle_probe(&mut self, measured: Bitrate) {
+    pub(crate) fn handle_probe(&mut self, measured: Bitrate) {
         if self.experiment.is_none() {
             self.limit = self.limit.filter(|limit| *limit >= measured);
         }
     }
 
     /// Notes how a packet fared. `queueing` is how long it was held up, if it arrived.
-    pub fn handle_result(
+    pub(crate) fn handle_result(
         &mut self,
         now: Instant,
         result: &PacketResult,

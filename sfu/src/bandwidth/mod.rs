@@ -1,23 +1,23 @@
 //! Congestion control: what the network can carry.
 
-pub mod acknowledged;
-pub mod application_limited;
-pub mod arrival_groups;
-pub mod carried;
-pub mod competition;
+pub(crate) mod acknowledged;
+pub(crate) mod application_limited;
+pub(crate) mod arrival_groups;
+pub(crate) mod carried;
+pub(crate) mod competition;
 pub mod estimator;
 pub mod feedback;
 mod link_loss;
-pub mod loss_based;
+pub(crate) mod loss_based;
 mod loss_experiment;
 pub(crate) mod outage;
-pub mod probe;
-pub mod probe_result;
-pub mod queueing;
-pub mod rate_control;
-pub mod round_trip;
+pub(crate) mod probe;
+pub(crate) mod probe_result;
+pub(crate) mod queueing;
+pub(crate) mod rate_control;
+pub(crate) mod round_trip;
 pub mod sent;
-pub mod trendline;
+pub(crate) mod trendline;
 
 #[cfg(test)]
 mod tests;

@@ -82,7 +82,7 @@ pub struct ProbeCluster {
 
 /// What the decisions depend on.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct ProbeInput {
+pub(crate) struct ProbeInput {
     /// The estimate.
     pub estimate: Bitrate,
     /// What could be put to use.
@@ -99,7 +99,7 @@ impl ProbeInput {
 
 /// The probes of one connection.
 #[derive(Debug, Default)]
-pub struct ProbeController {
+pub(crate) struct ProbeController {
     pending: VecDeque<ProbeCluster>,
     next_id: u32,
     started: bool,
@@ -118,7 +118,7 @@ pub struct ProbeController {
 
 impl ProbeController {
     /// Begins anew; what is still under way of former probes is not taken for a later one's.
-    pub fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         *self = ProbeController {
             next_id: self.next_id,
             ..ProbeController::default()
@@ -126,7 +126,7 @@ impl ProbeController {
     }
 
     /// The link is overused, or feedback is missing.
-    pub fn handle_overuse(&mut self, now: Instant) {
+    pub(crate) fn handle_overuse(&mut self, now: Instant) {
         self.overused = Some(now);
         self.pending.clear();
         self.waiting = None;
@@ -135,7 +135,7 @@ impl ProbeController {
     }
 
     /// The estimate fell.
-    pub fn handle_decrease(&mut self, now: Instant, before: Bitrate, after: Bitrate) {
+    pub(crate) fn handle_decrease(&mut self, now: Instant, before: Bitrate, after: Bitrate) {
         if after < before.scale(LARGE_DROP) {
             let known = self
                 .dropped
@@ -147,7 +147,7 @@ impl ProbeController {
     }
 
     /// The queues have emptied after overuse.
-    pub fn handle_recovery(&mut self, now: Instant, input: &ProbeInput) {
+    pub(crate) fn handle_recovery(&mut self, now: Instant, input: &ProbeInput) {
         let Some((at, before)) = self.dropped.take() else {
             return;
         };
@@ -160,7 +160,7 @@ impl ProbeController {
     }
 
     /// A probe has shown that the link carries `measured`.
-    pub fn handle_result(&mut self, now: Instant, measured: Bitrate, input: &ProbeInput) {
+    pub(crate) fn handle_result(&mut self, now: Instant, measured: Bitrate, input: &ProbeInput) {
         self.has_shown = true;
         self.unanswered = 0;
         if self
@@ -172,7 +172,7 @@ impl ProbeController {
     }
 
     /// Decides whether to probe, and gives the next cluster to send.
-    pub fn poll(&mut self, now: Instant, input: &ProbeInput) -> Option<ProbeCluster> {
+    pub(crate) fn poll(&mut self, now: Instant, input: &ProbeInput) -> Option<ProbeCluster> {
         self.waiting = self.waiting.filter(|(until, _)| now < *until);
         if !self.started && input.wants_more() {
             self.started = true;
@@ -185,7 +185,7 @@ impl ProbeController {
 
     /// When to poll next, if all stays as it is.
     #[must_use]
-    pub fn next_deadline(&self, input: &ProbeInput) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self, input: &ProbeInput) -> Option<Instant> {
         if !input.wants_more() {
             return None;
         }

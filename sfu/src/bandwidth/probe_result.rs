@@ -43,13 +43,13 @@ struct Burst {
 
 /// The probes under way on one connection.
 #[derive(Debug, Default)]
-pub struct ProbeResults {
+pub(crate) struct ProbeResults {
     bursts: VecDeque<Burst>,
 }
 
 impl ProbeResults {
     /// A probe is going to be sent.
-    pub fn handle_probe(&mut self, cluster: ProbeCluster) {
+    pub(crate) fn handle_probe(&mut self, cluster: ProbeCluster) {
         if self.bursts.len() == MAX_CLUSTERS {
             self.bursts.pop_front();
         }
@@ -65,7 +65,7 @@ impl ProbeResults {
     }
 
     /// Notes how a packet fared.
-    pub fn handle_result(&mut self, result: &PacketResult) {
+    pub(crate) fn handle_result(&mut self, result: &PacketResult) {
         let packet = result.packet;
         let (Some(id), Some(arrival)) = (packet.cluster, result.arrival()) else {
             return;
@@ -78,7 +78,7 @@ impl ProbeResults {
     /// The highest rate that a probe has shown since the last call. `link_loss` is the share of
     /// packets the link loses whatever is sent, `probable` the same as far as it is to be guessed: so many
     /// may be missing, but what has not arrived is only believed to have fitted if it is known.
-    pub fn poll(&mut self, link_loss: f64, probable: f64) -> Option<Bitrate> {
+    pub(crate) fn poll(&mut self, link_loss: f64, probable: f64) -> Option<Bitrate> {
         let mut measured = None;
         self.bursts
             .retain(|burst| match burst.measure(link_loss, probable) {

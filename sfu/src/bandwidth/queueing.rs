@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 
 /// The delay of one connection.
 #[derive(Debug, Default)]
-pub struct QueueingDelay {
+pub(crate) struct QueueingDelay {
     epoch: Option<Instant>,
     /// The least transit in this window and in the one before, in microseconds of which only
     /// differences mean anything.
@@ -21,7 +21,12 @@ pub struct QueueingDelay {
 
 impl QueueingDelay {
     /// How long a packet that arrived was held up.
-    pub fn handle_packet(&mut self, now: Instant, sent: Instant, arrival: Duration) -> Duration {
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        arrival: Duration,
+    ) -> Duration {
         let epoch = *self.epoch.get_or_insert(sent);
         let sent = sent.saturating_duration_since(epoch).as_micros() as i64;
         let transit = (arrival.as_micros() as i64).saturating_sub(sent);

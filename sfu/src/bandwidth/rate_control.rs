@@ -51,7 +51,7 @@ const MAX_VARIANCE: f64 = 2.5;
 
 /// The control of one connection.
 #[derive(Debug)]
-pub struct RateControl {
+pub(crate) struct RateControl {
     current: Bitrate,
     floor: Bitrate,
     /// After a decrease, until the delay is normal again.
@@ -67,7 +67,7 @@ pub struct RateControl {
 impl RateControl {
     /// Begins at a rate, and never goes below a floor.
     #[must_use]
-    pub fn new(start: Bitrate, floor: Bitrate) -> Self {
+    pub(crate) fn new(start: Bitrate, floor: Bitrate) -> Self {
         RateControl {
             current: start.max(floor),
             floor,
@@ -82,24 +82,24 @@ impl RateControl {
 
     /// The rate.
     #[must_use]
-    pub fn rate(&self) -> Bitrate {
+    pub(crate) fn rate(&self) -> Bitrate {
         self.current
     }
 
     /// Notes a round trip.
-    pub fn handle_round_trip(&mut self, round_trip: Duration) {
+    pub(crate) fn handle_round_trip(&mut self, round_trip: Duration) {
         self.round_trip = round_trip;
     }
 
     /// Takes over a rate that a probe has measured.
-    pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
+    pub(crate) fn set_rate(&mut self, now: Instant, rate: Bitrate) {
         self.current = rate.max(self.floor);
         self.changed = Some(now);
     }
 
     /// Goes on with what feedback says. `throughput` is what the receiver gets; on overuse, in the
     /// last moments. Says whether the rate was reduced.
-    pub fn handle_feedback(
+    pub(crate) fn handle_feedback(
         &mut self,
         now: Instant,
         usage: Usage,
@@ -126,7 +126,7 @@ impl RateControl {
     }
 
     /// The same while the queue is another flow's: then it is no use to give way to the delay.
-    pub fn handle_competition(
+    pub(crate) fn handle_competition(
         &mut self,
         now: Instant,
         has_lost: bool,

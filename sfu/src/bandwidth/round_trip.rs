@@ -10,7 +10,7 @@ const ROUND_TRIP_WINDOW: Duration = Duration::from_secs(10);
 
 /// The least round trip in this window and in the one before, and the last one.
 #[derive(Debug, Default)]
-pub struct RoundTrip {
+pub(crate) struct RoundTrip {
     last: Duration,
     least: [Option<Duration>; 2],
     window_ends: Option<Instant>,
@@ -18,7 +18,7 @@ pub struct RoundTrip {
 
 impl RoundTrip {
     /// Notes one.
-    pub fn handle(&mut self, now: Instant, round_trip: Duration) {
+    pub(crate) fn handle(&mut self, now: Instant, round_trip: Duration) {
         self.last = round_trip;
         if self.window_ends.is_none_or(|end| now >= end) {
             self.window_ends = Some(now + ROUND_TRIP_WINDOW);
@@ -29,13 +29,13 @@ impl RoundTrip {
 
     /// The last one.
     #[must_use]
-    pub fn last(&self) -> Duration {
+    pub(crate) fn last(&self) -> Duration {
         self.last
     }
 
     /// The least of late, if there was any.
     #[must_use]
-    pub fn least(&self) -> Option<Duration> {
+    pub(crate) fn least(&self) -> Option<Duration> {
         self.least.iter().flatten().min().copied()
     }
 }

@@ -43,7 +43,7 @@ const OVERUSE_TIME: Duration = Duration::from_millis(10);
 
 /// What the delay says of the link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Usage {
+pub(crate) enum Usage {
     /// A queue empties.
     Under,
     /// The queues stay as they are.
@@ -55,7 +55,7 @@ pub enum Usage {
 
 /// The trend of one connection.
 #[derive(Debug)]
-pub struct Trendline {
+pub(crate) struct Trendline {
     /// Time since the first group, and smoothed delay, both in milliseconds.
     window: VecDeque<(f64, f64)>,
     first_arrival: Option<Duration>,
@@ -89,7 +89,7 @@ impl Default for Trendline {
 
 impl Trendline {
     /// Takes a group into account.
-    pub fn handle_group(&mut self, group: GroupDelta) -> Usage {
+    pub(crate) fn handle_group(&mut self, group: GroupDelta) -> Usage {
         let first = *self.first_arrival.get_or_insert(group.arrival);
         self.groups = (self.groups + 1).min(MAX_GAIN_GROUPS);
         self.delay += millis(group.arrived) - millis(group.sent);
@@ -109,7 +109,7 @@ impl Trendline {
 
     /// What the last group meant.
     #[must_use]
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
 

@@ -7,10 +7,11 @@ mod section;
 
 pub(crate) use matching::H264Profile;
 pub use matching::match_payload;
-pub use section::{ReceiveSection, Section, SectionInfo, SendSection};
+pub use section::Section;
+pub(crate) use section::{ReceiveSection, SectionInfo, SendSection};
 
 /// Most m-lines of an offer, stopped ones included.
 pub const MAX_LINES: usize = 64;
 
 /// Most simulcast encodings of one m-line; the first ones listed are kept.
-pub const MAX_ENCODINGS: usize = 3;
+pub(crate) const MAX_ENCODINGS: usize = 3;

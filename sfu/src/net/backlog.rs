@@ -13,14 +13,14 @@ use crate::worker::Discarded;
 
 /// How long pictures wait. A key frame that is paced over half a second does not wait for so long, and
 /// sound behind it comes late, but not too late to be played.
-pub const MAX_WAIT: Duration = Duration::from_millis(300);
+pub(crate) const MAX_WAIT: Duration = Duration::from_millis(300);
 
 /// How long anything waits: receivers have played what is around such old sound, and reports and
 /// checks have been repeated.
-pub const MAX_AGE: Duration = Duration::from_millis(1000);
+pub(crate) const MAX_AGE: Duration = Duration::from_millis(1000);
 
 /// Most bytes that wait: [`MAX_WAIT`] at 7 Mbit/s.
-pub const MAX_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BYTES: usize = 256 * 1024;
 
 /// Bytes of buffer that a client keeps which reads everything: a key frame of a middle layer.
 const KEPT: usize = 32 * 1024;
@@ -34,7 +34,7 @@ struct Frame {
 
 /// Packets for a stream.
 #[derive(Debug, Default)]
-pub struct Backlog {
+pub(crate) struct Backlog {
     bytes: Vec<u8>,
     /// Where in `bytes` what has not been written begins.
     start: usize,
@@ -45,7 +45,7 @@ pub struct Backlog {
 
 impl Backlog {
     /// Adds a packet.
-    pub fn push(&mut self, now: Instant, is_picture: bool, packet: &[u8]) {
+    pub(crate) fn push(&mut self, now: Instant, is_picture: bool, packet: &[u8]) {
         let Ok(len) = u16::try_from(packet.len()) else {
             return;
         };
@@ -64,12 +64,12 @@ impl Backlog {
 
     /// What is to be written next; empty when there is nothing.
     #[must_use]
-    pub fn unwritten(&self) -> &[u8] {
+    pub(crate) fn unwritten(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
     /// Notes that so many bytes of it have been written.
-    pub fn handle_written(&mut self, len: usize) {
+    pub(crate) fn handle_written(&mut self, len: usize) {
         self.start = (self.start + len).min(self.bytes.len());
         self.begun += len;
         while let Some(first) = self.frames.front()
@@ -86,7 +86,7 @@ impl Backlog {
     }
 
     /// Discards what is too old or too much.
-    pub fn discard(&mut self, now: Instant) -> Discarded {
+    pub(crate) fn discard(&mut self, now: Instant) -> Discarded {
         let age = |frame: &Frame| now.saturating_duration_since(frame.since);
         // In order of age: nothing is older than what it is behind.
         let Some(first) = self.frames.front() else {

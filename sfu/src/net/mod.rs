@@ -10,10 +10,10 @@
     reason = "this is where sockets, clocks and threads are"
 )]
 
-pub mod backlog;
+pub(crate) mod backlog;
 pub mod framing;
-pub mod relay;
-pub mod run;
-pub mod tcp;
-pub mod tcp_dispatcher;
-pub mod udp;
+pub(crate) mod relay;
+pub(crate) mod run;
+pub(crate) mod tcp;
+pub(crate) mod tcp_dispatcher;
+pub(crate) mod udp;

@@ -41,7 +41,7 @@ pub struct MediaLink {
 
 /// A worker's end.
 #[derive(Debug)]
-pub struct RelayLink {
+pub(crate) struct RelayLink {
     from_relay: Receiver,
     to_relay: Sender,
     clients: Option<Sender>,
@@ -50,7 +50,7 @@ pub struct RelayLink {
 impl RelayLink {
     /// A link that nothing comes through.
     #[must_use]
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         RelayLink {
             from_relay: queue().1,
             to_relay: queue().0,
@@ -60,7 +60,7 @@ impl RelayLink {
 
     /// The link of the worker that is bound there, and its other end.
     #[must_use]
-    pub fn new(queues: &RelayQueues, address: SocketAddr) -> (Self, Sender) {
+    pub(crate) fn new(queues: &RelayQueues, address: SocketAddr) -> (Self, Sender) {
         let (sender, receiver) = queue();
         let is_shared = queues.shared.contains(&address);
         let link = RelayLink {
@@ -72,17 +72,17 @@ impl RelayLink {
     }
 
     /// Waits for a packet from the relay.
-    pub async fn next(&mut self) -> Packet {
+    pub(crate) async fn next(&mut self) -> Packet {
         self.from_relay.next().await
     }
 
     /// A packet that waits, if there is one.
-    pub fn take(&mut self, now: Instant) -> Option<Packet> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Packet> {
         self.from_relay.take(now)
     }
 
     /// Sends a run of datagrams from an address of ours to one of an allocation.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         now: Instant,
         (media, relay): (SocketAddr, SocketAddr),
@@ -98,7 +98,7 @@ impl RelayLink {
     }
 
     /// Hands a datagram to the relay if it is one of its client's; `false` if it is the worker's.
-    pub fn take_over(
+    pub(crate) fn take_over(
         &self,
         now: Instant,
         from: SocketAddr,
@@ -115,7 +115,7 @@ impl RelayLink {
 
 /// The path of a packet that the relay has handed over.
 #[must_use]
-pub fn path_of(packet: &Packet) -> Path {
+pub(crate) fn path_of(packet: &Packet) -> Path {
     Path::Relayed {
         relay: packet.from,
         media: packet.to,

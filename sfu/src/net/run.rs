@@ -20,7 +20,7 @@ use crate::worker::{Shared, Worker};
 
 /// Messages that can wait for one worker: what 64 other workers' batches and a full room's joins
 /// come to between two wakes. Media beyond that is dropped, as a full socket would.
-pub const MAILBOX: usize = 4096;
+pub(crate) const MAILBOX: usize = 4096;
 
 /// Receive batches handled before anything is sent: enough to make runs, few enough that a packet
 /// waits for no more than some hundred others.
@@ -34,7 +34,7 @@ const RELAYED_PER_FLUSH: usize = 256;
 
 /// What a thread is started with.
 #[derive(Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// Its number.
     pub index: usize,
     /// What it has in common with the others.
@@ -61,7 +61,7 @@ pub struct Setup {
 ///
 /// # Errors
 /// When the system refuses a thread or a runtime.
-pub fn spawn(
+pub(crate) fn spawn(
     mut setup: Setup,
     handed_over: mpsc::Receiver<HandedOver>,
 ) -> io::Result<JoinHandle<()>> {

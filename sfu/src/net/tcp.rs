@@ -30,14 +30,14 @@ use crate::worker::Worker;
 use confab_sockets::ready::ReadySet;
 
 /// How long a connection has to prove whose it is: time for a handful of round trips on a bad network.
-pub const MAX_UNPROVEN_TIME: Duration = Duration::from_secs(10);
+pub(crate) const MAX_UNPROVEN_TIME: Duration = Duration::from_secs(10);
 
 /// Most connections that have not. A check follows a connection at once, so that even a rush of
 /// thousands has only a few round trips' worth of them.
-pub const MAX_UNPROVEN: usize = 256;
+pub(crate) const MAX_UNPROVEN: usize = 256;
 
 /// Most of them from one subscriber line; an office shares one.
-pub const MAX_UNPROVEN_OF_SOURCE: usize = 64;
+pub(crate) const MAX_UNPROVEN_OF_SOURCE: usize = 64;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -111,7 +111,7 @@ enum Ended {
 
 /// All connections of a worker.
 #[derive(Debug)]
-pub struct Streams {
+pub(crate) struct Streams {
     listener: Option<(TcpListener, Waker)>,
     /// Those that somebody else has accepted.
     handed_over: (mpsc::Receiver<HandedOver>, Waker),
@@ -131,7 +131,7 @@ pub struct Streams {
 ///
 /// # Errors
 /// When the address is not ours or the port is taken.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -151,7 +151,7 @@ impl Streams {
     ///
     /// # Errors
     /// When the runtime refuses it.
-    pub fn new(
+    pub(crate) fn new(
         listener: Option<std::net::TcpListener>,
         handed_over: mpsc::Receiver<HandedOver>,
     ) -> io::Result<Self> {
@@ -178,18 +178,18 @@ impl Streams {
     }
 
     /// Waits until a connection has something to do.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         poll_fn(|context| self.ready.poll(context)).await;
     }
 
     /// When [`Streams::handle_timeout`] wants to be called.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         [self.next_sweep, self.paused].into_iter().flatten().min()
     }
 
     /// Does what is due: closes those that are nobody's.
-    pub fn handle_timeout(&mut self, now: Instant, worker: &mut Worker) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, worker: &mut Worker) {
         if self.paused.take_if(|until| now >= *until).is_some()
             && let Some((_, waker)) = &self.listener
         {
@@ -216,7 +216,7 @@ impl Streams {
     }
 
     /// Accepts, reads and writes what is ready, each connection a bit.
-    pub fn handle_ready(&mut self, now: Instant, worker: &mut Worker) {
+    pub(crate) fn handle_ready(&mut self, now: Instant, worker: &mut Worker) {
         for _ in 0..self.ready.len().min(MAX_READY) {
             match self.ready.take() {
                 Some(Token::Listener) => self.accept(now, worker),
@@ -233,7 +233,13 @@ impl Streams {
     }
 
     /// Queues a run of packets for a connection. Says whether it exists.
-    pub fn queue(&mut self, now: Instant, to: ConnectionId, run: &Run, bytes: &[u8]) -> bool {
+    pub(crate) fn queue(
+        &mut self,
+        now: Instant,
+        to: ConnectionId,
+        run: &Run,
+        bytes: &[u8],
+    ) -> bool {
         let Some(stream) = self.streams.get_mut(&to) else {
             return false;
         };
@@ -245,7 +251,7 @@ impl Streams {
     }
 
     /// Writes what there is room for. Says whether anything has come of it for the worker to do.
-    pub fn write(&mut self, now: Instant, worker: &mut Worker) -> bool {
+    pub(crate) fn write(&mut self, now: Instant, worker: &mut Worker) -> bool {
         let mut has_news = false;
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
@@ -272,7 +278,7 @@ impl Streams {
     }
 
     /// Closes all connections, and goes on accepting, whatever it was at.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Some((_, waker)) = &self.listener {
             waker.wake_by_ref();
         }
@@ -285,7 +291,7 @@ impl Streams {
 
     /// How many there are.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.streams.len()
     }
 

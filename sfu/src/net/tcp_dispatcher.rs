@@ -25,7 +25,7 @@ const MAX_OPENING: usize = HEADER_LEN + MAX_PACKET * 3 / 2;
 
 /// A connection for a worker.
 #[derive(Debug)]
-pub struct HandedOver {
+pub(crate) struct HandedOver {
     /// It; what has been read of it is not in it any more.
     pub stream: std::net::TcpStream,
     /// Where it is from.

@@ -23,7 +23,7 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// A bound socket.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     io: UdpSocket,
     address: SocketAddr,
     state: UdpSocketState,
@@ -33,7 +33,7 @@ pub struct Socket {
 
 /// What one send did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// It is the kernel's now.
     Done,
     /// It is, one by one: together the kernel did not take datagrams that are longer than the path takes.
@@ -49,7 +49,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the address is not ours or the port is taken.
-    pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
         if address.is_ipv6() {
@@ -68,7 +68,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the runtime or the kernel refuses it.
-    pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         confab_sockets::fragments::allow_fragments(&socket)?;
         Ok(Socket {
@@ -84,7 +84,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the runtime is stopping.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         self.io.readable().await
     }
 
@@ -92,13 +92,16 @@ impl Socket {
     ///
     /// # Errors
     /// When the runtime is stopping.
-    pub async fn writable(&self) -> io::Result<()> {
+    pub(crate) async fn writable(&self) -> io::Result<()> {
         self.io.writable().await
     }
 
     /// Receives what is there, up to one batch, and gives each datagram to `handle`, with its ends and
     /// our address that it was sent to. Returns whether there may be more.
-    pub fn receive(&mut self, mut handle: impl FnMut(UdpPair, SocketAddr, &mut [u8])) -> bool {
+    pub(crate) fn receive(
+        &mut self,
+        mut handle: impl FnMut(UdpPair, SocketAddr, &mut [u8]),
+    ) -> bool {
         let mut slices: Vec<IoSliceMut<'_>> = self
             .buffers
             .iter_mut()
@@ -137,12 +140,12 @@ impl Socket {
     ///
     /// # Errors
     /// When there is no route.
-    pub fn path_mtu(&self, to: SocketAddr) -> io::Result<usize> {
+    pub(crate) fn path_mtu(&self, to: SocketAddr) -> io::Result<usize> {
         confab_sockets::fragments::path_mtu(self.address.ip(), to)
     }
 
     /// Sends a run of datagrams, from the address of ours that the client knows.
-    pub fn send(&self, pair: UdpPair, run: &Run, bytes: &[u8]) -> Sent {
+    pub(crate) fn send(&self, pair: UdpPair, run: &Run, bytes: &[u8]) -> Sent {
         let segments = bytes.len().div_ceil(run.segment_size.max(1));
         let max = self.state.max_gso_segments().max(1);
         if segments > max {
@@ -198,7 +201,7 @@ impl Socket {
 /// An address as a socket that is bound there has it: an IPv6 socket knows those of IPv4 in disguise
 /// (RFC 4291 section 2.5.5.2).
 #[must_use]
-pub fn disguised(bound: SocketAddr, ip: IpAddr) -> IpAddr {
+pub(crate) fn disguised(bound: SocketAddr, ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) if bound.is_ipv6() => ip.to_ipv6_mapped().into(),
         ip => ip,

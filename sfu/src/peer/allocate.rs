@@ -88,7 +88,7 @@ pub(super) struct Allocator {
 
 /// What an allocation asks of the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Consequence {
+pub(crate) enum Consequence {
     /// A key frame of an encoding.
     KeyFrame(TrackId, u8),
     /// A slot's picture has been paused for this reason, or goes on.
@@ -125,19 +125,19 @@ impl Allocator {
 
 impl Peer {
     /// What a slot's client shows or how important it is has changed, or what it shows.
-    pub fn reallocate(&mut self, now: Instant) {
+    pub(crate) fn reallocate(&mut self, now: Instant) {
         self.allocator.hurry(now);
     }
 
     /// Whether the estimate is to be divided now.
     #[must_use]
-    pub fn allocation_due(&self, now: Instant) -> bool {
+    pub(crate) fn allocation_due(&self, now: Instant) -> bool {
         self.is_connected() && self.allocator.next.is_some_and(|due| now >= due)
     }
 
     /// Divides the estimate. `feed` finds the feed of a track; what it takes is added to
     /// `consequences`.
-    pub fn allocate<'f>(
+    pub(crate) fn allocate<'f>(
         &mut self,
         now: Instant,
         feed: impl Fn(TrackId) -> Option<&'f Feed>,

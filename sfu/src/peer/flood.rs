@@ -13,7 +13,7 @@ const BURST: f64 = 3_000.0;
 
 /// A token bucket.
 #[derive(Debug)]
-pub struct FloodGuard {
+pub(crate) struct FloodGuard {
     tokens: f64,
     last: Option<Instant>,
 }
@@ -29,7 +29,7 @@ impl Default for FloodGuard {
 
 impl FloodGuard {
     /// Whether a datagram that arrives now is within the cap.
-    pub fn admit(&mut self, now: Instant) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant) -> bool {
         if let Some(last) = self.last {
             let elapsed = now.saturating_duration_since(last).as_secs_f64();
             self.tokens = (self.tokens + elapsed * PER_SECOND).min(BURST);

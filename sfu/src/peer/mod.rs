@@ -27,13 +27,13 @@ use crate::srtp::{SrtpError, SrtpReceiver, SrtpSender};
 use crate::subscribe::slot::Slot;
 use crate::types::{Mid, PeerId, Ssrc, TrackId};
 
-pub mod allocate;
+pub(crate) mod allocate;
 pub mod dtls;
-pub mod flood;
+pub(crate) mod flood;
 mod hopeless;
 pub mod ice;
-pub mod receive;
-pub mod report;
+pub(crate) mod receive;
+pub(crate) mod report;
 pub mod sdp;
 mod silence;
 pub mod stun;
@@ -55,7 +55,7 @@ const LOSSY_ANSWERS: usize = 3;
 
 /// What a peer borrows from its worker for the length of a call.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The time of the call.
     pub now: Instant,
     /// Wall-clock time.
@@ -87,7 +87,7 @@ struct Route {
 }
 
 /// One client.
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its name.
     pub id: PeerId,
     worker: usize,
@@ -141,7 +141,7 @@ impl std::fmt::Debug for Peer {
 
 /// What a new connection is told of the server.
 #[derive(Debug)]
-pub struct LocalSide<'a> {
+pub(crate) struct LocalSide<'a> {
     /// Our certificate.
     pub certificate: &'a Certificate,
     /// Our addresses.
@@ -154,7 +154,7 @@ pub struct LocalSide<'a> {
 
 /// What has happened to a peer.
 #[derive(Debug)]
-pub enum Change {
+pub(crate) enum Change {
     /// Media can flow.
     Connected,
     /// Nothing is heard of the client any more.
@@ -169,7 +169,7 @@ pub enum Change {
 
 /// Media takes another path, or goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Move {
+pub(crate) struct Move {
     /// The path, if it is another.
     pub path: Option<Path>,
     /// Nothing has come to the client for a while.
@@ -181,7 +181,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the offer cannot be served.
-    pub fn new(
+    pub(crate) fn new(
         now: Instant,
         id: PeerId,
         offer: &str,
@@ -240,7 +240,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the offer cannot be served; nothing has changed then.
-    pub fn renegotiate(
+    pub(crate) fn renegotiate(
         &mut self,
         now: Instant,
         offer: &str,
@@ -265,7 +265,7 @@ impl Peer {
     }
 
     /// Says whether the client is to leave UDP.
-    pub fn set_avoids_udp(&mut self, avoids_udp: bool) {
+    pub(crate) fn set_avoids_udp(&mut self, avoids_udp: bool) {
         self.ice.set_avoids_udp(avoids_udp);
     }
 
@@ -273,7 +273,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the fragment has no valid credentials.
-    pub fn restart_ice(
+    pub(crate) fn restart_ice(
         &mut self,
         now: Instant,
         fragment: &str,
@@ -301,7 +301,7 @@ impl Peer {
     }
 
     /// The live m-lines.
-    pub fn sections(&self) -> impl Iterator<Item = SectionInfo> {
+    pub(crate) fn sections(&self) -> impl Iterator<Item = SectionInfo> {
         self.negotiation.sections().iter().map(|s| SectionInfo {
             mid: s.mid,
             kind: s.kind,
@@ -312,27 +312,22 @@ impl Peer {
 
     /// Whether media can flow.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.secured.is_some()
     }
 
     /// The ufrags that packets for this peer may name.
-    pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn local_ufrags(&self) -> impl Iterator<Item = &str> {
         self.ice.local_ufrags()
     }
 
-    /// The paths by which the client has proved to come.
-    pub fn paths(&self) -> impl Iterator<Item = Path> {
-        self.ice.validated()
-    }
-
     /// Notes that a connection of the client's has closed.
-    pub fn handle_closed(&mut self, path: Path) {
+    pub(crate) fn handle_closed(&mut self, path: Path) {
         self.ice.handle_closed(path);
     }
 
     /// Gives up pictures that are on their way, and returns of which encodings key frames are needed.
-    pub fn give_up_pictures(&mut self) -> Vec<(TrackId, u8)> {
+    pub(crate) fn give_up_pictures(&mut self) -> Vec<(TrackId, u8)> {
         let slots = self.slots.iter_mut().flatten();
         let pictures = slots.filter(|slot| slot.kind == Kind::Video);
         let needed = pictures.filter_map(|slot| {
@@ -344,14 +339,14 @@ impl Peer {
 
     /// The index of a slot.
     #[must_use]
-    pub fn slot_named(&self, mid: Mid) -> Option<usize> {
+    pub(crate) fn slot_named(&self, mid: Mid) -> Option<usize> {
         self.slots
             .iter()
             .position(|slot| slot.as_ref().is_some_and(|s| s.mid == mid))
     }
 
     /// The publication of a track.
-    pub fn publication_of(&mut self, track: TrackId) -> Option<&mut Publication> {
+    pub(crate) fn publication_of(&mut self, track: TrackId) -> Option<&mut Publication> {
         self.publications
             .iter_mut()
             .find(|p| p.track == Some(track))
@@ -427,7 +422,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it is not an authenticated check of this client.
-    pub fn handle_stun(
+    pub(crate) fn handle_stun(
         &mut self,
         from: Path,
         packet: &[u8],
@@ -462,7 +457,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it is none, or not to what the client was asked by this path.
-    pub fn handle_stun_answer(
+    pub(crate) fn handle_stun_answer(
         &mut self,
         from: Path,
         packet: &[u8],
@@ -484,29 +479,29 @@ impl Peer {
 
     /// Whether the client has proved a moment ago to be reached by this path.
     #[must_use]
-    pub fn holds(&self, now: Instant, path: Path) -> bool {
+    pub(crate) fn holds(&self, now: Instant, path: Path) -> bool {
         self.ice.holds(now, path)
     }
 
     /// Asks the client whether it is there, since others say to be, too.
-    pub fn ask(&mut self, path: Path, cx: &mut Context<'_>) {
+    pub(crate) fn ask(&mut self, path: Path, cx: &mut Context<'_>) {
         self.ice.ask(cx.now, path);
         self.send_checks(cx);
     }
 
     /// Notes a datagram of so many bytes that has come by this path.
-    pub fn handle_arrival(&mut self, from: Path, len: usize) {
+    pub(crate) fn handle_arrival(&mut self, from: Path, len: usize) {
         self.ice.earn(from, len);
     }
 
     /// Whether anything has changed of where media goes.
     #[must_use]
-    pub fn has_moved(&self) -> bool {
+    pub(crate) fn has_moved(&self) -> bool {
         self.moved.is_some()
     }
 
     /// What has changed of where media goes.
-    pub fn poll_move(&mut self) -> Option<Move> {
+    pub(crate) fn poll_move(&mut self) -> Option<Move> {
         self.moved.take()
     }
 
@@ -555,18 +550,18 @@ impl Peer {
 
     /// Whether the client asks for something after an outage that its feedback has not told of yet.
     #[must_use]
-    pub fn is_back_from_outage(&self) -> bool {
+    pub(crate) fn is_back_from_outage(&self) -> bool {
         self.pacing.estimator().is_overdue()
     }
 
     /// What the path to the client carries, if that is known.
     #[must_use]
-    pub fn carried(&self) -> Option<Carried> {
+    pub(crate) fn carried(&self) -> Option<Carried> {
         self.pacing.carried()
     }
 
     /// Says what the path to the client's former connection carried.
-    pub fn begin_with(&mut self, carried: Carried) {
+    pub(crate) fn begin_with(&mut self, carried: Carried) {
         self.pacing.begin_with(carried);
     }
 
@@ -586,12 +581,12 @@ impl Peer {
     }
 
     /// The path whose size is to be measured, if one is due.
-    pub fn poll_measure(&mut self, now: Instant) -> Option<Path> {
+    pub(crate) fn poll_measure(&mut self, now: Instant) -> Option<Path> {
         self.path_size.poll_measure(now)
     }
 
     /// Takes what the kernel says of the MTU of a path, in bytes.
-    pub fn set_mtu(&mut self, path: Path, mtu: usize) {
+    pub(crate) fn set_mtu(&mut self, path: Path, mtu: usize) {
         self.path_size.set_mtu(path, mtu);
     }
 
@@ -607,7 +602,7 @@ impl Peer {
     }
 
     /// Takes a DTLS datagram from a validated address.
-    pub fn handle_dtls(&mut self, packet: &[u8], cx: &mut Context<'_>) -> Option<Change> {
+    pub(crate) fn handle_dtls(&mut self, packet: &[u8], cx: &mut Context<'_>) -> Option<Change> {
         let result = self.dtls.handle_packet(cx.now, packet);
         let change = self.drive_dtls(result, cx);
         if matches!(change, Some(Change::Connected)) {
@@ -619,7 +614,7 @@ impl Peer {
     }
 
     /// Begins the handshake if that is on us, now that ICE has a path to the client.
-    pub fn begin_dtls(&mut self, cx: &mut Context<'_>) -> Option<Change> {
+    pub(crate) fn begin_dtls(&mut self, cx: &mut Context<'_>) -> Option<Change> {
         let result = self.dtls.begin(cx.now);
         self.drive_dtls(result, cx)
     }
@@ -671,7 +666,7 @@ impl Peer {
     }
 
     /// The path out to the client, once there is one and the client has proved to be there.
-    pub fn egress<'a>(
+    pub(crate) fn egress<'a>(
         &'a mut self,
         cx: &'a mut Context<'_>,
     ) -> Option<(Egress<'a>, &'a mut Vec<Option<Slot>>)> {
@@ -699,7 +694,7 @@ impl Peer {
 
     /// When [`Peer::handle_timeout`] wants to be called.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         // Nothing can leave before, however long it has waited.
         let can_send = self.ice.is_selected_proved();
         let media = self.secured.as_ref().and_then(|_| {
@@ -721,7 +716,7 @@ impl Peer {
     }
 
     /// Does what is due, reports aside.
-    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Change> {
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Change> {
         if self.ice.handle_timeout(cx.now).is_some() {
             let reason = if self.secured.is_some() {
                 GoneReason::ConsentLost
@@ -758,14 +753,14 @@ impl Peer {
     }
 
     /// Says goodbye on the wire.
-    pub fn close(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
         let result = self.dtls.close();
         self.drive_dtls(result, cx);
     }
 
     /// What is known of the connection.
     #[must_use]
-    pub fn stats(&self, now: Instant) -> PeerStats {
+    pub(crate) fn stats(&self, now: Instant) -> PeerStats {
         let received = self.publications.iter().flat_map(|p| {
             p.encodings.iter().enumerate().map(|(index, e)| {
                 let (packets, bytes, lost) = e.totals();

@@ -16,7 +16,7 @@ use crate::types::{Ssrc, TrackId};
 
 /// A packet for a feed.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub(crate) struct Received<'a> {
     /// The track.
     pub track: TrackId,
     /// What is known of it.
@@ -30,7 +30,7 @@ impl Peer {
     ///
     /// # Errors
     /// A label for the counter of what was dropped.
-    pub fn handle_rtp<'a>(
+    pub(crate) fn handle_rtp<'a>(
         &mut self,
         from: Path,
         datagram: &'a mut [u8],
@@ -81,7 +81,7 @@ impl Peer {
 
     /// What the last RTP datagram has shown of packets that did not come. To be taken before the
     /// datagram's own packet, until there is none.
-    pub fn poll_repaired(&mut self) -> Option<Received<'_>> {
+    pub(crate) fn poll_repaired(&mut self) -> Option<Received<'_>> {
         let publication = self.publications.get_mut(self.repairing?)?;
         let track = publication.track.filter(|_| !publication.muted);
         // Taken in any case, so that nothing is left for when the track is shown again.

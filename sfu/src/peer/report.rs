@@ -24,7 +24,7 @@ use crate::units::Bitrate;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time to the first reports, early so that sound and picture are in step soon.
-pub const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+pub(crate) const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a publisher is allowed for each of its other tracks when it is asked for less of one: sound with
 /// all its repair, and what browsers make of one camera at most (libwebrtc of 1280×720).
@@ -50,7 +50,7 @@ const OFFSET_SMOOTHING: i64 = 64;
 
 /// What a client's RTCP asks of the worker.
 #[derive(Clone, Copy, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// A key frame for what this slot shows.
     KeyFrame {
         /// The slot's index.
@@ -86,7 +86,7 @@ impl Peer {
     ///
     /// # Errors
     /// A label for the counter of what was dropped.
-    pub fn handle_rtcp(
+    pub(crate) fn handle_rtcp(
         &mut self,
         from: Path,
         datagram: &mut [u8],
@@ -354,7 +354,7 @@ impl Peer {
 
     /// Asks for no more of a track than its subscribers can be sent. Returns what is asked for then: of
     /// several encodings each subscriber gets the one that fits.
-    pub fn set_ceiling(
+    pub(crate) fn set_ceiling(
         &mut self,
         now: Instant,
         track: TrackId,
@@ -389,13 +389,13 @@ impl Peer {
 
     /// Whether reports are due.
     #[must_use]
-    pub fn reports_due(&self, now: Instant) -> bool {
+    pub(crate) fn reports_due(&self, now: Instant) -> bool {
         self.next_report.is_some_and(|due| now >= due)
     }
 
     /// Sends sender reports for the slots and reception reports for the publications. `feed` finds
     /// the feed of a track.
-    pub fn send_reports<'f>(
+    pub(crate) fn send_reports<'f>(
         &mut self,
         cx: &mut Context<'_>,
         feed: impl Fn(TrackId) -> Option<&'f Feed>,

@@ -29,7 +29,7 @@ const MAX_LISTENER_LOSS: u8 = 77;
 
 /// How a packet fits the encoding's numbering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Numbered {
+pub(crate) struct Numbered {
     /// The extended sequence number.
     pub sequence: SequenceNumber,
     /// The extended timestamp.
@@ -78,7 +78,7 @@ const MAX_LEAD: u64 = 64;
 
 /// One encoding's state.
 #[derive(Debug)]
-pub struct Encoding {
+pub(crate) struct Encoding {
     kind: Kind,
     /// What its newest packet of media carries, once any has come.
     pub codec: Option<Codec>,
@@ -122,7 +122,7 @@ pub struct Encoding {
 impl Numbered {
     /// Where the packet is in its stream.
     #[must_use]
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position {
             sequence: self.sequence,
             timestamp: self.timestamp,
@@ -133,7 +133,12 @@ impl Numbered {
 impl Encoding {
     /// An encoding of which nothing has arrived yet.
     #[must_use]
-    pub fn new(kind: Kind, rid: Option<Rid>, ssrc: Option<Ssrc>, rtx_ssrc: Option<Ssrc>) -> Self {
+    pub(crate) fn new(
+        kind: Kind,
+        rid: Option<Rid>,
+        ssrc: Option<Ssrc>,
+        rtx_ssrc: Option<Ssrc>,
+    ) -> Self {
         Encoding {
             kind,
             codec: None,
@@ -173,7 +178,7 @@ impl Encoding {
     }
 
     /// Binds the encoding to another SSRC; its numbering starts anew, and with a key frame.
-    pub fn set_ssrc(&mut self, ssrc: Ssrc) {
+    pub(crate) fn set_ssrc(&mut self, ssrc: Ssrc) {
         if self.ssrc == Some(ssrc) {
             return;
         }
@@ -186,13 +191,13 @@ impl Encoding {
 
     /// When its last packet came, if any has.
     #[must_use]
-    pub fn heard(&self) -> Option<Instant> {
+    pub(crate) fn heard(&self) -> Option<Instant> {
         self.last_packet
     }
 
     /// Whether nothing has come of it for so long.
     #[must_use]
-    pub fn is_silent(&self, now: Instant, long: Duration) -> bool {
+    pub(crate) fn is_silent(&self, now: Instant, long: Duration) -> bool {
         self.last_packet
             .is_none_or(|at| now.saturating_duration_since(at) >= long)
     }
@@ -261,7 +266,7 @@ impl Encoding {
     }
 
     /// Numbers a packet that arrived on the encoding's own SSRC.
-    pub fn handle_packet(
+    pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
         sequence: u16,
@@ -290,7 +295,7 @@ impl Encoding {
     /// Numbers a packet that was sent again over RTX. None when it was not missing. One that was not
     /// missed yet is as good as if it had come at first: a browser that probes for bandwidth sends its
     /// latest packets again, and the first time they may have been lost.
-    pub fn handle_repaired(
+    pub(crate) fn handle_repaired(
         &mut self,
         now: Instant,
         sequence: u16,
@@ -324,7 +329,7 @@ impl Encoding {
 
     /// Numbers a packet that a repair packet gave back. None when it was not missing. It still
     /// counts as lost, so that the publisher goes on protecting.
-    pub fn handle_recovered(
+    pub(crate) fn handle_recovered(
         &mut self,
         now: Instant,
         sequence: SequenceNumber,
@@ -365,13 +370,13 @@ impl Encoding {
 
     /// The highest number so far.
     #[must_use]
-    pub fn newest_sequence(&self) -> Option<SequenceNumber> {
+    pub(crate) fn newest_sequence(&self) -> Option<SequenceNumber> {
         self.sequence.newest()
     }
 
     /// Where the stream has got to.
     #[must_use]
-    pub fn newest(&self) -> Option<Position> {
+    pub(crate) fn newest(&self) -> Option<Position> {
         Some(Position {
             sequence: self.sequence.newest()?,
             timestamp: self.newest?.0,
@@ -390,7 +395,7 @@ impl Encoding {
     }
 
     /// Notes a sender report for the encoding's SSRC.
-    pub fn handle_sender_report(&mut self, now: Instant, ntp: u64, timestamp: u32) {
+    pub(crate) fn handle_sender_report(&mut self, now: Instant, ntp: u64, timestamp: u32) {
         // A copy, so that a report with an absurd timestamp cannot bend the media's numbering.
         let mut unwrapper = self.timestamp;
         let timestamp = unwrapper.unwrap(timestamp);
@@ -403,13 +408,13 @@ impl Encoding {
 
     /// Packets and bytes received, and packets lost for good.
     #[must_use]
-    pub fn totals(&self) -> (u64, u64, i64) {
+    pub(crate) fn totals(&self) -> (u64, u64, i64) {
         (self.reception.received, self.bytes, self.reception.lost())
     }
 
     /// Notes what a listener loses, of 256, that is not repaired for it: the publisher's encoder is to
     /// protect against that too (RFC 6716 section 2.1.7), and only learns of it from our reports.
-    pub fn handle_listener(&mut self, now: Instant, fraction_lost: u8) {
+    pub(crate) fn handle_listener(&mut self, now: Instant, fraction_lost: u8) {
         let lost = fraction_lost.min(MAX_LISTENER_LOSS);
         let is_worse = self
             .listener
@@ -420,7 +425,7 @@ impl Encoding {
     }
 
     /// The reception report block for the encoding, and the start of the next report's interval.
-    pub fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
+    pub(crate) fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
         let mut block = self.reception.block(ssrc)?;
         if let Some((lost, _)) = self.listener.filter(|(_, at)| is_recent(now, *at)) {

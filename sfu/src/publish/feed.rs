@@ -32,7 +32,7 @@ const MAX_GROUP_AGE: Duration = Duration::from_secs(1);
 
 /// A slot on this worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Subscriber {
+pub(crate) struct Subscriber {
     /// Whose.
     pub peer: PeerId,
     /// Which of the peer's slots.
@@ -41,7 +41,7 @@ pub struct Subscriber {
 
 /// Where a track is published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// By a peer of this worker.
     Local(PeerId),
     /// On another worker.
@@ -50,7 +50,7 @@ pub enum Origin {
 
 /// A track on a worker.
 #[derive(Debug)]
-pub struct Feed {
+pub(crate) struct Feed {
     /// Where it comes from.
     pub origin: Origin,
     /// The slots that show it, each group of one peer's together so that its packets stay together.
@@ -106,7 +106,7 @@ impl Stream {
 impl Feed {
     /// A track without packets and subscribers.
     #[must_use]
-    pub fn new(kind: Kind, origin: Origin) -> Self {
+    pub(crate) fn new(kind: Kind, origin: Origin) -> Self {
         Feed {
             origin,
             subscribers: BTreeSet::new(),
@@ -141,7 +141,7 @@ impl Feed {
     }
 
     /// Takes a packet in. Says whether it is to be forwarded; it comes out of the next flush then.
-    pub fn insert(&mut self, now: Instant, meta: PacketMeta, packet: &[u8]) -> bool {
+    pub(crate) fn insert(&mut self, now: Instant, meta: PacketMeta, packet: &[u8]) -> bool {
         let key = (meta.encoding, meta.sequence);
         if self.pending.len() >= MAX_PENDING {
             return false;
@@ -180,7 +180,7 @@ impl Feed {
     }
 
     /// The packets since the last flush, in the order they came.
-    pub fn pending(&self) -> impl Iterator<Item = Kept<'_>> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = Kept<'_>> {
         self.pending.iter().filter_map(|&(encoding, sequence)| {
             self.encodings
                 .get(usize::from(encoding))?
@@ -190,20 +190,20 @@ impl Feed {
     }
 
     /// The flush is done.
-    pub fn clear_pending(&mut self) {
+    pub(crate) fn clear_pending(&mut self) {
         self.pending.clear();
     }
 
     /// A packet of an encoding, as long as it is kept.
     #[must_use]
-    pub fn get(&self, encoding: u8, sequence: SequenceNumber) -> Option<Kept<'_>> {
+    pub(crate) fn get(&self, encoding: u8, sequence: SequenceNumber) -> Option<Kept<'_>> {
         let stream = self.encodings.get(usize::from(encoding))?;
         stream.history.get(sequence)
     }
 
     /// A packet for sending again, if it is still of use.
     #[must_use]
-    pub fn get_fresh(
+    pub(crate) fn get_fresh(
         &self,
         now: Instant,
         encoding: u8,
@@ -217,7 +217,7 @@ impl Feed {
 
     /// The pictures of an encoding since its last key frame, if all of them are kept, were recent, and
     /// are no more than `most` together.
-    pub fn group(
+    pub(crate) fn group(
         &self,
         now: Instant,
         encoding: u8,
@@ -237,7 +237,12 @@ impl Feed {
     }
 
     /// Notes a sender report of an encoding, its time already by the server's clock.
-    pub fn set_sender_report(&mut self, encoding: u8, report: SenderReportSeen, clock: &Clock) {
+    pub(crate) fn set_sender_report(
+        &mut self,
+        encoding: u8,
+        report: SenderReportSeen,
+        clock: &Clock,
+    ) {
         let stream = self.stream(encoding);
         stream.sender_report = Some(report);
         if let Some(at) = clock.instant(report.ntp) {
@@ -247,7 +252,7 @@ impl Feed {
 
     /// The timestamp, in the numbering of an epoch, of what is being captured now.
     #[must_use]
-    pub fn timestamp(&self, now: Instant, encoding: u8, epoch: u32) -> Option<u64> {
+    pub(crate) fn timestamp(&self, now: Instant, encoding: u8, epoch: u32) -> Option<u64> {
         let stream = self.encodings.get(usize::from(encoding))?;
         stream.clock.timestamp(now, epoch)
     }
@@ -256,7 +261,7 @@ impl Feed {
     /// Of temporal layers only those of the lowest, for when nothing else fits, unless a client wants
     /// few frames: pictures that stutter are no step between two that move. Nor is an encoding that its
     /// publisher has no rate for.
-    pub fn layers(&self, now: Instant, wants_few_frames: bool, out: &mut Vec<LayerInfo>) {
+    pub(crate) fn layers(&self, now: Instant, wants_few_frames: bool, out: &mut Vec<LayerInfo>) {
         out.clear();
         let offered = (0u8..)
             .zip(&self.encodings)
@@ -300,7 +305,7 @@ impl Feed {
     }
 
     /// Notes what the publisher has been told that it need not send.
-    pub fn set_off(&mut self, now: Instant, off: Encodings) {
+    pub(crate) fn set_off(&mut self, now: Instant, off: Encodings) {
         for (encoding, stream) in (0u8..).zip(&mut self.encodings) {
             let is_off = off.contains(encoding);
             if std::mem::replace(&mut stream.is_off, is_off) && !is_off {
@@ -311,7 +316,7 @@ impl Feed {
 
     /// The encodings of which nothing is known.
     #[must_use]
-    pub fn unmeasured(&self) -> Encodings {
+    pub(crate) fn unmeasured(&self) -> Encodings {
         let measured = (0u8..).zip(&self.encodings);
         let measured = measured.filter(|(_, stream)| stream.meter.highest().is_some());
         let known = measured.fold(Encodings::NONE, |all, (n, _)| all.with(Encodings::one(n)));
@@ -320,26 +325,30 @@ impl Feed {
 
     /// Sound or pictures.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// How it is coded, once anything has come.
     #[must_use]
-    pub fn codec(&self) -> Option<Codec> {
+    pub(crate) fn codec(&self) -> Option<Codec> {
         self.codec
     }
 
     /// How an encoding is coded, once anything of it has come.
     #[must_use]
-    pub fn codec_of(&self, encoding: u8) -> Option<Codec> {
+    pub(crate) fn codec_of(&self, encoding: u8) -> Option<Codec> {
         self.encodings.get(usize::from(encoding))?.codec
     }
 
     /// How it is coded, if a client that can receive what `receives` says can receive nothing of it: none
     /// of the encodings that come, or of those that did when none does.
     #[must_use]
-    pub fn unreceivable(&self, now: Instant, receives: impl Fn(Codec) -> bool) -> Option<Codec> {
+    pub(crate) fn unreceivable(
+        &self,
+        now: Instant,
+        receives: impl Fn(Codec) -> bool,
+    ) -> Option<Codec> {
         let known = |is_wanted: &dyn Fn(&Stream) -> bool| -> Vec<Codec> {
             let wanted = self.encodings.iter().filter(|stream| is_wanted(stream));
             wanted.filter_map(|stream| stream.codec).collect()
@@ -354,7 +363,7 @@ impl Feed {
 
     /// Whether anything comes of it.
     #[must_use]
-    pub fn is_alive(&self, now: Instant) -> bool {
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
         let mut meters = self.encodings.iter().map(|stream| &stream.meter);
         meters.any(|meter| meter.is_alive(now))
     }
@@ -362,7 +371,7 @@ impl Feed {
     /// The encoding to begin with before any has been measured, by a client that can receive what
     /// `receives` says.
     #[must_use]
-    pub fn first_encoding(&self, now: Instant, receives: impl Fn(Codec) -> bool) -> u8 {
+    pub(crate) fn first_encoding(&self, now: Instant, receives: impl Fn(Codec) -> bool) -> u8 {
         let mut streams = (0u8..).zip(&self.encodings);
         let alive = streams
             .find(|(_, stream)| stream.meter.is_alive(now) && stream.codec.is_none_or(&receives));
@@ -371,7 +380,7 @@ impl Feed {
 
     /// What the track takes as a whole: of sound, which has one encoding.
     #[must_use]
-    pub fn bitrate(&self, now: Instant) -> Bitrate {
+    pub(crate) fn bitrate(&self, now: Instant) -> Bitrate {
         let alive = self.encodings.iter().map(|stream| &stream.meter);
         alive
             .filter(|meter| meter.is_alive(now))
@@ -382,19 +391,19 @@ impl Feed {
 
     /// Whether nothing is pending.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// The latest sender report of every encoding that has one.
-    pub fn sender_reports(&self) -> impl Iterator<Item = (u8, SenderReportSeen)> {
+    pub(crate) fn sender_reports(&self) -> impl Iterator<Item = (u8, SenderReportSeen)> {
         let reports = self.encodings.iter().enumerate();
         reports.filter_map(|(index, stream)| Some((index as u8, stream.sender_report?)))
     }
 
     /// The latest sender report of an encoding, its time by the server's clock.
     #[must_use]
-    pub fn sender_report(&self, encoding: u8) -> Option<SenderReportSeen> {
+    pub(crate) fn sender_report(&self, encoding: u8) -> Option<SenderReportSeen> {
         self.encodings.get(usize::from(encoding))?.sender_report
     }
 }

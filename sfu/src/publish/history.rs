@@ -22,10 +22,10 @@ const VIDEO_PACKETS: usize = 1024;
 
 /// Packets older than this are of no use to any receiver: libwebrtc's asks for a key frame when it
 /// could show nothing for three seconds (`kMaxWaitForFrame`), and asks for packets until then.
-pub const MAX_AGE: Duration = Duration::from_secs(3);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(3);
 
 /// Largest packet kept, in bytes: what fits the Ethernet paths that datagrams cross unfragmented.
-pub const MAX_PACKET: usize = 1500;
+pub(crate) const MAX_PACKET: usize = 1500;
 
 /// What is known of a packet beside its bytes.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl PacketMeta {
 
 /// A packet as it is kept: what is known of it, and its bytes, header and all.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
+pub(crate) struct Kept<'a> {
     /// What is known of it.
     pub meta: &'a PacketMeta,
     /// The plaintext packet.
@@ -95,7 +95,7 @@ pub struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// The payload.
     #[must_use]
-    pub fn payload(&self) -> &'a [u8] {
+    pub(crate) fn payload(&self) -> &'a [u8] {
         self.packet
             .get(self.meta.payload.clone())
             .unwrap_or_default()
@@ -110,7 +110,7 @@ struct Entry {
 
 /// A ring of the latest packets, indexed by sequence number.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     ring: Vec<Option<Entry>>,
     epoch: u32,
     highest: Option<SequenceNumber>,
@@ -119,7 +119,7 @@ pub struct History {
 impl History {
     /// Room for an encoding of a kind.
     #[must_use]
-    pub fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         let packets = match kind {
             Kind::Audio => AUDIO_PACKETS,
             Kind::Video => VIDEO_PACKETS,
@@ -135,7 +135,7 @@ impl History {
 
     /// The highest number that was kept.
     #[must_use]
-    pub fn highest(&self) -> Option<SequenceNumber> {
+    pub(crate) fn highest(&self) -> Option<SequenceNumber> {
         self.highest
     }
 
@@ -145,7 +145,7 @@ impl History {
 
     /// Keeps a packet. Says no to a duplicate, to one older than the ring reaches or of an epoch
     /// that is over, and to one over [`MAX_PACKET`].
-    pub fn insert(&mut self, meta: PacketMeta, packet: &[u8]) -> bool {
+    pub(crate) fn insert(&mut self, meta: PacketMeta, packet: &[u8]) -> bool {
         if packet.len() > MAX_PACKET || meta.epoch < self.epoch {
             return false;
         }
@@ -186,7 +186,7 @@ impl History {
 
     /// The packet with this sequence number, if it is still there.
     #[must_use]
-    pub fn get(&self, sequence: SequenceNumber) -> Option<Kept<'_>> {
+    pub(crate) fn get(&self, sequence: SequenceNumber) -> Option<Kept<'_>> {
         let entry = self.ring[self.index(sequence)].as_ref()?;
         (entry.meta.sequence == sequence && entry.meta.epoch == self.epoch).then_some(Kept {
             meta: &entry.meta,
@@ -196,7 +196,7 @@ impl History {
 
     /// As [`History::get`], for a retransmission: also refuses what is older than [`MAX_AGE`].
     #[must_use]
-    pub fn get_fresh(&self, now: Instant, sequence: SequenceNumber) -> Option<Kept<'_>> {
+    pub(crate) fn get_fresh(&self, now: Instant, sequence: SequenceNumber) -> Option<Kept<'_>> {
         self.get(sequence)
             .filter(|kept| now.saturating_duration_since(kept.meta.arrival) <= MAX_AGE)
     }

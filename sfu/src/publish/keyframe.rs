@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Least time between two requests for one encoding: a storm of a thousand PLI a second must cost
 /// the publisher no more than two key frames a second.
-pub const MIN_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often an unanswered request is repeated before it is given up: a publisher that does not
 /// answer in five seconds is muted, gone, or will hear of it from a subscriber's next PLI.
@@ -19,7 +19,7 @@ const REQUESTS_PER_NUMBER: u32 = 3;
 
 /// The state of one encoding's requests.
 #[derive(Debug, Default)]
-pub struct KeyFrameRequester {
+pub(crate) struct KeyFrameRequester {
     last_sent: Option<Instant>,
     request: Option<Request>,
     number: u8,
@@ -35,7 +35,7 @@ struct Request {
 
 impl KeyFrameRequester {
     /// Someone needs a key frame.
-    pub fn request(&mut self, now: Instant) {
+    pub(crate) fn request(&mut self, now: Instant) {
         let before = self.request.map_or(0, |request| request.under_number);
         self.request = Some(Request {
             since: now,
@@ -47,18 +47,18 @@ impl KeyFrameRequester {
     /// The number of the last request, for FIR: another for each that is new, the same for one that is
     /// repeated (RFC 5104 section 4.3.1.2). Wraps.
     #[must_use]
-    pub fn number(&self) -> u8 {
+    pub(crate) fn number(&self) -> u8 {
         self.number
     }
 
     /// A key frame has arrived: every request made before it is granted.
-    pub fn granted(&mut self) {
+    pub(crate) fn granted(&mut self) {
         self.request = None;
     }
 
     /// When [`KeyFrameRequester::poll`] next has something to say.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let request = self.request?;
         Some(match self.last_sent {
             Some(sent) => request.since.max(sent + MIN_INTERVAL),
@@ -67,7 +67,7 @@ impl KeyFrameRequester {
     }
 
     /// Whether a request is to be sent now; the caller sends it.
-    pub fn poll(&mut self, now: Instant) -> bool {
+    pub(crate) fn poll(&mut self, now: Instant) -> bool {
         if self.next_deadline().is_none_or(|due| now < due) {
             return false;
         }

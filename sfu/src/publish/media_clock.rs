@@ -28,7 +28,7 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 
 /// The clock of one encoding.
 #[derive(Debug, Default)]
-pub struct MediaClock {
+pub(crate) struct MediaClock {
     running: Option<Running>,
     /// What the publisher's last report says.
     told: Option<Told>,
@@ -109,7 +109,7 @@ impl Running {
 
 impl MediaClock {
     /// Takes a packet of the encoding, whose numbering is of this epoch. The rate is in Hz.
-    pub fn handle_packet(&mut self, now: Instant, epoch: u32, rate: u32, timestamp: u64) {
+    pub(crate) fn handle_packet(&mut self, now: Instant, epoch: u32, rate: u32, timestamp: u64) {
         if self.running.is_some_and(|running| running.epoch > epoch) {
             // It was under way while the numbering began anew.
             return;
@@ -137,14 +137,14 @@ impl MediaClock {
     }
 
     /// Takes a report of the publisher's: which extended timestamp belongs to which time.
-    pub fn handle_report(&mut self, at: Instant, timestamp: u64) {
+    pub(crate) fn handle_report(&mut self, at: Instant, timestamp: u64) {
         self.told = Some(Told { at, timestamp });
     }
 
     /// The extended timestamp, in the numbering of an epoch, of what is being captured now; none when
     /// nothing has come for long.
     #[must_use]
-    pub fn timestamp(&self, now: Instant, epoch: u32) -> Option<u64> {
+    pub(crate) fn timestamp(&self, now: Instant, epoch: u32) -> Option<u64> {
         let running = self.running.as_ref().filter(|r| r.epoch == epoch)?;
         if now.saturating_duration_since(running.last) > MAX_AGE {
             return None;

@@ -44,7 +44,7 @@ type Layers = [[Flow; MAX_TEMPORAL]; MAX_SPATIAL];
 
 /// What a subscriber gets of an encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// On the wire, repair aside.
     pub bitrate: Bitrate,
     /// Frames a second.
@@ -53,7 +53,7 @@ pub struct Measured {
 
 /// The layers of one encoding.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(crate) struct Meter {
     counted: Layers,
     began: Option<Instant>,
     /// A second's worth.
@@ -69,7 +69,7 @@ pub struct Meter {
 
 impl Meter {
     /// Notes a packet.
-    pub fn handle_packet(&mut self, now: Instant, meta: &PacketMeta, bytes: usize) {
+    pub(crate) fn handle_packet(&mut self, now: Instant, meta: &PacketMeta, bytes: usize) {
         if !self.is_alive(now) {
             // What it takes when it comes is not less for not having come.
             (self.counted, self.began) = (Layers::default(), None);
@@ -129,27 +129,27 @@ impl Meter {
 
     /// Whether packets are coming.
     #[must_use]
-    pub fn is_alive(&self, now: Instant) -> bool {
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
         let last = self.last;
         last.is_some_and(|last| now.saturating_duration_since(last) < ALIVE_FOR)
     }
 
     /// The highest spatial and temporal layer of late; none before it has been measured.
     #[must_use]
-    pub fn highest(&self) -> Option<(u8, u8)> {
+    pub(crate) fn highest(&self) -> Option<(u8, u8)> {
         self.smoothed?;
         Some((self.spatial as u8, self.temporal as u8))
     }
 
     /// Width and height of the largest picture, if the last key frame said.
     #[must_use]
-    pub fn size(&self) -> Option<(u16, u16)> {
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
         self.size
     }
 
     /// What a layer takes, with all that it needs.
     #[must_use]
-    pub fn measured(&self, spatial: u8, temporal: u8) -> Measured {
+    pub(crate) fn measured(&self, spatial: u8, temporal: u8) -> Measured {
         let (spatial, temporal) = (usize::from(spatial), usize::from(temporal));
         let rows = self.smoothed.iter().flatten().take(spatial + 1);
         let bytes: f64 = rows

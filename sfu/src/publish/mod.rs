@@ -1,18 +1,18 @@
 //! Tracks as they are published: reception, gaps, history, key frames.
 
-pub mod encoding;
-pub mod feed;
-pub mod history;
-pub mod keyframe;
-pub mod media_clock;
-pub mod meter;
-pub mod nack;
+pub(crate) mod encoding;
+pub(crate) mod feed;
+pub(crate) mod history;
+pub(crate) mod keyframe;
+pub(crate) mod media_clock;
+pub(crate) mod meter;
+pub(crate) mod nack;
 mod pictures;
-pub mod publication;
-pub mod receive;
+pub(crate) mod publication;
+pub(crate) mod receive;
 mod reception;
-pub mod redundancy;
+pub(crate) mod redundancy;
 pub mod repair;
-pub mod sources;
+pub(crate) mod sources;
 pub mod unwrap;
-pub mod wanted_layers;
+pub(crate) mod wanted_layers;

@@ -49,7 +49,7 @@ const MAX_AUDIO_AGE: Duration = Duration::from_millis(400);
 
 /// Most packets missing at once; a larger gap is a restart of the stream, which only a key frame
 /// mends.
-pub const MAX_MISSING: usize = 256;
+pub(crate) const MAX_MISSING: usize = 256;
 
 #[derive(Debug)]
 struct Missing {
@@ -63,7 +63,7 @@ struct Missing {
 
 /// What the arrival of a packet meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// The next packet, or one after a gap that is now being repaired.
     New,
     /// A packet that was missing.
@@ -76,7 +76,7 @@ pub enum Arrival {
 
 /// The gaps of one encoding.
 #[derive(Debug)]
-pub struct NackGenerator {
+pub(crate) struct NackGenerator {
     kind: Kind,
     grace: Duration,
     /// The highest number, and when it came.
@@ -91,7 +91,7 @@ pub struct NackGenerator {
 impl NackGenerator {
     /// For an encoding of a kind, of which nothing is missing.
     #[must_use]
-    pub fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         NackGenerator {
             kind,
             grace: MIN_GRACE,
@@ -104,7 +104,7 @@ impl NackGenerator {
     }
 
     /// Notes the arrival of a packet.
-    pub fn handle_packet(&mut self, now: Instant, sequence: SequenceNumber) -> Arrival {
+    pub(crate) fn handle_packet(&mut self, now: Instant, sequence: SequenceNumber) -> Arrival {
         let last_arrival = self.last_arrival.replace(now).unwrap_or(now);
         let Some((highest, after)) = self.highest else {
             self.highest = Some((sequence, now));
@@ -154,25 +154,25 @@ impl NackGenerator {
     }
 
     /// Packets take another path now: what the former lost says nothing of it.
-    pub fn forget_loss(&mut self) {
+    pub(crate) fn forget_loss(&mut self) {
         (self.loss, self.averaged) = (0.0, 0.0);
     }
 
     /// Takes a number out that turned out to be nothing to wait for. Says whether it was missing.
-    pub fn forget(&mut self, sequence: SequenceNumber) -> bool {
+    pub(crate) fn forget(&mut self, sequence: SequenceNumber) -> bool {
         let found = self.missing.binary_search_by_key(&sequence, |m| m.sequence);
         found.is_ok_and(|index| self.missing.remove(index).is_some())
     }
 
     /// When the next request is due.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.missing.iter().map(|m| m.next_request).min()
     }
 
     /// Appends what to ask for now, in order. `round_trip` is that of the publisher, if known.
     /// Returns how many packets were given up, for each of which a decoder downstream needs a key frame.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
@@ -215,18 +215,18 @@ impl NackGenerator {
 
     /// When the oldest packet that is missing now can have been sent first, as far as arrivals tell.
     #[must_use]
-    pub fn missing_since(&self) -> Option<Instant> {
+    pub(crate) fn missing_since(&self) -> Option<Instant> {
         self.missing.front().map(|m| m.after)
     }
 
     /// Which packets are missing now, in order.
-    pub fn missing_numbers(&self) -> impl Iterator<Item = SequenceNumber> {
+    pub(crate) fn missing_numbers(&self) -> impl Iterator<Item = SequenceNumber> {
         self.missing.iter().map(|m| m.sequence)
     }
 
     /// How many packets are missing now.
-    #[must_use]
-    pub fn missing(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn missing(&self) -> usize {
         self.missing.len()
     }
 }

@@ -18,7 +18,7 @@ use crate::units::Bitrate;
 
 /// A published m-line.
 #[derive(Debug)]
-pub struct Publication {
+pub(crate) struct Publication {
     /// Its name.
     pub mid: Mid,
     /// Audio or video.
@@ -49,7 +49,7 @@ pub struct Publication {
 
 /// What a payload type of the m-line stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
+pub(crate) enum Format {
     /// A codec.
     Media(PayloadMap),
     /// RTX of this payload type.
@@ -65,7 +65,7 @@ pub enum Format {
 impl Publication {
     /// For an m-line as negotiated.
     #[must_use]
-    pub fn new(section: &Section, receive: &ReceiveSection) -> Self {
+    pub(crate) fn new(section: &Section, receive: &ReceiveSection) -> Self {
         let unnamed = |place: usize| {
             let (ssrc, rtx) = receive.ssrcs.get(place).copied().unzip();
             Encoding::new(section.kind, None, ssrc, rtx.flatten())
@@ -100,7 +100,7 @@ impl Publication {
     }
 
     /// Takes over what another offer has changed. Returns the SSRCs that it newly announces.
-    pub fn renegotiate(&mut self, section: &Section, receive: &ReceiveSection) -> Vec<Ssrc> {
+    pub(crate) fn renegotiate(&mut self, section: &Section, receive: &ReceiveSection) -> Vec<Ssrc> {
         self.payloads.clone_from(&section.payloads);
         self.repair = section.repair;
         self.extensions = receive.extensions;
@@ -115,7 +115,7 @@ impl Publication {
 
     /// What a payload type stands for.
     #[must_use]
-    pub fn format(&self, payload_type: u8) -> Option<Format> {
+    pub(crate) fn format(&self, payload_type: u8) -> Option<Format> {
         let is = |agreed: Option<u8>| agreed == Some(payload_type);
         let codec = self.payloads.iter().find_map(|map| {
             if is(map.rtx_payload_type) {
@@ -134,14 +134,14 @@ impl Publication {
     }
 
     /// The SSRCs that its encodings have, of media and of repair.
-    pub fn ssrcs(&self) -> impl Iterator<Item = Ssrc> {
+    pub(crate) fn ssrcs(&self) -> impl Iterator<Item = Ssrc> {
         let all = |e: &Encoding| [e.ssrc, e.rtx_ssrc, e.flexfec_ssrc];
         self.encodings.iter().flat_map(all).flatten()
     }
 
     /// When something is to be asked of the publisher.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.encodings
             .iter()
             .flat_map(|e| [e.nack.next_deadline(), e.key_frames.next_deadline()])
@@ -152,19 +152,19 @@ impl Publication {
     /// How the publisher is asked for a key frame, if it can be (RFC 4585 section 4.2: only by what was
     /// negotiated). One that cannot be sends them when it likes, and its viewers wait for that.
     #[must_use]
-    pub fn key_frame_request(&self) -> Option<KeyFrameRequest> {
+    pub(crate) fn key_frame_request(&self) -> Option<KeyFrameRequest> {
         self.payloads.iter().filter_map(|p| p.key_frames).min()
     }
 
     /// Whether the publisher heeds a limit that it is told by REMB.
     #[must_use]
-    pub fn heeds_limits(&self) -> bool {
+    pub(crate) fn heeds_limits(&self) -> bool {
         self.payloads.iter().any(|p| p.remb)
     }
 
     /// Whether lost packets may be asked for again on an encoding.
     #[must_use]
-    pub fn may_nack(&self) -> bool {
+    pub(crate) fn may_nack(&self) -> bool {
         self.payloads.iter().any(|p| p.nack)
     }
 }

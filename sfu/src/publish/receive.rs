@@ -31,7 +31,7 @@ const ORIGINAL_LEN: usize = 2;
 
 /// Why a packet of a publication went no further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// Its payload type was not negotiated on the m-line, or does not go with the sound there.
     PayloadType,
     /// It repairs nothing that is missing.
@@ -43,7 +43,7 @@ pub enum Unusable {
 impl Unusable {
     /// A label for counters.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Unusable::PayloadType => "rtp_payload_type",
             Unusable::Unneeded => "rtx_unneeded",
@@ -95,7 +95,7 @@ impl Publication {
     /// # Errors
     /// When the packet can be of no use to a subscriber. If it has spent a number of the media,
     /// [`Publication::poll_repaired`] tells that nothing is under it.
-    pub fn handle_rtp<'p>(
+    pub(crate) fn handle_rtp<'p>(
         &mut self,
         now: Instant,
         encoding: u8,
@@ -209,7 +209,7 @@ impl Publication {
 
     /// What the last packet has shown of others: packets recovered, and numbers without media. To be
     /// taken before that packet itself.
-    pub fn poll_repaired(&mut self) -> Option<(PacketMeta, &[u8])> {
+    pub(crate) fn poll_repaired(&mut self) -> Option<(PacketMeta, &[u8])> {
         self.repaired.poll()
     }
 

@@ -9,7 +9,7 @@ use crate::rtp::sequence::SequenceNumber;
 
 /// Where a packet is in its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Position {
+pub(crate) struct Position {
     /// Extended.
     pub sequence: SequenceNumber,
     /// Extended, in ticks of the codec's clock.
@@ -21,7 +21,7 @@ pub struct Position {
 ///
 /// As many blocks as packets are missing fill the gap in their order. With fewer, all packets of the
 /// gap must be equally long for a block's age to say which it is.
-pub fn positions<'a>(
+pub(crate) fn positions<'a>(
     before: Position,
     after: Position,
     blocks: impl Iterator<Item = Block<'a>>,

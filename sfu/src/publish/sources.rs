@@ -24,7 +24,7 @@ const CHANGES_PERIOD: Duration = Duration::from_secs(10);
 
 /// What a stream is for its encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
+pub(crate) enum Role {
     /// The pictures or the sound.
     Media,
     /// RTX.
@@ -35,7 +35,7 @@ pub enum Role {
 
 /// An SSRC has become an encoding's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     /// The encoding.
     pub encoding: u8,
     /// The SSRCs that no longer are.
@@ -110,13 +110,13 @@ fn all_of(announced: &[(Ssrc, Option<Ssrc>)]) -> Vec<Ssrc> {
 impl Publication {
     /// Whether the client has said that an SSRC is of this m-line.
     #[must_use]
-    pub fn announces(&self, ssrc: Ssrc) -> bool {
+    pub(crate) fn announces(&self, ssrc: Ssrc) -> bool {
         self.sources.place(ssrc).is_some() || self.sources.repaired(ssrc).is_some()
     }
 
     /// Whether a stream is still what it was taken for, going by the `rid` of a packet.
     #[must_use]
-    pub fn is_still(&self, encoding: u8, role: Role, rid: Option<Rid>) -> bool {
+    pub(crate) fn is_still(&self, encoding: u8, role: Role, rid: Option<Rid>) -> bool {
         let own = self.encodings.get(usize::from(encoding));
         let own = own.and_then(|e| e.rid).filter(|_| role == Role::Media);
         own.zip(rid).is_none_or(|(own, rid)| own == rid)
@@ -124,13 +124,13 @@ impl Publication {
 
     /// The SSRCs that the client has said to be of this m-line.
     #[must_use]
-    pub fn announced(&self) -> Vec<Ssrc> {
+    pub(crate) fn announced(&self) -> Vec<Ssrc> {
         all_of(&self.sources.announced)
     }
 
     /// Finds the encoding that an authenticated packet is of, whose SSRC is none's yet and was not
     /// displaced, and gives it to that. `None` when the packet is to be ignored.
-    pub fn claim(
+    pub(crate) fn claim(
         &mut self,
         now: Instant,
         role: Role,

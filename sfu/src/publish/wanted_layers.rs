@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use crate::units::Bitrate;
 
 /// Encodings told apart; there are three in a simulcast, and no client offers more than this.
-pub const MAX_ENCODINGS: usize = 8;
+pub(crate) const MAX_ENCODINGS: usize = 8;
 
 /// How long an encoding goes on without a receiver: half of what an upward switch may take again
 /// ([`SETTLING`](crate::api::SETTLING)).
-pub const OFF_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const OFF_AFTER: Duration = Duration::from_secs(5);
 
 /// The most to send is told anew when it is less by this share, or more by that.
 const LESS: f64 = 0.85;
@@ -21,7 +21,7 @@ const MORE: f64 = 1.15;
 
 /// What a publisher is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Told {
+pub(crate) struct Told {
     /// The encodings that are wanted.
     pub encodings: Encodings,
     /// The most to send of a track of one encoding, if there is a limit.
@@ -71,7 +71,7 @@ impl Encodings {
 
 /// What one publisher has been told of its track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WantedLayers {
+pub(crate) struct WantedLayers {
     told: Told,
     /// Since when each of them has not been wanted.
     unwanted: [Option<Instant>; MAX_ENCODINGS],
@@ -93,7 +93,7 @@ impl Default for WantedLayers {
 impl WantedLayers {
     /// Says what is wanted. Returns what the publisher is to be told, if it is something else than it
     /// was told last.
-    pub fn handle_wanted(&mut self, now: Instant, wanted: Told) -> Option<Told> {
+    pub(crate) fn handle_wanted(&mut self, now: Instant, wanted: Told) -> Option<Told> {
         let Told {
             encodings: wanted,
             ceiling,

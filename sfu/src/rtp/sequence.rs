@@ -121,12 +121,6 @@ pub fn is_newer(a: u16, b: u16) -> bool {
     (a.wrapping_sub(b) as i16) > 0
 }
 
-/// Whether timestamp `a` comes after `b`, within half a cycle (RFC 1982).
-#[must_use]
-pub fn is_newer_timestamp(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) > 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +166,6 @@ mod tests {
     fn newer_means_less_than_half_a_cycle_ahead() {
         assert!(is_newer(0, 65535) && !is_newer(65535, 0) && !is_newer(7, 7));
         assert!(is_newer(0x7fff, 0) && !is_newer(0x8000, 0));
-        assert!(is_newer_timestamp(5, u32::MAX) && !is_newer_timestamp(u32::MAX, 5));
     }
 
     proptest! {

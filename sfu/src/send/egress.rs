@@ -25,7 +25,7 @@ use crate::units::DataSize;
 
 /// Room for a header with all its extensions: 12 bytes and the largest block that our bounded
 /// values and a dependency descriptor of 255 bytes can make.
-pub const MAX_HEADER: usize = 512;
+pub(crate) const MAX_HEADER: usize = 512;
 
 /// The header of a packet with the usual extensions, and the tag, bytes: near enough for the pacer.
 const TYPICAL_HEADER: usize = 12 + 4 + 16 + SRTP_TAG;
@@ -51,7 +51,7 @@ const TCP: usize = 20 + 12 + 2;
 
 /// What a packet to a subscriber is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
     /// Marker, payload type, timestamp and SSRC; the sequence number is taken from `sequence`.
     pub fields: HeaderFields,
     /// Extended, since SRTP needs the rollover count.
@@ -86,7 +86,7 @@ impl Outgoing<'_> {
     }
 
     /// Writes the header, with these values for what is filled in last. Returns its length.
-    pub fn write_header(
+    pub(crate) fn write_header(
         &self,
         buffer: &mut [u8],
         payload_type: u8,
@@ -126,7 +126,7 @@ impl Outgoing<'_> {
 
 /// A probe that is being filled.
 #[derive(Clone, Copy, Debug)]
-pub struct Filling {
+pub(crate) struct Filling {
     /// Which.
     pub cluster: ClusterId,
     /// What has been sent for it.
@@ -134,7 +134,7 @@ pub struct Filling {
 }
 
 /// The path out to one peer.
-pub struct Egress<'a> {
+pub(crate) struct Egress<'a> {
     /// When it is sent.
     pub now: Instant,
     /// Whose path it is.
@@ -162,7 +162,7 @@ pub struct Egress<'a> {
 impl Egress<'_> {
     /// Sends an RTP packet whose payload `patch` may change in place, now or when the pacer lets it.
     /// Returns its size as a datagram.
-    pub fn send_rtp(
+    pub(crate) fn send_rtp(
         &mut self,
         packet: &Outgoing<'_>,
         kind: PacketKind,
@@ -232,7 +232,7 @@ impl Egress<'_> {
     }
 
     /// Sends a packet that has waited long enough.
-    pub fn depart(&mut self, place: usize, cluster: Option<ClusterId>) {
+    pub(crate) fn depart(&mut self, place: usize, cluster: Option<ClusterId>) {
         let sequence = self.pacing.sequence();
         let send_time = extension::abs_send_time(self.clock.since_unix_epoch(self.now));
         let waiting = self.pacing.waiting(place);
@@ -265,7 +265,7 @@ impl Egress<'_> {
 
     /// The extensions that a packet with so many bytes behind its header keeps, if some may have to be
     /// left out.
-    pub fn fit(&self, packet: &Outgoing<'_>, payload_len: usize) -> Option<ExtensionMap> {
+    pub(crate) fn fit(&self, packet: &Outgoing<'_>, payload_len: usize) -> Option<ExtensionMap> {
         let room = self.room(payload_len);
         let lengths = packet.lengths();
         let is_short = room >= USUAL_EXTENSIONS + lengths.mid + lengths.descriptor;
@@ -277,7 +277,7 @@ impl Egress<'_> {
 
     /// Whether a packet with so many bytes behind its header arrives whole.
     #[must_use]
-    pub fn fits(&self, packet: &Outgoing<'_>, payload_len: usize) -> bool {
+    pub(crate) fn fits(&self, packet: &Outgoing<'_>, payload_len: usize) -> bool {
         let Some(map) = self.fit(packet, payload_len) else {
             return true;
         };
@@ -300,7 +300,7 @@ impl Egress<'_> {
 
     /// How many bytes a payload may have, so that its packet fits whatever extensions it has.
     #[must_use]
-    pub fn largest_payload(&self) -> usize {
+    pub(crate) fn largest_payload(&self) -> usize {
         let header = FIXED_HEADER_LEN + USUAL_EXTENSIONS + self.srtp.rtp_overhead();
         self.path_size.limit().saturating_sub(header)
     }
@@ -315,7 +315,7 @@ impl Egress<'_> {
 
     /// Sends a packet once more, bit for bit as it was. Returns its size as a datagram; none when it is
     /// not kept any more.
-    pub fn send_same(&mut self, ssrc: Ssrc, number: u16) -> Option<usize> {
+    pub(crate) fn send_same(&mut self, ssrc: Ssrc, number: u16) -> Option<usize> {
         let sealed = self.sealed.get(self.now, ssrc, number)?;
         let len = sealed.bytes.len();
         let kind = Some(PacketKind::Retransmission);
@@ -383,7 +383,7 @@ impl Egress<'_> {
     }
 
     /// Sends an RTCP packet.
-    pub fn send_rtcp(&mut self, plain: &[u8]) -> Option<usize> {
+    pub(crate) fn send_rtcp(&mut self, plain: &[u8]) -> Option<usize> {
         let srtp = &mut *self.srtp;
         let room = plain.len() + MAX_SRTP_TRAILER;
         let sent = self.outbox.push(self.destination, None, room, |buffer| {

@@ -4,10 +4,10 @@
 //! (`path_size.rs`); `pacing.rs` asks the estimate when a packet may leave and `pacer.rs` holds it until then;
 //! `sealed.rs` keeps numbers that were sealed once, and `outbox.rs` is what the kernel gets.
 
-pub mod egress;
+pub(crate) mod egress;
 mod fit;
-pub mod outbox;
-pub mod pacer;
-pub mod pacing;
-pub mod path_size;
-pub mod sealed;
+pub(crate) mod outbox;
+pub(crate) mod pacer;
+pub(crate) mod pacing;
+pub(crate) mod path_size;
+pub(crate) mod sealed;

@@ -16,12 +16,12 @@ use crate::units::{Bitrate, DataSize};
 
 /// What may be sent ahead of its time, so that there are fewer and longer bursts: as long as the
 /// groups in which the receiver's delay is looked at (draft-ietf-rmcat-gcc-02 section 5.2).
-pub const BURST: Duration = Duration::from_millis(5);
+pub(crate) const BURST: Duration = Duration::from_millis(5);
 
 /// Within about this time a queue is drained, however much is in it: the rate goes up if need be. A
 /// key frame of a low layer fits in at the rate of that layer (libwebrtc drains in two seconds, but
 /// it can tell its encoder to wait).
-pub const MAX_QUEUE_TIME: Duration = Duration::from_millis(500);
+pub(crate) const MAX_QUEUE_TIME: Duration = Duration::from_millis(500);
 
 /// The least time to drain in, however old the queue is.
 const MIN_DRAIN: Duration = Duration::from_millis(50);
@@ -30,10 +30,10 @@ const MIN_DRAIN: Duration = Duration::from_millis(50);
 const STALE: Duration = Duration::from_millis(250);
 
 /// Most bytes in the queue: those of a large key frame in every slot of a big room.
-pub const MAX_QUEUE: DataSize = DataSize::bytes(256 * 1024);
+pub(crate) const MAX_QUEUE: DataSize = DataSize::bytes(256 * 1024);
 
 /// Most packets in the queue.
-pub const MAX_PACKETS: usize = 1024;
+pub(crate) const MAX_PACKETS: usize = 1024;
 
 /// Most debt from sound and the like that has to be waited for.
 const MAX_DEBT: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ const KINDS: usize = 5;
 
 /// What is to leave now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Departure<T> {
+pub(crate) enum Departure<T> {
     /// A packet that was queued.
     Packet {
         /// The packet.
@@ -116,7 +116,7 @@ impl Burst {
 
 /// The packets of one peer that wait to leave.
 #[derive(Debug)]
-pub struct Pacer<T> {
+pub(crate) struct Pacer<T> {
     queues: [VecDeque<Queued<T>>; KINDS],
     size: DataSize,
     packets: usize,
@@ -138,7 +138,7 @@ pub struct Pacer<T> {
 impl<T> Pacer<T> {
     /// Begins at a rate.
     #[must_use]
-    pub fn new(rate: Bitrate) -> Self {
+    pub(crate) fn new(rate: Bitrate) -> Self {
         Pacer {
             queues: std::array::from_fn(|_| VecDeque::new()),
             size: DataSize::ZERO,
@@ -156,13 +156,13 @@ impl<T> Pacer<T> {
     }
 
     /// Sets the rate.
-    pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
+    pub(crate) fn set_rate(&mut self, now: Instant, rate: Bitrate) {
         self.pay(now);
         self.rate = rate;
     }
 
     /// Sends a burst, after those that wait.
-    pub fn handle_probe(&mut self, now: Instant, cluster: ProbeCluster) {
+    pub(crate) fn handle_probe(&mut self, now: Instant, cluster: ProbeCluster) {
         if self.bursts.len() < MAX_PROBES {
             self.bursts.push_back(Burst {
                 cluster,
@@ -176,7 +176,7 @@ impl<T> Pacer<T> {
 
     /// Whether a packet may leave at once, before it is queued; it is taken to have left then. Sound
     /// always may.
-    pub fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
         self.pay(now);
         let is_free = self.packets == 0 && self.bursts.is_empty() && !self.waits;
         let may_leave = is_free || kind == PacketKind::Audio;
@@ -188,7 +188,13 @@ impl<T> Pacer<T> {
 
     /// Queues a packet. When there is no room, the oldest of the least important packets go;
     /// they come out of [`Pacer::poll_dropped`].
-    pub fn handle_packet(&mut self, now: Instant, item: T, size: DataSize, kind: PacketKind) {
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Instant,
+        item: T,
+        size: DataSize,
+        kind: PacketKind,
+    ) {
         let queued = Queued {
             item,
             size,
@@ -205,13 +211,13 @@ impl<T> Pacer<T> {
     }
 
     /// Something was sent that was not queued: data, or feedback.
-    pub fn handle_unqueued(&mut self, now: Instant, size: DataSize) {
+    pub(crate) fn handle_unqueued(&mut self, now: Instant, size: DataSize) {
         self.pay(now);
         self.owe(size);
     }
 
     /// Drops packets that are of no use any more. They come out of [`Pacer::poll_dropped`].
-    pub fn drop_if(&mut self, mut is_useless: impl FnMut(&T) -> bool) {
+    pub(crate) fn drop_if(&mut self, mut is_useless: impl FnMut(&T) -> bool) {
         for kind in 0..KINDS {
             for _ in 0..self.queues[kind].len() {
                 let Some(queued) = self.take(kind) else {
@@ -227,12 +233,12 @@ impl<T> Pacer<T> {
     }
 
     /// A packet that was dropped for lack of room, or because it is of no use any more.
-    pub fn poll_dropped(&mut self) -> Option<T> {
+    pub(crate) fn poll_dropped(&mut self) -> Option<T> {
         self.dropped.pop_front()
     }
 
     /// What is to leave now, if anything. To be called until there is nothing.
-    pub fn poll(&mut self, now: Instant) -> Option<Departure<T>> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Departure<T>> {
         self.pay(now);
         self.end_bursts(now);
         self.drop_stale(now);
@@ -265,7 +271,7 @@ impl<T> Pacer<T> {
 
     /// Says what the last filler really was; none if there was nothing to fill the burst with, which ends
     /// it.
-    pub fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
+    pub(crate) fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
         let difference = claimed - actual.unwrap_or_default();
         self.debt = (self.debt - difference.as_bytes() as f64).max(0.0);
         match (self.bursts.front_mut(), actual) {
@@ -277,7 +283,7 @@ impl<T> Pacer<T> {
 
     /// When to poll next; in the past when something may leave.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let oldest = self.oldest();
         if !self.queues[PacketKind::Audio as usize].is_empty() {
             return oldest;
@@ -293,13 +299,13 @@ impl<T> Pacer<T> {
 
     /// How much waits.
     #[must_use]
-    pub fn queued(&self) -> DataSize {
+    pub(crate) fn queued(&self) -> DataSize {
         self.size
     }
 
     /// Since when the oldest packet has waited.
     #[must_use]
-    pub fn oldest(&self) -> Option<Instant> {
+    pub(crate) fn oldest(&self) -> Option<Instant> {
         let fronts = self.queues.iter().filter_map(VecDeque::front);
         fronts.map(|queued| queued.since).min()
     }

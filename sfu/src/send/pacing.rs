@@ -23,7 +23,7 @@ const FIRST: SequenceNumber = SequenceNumber(1 << 16);
 
 /// A packet that waits, in the clear.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Header and payload.
     pub bytes: Vec<u8>,
     /// Which extensions it has under which id.
@@ -53,7 +53,7 @@ impl Default for Waiting {
 
 /// What leaves for one peer.
 #[derive(Debug)]
-pub struct Pacing {
+pub(crate) struct Pacing {
     pacer: Pacer<usize>,
     /// What waits, by the pacer's items, and which of the places are free.
     waiting: Vec<Waiting>,
@@ -92,7 +92,7 @@ impl Default for Pacing {
 
 impl Pacing {
     /// Says whether the receiver will give transport-wide feedback.
-    pub fn set_negotiated(&mut self, now: Instant, is_negotiated: bool) {
+    pub(crate) fn set_negotiated(&mut self, now: Instant, is_negotiated: bool) {
         self.is_negotiated = is_negotiated;
         self.set_rate(now);
     }
@@ -100,7 +100,7 @@ impl Pacing {
     /// Says which path packets go from now on. Of another path nothing is known, but that it can carry what
     /// the former did if both are of one address: then it is mostly the same link that limits them.
     /// Returns whether the estimate has begun anew.
-    pub fn set_way(&mut self, now: Instant, path: Path) -> bool {
+    pub(crate) fn set_way(&mut self, now: Instant, path: Path) -> bool {
         let Some(former) = self.path.replace(path) else {
             let carried = self.former.take();
             let is_same_link = |carried: &Carried| carried.address == path.address().ip();
@@ -125,7 +125,7 @@ impl Pacing {
 
     /// What the path carries, as far as the receiver has told.
     #[must_use]
-    pub fn carried(&self) -> Option<Carried> {
+    pub(crate) fn carried(&self) -> Option<Carried> {
         let address = self.path.filter(|_| self.is_told)?.address().ip();
         let rate = self.estimator.undisturbed();
         Some(Carried { address, rate })
@@ -133,38 +133,42 @@ impl Pacing {
 
     /// Says what the path to the client's former connection carried: from the same address, this begins with
     /// it.
-    pub fn begin_with(&mut self, carried: Carried) {
+    pub(crate) fn begin_with(&mut self, carried: Carried) {
         self.former = Some(carried).filter(|_| self.path.is_none());
     }
 
     /// The estimate; none of a receiver that gives no feedback to estimate by.
     #[must_use]
-    pub fn estimate(&self) -> Option<Bitrate> {
+    pub(crate) fn estimate(&self) -> Option<Bitrate> {
         let is_known = self.is_negotiated || self.is_told;
         is_known.then(|| self.estimator.estimate())
     }
 
     /// Whether the receiver gives transport-wide feedback.
     #[must_use]
-    pub fn gives_feedback(&self) -> bool {
+    pub(crate) fn gives_feedback(&self) -> bool {
         self.is_negotiated
     }
 
     /// How the estimate came about.
     #[must_use]
-    pub fn estimator(&self) -> &BandwidthEstimator {
+    pub(crate) fn estimator(&self) -> &BandwidthEstimator {
         &self.estimator
     }
 
     /// Says how much could be put to use, and how much is sent whatever the estimate says.
-    pub fn set_demand(&mut self, now: Instant, wanted: Bitrate, granted: Bitrate) {
+    pub(crate) fn set_demand(&mut self, now: Instant, wanted: Bitrate, granted: Bitrate) {
         self.granted = granted;
         self.estimator.set_wanted(wanted);
         self.update(now);
     }
 
     /// Takes transport-wide feedback. Says whether it ends a silence in which nothing may have arrived.
-    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) -> bool {
+    pub(crate) fn handle_feedback(
+        &mut self,
+        now: Instant,
+        feedback: &TransportFeedback<'_>,
+    ) -> bool {
         // Otherwise it is of numbers that we have never given.
         if !self.is_negotiated {
             return false;
@@ -177,34 +181,34 @@ impl Pacing {
     }
 
     /// When the first packet was sent that arrived after an outage, if feedback has told of one.
-    pub fn take_outage(&mut self) -> Option<Instant> {
+    pub(crate) fn take_outage(&mut self) -> Option<Instant> {
         self.estimator.take_outage()
     }
 
     /// Takes the receiver's own estimate, in bits per second.
-    pub fn handle_remb(&mut self, now: Instant, bitrate: u64) {
+    pub(crate) fn handle_remb(&mut self, now: Instant, bitrate: u64) {
         self.is_told = true;
         self.estimator.handle_remb(now, bitrate);
         self.update(now);
     }
 
     /// Notes a packet that has truly left.
-    pub fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
+    pub(crate) fn handle_sent(&mut self, sequence: SequenceNumber, packet: SentPacket) {
         self.estimator.handle_sent(sequence, packet);
     }
 
     /// Notes that a packet leaves once more as it is, number and all.
-    pub fn handle_repeated(&mut self, sequence: SequenceNumber) {
+    pub(crate) fn handle_repeated(&mut self, sequence: SequenceNumber) {
         self.estimator.handle_repeated(sequence);
     }
 
     /// Notes something that left and was not queued: feedback, data.
-    pub fn handle_unqueued(&mut self, now: Instant, size: DataSize) {
+    pub(crate) fn handle_unqueued(&mut self, now: Instant, size: DataSize) {
         self.pacer.handle_unqueued(now, size);
     }
 
     /// Does what is due, departures aside. `is_silent` says whether nothing at all is heard of the client.
-    pub fn handle_timeout(&mut self, now: Instant, is_silent: bool) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, is_silent: bool) {
         if self.estimator_deadline().is_some_and(|due| now >= due) {
             self.estimator.handle_timeout(now, is_silent);
             self.update(now);
@@ -213,7 +217,7 @@ impl Pacing {
 
     /// When something is due.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         [self.estimator_deadline(), self.pacer.next_deadline()]
             .into_iter()
             .flatten()
@@ -244,23 +248,23 @@ impl Pacing {
     }
 
     /// Whether a packet may leave at once; it is taken to have left then.
-    pub fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
         self.pacer.admit(now, size, kind)
     }
 
     /// The transport-wide sequence number of a packet that leaves now.
     #[must_use]
-    pub fn sequence(&self) -> SequenceNumber {
+    pub(crate) fn sequence(&self) -> SequenceNumber {
         self.next
     }
 
     /// The number has been used.
-    pub fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.next = self.next.next();
     }
 
     /// Queues a packet that `write` puts into a buffer; it returns whether it could.
-    pub fn queue(
+    pub(crate) fn queue(
         &mut self,
         now: Instant,
         size: DataSize,
@@ -284,18 +288,18 @@ impl Pacing {
 
     /// What is to leave now, if anything. A packet's place is to be given back with
     /// [`Pacing::release`].
-    pub fn poll(&mut self, now: Instant) -> Option<Departure<usize>> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Departure<usize>> {
         self.pacer.poll(now)
     }
 
     /// Says what the last filler really was.
-    pub fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
+    pub(crate) fn handle_filler(&mut self, claimed: DataSize, actual: Option<DataSize>) {
         self.pacer.handle_filler(claimed, actual);
     }
 
     /// Drops what waits of these streams. Returns the numbers of what was dropped of the first, the
     /// lowest first: none of them has been used.
-    pub fn drop_waiting(&mut self, of: Ssrc, and: [Option<Ssrc>; 2]) -> Vec<SequenceNumber> {
+    pub(crate) fn drop_waiting(&mut self, of: Ssrc, and: [Option<Ssrc>; 2]) -> Vec<SequenceNumber> {
         let waiting = &self.waiting;
         let mut dropped = Vec::new();
         self.pacer.drop_if(|place| {
@@ -311,7 +315,7 @@ impl Pacing {
 
     /// How many packets were dropped since the last call, for lack of room or because they are of no
     /// use any more.
-    pub fn take_dropped(&mut self) -> u64 {
+    pub(crate) fn take_dropped(&mut self) -> u64 {
         let mut dropped = 0;
         while let Some(place) = self.pacer.poll_dropped() {
             self.free.push(place);
@@ -322,18 +326,18 @@ impl Pacing {
 
     /// A packet that waits.
     #[must_use]
-    pub fn waiting(&self, place: usize) -> &Waiting {
+    pub(crate) fn waiting(&self, place: usize) -> &Waiting {
         &self.waiting[place]
     }
 
     /// The packet has left.
-    pub fn release(&mut self, place: usize) {
+    pub(crate) fn release(&mut self, place: usize) {
         self.free.push(place);
     }
 
     /// How much waits.
     #[must_use]
-    pub fn queued(&self) -> DataSize {
+    pub(crate) fn queued(&self) -> DataSize {
         self.pacer.queued()
     }
 }

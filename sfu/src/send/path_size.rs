@@ -31,7 +31,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// How large a datagram may be on the path that is selected.
 #[derive(Debug)]
-pub struct PathSize {
+pub(crate) struct PathSize {
     path: Option<Path>,
     limit: usize,
     /// Whether the log has told of packets that are too long.
@@ -52,7 +52,7 @@ impl Default for PathSize {
 
 impl PathSize {
     /// Begins with what is likely of a path that has been selected.
-    pub fn select(&mut self, path: Path) {
+    pub(crate) fn select(&mut self, path: Path) {
         if self.path != Some(path) {
             *self = PathSize {
                 path: Some(path),
@@ -63,14 +63,14 @@ impl PathSize {
     }
 
     /// Takes what the kernel says of the MTU of a path, in bytes.
-    pub fn set_mtu(&mut self, path: Path, mtu: usize) {
+    pub(crate) fn set_mtu(&mut self, path: Path, mtu: usize) {
         if self.path == Some(path) {
             self.limit = limit(path, Some(mtu));
         }
     }
 
     /// The path to measure, if that is due.
-    pub fn poll_measure(&mut self, now: Instant) -> Option<Path> {
+    pub(crate) fn poll_measure(&mut self, now: Instant) -> Option<Path> {
         let path = self.path.filter(|path| matches!(path, Path::Udp(_)))?;
         let is_due = self.next_measure.is_none_or(|due| now >= due);
         if is_due {
@@ -81,7 +81,7 @@ impl PathSize {
 
     /// The most bytes of a datagram that arrives whole.
     #[must_use]
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 

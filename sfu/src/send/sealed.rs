@@ -13,11 +13,11 @@ use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
 
 /// Packets kept for a peer: a second at 5 Mbit/s, and 700 kB at most. Receivers without RTX are few.
-pub const PACKETS: usize = 512;
+pub(crate) const PACKETS: usize = 512;
 
 /// One packet.
 #[derive(Debug)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     /// Its stream and its number there, as on the wire.
     key: (Ssrc, u16),
     at: Instant,
@@ -29,7 +29,7 @@ pub struct Sealed {
 
 /// What one peer was sent of late.
 #[derive(Debug, Default)]
-pub struct SealedRing {
+pub(crate) struct SealedRing {
     /// Grows to [`PACKETS`] once; the buffers are reused.
     packets: Vec<Sealed>,
     /// Where the next one goes once it has grown.
@@ -39,7 +39,7 @@ pub struct SealedRing {
 
 impl SealedRing {
     /// Keeps a datagram that leaves now.
-    pub fn keep(
+    pub(crate) fn keep(
         &mut self,
         at: Instant,
         ssrc: Ssrc,
@@ -76,13 +76,13 @@ impl SealedRing {
 
     /// How long a packet is, while it is of use.
     #[must_use]
-    pub fn size(&self, now: Instant, ssrc: Ssrc, sequence: u16) -> Option<usize> {
+    pub(crate) fn size(&self, now: Instant, ssrc: Ssrc, sequence: u16) -> Option<usize> {
         Some(self.get(now, ssrc, sequence)?.bytes.len())
     }
 
     /// A packet as it left, while it is of use.
     #[must_use]
-    pub fn get(&self, now: Instant, ssrc: Ssrc, sequence: u16) -> Option<&Sealed> {
+    pub(crate) fn get(&self, now: Instant, ssrc: Ssrc, sequence: u16) -> Option<&Sealed> {
         let packet = self.packets.get(*self.places.get(&(ssrc, sequence))?)?;
         let is_fresh = now.saturating_duration_since(packet.at) <= MAX_AGE;
         is_fresh.then_some(packet)

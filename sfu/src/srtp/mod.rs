@@ -18,11 +18,11 @@ use streams::Streams;
 
 /// Most streams that one peer may send at a time. A bound on memory and on the linear search for a
 /// stream.
-pub const MAX_SSRCS: usize = 50;
+pub(crate) const MAX_SSRCS: usize = 50;
 
 /// Most SSRCs that one peer may send RTCP from at a time: those of its streams, and one of its own for
 /// each of the 64 m-lines of an offer, as Firefox has for what it only receives.
-pub const MAX_REPORTERS: usize = MAX_SSRCS + 64;
+pub(crate) const MAX_REPORTERS: usize = MAX_SSRCS + 64;
 
 /// Most bytes that sealing adds: a GCM tag and the SRTCP index (RFC 7714 section 9.2).
 pub const MAX_SRTP_TRAILER: usize = GCM_TAG_LEN + SRTCP_INDEX_LEN;

@@ -19,21 +19,21 @@ use crate::media::Codec;
 use crate::units::Bitrate;
 
 /// But a picture that was paused waits only this long: nothing is worse than nothing.
-pub const RESUMING: Duration = Duration::from_secs(3);
+pub(crate) const RESUMING: Duration = Duration::from_secs(3);
 
 /// A rise above what a slot has must fit into this share of the estimate: as much as rate control
 /// gives up on overuse (draft-ietf-rmcat-gcc-02 section 5.5: beta), so that the rise survives it.
-pub const MARGIN: f64 = 0.85;
+pub(crate) const MARGIN: f64 = 0.85;
 
 /// Most slots that are looked at: a client has no more m-lines.
-pub const MAX_SLOTS: usize = crate::negotiated::MAX_LINES;
+pub(crate) const MAX_SLOTS: usize = crate::negotiated::MAX_LINES;
 
 /// Most layers of each: three encodings of three temporal layers are nine.
-pub const MAX_LAYERS: usize = 16;
+pub(crate) const MAX_LAYERS: usize = 16;
 
 /// A quality that a track can be forwarded in: an encoding, up to a spatial and a temporal layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Which, as the caller numbers them.
     pub id: u8,
     /// What it takes.
@@ -46,7 +46,7 @@ pub struct Layer {
 
 /// What a client shows of a slot, in lines of the track it shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct View {
+pub(crate) struct View {
     /// Whether it is on the screen at all.
     pub visible: bool,
     /// Lines on the screen; none is as good as hidden.
@@ -68,7 +68,7 @@ impl Default for View {
 
 /// One slot that shows a track.
 #[derive(Clone, Debug)]
-pub struct Demand<'a> {
+pub(crate) struct Demand<'a> {
     /// What is offered now, in any order.
     pub layers: &'a [Layer],
     /// How the track is coded, if the client can receive nothing of it for that.
@@ -85,7 +85,7 @@ pub struct Demand<'a> {
 
 /// What a slot gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Allocation {
+pub(crate) struct Allocation {
     /// The layer; paused without.
     pub layer: Option<u8>,
     /// What it takes.
@@ -98,7 +98,7 @@ pub struct Allocation {
 
 /// The switches of one slot, as far as they matter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SwitchHistory {
+pub(crate) struct SwitchHistory {
     last_down: Option<Instant>,
     /// The last downward switch that was followed by an upward one.
     used: Option<Instant>,
@@ -107,25 +107,25 @@ pub struct SwitchHistory {
 impl SwitchHistory {
     /// Notes that the slot got worse for lack of bandwidth. What the client has asked for is no
     /// such switch.
-    pub fn handle_down(&mut self, now: Instant) {
+    pub(crate) fn handle_down(&mut self, now: Instant) {
         self.last_down = Some(now);
     }
 
     /// Notes that the slot got better, now that there is bandwidth.
-    pub fn handle_up(&mut self) {
+    pub(crate) fn handle_up(&mut self) {
         self.used = self.last_down.or(self.used);
     }
 
     /// Whether the slot may get better now.
     #[must_use]
-    pub fn may_rise(&self, now: Instant) -> bool {
+    pub(crate) fn may_rise(&self, now: Instant) -> bool {
         self.used
             .is_none_or(|at| now.saturating_duration_since(at) >= SETTLING)
     }
 
     /// Whether the slot may come back now, if it is paused.
     #[must_use]
-    pub fn may_resume(&self, now: Instant) -> bool {
+    pub(crate) fn may_resume(&self, now: Instant) -> bool {
         self.used
             .is_none_or(|at| now.saturating_duration_since(at) >= RESUMING)
     }
@@ -246,7 +246,7 @@ fn keep_what_is_seen(rungs: &mut Vec<Layer>, view: View) {
 /// carried of late, at least the estimate: what slots have already may take up to that. The answers are
 /// in the order of the demands.
 #[must_use]
-pub fn allocate(
+pub(crate) fn allocate(
     now: Instant,
     estimate: Bitrate,
     carried: Bitrate,

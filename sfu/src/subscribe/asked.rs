@@ -27,7 +27,7 @@ const DEAF: f64 = 1.25;
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     ceiling: Bitrate,
     since: Instant,
     /// The most that has been asked for since.
@@ -38,7 +38,12 @@ impl Asked {
     /// What is asked for when there is so much `room` for a picture that takes so much, after what was
     /// asked for `before`.
     #[must_use]
-    pub fn next(before: Option<Asked>, now: Instant, room: Bitrate, takes: Bitrate) -> Asked {
+    pub(crate) fn next(
+        before: Option<Asked>,
+        now: Instant,
+        room: Bitrate,
+        takes: Bitrate,
+    ) -> Asked {
         let ceiling = room.scale(SHARE).max(LEAST);
         let is_less = |before: &Asked| ceiling < before.most.scale(MUCH_LESS);
         let is_heeded = |before: &Asked| takes <= before.most.scale(DEAF);
@@ -58,13 +63,13 @@ impl Asked {
 
     /// The most to send.
     #[must_use]
-    pub fn ceiling(&self) -> Bitrate {
+    pub(crate) fn ceiling(&self) -> Bitrate {
         self.ceiling
     }
 
     /// What the picture soon takes that takes so much now.
     #[must_use]
-    pub fn expected(&self, now: Instant, takes: Bitrate) -> Bitrate {
+    pub(crate) fn expected(&self, now: Instant, takes: Bitrate) -> Bitrate {
         match now.saturating_duration_since(self.since) < PATIENCE {
             true => takes.min(self.ceiling),
             false => takes,

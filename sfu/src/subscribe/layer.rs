@@ -29,7 +29,7 @@ const MAX_LEFT_OUT: u16 = 30;
 
 /// What happens to a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It continues what the subscriber is being sent.
     Forward,
     /// It is the first of another encoding, or of the track: the numbering is re-anchored at it.
@@ -42,7 +42,7 @@ pub enum Verdict {
 
 /// A quality of a track: an encoding, and the highest of its layers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// The simulcast encoding, 0 for the first of the offer.
     pub encoding: u8,
     /// The highest spatial layer of it.
@@ -64,7 +64,7 @@ impl From<&LayerInfo> for Target {
 impl Target {
     /// All there is of an encoding.
     #[must_use]
-    pub fn whole(encoding: u8) -> Self {
+    pub(crate) fn whole(encoding: u8) -> Self {
         Target {
             encoding,
             spatial: u8::MAX,
@@ -127,7 +127,7 @@ struct Current {
 
 /// The choice of one slot.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct LayerSelector {
+pub(crate) struct LayerSelector {
     current: Option<Current>,
     /// What is wanted; nothing while the slot is paused.
     target: Option<Target>,
@@ -136,7 +136,7 @@ pub struct LayerSelector {
 
 impl LayerSelector {
     /// Says what is wanted; none pauses.
-    pub fn set_target(&mut self, target: Option<Target>) {
+    pub(crate) fn set_target(&mut self, target: Option<Target>) {
         if target.is_none() {
             self.interrupt();
         }
@@ -145,13 +145,13 @@ impl LayerSelector {
 
     /// What is wanted.
     #[must_use]
-    pub fn target(&self) -> Option<Target> {
+    pub(crate) fn target(&self) -> Option<Target> {
         self.target
     }
 
     /// What is being forwarded: the target, or as much of the path there as could be gone.
     #[must_use]
-    pub fn current(&self) -> Option<Target> {
+    pub(crate) fn current(&self) -> Option<Target> {
         self.current.map(|current| Target {
             encoding: current.encoding,
             spatial: current.layers.spatial,
@@ -160,13 +160,13 @@ impl LayerSelector {
     }
 
     /// Forgets what was being forwarded: the next packet that a decoder can start with starts anew.
-    pub fn interrupt(&mut self) {
+    pub(crate) fn interrupt(&mut self) {
         self.current = None;
     }
 
     /// Whether the wanted encoding, or a wanted layer of it, waits for a key frame.
     #[must_use]
-    pub fn needs_key_frame(&self) -> bool {
+    pub(crate) fn needs_key_frame(&self) -> bool {
         self.target.is_some_and(|target| match &self.current {
             Some(current) if current.encoding == target.encoding => {
                 current.layers.spatial < target.spatial.min(current.highest)
@@ -177,7 +177,7 @@ impl LayerSelector {
     }
 
     /// Judges a packet.
-    pub fn judge(&mut self, meta: &PacketMeta) -> Verdict {
+    pub(crate) fn judge(&mut self, meta: &PacketMeta) -> Verdict {
         let Some(target) = self.target else {
             return Verdict::Drop;
         };
@@ -239,7 +239,7 @@ impl LayerSelector {
 
     /// Whether a packet that is not newer than those judged is of a layer that was left out.
     #[must_use]
-    pub fn omits(&self, meta: &PacketMeta) -> bool {
+    pub(crate) fn omits(&self, meta: &PacketMeta) -> bool {
         // After so many changes only what everybody gets is certain.
         let layers = self.at(meta).unwrap_or(Layers::LOWEST);
         layered(meta).is_some_and(|picture| !layers.admits(Layers::of(picture)))
@@ -248,7 +248,7 @@ impl LayerSelector {
     /// Whether a packet that was let through is the last of its picture that was: the publisher's
     /// marker is on one of a layer that may have been left out.
     #[must_use]
-    pub fn ends_picture(&self, meta: &PacketMeta) -> bool {
+    pub(crate) fn ends_picture(&self, meta: &PacketMeta) -> bool {
         let is_last_of_highest = || {
             let picture = layered(meta).filter(|picture| picture.ends_frame)?;
             Some(picture.spatial_id? == self.at(meta)?.spatial)

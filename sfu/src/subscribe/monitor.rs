@@ -34,7 +34,7 @@ const BURST_SMOOTHING: f64 = 0.1;
 const REPEAT_SMOOTHING: f64 = 0.02;
 
 /// A packet that comes to us so much later than it was due has been lost on the way, and was sent again.
-pub const LATE: Duration = Duration::from_millis(50);
+pub(crate) const LATE: Duration = Duration::from_millis(50);
 
 /// How far the share of late packets moves with each packet, and from which share on it matters: one
 /// in a thousand stops a picture of 30 a second and 4 packets each every eight seconds.
@@ -46,7 +46,7 @@ const LATENESS_SMOOTHING: f64 = 0.05;
 
 /// What one slot's feedback says.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Monitor {
+pub(crate) struct Monitor {
     /// None until something is known.
     loss: Option<f64>,
     /// What others lose over the same link.
@@ -86,7 +86,7 @@ impl Default for Monitor {
 impl Monitor {
     /// Notes a reception report (RFC 3550 section 6.4.1) of a stream of which `sent` packets have been
     /// sent so far.
-    pub fn handle_report(&mut self, now: Instant, sent: u64, block: &ReportBlock) {
+    pub(crate) fn handle_report(&mut self, now: Instant, sent: u64, block: &ReportBlock) {
         let told = (block.extended_highest, block.cumulative_lost);
         if let Some(resumed) = self.resumed {
             // One that was on its way, or does not know of what was swallowed yet.
@@ -130,7 +130,7 @@ impl Monitor {
     /// Learns that there was an outage, here or on the way to us, and that a packet arrived again that was
     /// sent at `over`: what was reported since, and is to be reported until packets from number `resumed`
     /// on have come, tells of that.
-    pub fn handle_outage(&mut self, over: Instant, resumed: u16) {
+    pub(crate) fn handle_outage(&mut self, over: Instant, resumed: u16) {
         while let Some((_, before)) = self.samples.pop_back_if(|(at, _)| *at >= over) {
             self.loss = before;
         }
@@ -140,7 +140,7 @@ impl Monitor {
 
     /// Begins anew, since packets from number `resumed` on take another path to the subscriber. How they come
     /// to us is the same.
-    pub fn begin_anew(&mut self, resumed: u16) {
+    pub(crate) fn begin_anew(&mut self, resumed: u16) {
         *self = Monitor {
             resumed: Some(resumed),
             late_share: self.late_share,
@@ -150,12 +150,12 @@ impl Monitor {
     }
 
     /// Notes what others lose over the same link, which counts until it is known better.
-    pub fn hear_of_link(&mut self, loss: f64) {
+    pub(crate) fn hear_of_link(&mut self, loss: f64) {
         self.link_loss = loss;
     }
 
     /// Notes that a packet was asked for, again if it has been sent again before.
-    pub fn handle_nack(&mut self, sequence: u16, again: bool) {
+    pub(crate) fn handle_nack(&mut self, sequence: u16, again: bool) {
         self.repeated += REPEAT_SMOOTHING * (f64::from(u8::from(again)) - self.repeated);
         if again {
             return;
@@ -173,7 +173,7 @@ impl Monitor {
     }
 
     /// Notes that a packet was sent, and how long after it was due. Says whether that was late.
-    pub fn handle_sent(&mut self, lateness: Duration) -> bool {
+    pub(crate) fn handle_sent(&mut self, lateness: Duration) -> bool {
         let is_late = lateness > LATE;
         self.late_share += LATE_SHARE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late_share);
         if is_late {
@@ -184,13 +184,18 @@ impl Monitor {
 
     /// The share of packets lost, as far as the subscriber has said.
     #[must_use]
-    pub fn loss(&self) -> Option<f64> {
+    pub(crate) fn loss(&self) -> Option<f64> {
         self.loss
     }
 
     /// What the policy is to know; `spare` is what may be spent on repair for each bit of media.
     #[must_use]
-    pub fn conditions(&self, kind: Kind, round_trip: Option<Duration>, spare: f64) -> Conditions {
+    pub(crate) fn conditions(
+        &self,
+        kind: Kind,
+        round_trip: Option<Duration>,
+        spare: f64,
+    ) -> Conditions {
         Conditions {
             kind,
             loss: match (kind, self.loss) {

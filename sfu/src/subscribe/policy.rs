@@ -122,7 +122,7 @@ const MISSING: f64 = 0.0005;
 
 /// What is known of the path to a subscriber.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Conditions {
+pub(crate) struct Conditions {
     /// Of what.
     pub kind: Kind,
     /// Packets lost, 0 to 1, smoothed.
@@ -143,7 +143,7 @@ pub struct Conditions {
 
 /// What a subscriber is sent beside the media.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Protection {
+pub(crate) struct Protection {
     /// How many old frames each packet of sound repeats, 0 to 3.
     pub red_distance: u8,
     /// FEC packets for each media packet, 0 to 1.
@@ -183,7 +183,7 @@ impl Default for Protection {
 
 /// Decides; see the tables above.
 #[must_use]
-pub fn decide(conditions: &Conditions) -> Protection {
+pub(crate) fn decide(conditions: &Conditions) -> Protection {
     let Conditions { kind, loss, .. } = *conditions;
     let round_trip = conditions.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
     let useful = match kind {

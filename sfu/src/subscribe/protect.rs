@@ -34,7 +34,7 @@ const THREE_ROWS_FROM: (usize, f64) = (5, 0.9);
 
 /// A packet as the subscriber's repair sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
+pub(crate) struct Sent<'a> {
     /// The subscriber's number.
     pub sequence: SequenceNumber,
     /// The header as it is protected: plain payload type, and zero what is filled in last.
@@ -71,7 +71,7 @@ struct Member {
 
 /// The protection of one slot.
 #[derive(Debug, Default)]
-pub struct Protector {
+pub(crate) struct Protector {
     /// The open block's packets. Made when first needed, and reused.
     block: Vec<Member>,
     /// How many of them are in use.
@@ -91,13 +91,13 @@ pub struct Protector {
 impl Protector {
     /// Whether a packet that comes next would be protected.
     #[must_use]
-    pub fn wants(&self, protection: &Protection, is_key_frame: bool, is_base: bool) -> bool {
+    pub(crate) fn wants(&self, protection: &Protection, is_key_frame: bool, is_base: bool) -> bool {
         let ratio = ratio(protection, is_key_frame || self.in_key_frame);
         ratio > 0.0 && (is_base || protection.protects_all)
     }
 
     /// Takes a packet that has been sent. [`Protector::poll_repair`] may have something then.
-    pub fn handle_packet(&mut self, now: Instant, protection: &Protection, sent: &Sent<'_>) {
+    pub(crate) fn handle_packet(&mut self, now: Instant, protection: &Protection, sent: &Sent<'_>) {
         if sent.starts_key_frame {
             // What is open protects pictures that no longer matter.
             (self.full, self.packets) = (0, 0);
@@ -187,13 +187,13 @@ impl Protector {
 
     /// Whether packets of pictures have been taken that have not been protected yet.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.packets > 0 || self.full > 0 || self.in_key_frame
     }
 
     /// What to send as a repair packet now: the number that the mask counts from, the mask, and the
     /// parity. To be called until there is none.
-    pub fn poll_repair(&mut self) -> Option<(SequenceNumber, Mask, &Parity)> {
+    pub(crate) fn poll_repair(&mut self) -> Option<(SequenceNumber, Mask, &Parity)> {
         loop {
             self.ready = self.ready.checked_sub(1)?;
             let at = self.ready;

@@ -42,7 +42,7 @@ const LEAST_BURST: u64 = 16 * 1024;
 
 /// The retransmissions of one slot.
 #[derive(Debug)]
-pub struct Retransmitter {
+pub(crate) struct Retransmitter {
     /// By the low bits of the sequence number.
     recent: Vec<Option<(u16, Instant)>>,
     /// What the media sent pays for, bytes.
@@ -63,12 +63,12 @@ impl Default for Retransmitter {
 
 impl Retransmitter {
     /// Notes media sent, which pays for retransmissions.
-    pub fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.budget = (self.budget + bytes as f64 * SHARE).min(BURST);
     }
 
     /// Says how fast may be sent again, whatever was sent before.
-    pub fn set_limit(&mut self, now: Instant, limit: Bitrate) {
+    pub(crate) fn set_limit(&mut self, now: Instant, limit: Bitrate) {
         let most = limit.during(LIMIT_WINDOW).as_bytes().max(LEAST_BURST) as f64;
         let left = match self.limit {
             None => most,
@@ -82,7 +82,7 @@ impl Retransmitter {
 
     /// Whether a packet has been sent again before, and lately.
     #[must_use]
-    pub fn was_sent(&self, now: Instant, sequence: u16) -> bool {
+    pub(crate) fn was_sent(&self, now: Instant, sequence: u16) -> bool {
         let entry = self.recent.get(usize::from(sequence) % REMEMBERED);
         entry.copied().flatten().is_some_and(|(last, at)| {
             last == sequence && now.saturating_duration_since(at) < MAX_AGE
@@ -90,7 +90,7 @@ impl Retransmitter {
     }
 
     /// Whether a packet is to be sent again now; if so, it is taken as done.
-    pub fn allow(
+    pub(crate) fn allow(
         &mut self,
         now: Instant,
         sequence: u16,
@@ -114,7 +114,7 @@ impl Retransmitter {
 
     /// Notes that a packet was sent for the first time when it was late already, and asked for: it is
     /// as good as sent again.
-    pub fn handle_late(&mut self, now: Instant, sequence: u16) {
+    pub(crate) fn handle_late(&mut self, now: Instant, sequence: u16) {
         *self.entry(sequence) = Some((sequence, now));
     }
 
@@ -126,7 +126,7 @@ impl Retransmitter {
     }
 
     /// Takes the bytes of another copy out of the budget, if it can spare them.
-    pub fn spend_on_copy(&mut self, bytes: usize) -> bool {
+    pub(crate) fn spend_on_copy(&mut self, bytes: usize) -> bool {
         self.budget >= RESERVE && self.spend(bytes)
     }
 

@@ -39,7 +39,7 @@ const MAX_MISALIGNED_S: u64 = 1;
 
 /// Where packets come from. Their numbers continue within a source and only there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// The track.
     pub track: TrackId,
     /// Its encoding.
@@ -50,7 +50,7 @@ pub struct Source {
 
 /// The numbers by which a decoder tells pictures apart, or what to add to them. They wrap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PictureIds {
+pub(crate) struct PictureIds {
     /// Picture id of VP8 and VP9; 15 bits of it, or 7 where the payload carries no more.
     pub picture_id: u16,
     /// Index of temporal base layer frames of VP8 and VP9.
@@ -95,7 +95,7 @@ impl PictureIds {
 
 /// What the subscriber sees of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mapped {
+pub(crate) struct Mapped {
     /// Its sequence number, extended.
     pub sequence: SequenceNumber,
     /// Its timestamp.
@@ -138,7 +138,7 @@ impl Stretch {
 
 /// A packet that was sent, as [`Rewriter::find`] finds it.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Where it came from.
     pub source: Source,
     /// Its number there.
@@ -149,7 +149,7 @@ pub struct Found {
 impl Found {
     /// The numbers it was sent with, for sending it again. None if this is another packet.
     #[must_use]
-    pub fn map(&self, meta: &PacketMeta) -> Option<Mapped> {
+    pub(crate) fn map(&self, meta: &PacketMeta) -> Option<Mapped> {
         let is_it = meta.sequence == self.sequence && meta.epoch == self.source.epoch;
         self.stretch.map(meta).filter(|_| is_it)
     }
@@ -170,7 +170,7 @@ struct Tail {
 
 /// The numbering of one slot.
 #[derive(Debug)]
-pub struct Rewriter {
+pub(crate) struct Rewriter {
     first: SequenceNumber,
     stretches: VecDeque<Stretch>,
     tail: Option<Tail>,
@@ -184,7 +184,7 @@ impl Rewriter {
     /// A stream whose first packet has this sequence number. RFC 3550 section 5.1 wants it random;
     /// in its lower half no early reordering can reach below zero.
     #[must_use]
-    pub fn new(first: u16) -> Self {
+    pub(crate) fn new(first: u16) -> Self {
         Rewriter {
             first: SequenceNumber(u64::from(first & 0x7fff)),
             stretches: VecDeque::new(),
@@ -197,7 +197,13 @@ impl Rewriter {
     /// Begins a new source at a packet, which becomes the next in the stream. `aligned` is the
     /// timestamp that the source before would have for the same time, if that can be told; otherwise
     /// the stream goes on by as much as has passed since it was sent last.
-    pub fn start(&mut self, now: Instant, source: Source, meta: &PacketMeta, aligned: Option<u32>) {
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        source: Source,
+        meta: &PacketMeta,
+        aligned: Option<u32>,
+    ) {
         let (first_out, timestamp) = match self.tail {
             None => (self.first, meta.timestamp as u32),
             Some(tail) => {
@@ -246,7 +252,7 @@ impl Rewriter {
 
     /// Has the next picture follow the one before within a millisecond: it is of the past, and a receiver
     /// that showed it at its own pace would stay behind.
-    pub fn hasten(&mut self, meta: &PacketMeta) {
+    pub(crate) fn hasten(&mut self, meta: &PacketMeta) {
         let (Some(&last), Some(tail)) = (self.stretches.back(), self.tail) else {
             return;
         };
@@ -305,7 +311,7 @@ impl Rewriter {
 
     /// Leaves out a number of the latest source under which no media will come. Says whether that was
     /// possible: not any more, when something after it has been sent.
-    pub fn skip(&mut self, sequence: SequenceNumber) -> bool {
+    pub(crate) fn skip(&mut self, sequence: SequenceNumber) -> bool {
         self.leave_out(sequence, sequence)
     }
 
@@ -325,7 +331,7 @@ impl Rewriter {
     /// receiver holds pictures back for those whose ids are missing before them. Pictures of VP9 and
     /// frames of the dependency descriptor refer to each other by their numbers, so those stay. Says
     /// whether the packet could be left out: not any more, when something after it has been sent.
-    pub fn omit(&mut self, meta: &PacketMeta) -> bool {
+    pub(crate) fn omit(&mut self, meta: &PacketMeta) -> bool {
         let (Some(last), Some(tail)) = (self.stretches.back(), self.tail) else {
             return false;
         };
@@ -352,7 +358,7 @@ impl Rewriter {
 
     /// Takes the next number of the stream for a packet of the subscriber's own, which goes with the
     /// timestamp that was sent last.
-    pub fn insert(&mut self) -> Option<(SequenceNumber, u32)> {
+    pub(crate) fn insert(&mut self) -> Option<(SequenceNumber, u32)> {
         let last = self.stretches.back()?;
         let mut tail = self.tail?;
         let next_in = tail.source.next().max(last.first_in);
@@ -365,7 +371,7 @@ impl Rewriter {
 
     /// Takes back the latest numbers that were given, the highest of these, which are in order and were
     /// not used after all. Returns how many.
-    pub fn take_back(&mut self, unused: &[SequenceNumber]) -> u64 {
+    pub(crate) fn take_back(&mut self, unused: &[SequenceNumber]) -> u64 {
         let Some(mut tail) = self.tail else {
             return 0;
         };
@@ -400,19 +406,19 @@ impl Rewriter {
 
     /// The highest number that was sent.
     #[must_use]
-    pub fn last_sequence(&self) -> Option<SequenceNumber> {
+    pub(crate) fn last_sequence(&self) -> Option<SequenceNumber> {
         Some(self.tail?.sequence)
     }
 
     /// The timestamp that was sent last.
     #[must_use]
-    pub fn last_timestamp(&self) -> Option<u32> {
+    pub(crate) fn last_timestamp(&self) -> Option<u32> {
         Some(self.tail?.timestamp)
     }
 
     /// Whether an outage of the publisher's swallowed what is missing before a packet of the latest source.
     #[must_use]
-    pub fn is_after_outage(&self, meta: &PacketMeta) -> bool {
+    pub(crate) fn is_after_outage(&self, meta: &PacketMeta) -> bool {
         self.tail.is_some_and(|tail| {
             let missing = meta.sequence.0.saturating_sub(tail.source.0 + 1);
             is_outage(meta.arrival.saturating_duration_since(tail.sent), missing)
@@ -420,7 +426,7 @@ impl Rewriter {
     }
 
     /// The numbers of a packet of the latest source. None for a packet from before its start.
-    pub fn forward(&mut self, now: Instant, meta: &PacketMeta) -> Option<Mapped> {
+    pub(crate) fn forward(&mut self, now: Instant, meta: &PacketMeta) -> Option<Mapped> {
         let mapped = self.latest().find_map(|stretch| stretch.map(meta))?;
         if self.tail.is_none_or(|tail| mapped.sequence > tail.sequence) {
             self.tail = Some(Tail {
@@ -449,7 +455,7 @@ impl Rewriter {
 
     /// Which packet was sent with a sequence number, from a NACK.
     #[must_use]
-    pub fn find(&self, sequence: u16) -> Option<Found> {
+    pub(crate) fn find(&self, sequence: u16) -> Option<Found> {
         let tail = self.tail?;
         let out = tail.sequence.nearest(sequence);
         if out > tail.sequence {
@@ -467,13 +473,13 @@ impl Rewriter {
 
     /// The latest source.
     #[must_use]
-    pub fn current(&self) -> Option<Source> {
+    pub(crate) fn current(&self) -> Option<Source> {
         self.stretches.back().map(|s| s.source)
     }
 
     /// The subscriber's timestamp for one of the latest source, for sender reports.
     #[must_use]
-    pub fn timestamp(&self, source: Source, timestamp: u64) -> Option<u32> {
+    pub(crate) fn timestamp(&self, source: Source, timestamp: u64) -> Option<u32> {
         let stretch = self.stretches.back().filter(|s| s.source == source)?;
         Some((timestamp as u32).wrapping_add(stretch.timestamp_offset))
     }

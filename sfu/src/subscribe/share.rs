@@ -12,7 +12,7 @@ use crate::units::Bitrate;
 
 /// A change of what a slot gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Change {
+pub(crate) struct Change {
     /// The layer it had.
     pub from: Option<LayerInfo>,
     /// The layer it gets.
@@ -23,7 +23,7 @@ pub struct Change {
 
 /// What one slot gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Share {
+pub(crate) struct Share {
     /// The layer; none while it is paused.
     pub layer: Option<LayerInfo>,
     /// Why not a better one.
@@ -53,7 +53,7 @@ impl Default for Share {
 
 impl Share {
     /// The slot shows something else.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Share {
             switches: self.switches,
             ..Share::default()
@@ -62,20 +62,20 @@ impl Share {
 
     /// The layer that it gets now, as the selector knows it.
     #[must_use]
-    pub fn target(&self) -> Option<Target> {
+    pub(crate) fn target(&self) -> Option<Target> {
         self.layer.as_ref().map(Target::from)
     }
 
     /// Why nothing is forwarded, though something is shown, if that is so.
     #[must_use]
-    pub fn pause(&self) -> Option<Reason> {
+    pub(crate) fn pause(&self) -> Option<Reason> {
         let is_paused = self.is_decided && self.layer.is_none();
         is_paused.then_some(self.reason)
     }
 
     /// The layer that is sent, and why not a better one.
     #[must_use]
-    pub fn told(&self) -> (Option<LayerInfo>, Reason) {
+    pub(crate) fn told(&self) -> (Option<LayerInfo>, Reason) {
         match self.layer {
             Some(_) if !self.is_sent => (None, Reason::NotOffered),
             layer => (layer, self.reason),
@@ -84,7 +84,7 @@ impl Share {
 
     /// Takes what has been decided; `layers` are what was offered, by the allocation's numbers. Says
     /// what has changed.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         now: Instant,
         allocation: &Allocation,

@@ -61,7 +61,7 @@ struct Subscription {
 
 /// One receive m-line.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// Its name.
     pub mid: Mid,
     /// Audio or video.
@@ -126,7 +126,7 @@ pub struct Slot {
 impl Slot {
     /// For an m-line as negotiated. `seed` is random.
     #[must_use]
-    pub fn new(section: &Section, send: &SendSection, seed: u32) -> Self {
+    pub(crate) fn new(section: &Section, send: &SendSection, seed: u32) -> Self {
         let [a, b, c, d] = seed.to_be_bytes();
         let mut slot = Slot {
             mid: section.mid,
@@ -173,13 +173,13 @@ impl Slot {
 
     /// Whether the client gives transport-wide feedback on it.
     #[must_use]
-    pub fn gives_feedback(&self) -> bool {
+    pub(crate) fn gives_feedback(&self) -> bool {
         let is_carried = self.extensions.id(Extension::TransportSequence).is_some();
         is_carried && self.payloads.iter().any(|payload| payload.transport_cc)
     }
 
     /// Takes over what another offer has changed.
-    pub fn renegotiate(&mut self, section: &Section, send: &SendSection) {
+    pub(crate) fn renegotiate(&mut self, section: &Section, send: &SendSection) {
         self.rtx_ssrc = send.rtx_ssrc;
         self.flexfec_ssrc = send.flexfec_ssrc;
         self.repair = section.repair;
@@ -189,7 +189,7 @@ impl Slot {
     }
 
     /// Points the slot at a track.
-    pub fn show(&mut self, now: Instant, track: TrackId) {
+    pub(crate) fn show(&mut self, now: Instant, track: TrackId) {
         self.clear();
         self.shown = Some(now);
         let mut layer = LayerSelector::default();
@@ -204,7 +204,7 @@ impl Slot {
     }
 
     /// Points the slot at nothing.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.shown = None;
         self.share.reset();
         self.starved = None;
@@ -213,7 +213,7 @@ impl Slot {
     }
 
     /// Forwards from now on, or as soon as that is possible, what the slot gets of the estimate.
-    pub fn aim(&mut self) {
+    pub(crate) fn aim(&mut self) {
         if let Some(subscription) = &mut self.subscription {
             subscription.layer.set_target(self.share.target());
         }
@@ -221,14 +221,14 @@ impl Slot {
 
     /// How long it has shown what it shows.
     #[must_use]
-    pub fn shown_for(&self, now: Instant) -> Duration {
+    pub(crate) fn shown_for(&self, now: Instant) -> Duration {
         let shown = self.shown;
         shown.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
     /// The encodings that it forwards, or wants to.
     #[must_use]
-    pub fn encodings(&self) -> Encodings {
+    pub(crate) fn encodings(&self) -> Encodings {
         let Some(Subscription { layer, .. }) = &self.subscription else {
             return Encodings::NONE;
         };
@@ -241,12 +241,12 @@ impl Slot {
 
     /// What the slot shows.
     #[must_use]
-    pub fn track(&self) -> Option<TrackId> {
+    pub(crate) fn track(&self) -> Option<TrackId> {
         Some(self.subscription.as_ref()?.track)
     }
 
     /// The track has a pause: what comes after it starts anew.
-    pub fn interrupt(&mut self) {
+    pub(crate) fn interrupt(&mut self) {
         if let Some(subscription) = &mut self.subscription {
             subscription.layer.interrupt();
         }
@@ -254,7 +254,7 @@ impl Slot {
 
     /// The encoding of which a key frame is needed before the wanted picture can be shown.
     #[must_use]
-    pub fn needs_key_frame(&self) -> Option<u8> {
+    pub(crate) fn needs_key_frame(&self) -> Option<u8> {
         let layer = &self.subscription.as_ref()?.layer;
         let target = layer.target().filter(|_| layer.needs_key_frame());
         Some(target.filter(|_| self.kind == Kind::Video)?.encoding)
@@ -262,13 +262,13 @@ impl Slot {
 
     /// The encoding that the subscriber decodes or waits for, to ask a key frame of.
     #[must_use]
-    pub fn wanted_encoding(&self) -> Option<u8> {
+    pub(crate) fn wanted_encoding(&self) -> Option<u8> {
         Some(self.subscription.as_ref()?.layer.target()?.encoding)
     }
 
     /// Takes a FIR with a number. Says whether a key frame is to be asked for: not when it repeats one
     /// whose answer may still be on its way (RFC 5104 section 4.3.1.2).
-    pub fn handle_full_intra(&mut self, now: Instant, number: u8) -> bool {
+    pub(crate) fn handle_full_intra(&mut self, now: Instant, number: u8) -> bool {
         let asked = match self.full_intra {
             Some((last, asked)) if last == number => asked,
             _ => {
@@ -289,19 +289,19 @@ impl Slot {
 
     /// Packets and payload bytes sent so far, retransmissions not included.
     #[must_use]
-    pub fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         (self.packets, self.bytes)
     }
 
     /// Whether the client can receive a codec.
     #[must_use]
-    pub fn receives(&self, codec: Codec) -> bool {
+    pub(crate) fn receives(&self, codec: Codec) -> bool {
         self.payload_for(codec).is_some()
     }
 
     /// Why nothing is forwarded, though something is shown, if that is so.
     #[must_use]
-    pub fn pause(&self) -> Option<Reason> {
+    pub(crate) fn pause(&self) -> Option<Reason> {
         let unreceivable = self.subscription.as_ref().and_then(|s| s.unreceivable);
         match self.kind {
             // Of sound there is no choice to be made.
@@ -323,7 +323,7 @@ impl Slot {
     /// Begins with the pictures since the last key frame, if nothing of the track is being forwarded and
     /// they are few: that is sooner there than another key frame, and costs nobody else anything. Says
     /// whether it could.
-    pub fn bridge(&mut self, encoding: u8, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+    pub(crate) fn bridge(&mut self, encoding: u8, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let layer = self.subscription.as_ref().map(|s| &s.layer);
         if layer.is_none_or(|layer| layer.current().is_some()) {
             return false;
@@ -338,7 +338,7 @@ impl Slot {
     }
 
     /// Forwards a packet of the track the slot shows, from its feed. Returns whether it was sent.
-    pub fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+    pub(crate) fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         self.pass(kept, feed, egress, false)
     }
 
@@ -493,14 +493,14 @@ impl Slot {
 
     /// Gives up what is on its way: nothing more is sent until a key frame, and what has been sent is
     /// not sent again.
-    pub fn give_up(&mut self, pacing: &mut Pacing) {
+    pub(crate) fn give_up(&mut self, pacing: &mut Pacing) {
         self.drop_waiting(pacing);
         self.given_up = self.rewriter.last_sequence();
         self.interrupt();
     }
 
     /// What has been sent is not sent again: an outage has swallowed it, and a key frame is on its way.
-    pub fn pass_over(&mut self) {
+    pub(crate) fn pass_over(&mut self) {
         self.given_up = self.rewriter.last_sequence();
     }
 
@@ -629,7 +629,7 @@ impl Slot {
 
     /// What to say in a sender report: the subscriber's RTP timestamp of what is being captured now.
     #[must_use]
-    pub fn sender_timestamp(&self, now: Instant, feed: &Feed) -> Option<u32> {
+    pub(crate) fn sender_timestamp(&self, now: Instant, feed: &Feed) -> Option<u32> {
         let source = self.rewriter.current()?;
         if self.track() != Some(source.track) {
             return None;
@@ -641,13 +641,13 @@ impl Slot {
     /// Whether only the publisher's encoder can protect what is heard here: it is Opus, and RED is not
     /// understood.
     #[must_use]
-    pub fn relies_on_the_encoder(&self) -> bool {
+    pub(crate) fn relies_on_the_encoder(&self) -> bool {
         let is_opus = |map: PayloadMap| map.codec == Codec::Opus;
         self.repair.red.is_none() && self.sent_as().is_some_and(is_opus)
     }
 
     /// Notes a reception report of the subscriber.
-    pub fn handle_report(
+    pub(crate) fn handle_report(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
@@ -664,7 +664,7 @@ impl Slot {
     }
 
     /// Learns that there was an outage, and that a packet arrived again that was sent at `over`.
-    pub fn handle_outage(&mut self, over: Instant) {
+    pub(crate) fn handle_outage(&mut self, over: Instant) {
         self.monitor.handle_outage(over, self.newest());
         self.decide();
     }
@@ -676,7 +676,7 @@ impl Slot {
     }
 
     /// Packets take another path to the subscriber now.
-    pub fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         self.monitor.begin_anew(self.newest());
         self.round_trip = None;
         self.decide();
@@ -684,7 +684,7 @@ impl Slot {
 
     /// What repair adds to media of a codec, as a share of it; of none that has not come yet.
     #[must_use]
-    pub fn repair_share(&self, codec: Option<Codec>) -> f64 {
+    pub(crate) fn repair_share(&self, codec: Option<Codec>) -> f64 {
         let protection = &self.protection;
         let only_if = |is_sent: bool, share: f64| if is_sent { share } else { 0.0 };
         match self.kind {
@@ -702,13 +702,13 @@ impl Slot {
     }
 
     /// Says what may be spent on repair for each bit of media.
-    pub fn set_spare(&mut self, spare: f64) {
+    pub(crate) fn set_spare(&mut self, spare: f64) {
         self.spare = spare;
         self.decide();
     }
 
     /// Bounds what is sent again, whatever is asked for.
-    pub fn set_retransmission_limit(&mut self, now: Instant, limit: Bitrate) {
+    pub(crate) fn set_retransmission_limit(&mut self, now: Instant, limit: Bitrate) {
         self.retransmitter.set_limit(now, limit);
     }
 
@@ -731,12 +731,12 @@ impl Slot {
 
     /// The share of packets the subscriber loses, 0 to 1, once it has said so.
     #[must_use]
-    pub fn loss(&self) -> Option<f64> {
+    pub(crate) fn loss(&self) -> Option<f64> {
         self.monitor.loss()
     }
 
     /// Notes how others fare over the same link.
-    pub fn hear_of_link(&mut self, loss: f64, round_trip: Option<Duration>) {
+    pub(crate) fn hear_of_link(&mut self, loss: f64, round_trip: Option<Duration>) {
         self.monitor.hear_of_link(loss);
         self.round_trip = self.round_trip.or(round_trip);
         self.decide();

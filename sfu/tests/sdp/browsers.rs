@@ -1,7 +1,7 @@
 //! The offers that real clients make.
 
+use confab_sfu::inside::negotiated::match_payload;
 use confab_sfu::media::{Codec, Extension, Kind, RepairFormats};
-use confab_sfu::negotiated::match_payload;
 
 use super::support::{
     BOTH, Line, Media, Offer, PUBLISH_ONLY, SUBSCRIBE_ONLY, Sdp, Server, has, values,
@@ -130,7 +130,7 @@ fn chromium_and_firefox_number_differently_and_still_match() {
         Some(3)
     );
     let payload_types = |codec| {
-        let payload_type = |section: &confab_sfu::negotiated::Section| {
+        let payload_type = |section: &confab_sfu::inside::negotiated::Section| {
             match_payload(codec, &section.payloads).map(|p| (p.payload_type, p.rtx_payload_type))
         };
         (payload_type(from), payload_type(to))

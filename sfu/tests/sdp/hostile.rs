@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use confab_sfu::peer::sdp::MAX_SDP_BYTES;
+use confab_sfu::MAX_SDP_BYTES;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

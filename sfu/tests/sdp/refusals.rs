@@ -1,7 +1,7 @@
 //! What is refused, in what words, and that a refusal changes nothing.
 
-use confab_sfu::negotiated::MAX_LINES;
-use confab_sfu::peer::sdp::{MAX_SDP_BYTES, Policy};
+use confab_sfu::MAX_LINES;
+use confab_sfu::inside::peer::sdp::{MAX_SDP_BYTES, Policy};
 
 use super::support::{BOTH, Line, Offer, PUBLISH_ONLY, SUBSCRIBE_ONLY, Server};
 

@@ -1,6 +1,6 @@
 //! The life of a connection after its first offer.
 
-use confab_sfu::peer::dtls::Role;
+use confab_sfu::inside::peer::dtls::Role;
 use confab_sfu::types::Mid;
 
 use super::browsers::RECORDED;

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::Cursor;
 
 use confab_sfu::api::SdpError;
-use confab_sfu::negotiated::Section;
+use confab_sfu::inside::negotiated::Section;
+use confab_sfu::inside::peer::ice::Credentials;
+use confab_sfu::inside::peer::sdp::{Local, Negotiated, Negotiation, Policy, Restarted};
 use confab_sfu::path::Candidate;
-use confab_sfu::peer::ice::Credentials;
-use confab_sfu::peer::sdp::{Local, Negotiated, Negotiation, Policy, Restarted};
 use confab_sfu::types::Ssrc;
 use rtc_sdp::SessionDescription;
 

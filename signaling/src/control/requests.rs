@@ -18,7 +18,7 @@ use crate::protocol::{
 use crate::room::{Description, Entrant, Via};
 
 /// Most slots of a `view`: an offer has no more m-lines.
-const MAX_VIEWS: usize = confab_sfu::negotiated::MAX_LINES;
+const MAX_VIEWS: usize = confab_sfu::MAX_LINES;
 
 /// What the m-lines of an offer carry.
 pub(super) type Descriptions = BTreeMap<Mid, Description>;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use confab_sfu::rtp::rtcp::{ArrivalReport, Writer};
+use confab_sfu::inside::rtp::rtcp::{ArrivalReport, Writer};
 use confab_sfu::types::Ssrc;
 
 /// Time between two feedbacks: libwebrtc's default.

@@ -3,9 +3,9 @@
 //! In: the packets of a picture, and the loss that the server reports. Out: the same packets in RED, and
 //! behind them those that protect them.
 
-use confab_sfu::rtp::extension::HeaderExtensions;
-use confab_sfu::rtp::fec::{Mask, Parity, ulpfec};
-use confab_sfu::rtp::packet::HeaderFields;
+use confab_sfu::inside::rtp::extension::HeaderExtensions;
+use confab_sfu::inside::rtp::fec::{Mask, Parity, ulpfec};
+use confab_sfu::inside::rtp::packet::HeaderFields;
 
 use super::sdp::{RED, ULPFEC};
 use super::send::{Outgoing, packet_buffer};

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use confab_sfu::inside::rtp::rtcp::{
+    Packet, PacketStatus, Packets, ReportBlock, SenderInfo, round_trip,
+};
 use confab_sfu::media::Kind;
-use confab_sfu::rtp::rtcp::{Packet, PacketStatus, Packets, ReportBlock, SenderInfo, round_trip};
 use confab_sfu::types::Ssrc;
 
 use super::Client;

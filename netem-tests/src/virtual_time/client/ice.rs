@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use confab_sfu::peer::ice::Credentials;
-use confab_sfu::peer::stun::{BindingRequest, answer_check, parse_binding_success};
+use confab_sfu::inside::peer::ice::Credentials;
+use confab_sfu::inside::peer::stun::{BindingRequest, answer_check, parse_binding_success};
 use rand::{Rng, rngs::StdRng};
 
 /// Time between two checks until one is answered.

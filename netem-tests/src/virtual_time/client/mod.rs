@@ -16,11 +16,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use confab_sfu::clock::Clock;
+use confab_sfu::inside::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, SrtpKeys};
+use confab_sfu::inside::rtp::packet::{PacketClass, RtpHeader};
+use confab_sfu::inside::rtp::rtcp::{NoRoom, Writer};
+use confab_sfu::inside::srtp::{MAX_SRTP_TRAILER, SrtpReceiver, SrtpSender};
 use confab_sfu::media::Kind;
-use confab_sfu::peer::dtls::{Certificate, DtlsEndpoint, DtlsOutput, SrtpKeys};
-use confab_sfu::rtp::packet::{PacketClass, RtpHeader};
-use confab_sfu::rtp::rtcp::{NoRoom, Writer};
-use confab_sfu::srtp::{MAX_SRTP_TRAILER, SrtpReceiver, SrtpSender};
 use confab_sfu::types::{PeerId, Ssrc};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use confab_sfu::inside::peer::dtls::{DtlsEndpoint, Role};
 use confab_sfu::media::Kind;
-use confab_sfu::peer::dtls::{DtlsEndpoint, Role};
 use confab_sfu::types::{Mid, Rid, Ssrc};
 use rand::Rng;
 

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use confab_bot::sample::{AudioReceived, VideoReceived};
 use confab_sfu::clock::Clock;
+use confab_sfu::inside::publish::repair::Repairer;
+use confab_sfu::inside::publish::unwrap::strip;
+use confab_sfu::inside::rtp::extension::{HeaderExtensions, PlayoutDelay, clear_mutable, elements};
+use confab_sfu::inside::rtp::fec::ulpfec;
+use confab_sfu::inside::rtp::packet::RtpHeader;
+use confab_sfu::inside::rtp::rtcp::ReportBlock;
+use confab_sfu::inside::rtp::sequence::SequenceNumber;
 use confab_sfu::media::{Extension, ExtensionMap, Kind};
-use confab_sfu::publish::repair::Repairer;
-use confab_sfu::publish::unwrap::strip;
-use confab_sfu::rtp::extension::{HeaderExtensions, PlayoutDelay, clear_mutable, elements};
-use confab_sfu::rtp::fec::ulpfec;
-use confab_sfu::rtp::packet::RtpHeader;
-use confab_sfu::rtp::rtcp::ReportBlock;
-use confab_sfu::rtp::sequence::SequenceNumber;
 use confab_sfu::types::{Mid, Ssrc};
 
 use super::decode::{Decoder, Frame, Piece};

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use confab_sfu::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
+use confab_sfu::inside::rtp::rtcp::{ReportBlock, compact_delay, compact_ntp};
 use confab_sfu::types::Ssrc;
 
 /// The reception of one stream.

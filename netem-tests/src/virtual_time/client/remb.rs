@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use confab_sfu::rtp::extension::{ABS_SEND_TIME_TICKS, unwrap_abs_send_time};
+use confab_sfu::inside::rtp::extension::{ABS_SEND_TIME_TICKS, unwrap_abs_send_time};
 
 /// The estimate before anything is known (libwebrtc's default start bitrate).
 const START: f64 = 300_000.0;
@@ -127,7 +127,7 @@ fn fastest<'a>(arrivals: impl Iterator<Item = &'a Arrival>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use confab_sfu::rtp::extension::abs_send_time;
+    use confab_sfu::inside::rtp::extension::abs_send_time;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use confab_bot::sample::VideoReceived;
-use confab_sfu::rtp::extension::PlayoutDelay;
+use confab_sfu::inside::rtp::extension::PlayoutDelay;
 
 use super::decode::Frame;
 

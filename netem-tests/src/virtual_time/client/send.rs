@@ -6,9 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use confab_sfu::inside::rtp::extension::{AudioLevel, HeaderExtensions};
+use confab_sfu::inside::rtp::packet::{HeaderFields, write_header};
 use confab_sfu::media::{Extension, ExtensionMap, Kind};
-use confab_sfu::rtp::extension::{AudioLevel, HeaderExtensions};
-use confab_sfu::rtp::packet::{HeaderFields, write_header};
 use confab_sfu::types::{Mid, Rid, Ssrc};
 
 use super::fec;

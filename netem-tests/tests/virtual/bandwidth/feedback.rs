@@ -3,7 +3,7 @@
 use super::*;
 use confab_netem_tests::virtual_time::call::millis;
 use confab_netem_tests::virtual_time::client::watch;
-use confab_sfu::bandwidth::feedback::FeedbackRecorder;
+use confab_sfu::inside::bandwidth::feedback::FeedbackRecorder;
 use confab_sfu::types::Ssrc;
 
 /// Who feedback is from, and of what: nothing that there is.

@@ -1,12 +1,9 @@
-//! Opus: how long a packet lasts, and whether it is silence (RFC 6716 section 3.1).
+//! Opus: how long a packet lasts (RFC 6716 section 3.1).
 
 use std::time::Duration;
 
 /// Longest packet the format allows (RFC 6716 section 3.2.5, requirement R5).
 const MAX_DURATION: Duration = Duration::from_millis(120);
-
-/// A payload no longer than this says that nothing is sent (RFC 6716 section 2.1.9).
-const MAX_DTX_LEN: usize = 2;
 
 /// How much sound the payload holds, or `None` when it is empty or claims more than 120 ms.
 #[must_use]
@@ -28,12 +25,6 @@ pub fn duration(payload: &[u8]) -> Option<Duration> {
     };
     let duration = Duration::from_micros(frame_us * frames);
     (frames > 0 && duration <= MAX_DURATION).then_some(duration)
-}
-
-/// Whether the encoder sent this only to say that there is silence.
-#[must_use]
-pub fn is_dtx(payload: &[u8]) -> bool {
-    payload.len() <= MAX_DTX_LEN
 }
 
 #[cfg(test)]
@@ -58,11 +49,6 @@ mod tests {
             assert_eq!(duration(payload), micros.map(Duration::from_micros));
         }
         assert_eq!(duration(&[]), None);
-    }
-
-    #[test]
-    fn silence_is_short() {
-        assert!(is_dtx(&[0xf8, 0xff]) && !is_dtx(&[0xf8, 0xff, 0xfe]));
     }
 
     proptest! {

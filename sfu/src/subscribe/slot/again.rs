@@ -26,7 +26,12 @@ const MAX_PADDING: usize = u8::MAX as usize;
 
 impl Slot {
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
-    pub fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+    pub(crate) fn retransmit(
+        &mut self,
+        sequence: u16,
+        feed: &Feed,
+        egress: &mut Egress<'_>,
+    ) -> bool {
         let again = self.retransmitter.was_sent(egress.now, sequence);
         self.monitor.handle_nack(sequence, again);
         if self.is_kept {
@@ -111,7 +116,7 @@ impl Slot {
 
     /// Sends something of at most about this size to fill a probe: a packet of late once more, which may
     /// have been lost, or else padding. Says whether there was anything.
-    pub fn fill_probe(
+    pub(crate) fn fill_probe(
         &mut self,
         most: usize,
         feed: Option<&Feed>,
