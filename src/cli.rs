@@ -23,7 +23,6 @@ pub(crate) struct Invocation {
 
 /// What the process is for.
 pub(crate) enum Task {
-    /// Run the server.
     Serve,
     /// Run the TURN server alone.
     Turn,

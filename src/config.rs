@@ -139,7 +139,6 @@ pub(crate) enum ConfigError {
          what is not to be served"
     )]
     SelfSignedToo,
-    /// Nothing to share.
     #[error(
         "http.tls_shared is true, but http.tls_listen is empty; set http.tls_listen to the address \
          and port that everything is to come in at, such as 0.0.0.0:443"

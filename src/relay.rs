@@ -30,7 +30,6 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A relay that runs in a thread of its own; dropping it stops it.
 pub(crate) struct Relay {
-    /// For signaling.
     pub(crate) access: Arc<RelayAccess>,
     /// Says why it has stopped; ends without a word if its thread has panicked.
     pub(crate) stopped: oneshot::Receiver<String>,

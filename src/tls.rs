@@ -131,7 +131,6 @@ impl TlsListeners {
     }
 }
 
-/// Each listener's certificate.
 #[derive(Debug)]
 pub(crate) struct Expiries(Vec<(SocketAddr, Arc<Certificate>)>);
 

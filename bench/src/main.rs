@@ -59,7 +59,6 @@ enum Load {
         /// The server binary; CONFAB_BIN or what was built last, if not given.
         #[arg(long)]
         server: Option<PathBuf>,
-        /// coturn's server.
         #[arg(long, default_value = "turnserver")]
         coturn: PathBuf,
     },

@@ -50,9 +50,7 @@ impl Place {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", self.sentence())]
 pub struct Missing {
-    /// Programs of ours.
     ours: Vec<String>,
-    /// Of others.
     others: Vec<String>,
     /// Whether the packages for Node.js are.
     packages: bool,

@@ -72,9 +72,7 @@ impl ApiKey {
 /// What a new token says.
 #[derive(Debug, Serialize)]
 struct Claims<'a> {
-    /// The API key.
     iss: &'a str,
-    /// The participant's identity.
     sub: &'a str,
     /// Seconds since 1970 when it ends.
     exp: u64,

@@ -19,7 +19,6 @@ pub(crate) const WORTH_BYTES: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NotDeflated;
 
-/// Compresses a message.
 pub(crate) fn deflate(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = DeflateEncoder::new(text.as_bytes(), Compression::default()).read_to_end(&mut bytes);

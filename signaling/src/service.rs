@@ -91,7 +91,6 @@ impl Service {
         })
     }
 
-    /// What is counted.
     pub(crate) async fn counters(&self) -> (Counters, Stats) {
         let (answer, receiver) = oneshot::channel();
         self.send(Input::Counters(answer)).await;
@@ -112,7 +111,6 @@ impl Service {
         let _ = receiver.await;
     }
 
-    /// Closes every socket.
     pub(crate) async fn stop(&self) {
         self.send(Input::Stop).await;
     }

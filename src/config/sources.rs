@@ -19,7 +19,6 @@ const PREFIX: &str = "CONFAB_";
 pub(crate) struct Sources {
     /// The file named with `--config`, which then must exist.
     pub(crate) file: Option<PathBuf>,
-    /// The environment.
     pub(crate) variables: Vec<(String, String)>,
     /// The flags, by the key of their setting.
     pub(crate) flags: Vec<(&'static str, String)>,

@@ -13,7 +13,6 @@ use super::Config;
 use super::tls::LETS_ENCRYPT;
 use super::turn::Listen;
 
-/// One setting.
 pub(crate) struct Setting {
     /// Its name in `confab.toml`: section and key.
     pub(crate) key: &'static str,
@@ -32,7 +31,6 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// Its environment variable.
     pub(crate) fn variable(&self) -> String {
         format!("CONFAB_{}", self.key.replace('.', "_").to_uppercase())
     }
@@ -108,7 +106,6 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label) && !is_address
 }
 
-/// Every setting.
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "http.listen",

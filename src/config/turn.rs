@@ -42,7 +42,6 @@ pub(crate) struct Turn {
     pub(crate) relay_ports: RangeInclusive<u16>,
     pub(crate) realm: String,
     pub(crate) secret: Option<String>,
-    /// Names and passwords.
     pub(crate) users: Vec<(String, String)>,
     pub(crate) allow: Vec<Cidr>,
     pub(crate) deny: Vec<Cidr>,
@@ -266,7 +265,6 @@ fn is_covered(media: SocketAddr, relay: SocketAddr) -> bool {
     media == relay || is_both && relay.ip().is_unspecified() && media.port() == relay.port()
 }
 
-/// All addresses.
 fn everything() -> Vec<Cidr> {
     let all = ["0.0.0.0/0", "::/0"].iter();
     all.filter_map(|all| all.parse().ok()).collect()

@@ -29,7 +29,6 @@ const FEWEST_PARTICIPANTS: u64 = 2;
 /// The granted part of a socket buffer below which it is worth a word.
 const ENOUGH_BUFFER: usize = SOCKET_BUFFER / 2;
 
-/// What is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// Most file descriptors that the system allows; the server raises its own limit to that.

@@ -31,7 +31,6 @@ pub(crate) struct Port {
 pub(crate) enum Bound {
     Free,
     Taken,
-    /// We may not.
     Denied,
     /// No interface has the address.
     NotHere,

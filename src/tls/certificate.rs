@@ -116,7 +116,6 @@ impl Certificate {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
     }
 
-    /// What is served.
     pub(super) fn current(&self) -> RwLockReadGuard<'_, Served> {
         self.current.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -148,7 +148,6 @@ impl TlsListener {
         self.address
     }
 
-    /// What it shows.
     pub(crate) fn certificate(&self) -> Arc<Certificate> {
         self.certificate.clone()
     }
@@ -197,10 +196,8 @@ fn acceptor(certificate: Arc<Certificate>, behind: &Behind) -> Result<TlsAccepto
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Who has come.
 struct Visit {
     client: SocketAddr,
-    /// Among all connections.
     place: Place,
     /// Among those of whom it is not known what they want.
     handshake: Seat,

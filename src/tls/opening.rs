@@ -28,7 +28,6 @@ pub(super) enum Opening {
     Tls,
     /// Plain TURN or STUN over TCP.
     Turn,
-    /// ICE-TCP.
     Media,
     /// Neither, although it began like one.
     Nothing,

@@ -30,11 +30,9 @@ const CLOCK_SKEW: Duration = Duration::from_secs(86_400);
 /// Where a certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// PEM files.
     Files {
         /// The chain, the server's own certificate first.
         certificate: PathBuf,
-        /// Its key.
         key: PathBuf,
     },
     /// Made at the start, for these host names and addresses.

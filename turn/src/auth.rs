@@ -47,7 +47,6 @@ pub(crate) enum Refusal {
     StaleNonce,
 }
 
-/// Verifies requests.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     pub(crate) users: Users,

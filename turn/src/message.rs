@@ -192,13 +192,11 @@ pub(crate) struct Fields<'a> {
     pub(crate) password_algorithms: Option<&'a [u8]>,
     pub(crate) has_integrity: bool,
     pub(crate) has_fingerprint: bool,
-    /// IANA's protocol number.
     pub(crate) transport: Option<u8>,
     /// In seconds.
     pub(crate) lifetime: Option<u32>,
     /// `Some(None)` is a family we do not know.
     pub(crate) family: Option<Option<Family>>,
-    /// Likewise.
     pub(crate) additional_family: Option<Option<Family>>,
     /// Whether the next port is to be reserved.
     pub(crate) even_port: Option<bool>,

@@ -26,9 +26,7 @@ const EVEN: u64 = 0x5555_5555_5555_5555;
 /// What port is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wish {
-    /// Any.
     Any,
-    /// An even one.
     Even,
     /// An even one, and the next to be reserved.
     Pair,

@@ -136,7 +136,6 @@ impl Caller {
         self
     }
 
-    /// A Send indication.
     pub(crate) fn sends(&mut self, to: &str, data: &[u8]) -> Vec<u8> {
         let attrs = [peer(to), value(DATA, data)];
         let message = self.message(MessageClass::Indication, SEND, &attrs);

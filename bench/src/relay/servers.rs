@@ -18,7 +18,6 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// More than any load here asks for: limits are not what is measured.
 const NO_LIMIT: &str = "100000";
 
-/// Which server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Confab,
@@ -42,7 +41,6 @@ pub(super) struct Relay {
 }
 
 impl Certificate {
-    /// Makes one.
     pub(super) fn make() -> anyhow::Result<Certificate> {
         let made = rcgen::generate_simple_self_signed(["localhost".into()])?;
         let file = |kind| {

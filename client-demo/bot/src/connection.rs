@@ -38,7 +38,6 @@ const LAST_INTERCEPTOR: usize = 14_000;
 /// Tracks that may wait to be served; more slots than any test opens at once.
 const TRACK_QUEUE: usize = 256;
 
-/// One m-line.
 pub(crate) struct Line {
     /// Given by the first offer that holds it.
     pub(crate) mid: String,

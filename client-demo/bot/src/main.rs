@@ -15,7 +15,6 @@ const QUIET: &str = "warn,rtc=error,rtc_dtls=error";
 #[derive(Debug, Parser)]
 #[command(name = "confab-bot", version)]
 struct Cli {
-    /// The server's WebSocket.
     #[arg(long, default_value = "ws://127.0.0.1:8080/v1/ws")]
     url: String,
     /// The room to join.
@@ -70,7 +69,6 @@ struct Cli {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people.
     Text,
     /// One JSON array with an object for each bot.
     Json,

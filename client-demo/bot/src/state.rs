@@ -60,7 +60,6 @@ pub(crate) struct Slot {
 #[derive(Default)]
 pub(crate) struct Retransmitted {
     pub(crate) sent: u64,
-    /// By m-line.
     pub(crate) received: BTreeMap<String, u64>,
 }
 

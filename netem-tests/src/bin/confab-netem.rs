@@ -25,9 +25,7 @@ enum Action {
     Run(Options),
     /// Say what got better and what got worse from one results.json to another
     Compare {
-        /// The earlier results
         before: PathBuf,
-        /// The later results
         after: PathBuf,
     },
     Exec(cli::ExecArgs),

@@ -67,7 +67,6 @@ impl Links {
     }
 }
 
-/// Which of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Path {
     Up,
@@ -99,7 +98,6 @@ struct Port {
     refused: u64,
 }
 
-/// The network.
 #[derive(Debug, Default)]
 pub(super) struct Switch {
     ports: Vec<Port>,

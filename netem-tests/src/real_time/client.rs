@@ -113,12 +113,10 @@ impl Client {
         Ok(Client { child })
     }
 
-    /// Has it join.
     pub(super) fn join(&mut self) {
         self.say("join");
     }
 
-    /// Has it leave.
     pub(super) fn leave(&mut self) {
         self.say("leave");
     }

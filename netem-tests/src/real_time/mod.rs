@@ -323,7 +323,6 @@ fn unix_ms() -> f64 {
 /// What is to be done now.
 #[derive(Debug)]
 enum Due<'a> {
-    /// This client joins.
     Join(usize),
     /// The network of this client changes.
     Change(usize, &'a Action),

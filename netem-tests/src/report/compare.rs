@@ -42,7 +42,6 @@ pub struct ScenarioCompared {
 /// A figure that differs by more than noise.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Difference {
-    /// The figure.
     pub figure: Figure,
     /// Earlier; none where it could not be told.
     pub before: Option<f64>,

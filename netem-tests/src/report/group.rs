@@ -9,7 +9,6 @@ use crate::figures::{Figure, median};
 /// The runs that differ in nothing but the seed.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
-    /// At least one.
     runs: Vec<&'a RunResult>,
 }
 

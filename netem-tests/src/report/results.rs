@@ -104,9 +104,7 @@ pub struct ParticipantResult {
 /// A client's network at the beginning, in words.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Network {
-    /// To the server.
     pub uplink: String,
-    /// From the server.
     pub downlink: String,
     /// The address translation, if there is one.
     pub nat: Option<String>,

@@ -178,7 +178,6 @@ impl FromStr for Tier {
 
 /// What is a word in a scenario file: the one it is shown as.
 pub(super) trait Word: Copy + fmt::Display + 'static {
-    /// Every value.
     const ALL: &'static [Self];
 
     /// The value of a word.

@@ -35,7 +35,6 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Notes an arrival.
     pub(crate) fn handle_arrival(&mut self, at: Duration, size: DataSize) {
         if let Some(&(newest, _)) = self.arrivals.back()
             && at + WINDOW < newest

@@ -83,7 +83,6 @@ pub struct ProbeCluster {
 /// What the decisions depend on.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct ProbeInput {
-    /// The estimate.
     pub estimate: Bitrate,
     /// What could be put to use.
     pub wanted: Bitrate,
@@ -134,7 +133,6 @@ impl ProbeController {
         self.unanswered = 0;
     }
 
-    /// The estimate fell.
     pub(crate) fn handle_decrease(&mut self, now: Instant, before: Bitrate, after: Bitrate) {
         if after < before.scale(LARGE_DROP) {
             let known = self

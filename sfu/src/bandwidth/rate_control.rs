@@ -80,7 +80,6 @@ impl RateControl {
         }
     }
 
-    /// The rate.
     #[must_use]
     pub(crate) fn rate(&self) -> Bitrate {
         self.current

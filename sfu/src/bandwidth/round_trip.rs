@@ -17,7 +17,6 @@ pub(crate) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// Notes one.
     pub(crate) fn handle(&mut self, now: Instant, round_trip: Duration) {
         self.last = round_trip;
         if self.window_ends.is_none_or(|end| now >= end) {
@@ -27,7 +26,6 @@ impl RoundTrip {
         self.least[0] = Some(self.least[0].map_or(round_trip, |least| least.min(round_trip)));
     }
 
-    /// The last one.
     #[must_use]
     pub(crate) fn last(&self) -> Duration {
         self.last

@@ -44,12 +44,10 @@ const OVERUSE_TIME: Duration = Duration::from_millis(10);
 /// What the delay says of the link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Usage {
-    /// A queue empties.
     Under,
     /// The queues stay as they are.
     #[default]
     Normal,
-    /// A queue grows.
     Over,
 }
 

@@ -63,9 +63,7 @@ pub struct SendSection {
 /// One m-line as a worker has negotiated it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SectionInfo {
-    /// Its name.
     pub mid: Mid,
-    /// Its kind.
     pub kind: Kind,
     /// The client sends on it.
     pub publishes: bool,

@@ -44,7 +44,6 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Adds a packet.
     pub(crate) fn push(&mut self, now: Instant, is_picture: bool, packet: &[u8]) {
         let Ok(len) = u16::try_from(packet.len()) else {
             return;

@@ -39,7 +39,6 @@ pub struct MediaLink {
     pub socket: Option<std::net::UdpSocket>,
 }
 
-/// A worker's end.
 #[derive(Debug)]
 pub(crate) struct RelayLink {
     from_relay: Receiver,

@@ -35,11 +35,9 @@ const RELAYED_PER_FLUSH: usize = 256;
 /// What a thread is started with.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// Its number.
     pub index: usize,
     /// What it has in common with the others.
     pub shared: Shared,
-    /// Its socket.
     pub socket: std::net::UdpSocket,
     /// Where it accepts connections, if it does.
     pub listener: Option<std::net::TcpListener>,
@@ -47,11 +45,9 @@ pub(crate) struct Setup {
     pub relay: RelayLink,
     /// Where clients are told to come, whenever that changes.
     pub candidates: watch::Receiver<Vec<Candidate>>,
-    /// Its mail.
     pub mailbox: mpsc::Receiver<Message>,
     /// The mailboxes of all workers.
     pub workers: Vec<mpsc::Sender<Message>>,
-    /// The controller's.
     pub reports: mpsc::Sender<(usize, Report)>,
     /// For names, keys and numbers that nobody shall guess.
     pub seed: fn() -> u64,

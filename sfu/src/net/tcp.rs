@@ -72,7 +72,6 @@ const END_OF_RECORD: i32 = 0x80;
 #[cfg(not(target_os = "linux"))]
 const END_OF_RECORD: i32 = 0;
 
-/// What is ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Token {
     Listener,
@@ -105,7 +104,6 @@ enum Ended {
     Gone,
     /// The peer it was of has gone.
     Left,
-    /// For this reason.
     Refused(&'static str),
 }
 

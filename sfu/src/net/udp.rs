@@ -21,7 +21,6 @@ pub const SOCKET_BUFFER: usize = 6 * 1024 * 1024;
 /// Room for one receive, in bytes: what GRO can coalesce.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// A bound socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
     io: UdpSocket,

@@ -107,7 +107,6 @@ impl Allocator {
         self.next
     }
 
-    /// Takes an estimate.
     pub(super) fn handle_estimate(&mut self, now: Instant, estimate: Bitrate) {
         let (low, high) = (self.divided.scale(FALL), self.divided.scale(RISE));
         if estimate < low || estimate > high {

@@ -11,7 +11,6 @@ const PER_SECOND: f64 = 10_000.0;
 /// Packets that may come at once: a large key frame, or what a stalled network lets go together.
 const BURST: f64 = 3_000.0;
 
-/// A token bucket.
 #[derive(Debug)]
 pub(crate) struct FloodGuard {
     tokens: f64,

@@ -95,7 +95,6 @@ impl Generation {
     }
 }
 
-/// Those that serve.
 fn generations<'a>(
     current: &'a Generation,
     previous: &'a Option<Generation>,

@@ -60,9 +60,7 @@ pub(crate) struct Context<'a> {
     pub now: Instant,
     /// Wall-clock time.
     pub clock: &'a Clock,
-    /// Where datagrams go.
     pub outbox: &'a mut Outbox,
-    /// What is counted.
     pub stats: &'a mut WorkerStats,
 }
 
@@ -86,9 +84,7 @@ struct Route {
     role: Role,
 }
 
-/// One client.
 pub(crate) struct Peer {
-    /// Its name.
     pub id: PeerId,
     worker: usize,
     /// Its tracks, by m-line.
@@ -115,7 +111,6 @@ pub(crate) struct Peer {
     is_blocked: bool,
     /// The publication that the last RTP datagram was for.
     repairing: Option<usize>,
-    /// What leaves when.
     pub(crate) pacing: Pacing,
     path_size: PathSize,
     sealed: SealedRing,
@@ -142,9 +137,7 @@ impl std::fmt::Debug for Peer {
 /// What a new connection is told of the server.
 #[derive(Debug)]
 pub(crate) struct LocalSide<'a> {
-    /// Our certificate.
     pub certificate: &'a Certificate,
-    /// Our addresses.
     pub candidates: &'a [Candidate],
     /// Which worker has the peer.
     pub worker: usize,
@@ -155,7 +148,6 @@ pub(crate) struct LocalSide<'a> {
 /// What has happened to a peer.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// Media can flow.
     Connected,
     /// Nothing is heard of the client any more.
     Silent,
@@ -163,7 +155,6 @@ pub(crate) enum Change {
     Heard,
     /// The path to the client loses so much that another may be better.
     Hopeless,
-    /// It is over.
     Gone(GoneReason),
 }
 
@@ -300,7 +291,6 @@ impl Peer {
         Ok(restarted.fragment)
     }
 
-    /// The live m-lines.
     pub(crate) fn sections(&self) -> impl Iterator<Item = SectionInfo> {
         self.negotiation.sections().iter().map(|s| SectionInfo {
             mid: s.mid,

@@ -17,7 +17,6 @@ use crate::types::{Ssrc, TrackId};
 /// A packet for a feed.
 #[derive(Debug)]
 pub(crate) struct Received<'a> {
-    /// The track.
     pub track: TrackId,
     /// What is known of it.
     pub meta: PacketMeta,

@@ -52,31 +52,18 @@ const OFFSET_SMOOTHING: i64 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// A key frame for what this slot shows.
-    KeyFrame {
-        /// The slot's index.
-        slot: usize,
-    },
-    /// This packet again.
+    KeyFrame { slot: usize },
     Resend {
-        /// The slot's index.
         slot: usize,
         /// As the subscriber counts.
         sequence: u16,
     },
     /// A listener loses this much of a track, of 256, without repair that would make up for it.
-    ListenerLoss {
-        /// The track.
-        track: TrackId,
-        /// As reported.
-        fraction_lost: u8,
-    },
+    ListenerLoss { track: TrackId, fraction_lost: u8 },
     /// A publisher's clock, by the server's time.
     SenderReport {
-        /// The track.
         track: TrackId,
-        /// Its encoding.
         encoding: u8,
-        /// What it says.
         report: SenderReportSeen,
     },
 }

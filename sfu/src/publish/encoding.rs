@@ -32,7 +32,6 @@ const MAX_LISTENER_LOSS: u8 = 77;
 pub(crate) struct Numbered {
     /// The extended sequence number.
     pub sequence: SequenceNumber,
-    /// The extended timestamp.
     pub timestamp: u64,
     /// When it arrived, or would have if it had not been lost at first.
     pub due: Instant,
@@ -49,7 +48,6 @@ pub struct SenderReportSeen {
     pub ntp: u64,
     /// The RTP timestamp at that time, extended.
     pub timestamp: u64,
-    /// When it arrived.
     pub arrival: Instant,
 }
 
@@ -76,7 +74,6 @@ impl SenderReportSeen {
 /// have been lost without a gap before it.
 const MAX_LEAD: u64 = 64;
 
-/// One encoding's state.
 #[derive(Debug)]
 pub(crate) struct Encoding {
     kind: Kind,

@@ -33,7 +33,6 @@ const MAX_GROUP_AGE: Duration = Duration::from_secs(1);
 /// A slot on this worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Subscriber {
-    /// Whose.
     pub peer: PeerId,
     /// Which of the peer's slots.
     pub slot: usize,
@@ -44,7 +43,6 @@ pub(crate) struct Subscriber {
 pub(crate) enum Origin {
     /// By a peer of this worker.
     Local(PeerId),
-    /// On another worker.
     Remote(usize),
 }
 
@@ -323,7 +321,6 @@ impl Feed {
         known.others()
     }
 
-    /// Sound or pictures.
     #[must_use]
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -39,7 +39,6 @@ pub struct PacketMeta {
     pub sequence: SequenceNumber,
     /// Extended RTP timestamp as the publisher counts.
     pub timestamp: u64,
-    /// The marker bit.
     pub marker: bool,
     /// How the payload is coded.
     pub codec: Codec,
@@ -93,7 +92,6 @@ pub(crate) struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    /// The payload.
     #[must_use]
     pub(crate) fn payload(&self) -> &'a [u8] {
         self.packet

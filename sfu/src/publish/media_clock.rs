@@ -45,7 +45,6 @@ struct Running {
     epoch: u32,
     /// Hz.
     rate: u32,
-    /// The first packet.
     origin: Instant,
     timestamp: u64,
     last: Instant,

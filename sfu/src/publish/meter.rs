@@ -68,7 +68,6 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Notes a packet.
     pub(crate) fn handle_packet(&mut self, now: Instant, meta: &PacketMeta, bytes: usize) {
         if !self.is_alive(now) {
             // What it takes when it comes is not less for not having come.

@@ -16,16 +16,12 @@ use crate::rtp::sequence::SequenceNumber;
 use crate::types::{Mid, Rid, Ssrc, TrackId};
 use crate::units::Bitrate;
 
-/// A published m-line.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    /// Its name.
     pub mid: Mid,
-    /// Audio or video.
     pub kind: Kind,
     /// The track it is published as, if it is.
     pub track: Option<TrackId>,
-    /// Nothing is forwarded.
     pub muted: bool,
     /// Its encodings, in the order they were negotiated.
     pub encodings: Vec<Encoding>,
@@ -50,7 +46,6 @@ pub(crate) struct Publication {
 /// What a payload type of the m-line stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
-    /// A codec.
     Media(PayloadMap),
     /// RTX of this payload type.
     Retransmission(u8),

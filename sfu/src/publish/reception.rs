@@ -23,7 +23,6 @@ pub(super) struct Reception {
     outage: Range<SequenceNumber>,
     expected_before: u64,
     received_before: u64,
-    /// In timestamp units.
     jitter: f64,
     last_transit: Option<f64>,
     started: Option<Instant>,

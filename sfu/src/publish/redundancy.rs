@@ -10,7 +10,6 @@ use crate::rtp::sequence::SequenceNumber;
 /// Where a packet is in its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Position {
-    /// Extended.
     pub sequence: SequenceNumber,
     /// Extended, in ticks of the codec's clock.
     pub timestamp: u64,

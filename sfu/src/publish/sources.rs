@@ -27,16 +27,13 @@ const CHANGES_PERIOD: Duration = Duration::from_secs(10);
 pub(crate) enum Role {
     /// The pictures or the sound.
     Media,
-    /// RTX.
     Retransmission,
-    /// FlexFEC.
     Repair,
 }
 
 /// An SSRC has become an encoding's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Claimed {
-    /// The encoding.
     pub encoding: u8,
     /// The SSRCs that no longer are.
     pub former: [Option<Ssrc>; 3],

@@ -33,9 +33,7 @@ pub(crate) struct Told {
 pub struct Encodings(u8);
 
 impl Encodings {
-    /// None of them.
     pub const NONE: Encodings = Encodings(0);
-    /// All of them.
     pub const ALL: Encodings = Encodings(u8::MAX);
 
     /// One of them; nothing beyond [`MAX_ENCODINGS`].
@@ -50,7 +48,6 @@ impl Encodings {
         (0..count.min(MAX_ENCODINGS) as u8).fold(Self::NONE, |all, n| all.with(Self::one(n)))
     }
 
-    /// These and others.
     #[must_use]
     pub fn with(self, others: Encodings) -> Self {
         Encodings(self.0 | others.0)

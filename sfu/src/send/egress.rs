@@ -127,7 +127,6 @@ impl Outgoing<'_> {
 /// A probe that is being filled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Filling {
-    /// Which.
     pub cluster: ClusterId,
     /// What has been sent for it.
     pub sent: DataSize,
@@ -145,17 +144,13 @@ pub(crate) struct Egress<'a> {
     pub destination: Path,
     /// How large its datagrams may be.
     pub path_size: &'a mut PathSize,
-    /// Its keys.
     pub srtp: &'a mut SrtpSender,
     /// What it may ask for again as it was.
     pub sealed: &'a mut SealedRing,
-    /// What leaves when.
     pub pacing: &'a mut Pacing,
     /// Set while what is sent fills this probe, for which it leaves at once.
     pub filling: Option<Filling>,
-    /// Where it goes.
     pub outbox: &'a mut Outbox,
-    /// What is counted.
     pub stats: &'a mut WorkerStats,
 }
 

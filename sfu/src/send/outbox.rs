@@ -22,7 +22,6 @@ const MAX_RUN: usize = 60_000;
 /// Datagrams of equal size, but for the last which may be shorter, to one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where to.
     pub destination: Path,
     /// Over TCP: whether they are of pictures, which may be given up for newer ones.
     pub is_picture: bool,
@@ -38,7 +37,6 @@ pub struct Run {
 /// A packet that its receiver gives feedback on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tracked {
-    /// Whose.
     pub peer: PeerId,
     /// Its transport-wide sequence number.
     pub sequence: SequenceNumber,
@@ -142,13 +140,11 @@ impl Outbox {
         })
     }
 
-    /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Everything is sent.
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.runs.clear();

@@ -42,7 +42,6 @@ const MAX_DEBT: Duration = Duration::from_millis(500);
 /// `kProbeClusterTimeout` is five seconds; here padding fills it at once).
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Most bursts waiting.
 const MAX_PROBES: usize = 4;
 
 /// Packets of a burst leave this much ahead of their time, so that a fast burst needs no more than
@@ -64,7 +63,6 @@ const KINDS: usize = 5;
 pub(crate) enum Departure<T> {
     /// A packet that was queued.
     Packet {
-        /// The packet.
         item: T,
         /// The burst it is part of.
         cluster: Option<ClusterId>,
@@ -73,7 +71,6 @@ pub(crate) enum Departure<T> {
     Filler {
         /// How much is missing in the burst.
         size: DataSize,
-        /// The burst.
         cluster: ClusterId,
     },
 }
@@ -155,7 +152,6 @@ impl<T> Pacer<T> {
         }
     }
 
-    /// Sets the rate.
     pub(crate) fn set_rate(&mut self, now: Instant, rate: Bitrate) {
         self.pay(now);
         self.rate = rate;
@@ -297,7 +293,6 @@ impl<T> Pacer<T> {
         }
     }
 
-    /// How much waits.
     #[must_use]
     pub(crate) fn queued(&self) -> DataSize {
         self.size

@@ -24,7 +24,6 @@ const FIRST: SequenceNumber = SequenceNumber(1 << 16);
 /// A packet that waits, in the clear.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// Header and payload.
     pub bytes: Vec<u8>,
     /// Which extensions it has under which id.
     pub map: ExtensionMap,
@@ -32,7 +31,6 @@ pub(crate) struct Waiting {
     pub ssrc: Ssrc,
     /// Its number there, extended.
     pub sequence: SequenceNumber,
-    /// What it is.
     pub kind: PacketKind,
     /// The very same packet may be asked for again.
     pub is_kept: bool,
@@ -335,7 +333,6 @@ impl Pacing {
         self.free.push(place);
     }
 
-    /// How much waits.
     #[must_use]
     pub(crate) fn queued(&self) -> DataSize {
         self.pacer.queued()

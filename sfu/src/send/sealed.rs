@@ -15,7 +15,6 @@ use crate::types::Ssrc;
 /// Packets kept for a peer: a second at 5 Mbit/s, and 700 kB at most. Receivers without RTX are few.
 pub(crate) const PACKETS: usize = 512;
 
-/// One packet.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     /// Its stream and its number there, as on the wire.
@@ -23,7 +22,6 @@ pub(crate) struct Sealed {
     at: Instant,
     /// Its transport-wide number, if it has one.
     pub transport: Option<SequenceNumber>,
-    /// The datagram.
     pub bytes: Vec<u8>,
 }
 

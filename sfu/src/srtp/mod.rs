@@ -133,18 +133,14 @@ impl SrtpProfile {
 /// What the DTLS client and the DTLS server each seal with.
 #[derive(Clone, Copy)]
 pub struct WriteKeys<'a> {
-    /// The DTLS client's.
     pub client: MasterKey<'a>,
-    /// The DTLS server's.
     pub server: MasterKey<'a>,
 }
 
 /// A master key and its salt, borrowed from the keying material.
 #[derive(Clone, Copy)]
 pub struct MasterKey<'a> {
-    /// The key.
     pub key: &'a [u8],
-    /// The salt.
     pub salt: &'a [u8],
 }
 

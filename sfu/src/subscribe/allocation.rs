@@ -36,7 +36,6 @@ pub(crate) const MAX_LAYERS: usize = 16;
 pub(crate) struct Layer {
     /// Which, as the caller numbers them.
     pub id: u8,
-    /// What it takes.
     pub bitrate: Bitrate,
     /// Lines.
     pub height: u32,
@@ -73,13 +72,11 @@ pub(crate) struct Demand<'a> {
     pub layers: &'a [Layer],
     /// How the track is coded, if the client can receive nothing of it for that.
     pub unreceivable: Option<Codec>,
-    /// What is shown.
     pub view: View,
     /// How important it is.
     pub priority: Priority,
     /// The layer it has.
     pub current: Option<u8>,
-    /// Its switches.
     pub switches: SwitchHistory,
 }
 
@@ -88,11 +85,9 @@ pub(crate) struct Demand<'a> {
 pub(crate) struct Allocation {
     /// The layer; paused without.
     pub layer: Option<u8>,
-    /// What it takes.
     pub bitrate: Bitrate,
     /// What the best would take that would be seen.
     pub wanted: Bitrate,
-    /// Why not more.
     pub reason: Reason,
 }
 
@@ -139,7 +134,6 @@ struct Ladder {
     is_capped: bool,
     /// Which of the rungs it has.
     at: Option<usize>,
-    /// Which it had.
     current: Option<usize>,
     priority: Priority,
     may_rise: bool,

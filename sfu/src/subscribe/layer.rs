@@ -143,7 +143,6 @@ impl LayerSelector {
         self.target = target;
     }
 
-    /// What is wanted.
     #[must_use]
     pub(crate) fn target(&self) -> Option<Target> {
         self.target
@@ -176,7 +175,6 @@ impl LayerSelector {
         })
     }
 
-    /// Judges a packet.
     pub(crate) fn judge(&mut self, meta: &PacketMeta) -> Verdict {
         let Some(target) = self.target else {
             return Verdict::Drop;

@@ -123,7 +123,6 @@ const MISSING: f64 = 0.0005;
 /// What is known of the path to a subscriber.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Conditions {
-    /// Of what.
     pub kind: Kind,
     /// Packets lost, 0 to 1, smoothed.
     pub loss: f64,

@@ -35,11 +35,9 @@ const THREE_ROWS_FROM: (usize, f64) = (5, 0.9);
 /// A packet as the subscriber's repair sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent<'a> {
-    /// The subscriber's number.
     pub sequence: SequenceNumber,
     /// The header as it is protected: plain payload type, and zero what is filled in last.
     pub header: &'a [u8],
-    /// The payload.
     pub payload: &'a [u8],
     /// It starts a key frame.
     pub starts_key_frame: bool,

@@ -40,11 +40,8 @@ const MAX_MISALIGNED_S: u64 = 1;
 /// Where packets come from. Their numbers continue within a source and only there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Source {
-    /// The track.
     pub track: TrackId,
-    /// Its encoding.
     pub encoding: u8,
-    /// The encoding's epoch.
     pub epoch: u32,
 }
 
@@ -98,7 +95,6 @@ impl PictureIds {
 pub(crate) struct Mapped {
     /// Its sequence number, extended.
     pub sequence: SequenceNumber,
-    /// Its timestamp.
     pub timestamp: u32,
     /// What to add to its picture numbers.
     pub pictures: PictureIds,
@@ -141,7 +137,6 @@ impl Stretch {
 pub(crate) struct Found {
     /// Where it came from.
     pub source: Source,
-    /// Its number there.
     pub sequence: SequenceNumber,
     stretch: Stretch,
 }
@@ -471,7 +466,6 @@ impl Rewriter {
         })
     }
 
-    /// The latest source.
     #[must_use]
     pub(crate) fn current(&self) -> Option<Source> {
         self.stretches.back().map(|s| s.source)

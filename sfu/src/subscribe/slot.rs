@@ -59,12 +59,9 @@ struct Subscription {
     sent_as: Option<PayloadMap>,
 }
 
-/// One receive m-line.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// Its name.
     pub mid: Mid,
-    /// Audio or video.
     pub kind: Kind,
     /// The SSRC of its stream.
     pub ssrc: Ssrc,

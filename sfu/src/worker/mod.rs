@@ -58,9 +58,7 @@ pub struct Shared {
 /// What the rim has dropped of a TCP connection that is behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Discarded {
-    /// Packets of pictures.
     pub pictures: u64,
-    /// Other packets.
     pub others: u64,
 }
 
@@ -330,7 +328,6 @@ impl Worker {
         self.mail.pop_front()
     }
 
-    /// Its counters.
     #[cfg(test)]
     pub(crate) fn stats(&self) -> &WorkerStats {
         &self.lent.stats

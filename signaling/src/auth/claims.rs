@@ -35,7 +35,6 @@ fn bad(claim: &str, is: impl std::fmt::Display) -> Refusal {
     )
 }
 
-/// Checks a token.
 pub(super) fn check(key: &ApiKey, token: &str, now: SystemTime) -> Result<Access, Refusal> {
     let claims = verified(key, token)?;
     let mut refusal = match read(key, &claims, now) {

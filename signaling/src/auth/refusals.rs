@@ -22,7 +22,6 @@ pub(crate) struct Refusals {
 #[derive(Debug)]
 struct Cause {
     written: Instant,
-    /// Refusals since then.
     withheld: u64,
 }
 

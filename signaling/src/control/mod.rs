@@ -165,7 +165,6 @@ struct Client {
     /// Until when that holds; none without an end.
     term: Option<Term>,
     holder: Holder,
-    /// When it began.
     since: Instant,
     socket: Option<SocketId>,
     /// It has been without one for so long that the others are told.

@@ -9,7 +9,6 @@ use super::Config;
 use crate::holder::{Holder, Proven};
 use crate::protocol::{ErrorCode, Failure};
 
-/// What everybody has.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     total: usize,
@@ -70,7 +69,6 @@ impl Shares {
         }
     }
 
-    /// Counts one less.
     pub(super) fn remove(&mut self, holder: &Holder) {
         self.total = self.total.saturating_sub(1);
         self.by_line.remove(holder.address);

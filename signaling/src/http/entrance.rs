@@ -116,7 +116,6 @@ impl Entrance {
         }
     }
 
-    /// Lets everybody in.
     pub(crate) fn open(&self, router: Router, proxies: Proxies) {
         // Only the one run of the server does this.
         let _ = self.inside.set((router, proxies));

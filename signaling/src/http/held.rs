@@ -32,7 +32,6 @@ impl Allowance {
         self.0.store(bytes, Ordering::Relaxed);
     }
 
-    /// Any number again.
     pub(crate) fn lift(&self) {
         self.limit(u64::MAX);
     }

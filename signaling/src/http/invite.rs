@@ -20,14 +20,12 @@ use crate::names::{RoomName, check_name};
 use crate::protocol::{ErrorCode, Failure};
 use crate::session::new_secret;
 
-/// The route.
 pub(super) const PATH: &str = "/v1/rooms/{room}/invites";
 
 /// How long a link is good unless it is asked for. A guest's call ends with it, so that it is as long as a
 /// token may be.
 pub const DEFAULT_LIFETIME: Duration = MAX_TOKEN_LIFETIME;
 
-/// Most minutes.
 const MAX_MINUTES: u64 = MAX_TOKEN_LIFETIME.as_secs() / 60;
 
 /// What the guest may do.
@@ -55,7 +53,6 @@ impl Default for Invite {
     }
 }
 
-/// The link.
 #[derive(Debug, Serialize)]
 struct Invited {
     /// From `http.public_url` if it is set, else from the root of this server.

@@ -26,13 +26,11 @@ pub trait Certificates: Debug + Send + Sync {
 
 /// A metric as the page and the operations guide describe it.
 struct Metric {
-    /// Its name.
     name: &'static str,
     /// `gauge` or `counter`.
     kind: &'static str,
     /// Its label, if it has one.
     label: Option<&'static str>,
-    /// What it counts.
     help: &'static str,
     samples: fn(&Seen) -> Samples,
 }
@@ -100,7 +98,6 @@ fn unix(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Every metric.
 static METRICS: &[Metric] = &[
     gauge(
         "confab_sessions",
@@ -324,7 +321,6 @@ static METRICS: &[Metric] = &[
     },
 ];
 
-/// Serves the page.
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let (control, media) = app.service.counters().await;
     let relay = match &app.relay {

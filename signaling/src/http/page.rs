@@ -73,7 +73,6 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// Serves a file.
 pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = match uri.path() {
         "/" => "/index.html",

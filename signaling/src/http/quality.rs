@@ -9,7 +9,6 @@ use crate::control::HttpRequest;
 use crate::names::ParticipantId;
 use crate::protocol::{ErrorCode, Failure};
 
-/// The route.
 pub(super) const PATH: &str = "/v1/rooms/{room}/participants/{participant}/quality";
 
 /// The same as the reply to the request `quality`, but for its `type`.

@@ -81,7 +81,6 @@ pub(crate) async fn upgrade(
 enum End {
     /// The client said goodbye.
     Goodbye,
-    /// It is lost.
     Lost,
     /// The server has closed it.
     Closed,

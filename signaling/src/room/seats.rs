@@ -30,7 +30,6 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Without its tracks.
     fn participant(&self, seat: ParticipantId) -> Participant {
         Participant {
             id: Text(seat),

@@ -283,7 +283,6 @@ impl Turn {
         }
     }
 
-    /// Answers the request.
     fn finish(&mut self, now: Instant, id: Id) {
         let Some(allocation) = self.allocations.get_mut(id) else {
             return;

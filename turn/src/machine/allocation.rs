@@ -51,7 +51,6 @@ pub(super) struct Pending {
     pub(super) failures: u32,
 }
 
-/// A relay port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RelayPort {
     pub(super) port: u16,
@@ -65,7 +64,6 @@ pub(super) enum Socket {
     None,
     /// It is about to be bound.
     Asked,
-    /// It is bound.
     Bound,
     /// Another program has the port.
     Failed,
@@ -104,7 +102,6 @@ impl Allocation {
     }
 }
 
-/// All allocations.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     slots: Vec<Slot>,
@@ -112,7 +109,6 @@ pub(super) struct Table {
     by_client: HashMap<Client, Id>,
     /// Who was looked up last: packets come in bursts of one sender.
     last: Option<(Client, Id)>,
-    /// Relay ports.
     by_port: HashMap<(Family, u16), Id>,
 }
 

@@ -168,7 +168,6 @@ pub struct Turn {
     is_media_in_memory: bool,
     /// Whether nobody gets an allocation any more.
     is_draining: bool,
-    /// Of allocations.
     last_number: u64,
 }
 

@@ -17,7 +17,6 @@ const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 /// Addresses that may send to the client.
 #[derive(Debug, Default)]
 pub(super) struct Permissions {
-    /// Sorted by address.
     entries: Vec<(IpAddr, Instant)>,
 }
 
@@ -63,7 +62,6 @@ pub(super) enum ChannelError {
 /// Numbers that stand for peers.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    /// Sorted by number.
     by_number: Vec<Channel>,
     /// The same, sorted by peer.
     by_peer: Vec<(SocketAddr, u16)>,

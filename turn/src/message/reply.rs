@@ -67,7 +67,6 @@ impl Reply {
         self.attribute(&RawAttribute::new(kind, value))
     }
 
-    /// Adds an address.
     pub(crate) fn address(self, kind: AttributeType, address: SocketAddr) -> Self {
         let address = Address::new(kind, address, self.to.transaction);
         self.attribute(&address)

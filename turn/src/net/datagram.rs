@@ -42,7 +42,6 @@ pub(super) struct Arrival {
     pub(super) to: Option<IpAddr>,
 }
 
-/// A bound socket.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
     /// Watched for what comes alone: a socket of tokio's would wake us for room after each datagram

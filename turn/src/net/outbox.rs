@@ -69,7 +69,6 @@ impl<D: Copy + PartialEq> Outbox<D> {
         self.buffer.len() + self.runs.len() * RUN_WEIGHT
     }
 
-    /// Everything is sent.
     pub(super) fn clear(&mut self) {
         self.buffer.clear();
         self.runs.clear();

@@ -25,7 +25,6 @@ pub(super) struct Overflow;
 pub(super) struct Queue {
     /// What may be dropped, the oldest first.
     data: VecDeque<Message>,
-    /// What may not.
     answers: VecDeque<Message>,
     /// How many messages were added: the two are one queue for the client.
     added: u64,
@@ -56,7 +55,6 @@ impl Queue {
         let _ = self.make_room(now);
     }
 
-    /// Adds an answer.
     pub(super) fn push_answer(&mut self, now: Instant, bytes: Vec<u8>) -> Result<(), Overflow> {
         let message = self.message(now, bytes);
         self.answers.push_back(message);

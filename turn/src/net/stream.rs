@@ -42,9 +42,7 @@ thread_local! {
 pub(super) enum StreamEvent {
     /// There is a new one.
     Opened(Client, Arc<Outgoing>),
-    /// Messages came.
     Messages(Client, Messages),
-    /// It is gone.
     Closed(Client),
 }
 
@@ -85,7 +83,6 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends relayed data.
     pub(super) fn data(&self, now: Instant, bytes: Vec<u8>) {
         self.queue().push_data(now, bytes);
         self.wake.notify_one();
@@ -104,7 +101,6 @@ impl Outgoing {
         self.has_allocation.store(has_allocation, Ordering::Relaxed);
     }
 
-    /// Disconnects the client.
     pub(super) fn close(&self) {
         self.closing.notify_one();
     }

@@ -148,7 +148,6 @@ impl<W: Way> Session<W> {
         self.ask(ALLOCATE, &attrs).await.relayed()
     }
 
-    /// Binds a channel.
     async fn bind(&mut self, number: u16, to: SocketAddr) {
         let attrs = [channel(number), Attr::Peer(to)];
         assert_eq!(self.ask(CHANNEL_BIND, &attrs).await.code(), 0);

@@ -47,7 +47,6 @@ impl AudioStats {
     }
 }
 
-/// Decodes one stream.
 pub(crate) struct AudioReceiver {
     decoder: opus::Decoder,
     buffer: JitterBuffer,

@@ -51,7 +51,6 @@ pub(crate) enum Sound {
     },
     /// A packet is missing, and the one after it, which may hold it once more, is here.
     Following(Bytes),
-    /// Nothing is here.
     Missing,
 }
 

@@ -270,7 +270,6 @@ impl SlotReceiver {
         self.retransmitted_bytes = bytes;
     }
 
-    /// The track shown.
     pub(crate) fn track(&self) -> Option<&str> {
         self.track.as_deref()
     }

@@ -37,7 +37,6 @@ impl NackGenerator {
         }
     }
 
-    /// A packet came.
     pub(crate) fn handle_packet(&mut self, now: Instant, sequence_number: u64) {
         let highest = *self.highest.get_or_insert(sequence_number);
         if sequence_number <= highest {

@@ -22,7 +22,6 @@ const NOMINAL_SIZE: (u16, u16) = (640, 360);
 /// Frames a second in the IVF time base.
 const NOMINAL_RATE: u32 = 30;
 
-/// Writes one slot.
 pub(crate) struct Recorder {
     directory: PathBuf,
     mid: String,

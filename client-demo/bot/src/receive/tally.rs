@@ -58,7 +58,6 @@ fn grow_received(sum: &mut Received, from: &Received, to: &Received) {
     part(&mut sum.video, &from.video, &to.video);
 }
 
-/// One slot's books.
 #[derive(Default)]
 pub(crate) struct Tally {
     shown: Option<String>,
@@ -78,7 +77,6 @@ impl Tally {
         self.since = counters;
     }
 
-    /// Who is shown.
     pub(crate) fn shown(&self) -> Option<&str> {
         self.shown.as_deref()
     }

@@ -61,7 +61,6 @@ pub(crate) struct ShownFrame {
     pub(crate) payloads: Vec<Bytes>,
 }
 
-/// Receives one stream.
 #[derive(Default)]
 pub(crate) struct VideoReceiver {
     waiting: BTreeMap<u64, Waiting>,

@@ -80,7 +80,6 @@ fn parameter<'a>(codec: &'a RTCRtpCodec, name: &str) -> Option<&'a str> {
     })
 }
 
-/// RED for sound.
 pub(crate) fn red() -> RTCRtpCodecParameters {
     RTCRtpCodecParameters {
         rtp_codec: RTCRtpCodec {

@@ -23,7 +23,6 @@ use crate::report::SentStats;
 use crate::state::Shared;
 use crate::sync::lock;
 
-/// One Opus packet.
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 /// The RTP clock of video, in Hz.
 const VIDEO_CLOCK: f64 = 90_000.0;
@@ -55,7 +54,6 @@ impl Sender {
         self.kind
     }
 
-    /// The m-line.
     pub(crate) fn mid(&self) -> String {
         lock(&self.stats).mid.clone()
     }

@@ -46,7 +46,6 @@ impl FromStr for VideoSource {
     }
 }
 
-/// One encoded picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) data: Bytes,
@@ -93,7 +92,6 @@ impl VideoFile {
         })
     }
 
-    /// The next frame.
     pub(crate) fn next_frame(&mut self) -> Frame {
         let frame = self.frames[self.next].clone();
         self.next = (self.next + 1) % self.frames.len();

@@ -37,7 +37,6 @@ pub(super) struct Line {
     pub(super) points: Vec<(f64, Option<f64>)>,
 }
 
-/// One plot.
 pub(super) struct Panel<'a> {
     pub(super) title: &'static str,
     pub(super) unit: Unit,

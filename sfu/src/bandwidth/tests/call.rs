@@ -248,7 +248,6 @@ impl Call {
         self.flows.push(Flow::new(self.now, source));
     }
 
-    /// A download begins.
     pub(super) fn download(&mut self) {
         self.tcp = Some(Tcp::new(self.now));
     }

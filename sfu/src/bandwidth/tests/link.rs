@@ -17,7 +17,6 @@ pub(super) struct Parcel {
 pub(super) struct Link {
     pub(super) capacity: Bitrate,
     pub(super) depth: DataSize,
-    /// One path.
     pub(super) delay: Duration,
     /// How much longer some packets take, at most; none overtakes another.
     pub(super) jitter: Duration,

@@ -48,7 +48,6 @@ impl Floor {
         Some(self.speakers.next_deadline()? + DELAY)
     }
 
-    /// Decides who speaks.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let then = now.checked_sub(DELAY).unwrap_or(now);
         self.speakers.poll(then);

@@ -20,7 +20,6 @@ use stage::Stage;
 /// A slot whose track has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Assignment {
-    /// The subscriber.
     pub(crate) peer: PeerId,
     /// Which of its m-lines.
     pub(crate) mid: Mid,
@@ -31,7 +30,6 @@ pub(crate) struct Assignment {
 /// A slot that has become more or less important.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Importance {
-    /// The subscriber.
     pub(crate) peer: PeerId,
     /// Which of its m-lines.
     pub(crate) mid: Mid,

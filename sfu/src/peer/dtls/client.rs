@@ -36,7 +36,6 @@ pub(super) enum Client {
 }
 
 impl Client {
-    /// Says hello.
     pub(super) fn begin(&self, terms: &mut Terms, out: &mut Outgoing) -> Result<(), DtlsError> {
         rand::fill(&mut terms.randoms.client).map_err(|_| DtlsError::Crypto)?;
         say_hello(terms, out, &[]);

@@ -57,7 +57,6 @@ enum Side {
 pub(super) enum Step {
     /// The next message in the clear.
     Next,
-    /// The peer's Finished.
     Agreed,
 }
 
@@ -79,7 +78,6 @@ struct Doubt {
     until: Option<Instant>,
 }
 
-/// A handshake.
 pub(super) struct Handshake {
     role: Role,
     side: Side,
@@ -294,7 +292,6 @@ impl Handshake {
         self.set_checkpoint();
     }
 
-    /// Forgets a HelloVerifyRequest.
     fn go_back_to_first_hello(&mut self) {
         let Some(hello) = self.first_hello.take() else {
             return;

@@ -7,7 +7,6 @@ use super::record::VERSION;
 use super::suite::Group;
 use crate::srtp::SrtpProfile;
 
-/// Handshake types.
 pub(super) mod kind {
     pub(crate) const CLIENT_HELLO: u8 = 1;
     pub(crate) const SERVER_HELLO: u8 = 2;
@@ -21,7 +20,6 @@ pub(super) mod kind {
     pub(crate) const FINISHED: u8 = 20;
 }
 
-/// Extensions of hellos.
 mod extension {
     pub(super) const SUPPORTED_GROUPS: u16 = 10;
     pub(super) const EC_POINT_FORMATS: u16 = 11;
@@ -293,7 +291,6 @@ fn use_srtp(profiles: &[u16]) -> Vec<u8> {
     body
 }
 
-/// A server's choice.
 pub(super) struct ServerHello {
     pub(super) random: [u8; 32],
     pub(super) suite: u16,
@@ -370,7 +367,6 @@ pub(super) fn parse_cookie(body: &[u8]) -> Option<&[u8]> {
     Some(cookie)
 }
 
-/// A Certificate message.
 pub(super) fn certificate(der: &[u8]) -> Vec<u8> {
     let (mut list, mut out) = (Vec::new(), Vec::new());
     push_vector(&mut list, 3, der);
@@ -450,7 +446,6 @@ pub(super) fn parse_certificate_request(body: &[u8]) -> Option<Vec<u16>> {
     Some(schemes)
 }
 
-/// A ClientKeyExchange.
 pub(super) fn client_key_exchange(public: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     push_vector(&mut out, 1, public);

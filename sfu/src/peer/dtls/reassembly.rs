@@ -20,7 +20,6 @@ const MAX_AHEAD: u16 = 8;
 /// Bytes of a handshake header.
 pub(super) const HANDSHAKE_HEADER_LEN: usize = 12;
 
-/// A whole message.
 pub(super) struct Message {
     pub(super) kind: u8,
     pub(super) sequence: u16,

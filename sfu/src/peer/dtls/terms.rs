@@ -26,7 +26,6 @@ pub(super) struct Terms {
     pub(super) extended_master_secret: bool,
     pub(super) suite: Option<Suite>,
     pub(super) profile: Option<SrtpProfile>,
-    /// Our half.
     pub(super) key_exchange: Option<KeyExchange>,
     peer_key: Option<PublicKey>,
     master: Option<Master>,
@@ -100,7 +99,6 @@ impl Terms {
     }
 }
 
-/// What we say.
 #[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) flight: Flight,

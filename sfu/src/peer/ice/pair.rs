@@ -33,7 +33,6 @@ const AMPLIFICATION: usize = 3;
 /// Bytes of the headers of IPv4 (RFC 791) and UDP (RFC 768), which count as well.
 const HEADERS: usize = 20 + 8;
 
-/// One path.
 pub(super) struct CandidatePair {
     pub(super) path: Path,
     /// Tells it from all others that the client has had.

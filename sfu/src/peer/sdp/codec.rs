@@ -8,7 +8,6 @@ use crate::negotiated::H264Profile;
 
 /// Payload types that collide with RTCP packet types when both share a port (RFC 5761 section 4).
 const RTCP_CONFLICTS: std::ops::RangeInclusive<u8> = 64..=95;
-/// Highest payload type.
 const MAX_PAYLOAD_TYPE: u8 = 127;
 /// Payload types that mean something without an `a=rtpmap` (RFC 3551 section 6, RFC 3389 section 4).
 const STATIC: [(u8, &str); 4] = [
@@ -70,7 +69,6 @@ pub(super) struct Format {
     pub(super) payload_type: u8,
     /// `VP8/90000`
     pub(super) rtpmap: String,
-    /// May be empty.
     pub(super) fmtp: String,
     pub(super) feedback: Vec<&'static str>,
 }

@@ -33,7 +33,6 @@ pub(super) struct Carried {
     pub(super) says_mid: bool,
     /// The client sends packets.
     pub(super) receives: bool,
-    /// We do.
     pub(super) sends: bool,
 }
 

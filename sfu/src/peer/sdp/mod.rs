@@ -145,7 +145,6 @@ struct Transport {
     restarts: u32,
     remote: Credentials,
     fingerprints: Vec<Fingerprint>,
-    /// Ours, in DTLS.
     role: Role,
 }
 

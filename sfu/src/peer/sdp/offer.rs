@@ -24,7 +24,6 @@ const MAX_FINGERPRINTS: usize = 16;
 /// Longest `cname` that is kept, in bytes: what an SDES item holds (RFC 3550 section 6.5).
 const MAX_CNAME: usize = 255;
 
-/// A whole offer.
 #[derive(Debug)]
 pub(super) struct Offer {
     /// The m-lines of the first BUNDLE group, in its order.

@@ -28,7 +28,6 @@ pub(super) struct Media {
     pub(super) is_port_zero: bool,
     /// The profile: `UDP/TLS/RTP/SAVPF`.
     pub(super) proto: String,
-    /// Never empty.
     pub(super) formats: Vec<String>,
     pub(super) attributes: Vec<Attribute>,
 }

@@ -275,7 +275,6 @@ struct StatusEncoder<'a> {
     pending: PendingChunk,
     deltas: [u8; MAX_DELTA_BYTES],
     deltas_len: usize,
-    /// Statuses so far.
     count: u16,
 }
 

@@ -83,7 +83,6 @@ enum Step {
     /// A picture of a layer that is left out.
     Omit,
     OmitLate,
-    /// The publisher's repair.
     Skip,
     /// Repair of one's own, which takes no number of the publisher's.
     Insert,

@@ -81,7 +81,6 @@ impl World {
         }
     }
 
-    /// Lets time pass.
     pub(super) fn wait(&mut self, seconds: u64) {
         let end = self.now + Duration::from_secs(seconds);
         while let Some(due) = self.turn.next_deadline().filter(|&due| due <= end) {
