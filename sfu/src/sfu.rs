@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
+use confab_sockets::listener::{Families, bind as bind_listener};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::{
@@ -25,7 +26,6 @@ use crate::control::Controller;
 use crate::control::messages::{Output, Reply, Report, Request, RequestId};
 use crate::net::relay::{MediaLink, RelayLink, RelayQueues};
 use crate::net::run::{self, MAILBOX, Setup};
-use crate::net::tcp;
 use crate::net::tcp_dispatcher::TcpDispatcher;
 use crate::net::udp::Socket;
 use crate::path::Candidate;
@@ -111,7 +111,7 @@ fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
         let Some(address) = config.tcp_bind_address(worker, udp.0) else {
             return Ok(Sockets { udp, tcp: None });
         };
-        match tcp::bind(address).and_then(|s| Ok((s.local_addr()?, s))) {
+        match bind_listener(address, Families::Both).and_then(|s| Ok((s.local_addr()?, s))) {
             Ok(tcp) => {
                 let tcp = Some(tcp);
                 return Ok(Sockets { udp, tcp });

@@ -29,15 +29,24 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 /// dropped when it is old. 100 ms at 5 Mbit/s.
 const MAX_UNSENT: u32 = 64 * 1024;
 
-/// Binds a TCP socket that clients connect to. An IPv6 address is for IPv6 alone, `[::]` too.
+/// Whom a listener at an IPv6 address is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Families {
+    /// IPv6 alone, at `[::]` too: IPv4 has a listener of its own.
+    OfAddress,
+    /// IPv4 too at `[::]`.
+    Both,
+}
+
+/// Binds a TCP socket that clients connect to.
 ///
 /// # Errors
-/// When the system does not give the address.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// When the address is not ours or the port is taken.
+pub fn bind(address: SocketAddr, families: Families) -> io::Result<std::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(families == Families::OfAddress)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use confab_sfu::TcpDispatcher;
 use confab_signaling::{Entrance, max_connections};
 use confab_sockets::cidr::Cidr;
-use confab_sockets::listener::{ConnectionLimit, Lobby, Place, Seat};
+use confab_sockets::listener::{ConnectionLimit, Families, Lobby, Place, Seat};
 use confab_turn::net::Handle;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -123,10 +123,12 @@ impl TlsListener {
         plan: &Plan,
         certificate: Arc<Certificate>,
     ) -> Result<TlsListener, ListenError> {
-        let bound = confab_sockets::listener::bind(plan.address).and_then(|listener| {
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        });
+        let bound = confab_sockets::listener::bind(plan.address, Families::OfAddress).and_then(
+            |listener| {
+                let address = listener.local_addr()?;
+                Ok((listener, address))
+            },
+        );
         let (listener, address) = bound.map_err(|source| ListenError::Listen {
             address: plan.address,
             flag: match plan.http {

@@ -226,13 +226,14 @@ impl Call {
             let payload_type = connection.payload_type(line).await?;
             let sender = Arc::new(Sender::new(&line.mid, line.kind));
             lock(&self.shared.state).sent.push(sender.clone());
+            let shared = self.shared.clone();
             let stream = Stream {
                 outgoing,
                 payload_type,
                 sender,
                 state: events.state.clone(),
                 losses: events.losses.clone(),
-                shared: self.shared.clone(),
+                on_error: Box::new(move |error| shared.note_error(error)),
             };
             let task = match line.kind {
                 Kind::Audio => audio

@@ -39,9 +39,6 @@ pub(crate) const MAX_UNPROVEN: usize = 256;
 /// Most of them from one subscriber line; an office shares one.
 pub(crate) const MAX_UNPROVEN_OF_SOURCE: usize = 64;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
-
 /// Connections accepted at once.
 const MAX_ACCEPTS: usize = 64;
 
@@ -123,24 +120,6 @@ pub(crate) struct Streams {
     dirty: Vec<ConnectionId>,
     scratch: Vec<u8>,
     next_sweep: Option<Instant>,
-}
-
-/// Binds a TCP socket that clients connect to.
-///
-/// # Errors
-/// When the address is not ours or the port is taken.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    if address.is_ipv6() {
-        // As the UDP socket.
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 impl Streams {

@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use confab_sockets::listener::ConnectionLimit;
+use confab_sockets::listener::{ConnectionLimit, Families};
 use confab_sockets::memory::{Receiver, Sender, queue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -179,8 +179,8 @@ impl Server {
             (address.ip(), bound)
         })?;
         let tcp = one_family_at_least(config.tcp.clone(), |address| {
-            let bound =
-                confab_sockets::listener::bind(address).map_err(listen_error("TCP", address));
+            let bound = confab_sockets::listener::bind(address, Families::OfAddress)
+                .map_err(listen_error("TCP", address));
             (address.ip(), bound)
         })?;
         let addresses = Addresses {

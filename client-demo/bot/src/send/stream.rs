@@ -20,7 +20,6 @@ use crate::connection::Outgoing;
 use crate::feedback::{Losses, asks_for_key_frame};
 use crate::protocol::Kind;
 use crate::report::SentStats;
-use crate::state::Shared;
 use crate::sync::lock;
 
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
@@ -78,7 +77,8 @@ pub(crate) struct Stream {
     pub(crate) sender: Arc<Sender>,
     pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
     pub(crate) losses: Losses,
-    pub(crate) shared: Arc<Shared>,
+    /// Hears why nothing more can be sent.
+    pub(crate) on_error: Box<dyn Fn(String) + Send + Sync>,
 }
 
 impl Stream {
@@ -150,7 +150,7 @@ impl Stream {
         let packets = match packets {
             Ok(packets) => packets,
             Err(error) => {
-                self.shared.note_error(error.to_string());
+                (self.on_error)(error.to_string());
                 return false;
             }
         };

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::net::TcpStream as Client;
 use std::time::SystemTime;
 
+use confab_sockets::listener::{Families, bind};
+
 use super::*;
 use crate::bandwidth::sent::PacketKind;
 use crate::clock::Clock;
@@ -28,7 +30,7 @@ impl Story {
             clock: Clock::new(now, SystemTime::now()),
             max_peers: 10,
         };
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Families::Both).unwrap();
         let address = listener.local_addr().unwrap();
         Story {
             streams: Streams::new(Some(listener), mpsc::channel(1).1).unwrap(),
