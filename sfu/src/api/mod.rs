@@ -1,9 +1,11 @@
 //! What the control plane says to the media plane, and hears from it.
 
+mod drops;
 mod sdp_error;
 mod slots;
 mod stats;
 
+pub use drops::DropReason;
 pub(crate) use sdp_error::quote;
 pub use sdp_error::{LineName, SdpError};
 pub use slots::{Content, LayerInfo, Limit, Priority, Reason, SETTLING, SlotChoice, SlotView};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use super::drops::DropReason;
 use super::slots::{LayerInfo, Limit, Priority, Reason, SlotView};
 use crate::path::Protocol;
 use crate::types::{Mid, TrackId};
@@ -92,7 +93,7 @@ pub struct WorkerStats {
     pub pictures_paused: u64,
     /// Packets sent to find out what a path carries: media once more, or padding.
     pub probe_fillers_sent: u64,
-    /// What was dropped, by reason.
+    /// What was dropped, by the label of its [`DropReason`].
     pub dropped: BTreeMap<&'static str, u64>,
     /// DTLS handshakes completed, by SRTP profile.
     pub srtp_profiles: BTreeMap<&'static str, u64>,
@@ -100,14 +101,14 @@ pub struct WorkerStats {
 
 impl WorkerStats {
     /// Counts a drop.
-    pub fn drop(&mut self, reason: &'static str) {
+    pub fn drop(&mut self, reason: DropReason) {
         self.drop_many(reason, 1);
     }
 
     /// Counts so many drops.
-    pub fn drop_many(&mut self, reason: &'static str, count: u64) {
+    pub fn drop_many(&mut self, reason: DropReason, count: u64) {
         if count > 0 {
-            *self.dropped.entry(reason).or_default() += count;
+            *self.dropped.entry(reason.label()).or_default() += count;
         }
     }
 

@@ -4,6 +4,7 @@
 //! an error, after which the stream cannot be understood any more and is to be closed. What has
 //! arrived whole is not copied; no more is kept than one frame that has not.
 
+use crate::api::DropReason;
 use crate::rtp::packet::PacketClass;
 
 /// Bytes before each packet.
@@ -25,12 +26,12 @@ pub enum FramingError {
 }
 
 impl FramingError {
-    /// A short name for a counter.
+    /// As what it is counted.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> DropReason {
         match self {
-            FramingError::NotStun => "tcp_not_stun",
-            FramingError::TooLong(_) => "tcp_too_long",
+            FramingError::NotStun => DropReason::TcpNotStun,
+            FramingError::TooLong(_) => DropReason::TcpTooLong,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::relay::{RelayLink, path_of};
 use super::tcp::Streams;
 use super::udp::{Sent, Socket};
+use crate::api::DropReason;
 use crate::control::messages::Report;
 use crate::net::tcp_dispatcher::HandedOver;
 use crate::path::{Candidate, Path, UdpPair};
@@ -231,7 +232,7 @@ impl Rim {
         match mail {
             Mail::Controller(report) => match self.reports.try_send((self.index, report)) {
                 Err(mpsc::error::TrySendError::Full((_, report))) if report.may_be_lost() => {
-                    worker.count_drop("mailbox_full");
+                    worker.count_drop(DropReason::MailboxFull);
                     None
                 }
                 Err(mpsc::error::TrySendError::Full((_, report))) => Some(Mail::Controller(report)),
@@ -239,7 +240,7 @@ impl Rim {
             },
             Mail::Worker(to, message) => match self.workers.get(to)?.try_send(message) {
                 Err(mpsc::error::TrySendError::Full(message)) if message.may_be_lost() => {
-                    worker.count_drop("mailbox_full");
+                    worker.count_drop(DropReason::MailboxFull);
                     None
                 }
                 Err(mpsc::error::TrySendError::Full(message)) => Some(Mail::Worker(to, message)),
@@ -293,7 +294,7 @@ impl Rim {
         worker.handle_sent(&self.left);
         worker.count_sent(datagrams, bytes);
         for _ in 0..failed {
-            worker.count_drop("send_failed");
+            worker.count_drop(DropReason::SendFailed);
         }
         let now = Instant::now();
         if streams.write(now, worker) {

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
 use super::framing::Deframer;
+use crate::api::DropReason;
 use crate::net::tcp_dispatcher::HandedOver;
 use crate::path::{ConnectionId, Path};
 use crate::send::outbox::Run;
@@ -101,7 +102,7 @@ enum Ended {
     Gone,
     /// The peer it was of has gone.
     Left,
-    Refused(&'static str),
+    Refused(DropReason),
 }
 
 /// All connections of a worker.
@@ -179,7 +180,7 @@ impl Streams {
             let ended = match self.unproven.get(&id) {
                 Some(unproven) => {
                     let age = now.saturating_duration_since(unproven.since);
-                    (age >= MAX_UNPROVEN_TIME).then_some(Ended::Refused("tcp_unproven"))
+                    (age >= MAX_UNPROVEN_TIME).then_some(Ended::Refused(DropReason::TcpUnproven))
                 }
                 None => (!worker.knows(stream.path(id))).then_some(Ended::Left),
             };
@@ -321,7 +322,7 @@ impl Streams {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a media connection could not be taken over");
-                    worker.count_drop("tcp_not_taken_over");
+                    worker.count_drop(DropReason::TcpNotTakenOver);
                 }
             }
         }
@@ -364,7 +365,7 @@ impl Streams {
             _ => None,
         };
         if let Some(oldest) = oldest {
-            self.end(worker, oldest, Ended::Refused("tcp_crowded_out"));
+            self.end(worker, oldest, Ended::Refused(DropReason::TcpCrowdedOut));
         }
         // Both are for latency; without them it still works.
         let _ = io.set_nodelay(true);

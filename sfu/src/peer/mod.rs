@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, rngs::StdRng};
 
-use crate::api::{DtlsFailure, GoneReason, PeerStats, SdpError, StreamStats, WorkerStats};
+use crate::api::{
+    DropReason, DtlsFailure, GoneReason, PeerStats, SdpError, StreamStats, WorkerStats,
+};
 use crate::bandwidth::carried::Carried;
 use crate::bandwidth::feedback::FeedbackRecorder;
 use crate::clock::Clock;
@@ -505,7 +507,7 @@ impl Peer {
     fn send_flight(&mut self, path: Path, datagram: &[u8], cx: &mut Context<'_>) {
         if !self.ice.spend(path, datagram.len()) {
             let Some(left) = self.unearned.checked_sub(1) else {
-                return cx.stats.drop("send_unproved_path");
+                return cx.stats.drop(DropReason::SendUnprovedPath);
             };
             self.unearned = left;
         }
@@ -516,7 +518,7 @@ impl Peer {
     fn send(&mut self, path: Path, datagram: &[u8], cx: &mut Context<'_>) {
         match self.ice.spend(path, datagram.len()) {
             true => push(cx, path, datagram),
-            false => cx.stats.drop("send_unproved_path"),
+            false => cx.stats.drop(DropReason::SendUnprovedPath),
         }
     }
 
@@ -637,7 +639,7 @@ impl Peer {
                         }
                     });
                 }
-                DtlsOutput::ApplicationData(_) => cx.stats.drop("dtls_application_data"),
+                DtlsOutput::ApplicationData(_) => cx.stats.drop(DropReason::DtlsApplicationData),
                 DtlsOutput::Closed => change = Some(Change::Gone(GoneReason::Closed)),
             }
         }

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::{Context, Peer, Route};
+use crate::api::DropReason;
 use crate::path::Path;
 use crate::publish::history::PacketMeta;
 use crate::publish::publication::Format;
@@ -28,17 +29,17 @@ impl Peer {
     /// Takes an RTP datagram. None when it is accounted for but goes no further.
     ///
     /// # Errors
-    /// A label for the counter of what was dropped.
+    /// Why it was dropped.
     pub(crate) fn handle_rtp<'a>(
         &mut self,
         from: Path,
         datagram: &'a mut [u8],
         cx: &mut Context<'_>,
-    ) -> Result<Option<Received<'a>>, &'static str> {
+    ) -> Result<Option<Received<'a>>, DropReason> {
         if !self.flood.admit(cx.now) {
-            return Err("rtp_flood");
+            return Err(DropReason::RtpFlood);
         }
-        let secured = self.secured.as_mut().ok_or("rtp_before_dtls")?;
+        let secured = self.secured.as_mut().ok_or(DropReason::RtpBeforeDtls)?;
         let opened = secured
             .receiver
             .open_rtp(datagram)
@@ -47,7 +48,7 @@ impl Peer {
         self.silence.handle_packet(cx.now);
         self.handle_authenticated(cx.now, from);
         let packet = &mut datagram[..opened.plain_len];
-        let header = RtpHeader::parse(packet).map_err(|_| "rtp_malformed")?;
+        let header = RtpHeader::parse(packet).map_err(|_| DropReason::RtpMalformed)?;
         let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
         if let Some(sequence) = extensions.transport_sequence {
             self.feedback
@@ -60,10 +61,10 @@ impl Peer {
         });
         let route = match known {
             Some(known) => known,
-            None if self.is_displaced(header.ssrc) => return Err("rtp_displaced_ssrc"),
+            None if self.is_displaced(header.ssrc) => return Err(DropReason::RtpDisplacedSsrc),
             None => self
                 .bind(cx.now, &header, &extensions, packet)
-                .ok_or("rtp_unknown_ssrc")?,
+                .ok_or(DropReason::RtpUnknownSsrc)?,
         };
         let publication = &mut self.publications[route.publication];
         let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);

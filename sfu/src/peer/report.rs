@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Context, Peer};
+use crate::api::DropReason;
 use crate::bandwidth::estimator::MAX;
 use crate::media::{KeyFrameRequest, Kind};
 use crate::path::Path;
@@ -72,18 +73,18 @@ impl Peer {
     /// Takes an RTCP datagram; what is to be done for it is added to `actions`.
     ///
     /// # Errors
-    /// A label for the counter of what was dropped.
+    /// Why it was dropped.
     pub(crate) fn handle_rtcp(
         &mut self,
         from: Path,
         datagram: &mut [u8],
         cx: &mut Context<'_>,
         actions: &mut Vec<Action>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), DropReason> {
         if !self.flood.admit(cx.now) {
-            return Err("rtcp_flood");
+            return Err(DropReason::RtcpFlood);
         }
-        let secured = self.secured.as_mut().ok_or("rtcp_before_dtls")?;
+        let secured = self.secured.as_mut().ok_or(DropReason::RtcpBeforeDtls)?;
         let len = secured
             .receiver
             .open_rtcp(datagram)
@@ -91,7 +92,7 @@ impl Peer {
         self.silence.handle_packet(cx.now);
         self.handle_authenticated(cx.now, from);
         for packet in Packets::new(&datagram[..len]) {
-            match packet.map_err(|_| "rtcp_malformed")? {
+            match packet.map_err(|_| DropReason::RtcpMalformed)? {
                 Packet::SenderReport(report) => {
                     let info = report.info;
                     self.handle_sender_report(info, cx, actions);
@@ -449,7 +450,7 @@ impl Peer {
         let written = write(&mut writer);
         let len = writer.len();
         if written.is_err() {
-            cx.stats.drop("rtcp_too_long");
+            cx.stats.drop(DropReason::RtcpTooLong);
             return;
         }
         if let Some((mut egress, _)) = self.egress(cx) {

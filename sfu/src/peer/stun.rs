@@ -3,6 +3,7 @@
 //! In: datagrams that look like STUN. Out: a [`CheckRequest`] whose every field is in bounds, and
 //! the bytes of its answers. Nothing here has state; [`super::ice`] does.
 
+use crate::api::DropReason;
 use std::net::SocketAddr;
 
 use stun_types::attribute::{
@@ -82,21 +83,21 @@ pub enum StunDrop {
 }
 
 impl StunDrop {
-    /// A stable label for counters.
+    /// As what it is counted.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> DropReason {
         match self {
-            StunDrop::Malformed => "stun_malformed",
-            StunDrop::NotBindingRequest => "stun_not_binding_request",
-            StunDrop::BadFingerprint => "stun_bad_fingerprint",
-            StunDrop::UnknownUsername => "stun_unknown_username",
-            StunDrop::NoIntegrity => "stun_no_integrity",
-            StunDrop::BadIntegrity => "stun_bad_integrity",
-            StunDrop::UnknownAttribute => "stun_unknown_attribute",
-            StunDrop::RoleConflict => "stun_role_conflict",
-            StunDrop::AvoidedWay => "stun_avoided_way",
-            StunDrop::Repeated => "stun_repeated",
-            StunDrop::UnexpectedAnswer => "stun_unexpected_answer",
+            StunDrop::Malformed => DropReason::StunMalformed,
+            StunDrop::NotBindingRequest => DropReason::StunNotBindingRequest,
+            StunDrop::BadFingerprint => DropReason::StunBadFingerprint,
+            StunDrop::UnknownUsername => DropReason::StunUnknownUsername,
+            StunDrop::NoIntegrity => DropReason::StunNoIntegrity,
+            StunDrop::BadIntegrity => DropReason::StunBadIntegrity,
+            StunDrop::UnknownAttribute => DropReason::StunUnknownAttribute,
+            StunDrop::RoleConflict => DropReason::StunRoleConflict,
+            StunDrop::AvoidedWay => DropReason::StunAvoidedWay,
+            StunDrop::Repeated => DropReason::StunRepeated,
+            StunDrop::UnexpectedAnswer => DropReason::StunUnexpectedAnswer,
         }
     }
 

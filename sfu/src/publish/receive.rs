@@ -15,6 +15,7 @@ use super::history::PacketMeta;
 use super::publication::{Format, Publication};
 use super::redundancy::{Position, positions};
 use super::unwrap::strip;
+use crate::api::DropReason;
 use crate::media::{Codec, Kind, PayloadMap};
 use crate::rtp::codec;
 use crate::rtp::extension::{HeaderExtensions, clear_mutable};
@@ -41,13 +42,13 @@ pub(crate) enum Unusable {
 }
 
 impl Unusable {
-    /// A label for counters.
+    /// As what it is counted.
     #[must_use]
-    pub(crate) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> DropReason {
         match self {
-            Unusable::PayloadType => "rtp_payload_type",
-            Unusable::Unneeded => "rtx_unneeded",
-            Unusable::Malformed => "rtp_malformed_payload",
+            Unusable::PayloadType => DropReason::RtpPayloadType,
+            Unusable::Unneeded => DropReason::RtxUnneeded,
+            Unusable::Malformed => DropReason::RtpMalformedPayload,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::fit::{Receiver, fit};
 use super::pacing::Pacing;
 use super::path_size::PathSize;
 use super::sealed::SealedRing;
-use crate::api::WorkerStats;
+use crate::api::{DropReason, WorkerStats};
 use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
@@ -254,7 +254,7 @@ impl Egress<'_> {
                 }
                 self.track(sent, kind, cluster, is_told);
             }
-            None => self.stats.drop("send_unsealed"),
+            None => self.stats.drop(DropReason::SendUnsealed),
         }
     }
 

@@ -9,6 +9,7 @@ mod cipher;
 mod replay;
 mod streams;
 
+use crate::api::DropReason;
 use crate::rtp::packet::{MalformedRtp, RtpHeader};
 use crate::rtp::sequence::SequenceNumber;
 use crate::types::Ssrc;
@@ -177,19 +178,19 @@ pub enum SrtpError {
 }
 
 impl SrtpError {
-    /// A stable label for counters.
+    /// As what it is counted.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> DropReason {
         match self {
-            SrtpError::Malformed => "malformed",
-            SrtpError::NotAuthentic => "not_authentic",
-            SrtpError::Replayed => "replayed",
-            SrtpError::NotEncrypted => "not_encrypted",
-            SrtpError::TooManySsrcs => "too_many_ssrcs",
-            SrtpError::Retired => "ssrc_retired",
-            SrtpError::NoRoom => "no_room",
-            SrtpError::IndexExhausted => "index_exhausted",
-            SrtpError::BadKey => "bad_key",
+            SrtpError::Malformed => DropReason::Malformed,
+            SrtpError::NotAuthentic => DropReason::NotAuthentic,
+            SrtpError::Replayed => DropReason::Replayed,
+            SrtpError::NotEncrypted => DropReason::NotEncrypted,
+            SrtpError::TooManySsrcs => DropReason::TooManySsrcs,
+            SrtpError::Retired => DropReason::SsrcRetired,
+            SrtpError::NoRoom => DropReason::NoRoom,
+            SrtpError::IndexExhausted => DropReason::IndexExhausted,
+            SrtpError::BadKey => DropReason::BadKey,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Worker;
+use crate::api::DropReason;
 use crate::control::messages::Report;
 use crate::peer::allocate::Consequence;
 use crate::publish::feed::Feed;
@@ -92,7 +93,7 @@ impl Worker {
             egress.pacing.handle_filler(size, filled.map(|f| f.sent));
         }
         let dropped = egress.pacing.take_dropped();
-        egress.stats.drop_many("pacer_dropped", dropped);
+        egress.stats.drop_many(DropReason::PacerDropped, dropped);
     }
 
     /// Takes note of when each run of the outbox left the socket, and clears it.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::Worker;
 use super::levels::Levels;
 use super::mailbox::{MediaBatch, Message};
-use crate::api::WorkerStats;
+use crate::api::{DropReason, WorkerStats};
 use crate::media::Kind;
 use crate::path::Path;
 use crate::peer::ice::{StunDrop, local_ufrag_of};
@@ -52,7 +52,7 @@ impl Intake<'_> {
         let level = meta.extensions.audio_level;
         let level = level.filter(|_| meta.codec.kind() == Kind::Audio);
         if !feed.insert(now, meta, packet) {
-            return self.stats.drop("rtp_duplicate");
+            return self.stats.drop(DropReason::RtpDuplicate);
         }
         if first_pending {
             self.dirty.push(track);
@@ -60,7 +60,7 @@ impl Intake<'_> {
         if let Some(level) = level
             && !self.levels.push(now, track, level.level)
         {
-            self.stats.drop("audio_levels_full");
+            self.stats.drop(DropReason::AudioLevelsFull);
         }
         if let Some(meta) = copy {
             for &worker in feed.workers.keys() {
@@ -84,13 +84,15 @@ impl Worker {
             return self.handle_stun(now, from, datagram);
         }
         let Some(id) = self.claims.owner(from) else {
-            return self.lent.stats.drop("unvalidated_address");
+            return self.lent.stats.drop(DropReason::UnvalidatedAddress);
         };
         match class {
             PacketClass::Rtp => self.handle_rtp(now, id, from, datagram),
             PacketClass::Rtcp => self.handle_rtcp(now, id, from, datagram),
             PacketClass::Dtls => self.handle_dtls(now, id, from, datagram),
-            PacketClass::Stun | PacketClass::Unknown => self.lent.stats.drop("unknown_protocol"),
+            PacketClass::Stun | PacketClass::Unknown => {
+                self.lent.stats.drop(DropReason::UnknownProtocol)
+            }
         }
     }
 
@@ -101,11 +103,11 @@ impl Worker {
         let owner = local_ufrag_of(packet).and_then(|ufrag| self.ufrags.get(ufrag));
         let Some(&id) = owner else {
             // No answer: to a name we did not give out we are not here.
-            return self.lent.stats.drop("stun_unknown_ufrag");
+            return self.lent.stats.drop(DropReason::StunUnknownUfrag);
         };
         let other = self.claims.owner(from).filter(|other| *other != id);
         if other.is_some_and(|other| self.holds(now, other, from)) {
-            return self.lent.stats.drop("stun_path_of_another");
+            return self.lent.stats.drop(DropReason::StunPathOfAnother);
         }
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -226,8 +228,8 @@ impl Worker {
     /// That packets have not arrived it reports itself.
     pub fn handle_discarded(&mut self, now: Instant, path: Path, discarded: Discarded) {
         let stats = &mut self.lent.stats;
-        stats.drop_many("tcp_slow_picture", discarded.pictures);
-        stats.drop_many("tcp_slow_other", discarded.others);
+        stats.drop_many(DropReason::TcpSlowPicture, discarded.pictures);
+        stats.drop_many(DropReason::TcpSlowOther, discarded.others);
         let owner = self.claims.owner(path);
         if let Some(id) = owner.filter(|_| discarded.pictures > 0) {
             self.begin_anew(now, id);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::mailbox::{MediaBatch, Message};
+use crate::api::DropReason;
 use crate::control::messages::Report;
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{PeerId, TrackId};
@@ -112,7 +113,7 @@ impl Worker {
         if sent {
             self.lent.stats.packets_retransmitted += 1;
         } else {
-            self.lent.stats.drop("nack_unanswered");
+            self.lent.stats.drop(DropReason::NackUnanswered);
         }
     }
 

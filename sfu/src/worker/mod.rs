@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-use crate::api::WorkerStats;
+use crate::api::{DropReason, WorkerStats};
 use crate::clock::Clock;
 use crate::control::messages::Report;
 use crate::path::{Candidate, Path};
@@ -372,7 +372,7 @@ impl Worker {
     }
 
     /// Counts something that the rim has dropped.
-    pub fn count_drop(&mut self, reason: &'static str) {
+    pub fn count_drop(&mut self, reason: DropReason) {
         self.lent.stats.drop(reason);
     }
 

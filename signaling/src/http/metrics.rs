@@ -252,7 +252,7 @@ static METRICS: &[Metric] = &[
     counter(
         "confab_probe_fillers_sent_total",
         "worker",
-        "Packets sent to find out what a way carries: media once more, or padding.",
+        "Packets sent to find out what a path carries: media once more, or padding.",
         |s| workers(&s.media, |w| w.probe_fillers_sent),
     ),
     counter(
