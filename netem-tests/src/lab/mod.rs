@@ -41,7 +41,7 @@ pub use nat::Nat;
 use reaper::Reaper;
 pub use reaper::reap;
 pub use switch::Firewall;
-use switch::{Links, Path};
+use switch::{Direction, Links};
 
 use crate::link::{Impairment, Reading};
 
@@ -252,7 +252,7 @@ impl Lab {
         match &self.core {
             Some(_) => kernel::set(&self.members[client.0].outer, "eth0", &impairment),
             None => {
-                self.set_link(client, Path::Up, impairment);
+                self.set_link(client, Direction::Up, impairment);
                 Ok(())
             }
         }
@@ -266,15 +266,15 @@ impl Lab {
         match &self.core {
             Some(core) => kernel::set(core, &core_device(client.0), &impairment),
             None => {
-                self.set_link(client, Path::Down, impairment);
+                self.set_link(client, Direction::Down, impairment);
                 Ok(())
             }
         }
     }
 
-    fn set_link(&self, client: Node, way: Path, impairment: Impairment) {
+    fn set_link(&self, client: Node, direction: Direction, impairment: Impairment) {
         self.forwarder
-            .with(|switch| switch.set_link(Instant::now(), client.0, way, impairment));
+            .with(|switch| switch.set_link(Instant::now(), client.0, direction, impairment));
     }
 
     /// Changes what a node's network refuses.

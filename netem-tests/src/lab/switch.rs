@@ -68,7 +68,7 @@ impl Links {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Path {
+pub(super) enum Direction {
     Up,
     Down,
 }
@@ -145,11 +145,17 @@ impl Switch {
         }
     }
 
-    pub(super) fn set_link(&mut self, now: Instant, port: usize, way: Path, to: Impairment) {
+    pub(super) fn set_link(
+        &mut self,
+        now: Instant,
+        port: usize,
+        direction: Direction,
+        to: Impairment,
+    ) {
         if let Some(links) = self.ports.get_mut(port).and_then(|p| p.links.as_mut()) {
-            match way {
-                Path::Up => links.up.set(now, to),
-                Path::Down => links.down.set(now, to),
+            match direction {
+                Direction::Up => links.up.set(now, to),
+                Direction::Down => links.down.set(now, to),
             }
         }
     }
@@ -437,7 +443,7 @@ mod tests {
             loss: Loss::Random(1.0),
             ..Impairment::default()
         };
-        switch.set_link(now, 1, Path::Up, all_lost);
+        switch.set_link(now, 1, Direction::Up, all_lost);
         switch.handle_packet(now, 1, packet(SERVER, UDP, (1, 2)));
         switch.handle_timeout(now + 10 * MS);
         assert!(switch.poll_packet().is_some());

@@ -17,7 +17,7 @@ pub const ULPFEC: u8 = 123;
 
 /// Which directions an extension is offered in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Path {
+enum Direction {
     Both,
     Send,
     Receive,
@@ -32,8 +32,8 @@ pub struct Dialect {
     pub vp8: u8,
     /// The payload type of VP8's retransmissions.
     pub vp8_rtx: u8,
-    audio: &'static [(u8, Path, Extension)],
-    video: &'static [(u8, Path, Extension)],
+    audio: &'static [(u8, Direction, Extension)],
+    video: &'static [(u8, Direction, Extension)],
     /// Announces the SSRCs of simulcast encodings.
     announces_simulcast: bool,
 }
@@ -44,19 +44,19 @@ pub static CHROMIUM: Dialect = Dialect {
     vp8: 96,
     vp8_rtx: 97,
     audio: &[
-        (1, Path::Both, Extension::AudioLevel),
-        (2, Path::Both, Extension::AbsSendTime),
-        (3, Path::Both, Extension::TransportSequence),
-        (4, Path::Both, Extension::Mid),
+        (1, Direction::Both, Extension::AudioLevel),
+        (2, Direction::Both, Extension::AbsSendTime),
+        (3, Direction::Both, Extension::TransportSequence),
+        (4, Direction::Both, Extension::Mid),
     ],
     video: &[
-        (2, Path::Both, Extension::AbsSendTime),
-        (13, Path::Both, Extension::VideoOrientation),
-        (3, Path::Both, Extension::TransportSequence),
-        (5, Path::Both, Extension::PlayoutDelay),
-        (4, Path::Both, Extension::Mid),
-        (10, Path::Both, Extension::Rid),
-        (11, Path::Both, Extension::RepairedRid),
+        (2, Direction::Both, Extension::AbsSendTime),
+        (13, Direction::Both, Extension::VideoOrientation),
+        (3, Direction::Both, Extension::TransportSequence),
+        (5, Direction::Both, Extension::PlayoutDelay),
+        (4, Direction::Both, Extension::Mid),
+        (10, Direction::Both, Extension::Rid),
+        (11, Direction::Both, Extension::RepairedRid),
     ],
     announces_simulcast: false,
 };
@@ -67,17 +67,17 @@ pub static FIREFOX: Dialect = Dialect {
     vp8: 120,
     vp8_rtx: 124,
     audio: &[
-        (1, Path::Both, Extension::AudioLevel),
-        (3, Path::Both, Extension::Mid),
-        (7, Path::Both, Extension::TransportSequence),
+        (1, Direction::Both, Extension::AudioLevel),
+        (3, Direction::Both, Extension::Mid),
+        (7, Direction::Both, Extension::TransportSequence),
     ],
     video: &[
-        (3, Path::Both, Extension::Mid),
-        (4, Path::Both, Extension::AbsSendTime),
-        (6, Path::Receive, Extension::PlayoutDelay),
-        (7, Path::Both, Extension::TransportSequence),
-        (9, Path::Send, Extension::Rid),
-        (10, Path::Send, Extension::RepairedRid),
+        (3, Direction::Both, Extension::Mid),
+        (4, Direction::Both, Extension::AbsSendTime),
+        (6, Direction::Receive, Extension::PlayoutDelay),
+        (7, Direction::Both, Extension::TransportSequence),
+        (9, Direction::Send, Extension::Rid),
+        (10, Direction::Send, Extension::RepairedRid),
     ],
     announces_simulcast: true,
 };
@@ -225,9 +225,9 @@ fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Tran
     };
     for (id, way, extension) in extensions {
         let direction = match way {
-            Path::Both => "",
-            Path::Send => "/sendonly",
-            Path::Receive => "/recvonly",
+            Direction::Both => "",
+            Direction::Send => "/sendonly",
+            Direction::Receive => "/recvonly",
         };
         put(format_args!("a=extmap:{id}{direction} {}", extension.uri()));
     }
