@@ -130,7 +130,7 @@ struct Told {
     candidates: watch::Sender<Vec<Candidate>>,
 }
 
-/// Makes the path between a relay and the worker with this socket.
+/// Makes the link between a relay and the worker with this socket.
 fn open_link(
     queues: &RelayQueues,
     (address, socket): &(SocketAddr, std::net::UdpSocket),

@@ -1,4 +1,4 @@
-//! The path to a relay in the same process, past the kernel.
+//! The link to a relay in the same process, past the kernel.
 //!
 //! In: packets that the relay hands over, and datagrams of its own clients that have come to a socket
 //! which it shares with this worker. Out: packets for clients behind the relay, and those datagrams.

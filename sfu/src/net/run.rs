@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::relay::{RelayLink, path_of};
 use super::tcp::Streams;
+use super::tcp_dispatcher::HandedOver;
 use super::udp::{Sent, Socket};
 use crate::api::DropReason;
 use crate::control::messages::Report;
-use crate::net::tcp_dispatcher::HandedOver;
 use crate::path::{Candidate, Path, UdpPair};
 use crate::send::outbox::Run;
 use crate::worker::mailbox::{Mail, Message};

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use confab_sockets::ready::ReadySet;
 use confab_sockets::subscriber::subscriber;
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -22,13 +23,11 @@ use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
 use super::framing::Deframer;
+use super::tcp_dispatcher::HandedOver;
 use crate::api::DropReason;
-use crate::net::tcp_dispatcher::HandedOver;
 use crate::path::{ConnectionId, Path};
 use crate::send::outbox::Run;
-use crate::worker::Discarded;
-use crate::worker::Worker;
-use confab_sockets::ready::ReadySet;
+use crate::worker::{Discarded, Worker};
 
 /// How long a connection has to prove whose it is: time for a handful of round trips on a bad network.
 pub(crate) const MAX_UNPROVEN_TIME: Duration = Duration::from_secs(10);

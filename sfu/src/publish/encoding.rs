@@ -240,11 +240,19 @@ impl Encoding {
         self.bytes += bytes as u64;
         self.last_packet = Some(now);
         Numbered {
-            sequence: number,
+            needs_key_frame: is_lost,
+            ..self.without_media(now, number)
+        }
+    }
+
+    /// What is known of a number under which there is no media.
+    fn without_media(&self, now: Instant, sequence: SequenceNumber) -> Numbered {
+        Numbered {
+            sequence,
             timestamp: self.newest.map_or(0, |(newest, _)| newest),
             due: now,
             epoch: self.epoch,
-            needs_key_frame: is_lost,
+            needs_key_frame: false,
         }
     }
 
@@ -356,13 +364,8 @@ impl Encoding {
         now: Instant,
         sequence: SequenceNumber,
     ) -> Option<Numbered> {
-        self.nack.forget(sequence).then(|| Numbered {
-            sequence,
-            timestamp: self.newest.map_or(0, |(newest, _)| newest),
-            due: now,
-            epoch: self.epoch,
-            needs_key_frame: false,
-        })
+        let was_missing = self.nack.forget(sequence);
+        was_missing.then(|| self.without_media(now, sequence))
     }
 
     /// The highest number so far.

@@ -27,6 +27,11 @@ const MAX_PENDING: usize = 4096;
 /// receivers: a round trip of signaling, and a key frame.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(3);
 
+/// An encoding stutters that has less than this share of the frames of a smaller one, which moves if it
+/// has so many a second. Encoders leave out a third to keep to a rate, and temporal layers halve it.
+const STARVED: f64 = 0.45;
+const MOVES: u32 = 8;
+
 /// A group of pictures older than this takes longer to send than a key frame would take to come.
 const MAX_GROUP_AGE: Duration = Duration::from_secs(1);
 
@@ -70,11 +75,6 @@ pub(crate) struct Feed {
     encodings: Vec<Stream>,
     pending: Vec<(u8, SequenceNumber)>,
 }
-
-/// An encoding stutters that has less than this share of the frames of a smaller one, which moves if it
-/// has so many a second. Encoders leave out a third to keep to a rate, and temporal layers halve it.
-const STARVED: f64 = 0.45;
-const MOVES: u32 = 8;
 
 #[derive(Debug)]
 struct Stream {
