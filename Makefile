@@ -29,7 +29,7 @@ netem: ## Real calls over impaired links between network namespaces (needs root)
 browser: ## Chromium and Firefox through the real page
 	scripts/tier/browser.sh
 
-soak: ## Random stories and cuts with many seeds, and the tables in docs/results (an hour or more)
+soak: ## Random stories with many seeds, a thousand links, and what repair costs
 	scripts/soak.sh
 
 fuzz: ## Each fuzz target for a minute (FUZZ_SECONDS=60; needs nightly Rust and cargo-fuzz)
