@@ -24,6 +24,14 @@ const MAX_RETRY_MS = 5_000;
 const FIRST_PATIENCE_MS = 3_000;
 const PATIENCE_GROWTH = 1.5;
 const MAX_PATIENCE_MS = 10_000;
+/**
+ * How long a socket after another may take to open at least, milliseconds; growing like the above. TCP would
+ * repeat its first packet after that (RFC 6298 section 2), and would do so from the address of before although
+ * the network may be another by now: a new socket loses nothing, and goes where there is a way.
+ */
+const OPEN_PATIENCE_MS = 1_000;
+/** Round trips that opening takes at most: one for TCP, two for TLS, one for HTTP. */
+const OPENING_ROUND_TRIPS = 4;
 /** How long at least when there is reason to doubt that the server can be heard, milliseconds. */
 const CHECK_PATIENCE_MS = 400;
 /** How long a reply may take before another socket is tried, milliseconds; growing like the above. */
@@ -200,6 +208,8 @@ export class Signal extends Emitter {
     this.#rival = null;
     this.#handleLoss();
     clearTimeout(this.#retryTimer);
+    // That one is the first since a socket was good.
+    this.#attempts = 0;
     // Whoever is told of the loss may end the call.
     if (this.#closed) rival.close();
     else this.#use(rival);
@@ -253,7 +263,9 @@ export class Signal extends Emitter {
       this.wasUnanswered = false;
       this.emit("contact", undefined);
       // Whoever is told may end the call.
-      if (socket === this.#socket) this.#hello(socket);
+      if (socket !== this.#socket) return;
+      this.#giveTime(FIRST_PATIENCE_MS);
+      this.#hello(socket);
     };
     socket.onmessage = ({ data }) => this.#receive(socket, data);
     socket.onclose = () => {
@@ -266,11 +278,17 @@ export class Signal extends Emitter {
   /** @param {WebSocket} socket */
   #use(socket) {
     this.#socket = socket;
-    const patience = growing(FIRST_PATIENCE_MS, this.#attempts);
+    const { smoothed } = this.#roundTrip;
+    this.#giveTime(smoothed === null ? FIRST_PATIENCE_MS : Math.max(OPEN_PATIENCE_MS, OPENING_ROUND_TRIPS * smoothed));
+  }
+
+  /** Gives the socket up unless its next step is made by then. @param {number} ms At the first attempt. */
+  #giveTime(ms) {
+    clearTimeout(this.#connectTimer);
     this.#connectTimer = setTimeout(() => {
       this.wasUnanswered = true;
       this.#handleLoss();
-    }, patience);
+    }, growing(ms, this.#attempts));
   }
 
   /** @param {string} text */

@@ -214,6 +214,32 @@ test("a socket without a welcome is soon tried again, with more patience each ti
   assert.equal(FakeSocket.all.length, 2);
 });
 
+test("a socket that began in an outage is soon given up for one from the address of now", async () => {
+  FakeSocket.last.accept().welcome();
+  signal.check();
+  const begunInOutage = FakeSocket.last;
+  await pass(400);
+  assert.equal(of("lost").length, 1);
+  await pass(1_000);
+  assert.ok(begunInOutage.closed);
+  await pass(500);
+  assert.equal(FakeSocket.all.length, 3);
+  FakeSocket.last.accept();
+  await pass(2_900);
+  assert.ok(!FakeSocket.last.closed, "an open socket has the time of before");
+});
+
+test("on a long way a socket has the time that opening takes", async () => {
+  FakeSocket.last.accept();
+  await pass(800);
+  FakeSocket.last.welcome();
+  FakeSocket.last.lose();
+  await pass(300);
+  const second = FakeSocket.last;
+  await pass(3_100);
+  assert.ok(!second.closed);
+});
+
 test("a request without a reply goes out on another socket, where it is answered once", async () => {
   const first = FakeSocket.last.accept().welcome();
   const reply = signal.request("publish", { mid: "0", source: "camera" });
