@@ -482,7 +482,7 @@ export class Call extends Emitter {
     this.#isStopping = false;
     if (this.#leaving) return;
     if (!resumed) this.#iceServers.handle(relay);
-    if (!this.#media.hasWay) {
+    if (!this.#media.hasPath) {
       this.#end(new ConfabError("no_relay", "Media may go through a relay only, and the server has none."));
       return;
     }
@@ -566,7 +566,7 @@ export class Call extends Emitter {
         this.#setViewers(event.viewers);
         return;
       case "media":
-        if (event.state === "silent") this.#media.seekWay();
+        if (event.state === "silent") this.#media.seekPath();
         if (event.state === "lossy") this.#considerTcp().catch(() => {});
         return;
       case "reconnect":

@@ -27,10 +27,10 @@ export class Hearing {
   #gapEnd = -Infinity;
 
   /**
-   * @param {object} rim
-   * @param {() => number} rim.newest When the newest packet of all came, on any clock.
-   * @param {() => void} rim.onSilence Called once for each silence.
-   * @param {() => number} [rim.now] Milliseconds.
+   * @param {object} callbacks
+   * @param {() => number} callbacks.newest When the newest packet of all came, on any clock.
+   * @param {() => void} callbacks.onSilence Called once for each silence.
+   * @param {() => number} [callbacks.now] Milliseconds.
    */
   constructor({ newest, onSilence, now = () => performance.now() }) {
     this.#newest = newest;

@@ -18,9 +18,9 @@ export class IceServers {
   #timer;
 
   /**
-   * @param {object} rim
-   * @param {() => Promise<IceServersInfo>} rim.ask
-   * @param {(servers: IceServersInfo["ice_servers"]) => void} rim.take Is given them, each time that there are others.
+   * @param {object} callbacks
+   * @param {() => Promise<IceServersInfo>} callbacks.ask
+   * @param {(servers: IceServersInfo["ice_servers"]) => void} callbacks.take Is given them, each time that there are others.
    */
   constructor({ ask, take }) {
     this.#ask = ask;

@@ -9,10 +9,10 @@ import { cameraEncodings, screenEncodings, sizeOf } from "./encodings.js";
 import { asConfabError, ConfabError, Emitter } from "./events.js";
 import { Hearing } from "./hearing.js";
 import { withAudioNack, withStartBitrate } from "./sdp.js";
-import { SoundDelays } from "./sound-delay.js";
+import { AudioDelays } from "./audio-delay.js";
 import { connectionStats, isOverTcp } from "./stats.js";
-import { Thrift } from "./thrift.js";
-import { isRelayOverTcp, reachedOver, WayBack, worksOverUdp } from "./way-back.js";
+import { WantedLayers } from "./wanted-layers.js";
+import { isRelayOverTcp, reachedOver, UdpReturn, worksOverUdp } from "./udp-return.js";
 
 /** @import { Encoding } from "./encodings.js" */
 /** @import { Answered, IceServersInfo, Kind, OwnTrack, PublishedLine, RefusedLine, Source } from "./types.js" */
@@ -111,8 +111,8 @@ export class Media extends Emitter {
   /** The server's, beside those of the configuration. @type {IceServersInfo["ice_servers"]} */
   #iceServers = [];
   /** Fulfilled when they are known: the first connection tries every way from the start. @type {Promise<void>} */
-  #told;
-  #tell = () => {};
+  #iceServersKnown;
+  #resolveIceServers = () => {};
   /** @type {RTCPeerConnection | null} */
   #pc = null;
   /** @type {Set<Publication>} */
@@ -149,11 +149,11 @@ export class Media extends Emitter {
   #watchdog;
   /** What could be sent at last, bits a second, and when that was. @type {{rate: number, at: number} | null} */
   #carried = null;
-  #soundDelays = new SoundDelays({
+  #audioDelays = new AudioDelays({
     receivers: () => this.receivers().values(),
     wasOut: (ms) => this.#hearing.wasOut(ms),
   });
-  #thrift = new Thrift();
+  #wantedLayers = new WantedLayers();
   #isPair = false;
   // A connection that has just been closed cannot be asked; the next one can.
   #uplinkTimer = setInterval(() => this.#lookAtUplink().catch(() => {}), UPLINK_INTERVAL_MS);
@@ -161,10 +161,10 @@ export class Media extends Emitter {
     newest: () => this.#newestPacket(),
     onSilence: () => this.emit("silent", undefined),
   });
-  #wayBack = new WayBack({
+  #udpReturn = new UdpReturn({
     isDetour: () => this.#isDetour(),
     works: () => worksOverUdp(this.#allIceServers()),
-    goBack: () => this.seekWay(),
+    returnToUdp: () => this.seekPath(),
   });
 
   /**
@@ -176,11 +176,11 @@ export class Media extends Emitter {
     this.#control = control;
     /** @type {RTCConfiguration} */
     this.#configuration = { bundlePolicy: "max-bundle", ...configuration };
-    this.#told = new Promise((resolve) => (this.#tell = resolve));
+    this.#iceServersKnown = new Promise((resolve) => (this.#resolveIceServers = resolve));
   }
 
   /** Whether there is any way that media may go. */
-  get hasWay() {
+  get hasPath() {
     const { iceServers = [], iceTransportPolicy } = this.#fullConfiguration();
     return iceTransportPolicy !== "relay" || iceServers.length > 0;
   }
@@ -193,7 +193,7 @@ export class Media extends Emitter {
   setIceServers(servers) {
     this.#iceServers = servers;
     this.#configure();
-    this.#tell();
+    this.#resolveIceServers();
     if (this.#pc && this.#connected) this.#restartRelayed(this.#pc).catch(() => {});
   }
 
@@ -209,7 +209,7 @@ export class Media extends Emitter {
   async #restartRelayed(pc) {
     const { localCandidateType } = connectionStats(await pc.getStats());
     if (localCandidateType !== "relay" || pc !== this.#pc || !this.#connected) return;
-    this.seekWay();
+    this.seekPath();
   }
 
   /** Whether nothing is received any more that was received all the time, and the network may be gone. */
@@ -228,7 +228,7 @@ export class Media extends Emitter {
   }
 
   /** Looks for the best way anew; the one that media goes now is kept until another works. */
-  seekWay() {
+  seekPath() {
     if (!this.#pc || this.#closed) return;
     this.#avoidUdp(false);
     // The server and we ourselves often notice at the same time. A search that has begun is of another
@@ -242,7 +242,7 @@ export class Media extends Emitter {
   handleNetworkChange() {
     this.#mayMoveAt = -Infinity;
     this.#movePauseMs = MOVE_PAUSE_MS;
-    this.seekWay();
+    this.seekPath();
   }
 
   /** Leaves UDP, which works but loses too much, for TCP; if that does not work, all stays as it is. */
@@ -257,7 +257,7 @@ export class Media extends Emitter {
     await new Promise((resolve) => setTimeout(resolve, MOVE_PATIENCE_MS));
     // It may have been given up meanwhile, and another begun.
     if (!this.#avoidsUdp || this.#closed || this.#mayMoveAt !== mayMoveAt) return;
-    if (!(await this.#isDetour())) return this.seekWay();
+    if (!(await this.#isDetour())) return this.seekPath();
     this.#mayMoveAt = -Infinity;
     this.#movePauseMs = MOVE_PAUSE_MS;
   }
@@ -384,7 +384,7 @@ export class Media extends Emitter {
     }
     publication.transceiver = idle;
     // What nobody received of the last publication must not be missing from this one.
-    await this.#thrift.apply(publication);
+    await this.#wantedLayers.apply(publication);
     if (!this.publications.has(publication)) return;
     await idle.sender.replaceTrack(publication.track);
     const line = { mid: /** @type {string} */ (idle.mid), source: publication.source, name: publication.name };
@@ -419,7 +419,7 @@ export class Media extends Emitter {
   withdraw(publication) {
     this.publications.delete(publication);
     const { id, transceiver } = publication;
-    if (id !== null) this.#thrift.forget(id);
+    if (id !== null) this.#wantedLayers.forget(id);
     publication.id = null;
     publication.transceiver = null;
     if (!transceiver) return;
@@ -434,9 +434,9 @@ export class Media extends Emitter {
    * @param {number} [bitrate] The most bits per second for one in a single encoding.
    */
   handleLayers(track, encodings, bitrate) {
-    this.#thrift.handleLayers(track, encodings, bitrate);
+    this.#wantedLayers.handleLayers(track, encodings, bitrate);
     for (const publication of this.publications) {
-      if (publication.id === track) void this.#thrift.apply(publication);
+      if (publication.id === track) void this.#wantedLayers.apply(publication);
     }
   }
 
@@ -454,8 +454,8 @@ export class Media extends Emitter {
     if (pc !== this.#pc || !this.#connected) return;
     const available = availableOutgoingKbps === undefined ? undefined : 1_000 * availableOutgoingKbps;
     if (available !== undefined) this.#carried = { rate: available, at: performance.now() };
-    this.#thrift.setUplink({ available, isPair: this.#isPair });
-    for (const publication of videos.filter(({ encodings }) => encodings.length > 1)) void this.#thrift.apply(publication);
+    this.#wantedLayers.setUplink({ available, isPair: this.#isPair });
+    for (const publication of videos.filter(({ encodings }) => encodings.length > 1)) void this.#wantedLayers.apply(publication);
   }
 
   /**
@@ -484,11 +484,11 @@ export class Media extends Emitter {
 
   close() {
     this.#closed = true;
-    this.#tell();
+    this.#resolveIceServers();
     clearTimeout(this.#watchdog);
     clearInterval(this.#uplinkTimer);
-    this.#soundDelays.close();
-    this.#wayBack.close();
+    this.#audioDelays.close();
+    this.#udpReturn.close();
     this.#hearing.close();
     this.#pc?.close();
     this.#setConnected(false);
@@ -504,7 +504,7 @@ export class Media extends Emitter {
     // As many as before: how many there are has been negotiated.
     if (track) publication.encodings = encodingsOf(publication, publication.encodings.length);
     await publication.transceiver?.sender.replaceTrack(track);
-    await this.#thrift.apply(publication);
+    await this.#wantedLayers.apply(publication);
   }
 
   /** @param {Publication} publication */
@@ -525,7 +525,7 @@ export class Media extends Emitter {
     const offer = await pc.createOffer({ iceRestart: purpose === RESTART });
     // The search for ways begins with the local description. Nothing waits for its end: the server
     // learns our addresses from our checks.
-    await this.#told;
+    await this.#iceServersKnown;
     this.#checkOpen();
     negotiation.isSearching = true;
     try {
@@ -555,7 +555,7 @@ export class Media extends Emitter {
       throw reason;
     } finally {
       // Senders refuse changes that cross a negotiation.
-      for (const publication of this.publications) void this.#thrift.apply(publication);
+      for (const publication of this.publications) void this.#wantedLayers.apply(publication);
     }
   }
 
@@ -571,7 +571,7 @@ export class Media extends Emitter {
     this.#answered = false;
     this.#idle = [];
     this.#slots = { audio: [], video: [] };
-    this.#thrift.clear();
+    this.#wantedLayers.clear();
     for (const publication of [...this.publications, ...this.#withdrawn]) {
       publication.transceiver = null;
       publication.id = null;
@@ -638,7 +638,7 @@ export class Media extends Emitter {
    */
   #name(publication, id) {
     publication.id = id;
-    void this.#thrift.apply(publication);
+    void this.#wantedLayers.apply(publication);
   }
 
   /** @param {RTCPeerConnectionState} state */

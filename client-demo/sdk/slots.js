@@ -8,7 +8,7 @@
 /** @import { Kind, SlotInfo } from "./types.js" */
 
 export class Slots {
-  #rim;
+  #callbacks;
   /** What the server says each slot shows. @type {Map<string, string | null>} */
   #tracks = new Map();
   /** Slots of which the server sends nothing for now, by mid. @type {Map<string, Pause>} */
@@ -17,15 +17,15 @@ export class Slots {
   #shown = new Map();
 
   /**
-   * @param {object} rim
-   * @param {() => Map<string, RTCRtpReceiver>} rim.receivers The slots that there are at this end, by mid.
-   * @param {(id: string) => RemoteTrack | undefined} rim.find
-   * @param {(track: RemoteTrack) => void} rim.onShown Its `mediaStreamTrack` is set.
-   * @param {(track: RemoteTrack) => void} rim.onHidden Its `mediaStreamTrack` is null.
-   * @param {(track: RemoteTrack) => void} rim.onPause Its `paused` has changed.
+   * @param {object} callbacks
+   * @param {() => Map<string, RTCRtpReceiver>} callbacks.receivers The slots that there are at this end, by mid.
+   * @param {(id: string) => RemoteTrack | undefined} callbacks.find
+   * @param {(track: RemoteTrack) => void} callbacks.onShown Its `mediaStreamTrack` is set.
+   * @param {(track: RemoteTrack) => void} callbacks.onHidden Its `mediaStreamTrack` is null.
+   * @param {(track: RemoteTrack) => void} callbacks.onPause Its `paused` has changed.
    */
-  constructor(rim) {
-    this.#rim = rim;
+  constructor(callbacks) {
+    this.#callbacks = callbacks;
   }
 
   /** An answer names every slot there is. @param {SlotInfo[]} slots */
@@ -64,17 +64,17 @@ export class Slots {
 
   /** Brings what is surfaced in line with what the slots show. */
   show() {
-    const receivers = this.#rim.receivers();
+    const receivers = this.#callbacks.receivers();
     for (const [id, { mid, media }] of [...this.#shown]) {
       if (this.#tracks.get(mid) !== id || receivers.get(mid)?.track !== media) this.hide(id);
     }
     for (const [mid, id] of this.#tracks) {
-      const track = id === null ? null : this.#rim.find(id);
+      const track = id === null ? null : this.#callbacks.find(id);
       const media = receivers.get(mid)?.track;
       if (!track || !media || this.#shown.has(track.id)) continue;
       this.#shown.set(track.id, { mid, media });
       track.mediaStreamTrack = media;
-      this.#rim.onShown(track);
+      this.#callbacks.onShown(track);
     }
     this.#showPauses();
   }
@@ -82,21 +82,21 @@ export class Slots {
   /** Brings `paused` of what is surfaced in line with what the server says of the slots. */
   #showPauses() {
     for (const [id, { mid }] of this.#shown) {
-      const track = this.#rim.find(id);
+      const track = this.#callbacks.find(id);
       const paused = this.#pauses.get(mid) ?? null;
       if (!track || track.paused === paused) continue;
       track.paused = paused;
-      this.#rim.onPause(track);
+      this.#callbacks.onPause(track);
     }
   }
 
   /** @param {string} trackId */
   hide(trackId) {
-    const track = this.#rim.find(trackId);
+    const track = this.#callbacks.find(trackId);
     if (!this.#shown.delete(trackId) || !track) return;
     track.mediaStreamTrack = null;
     track.paused = null;
-    this.#rim.onHidden(track);
+    this.#callbacks.onHidden(track);
   }
 
   /** What is surfaced, by the mid of its slot. */
@@ -107,7 +107,7 @@ export class Slots {
   /** What receives a track that is surfaced. @param {string} trackId */
   receiverOf(trackId) {
     const shown = this.#shown.get(trackId);
-    return shown && this.#rim.receivers().get(shown.mid);
+    return shown && this.#callbacks.receivers().get(shown.mid);
   }
 
   /** The slot that the server has given a track. @param {string} trackId */
@@ -117,7 +117,7 @@ export class Slots {
 
   /** The last slot that the server knows of; what is being offered it may not. @param {Kind} kind */
   lastOf(kind) {
-    const own = [...this.#rim.receivers()].filter(([mid, { track }]) => track.kind === kind && this.#tracks.has(mid));
+    const own = [...this.#callbacks.receivers()].filter(([mid, { track }]) => track.kind === kind && this.#tracks.has(mid));
     return own.at(-1)?.[0];
   }
 }

@@ -10,9 +10,9 @@ import { HIDDEN, ViewWatcher } from "./view-watcher.js";
 
 /** @import { View } from "./types.js" */
 
-/** Changes are told together when this has passed, milliseconds: a resized window makes many. */
+/** Changes are reported together when this has passed, milliseconds: a resized window makes many. */
 const DELAY_MS = 150;
-/** Until what was refused for now is told again, milliseconds. */
+/** Until what was refused for now is reported again, milliseconds. */
 const RETRY_MS = 1_000;
 /** A size that is so little different is the same: encodings are rounded to whole pixels. */
 const SLACK = 0.02;
@@ -31,8 +31,8 @@ export class ViewReports {
   #elements = new Map();
   /** @type {WeakMap<HTMLVideoElement, View>} */
   #views = new WeakMap();
-  /** What the server was told of a slot. @type {Map<string, {track: string, view: View}>} */
-  #told = new Map();
+  /** What was reported of a slot. @type {Map<string, {track: string, view: View}>} */
+  #reported = new Map();
   #isRefused = false;
   #isUrgent = false;
   /** One request at a time, so that a long outage leaves one behind and not many. */
@@ -73,16 +73,16 @@ export class ViewReports {
     if (element) this.#release(element);
   }
 
-  /** The server knows nothing of what it was told: there is another connection. */
+  /** The server knows nothing of what was reported: there is another connection. */
   reset() {
-    this.#told.clear();
+    this.#reported.clear();
   }
 
-  /** Looks for what the server has to be told. Call it when slots show other tracks. */
+  /** Looks for what is to be reported. Call it when slots show other tracks. */
   update() {
     const changes = this.#changes();
     if (changes.length === 0) return;
-    if (!changes.some(({ mid, view }) => view.visible && this.#told.get(mid)?.view.visible === false)) {
+    if (!changes.some(({ mid, view }) => view.visible && this.#reported.get(mid)?.view.visible === false)) {
       this.#timer ??= setTimeout(() => this.#flush(), DELAY_MS);
     } else if (!this.#isUrgent) {
       // Not within the loop that found the first of several.
@@ -96,7 +96,7 @@ export class ViewReports {
     clearTimeout(this.#timer);
     this.#watcher?.close();
     this.#elements.clear();
-    this.#told.clear();
+    this.#reported.clear();
   }
 
   /** @param {HTMLVideoElement} element */
@@ -120,13 +120,13 @@ export class ViewReports {
     this.#timer = undefined;
     this.#isUrgent = false;
     const changes = this.#changes();
-    if (changes.length > 0 && !this.#isSending) void this.#tell(changes);
+    if (changes.length > 0 && !this.#isSending) void this.#report(changes);
   }
 
   /** @param {Change[]} changes */
-  async #tell(changes) {
+  async #report(changes) {
     this.#isSending = true;
-    for (const { mid, track, view } of changes) this.#told.set(mid, { track, view });
+    for (const { mid, track, view } of changes) this.#reported.set(mid, { track, view });
     try {
       await this.#send(changes.map(({ mid, view }) => ({ mid, ...view })));
       this.#isSending = false;
@@ -144,7 +144,7 @@ export class ViewReports {
   #handleRefusal(changes, code) {
     // A server older than the request, which sends the best of everything.
     if (code === "unknown_type") return this.close();
-    for (const { mid } of changes) this.#told.delete(mid);
+    for (const { mid } of changes) this.#reported.delete(mid);
     if (this.#isRefused || !(PASSING_CODES.has(code) || code === "too_many_requests")) return;
     this.#timer ??= setTimeout(() => this.#flush(), RETRY_MS);
   }
@@ -153,9 +153,9 @@ export class ViewReports {
   #changes() {
     if (this.#isRefused) return [];
     return [...this.#slots()].flatMap(([mid, track]) => {
-      const told = this.#told.get(mid);
-      const view = this.#viewOf(track) ?? (told && !this.#elements.has(track) ? EVERYTHING : undefined);
-      return !view || (told?.track === track && isSame(told.view, view)) ? [] : [{ mid, track, view }];
+      const reported = this.#reported.get(mid);
+      const view = this.#viewOf(track) ?? (reported && !this.#elements.has(track) ? EVERYTHING : undefined);
+      return !view || (reported?.track === track && isSame(reported.view, view)) ? [] : [{ mid, track, view }];
     });
   }
 

@@ -4,7 +4,7 @@
 
 import { hasLinkEnded, insecureContext } from "./words.js";
 
-/** @import { Outcome, Way } from "./check-ways.js" */
+/** @import { Outcome, Way } from "./check-paths.js" */
 /** @import { Device } from "./words.js" */
 
 /** @typedef {"good" | "fair" | "bad" | "none"} Grade What a line is marked as; `none` is neither good nor bad. */

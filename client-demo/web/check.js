@@ -5,7 +5,7 @@
  * the room must be the token's. Without one a room is made up that nobody else is in.
  */
 
-import { pause, TestPicture, tryWay, WAYS } from "./check-ways.js";
+import { pause, TestPicture, tryWay, WAYS } from "./check-paths.js";
 import { deviceFinding, signalingFinding, verdict, WAY_NAMES, wayFinding } from "./check-words.js";
 import { listDevices } from "./devices.js";
 import { byId, create } from "./dom.js";
@@ -14,7 +14,7 @@ import { Signal } from "./sdk/signal.js";
 import { callProblem, firefoxOnLoopback } from "./words.js";
 
 /** @import { Outcomes, Finding } from "./check-words.js" */
-/** @import { Exchange, Way } from "./check-ways.js" */
+/** @import { Exchange, Way } from "./check-paths.js" */
 /** @import { Device } from "./words.js" */
 /** @import { IceServersInfo } from "./sdk/types.js" */
 

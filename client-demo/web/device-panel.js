@@ -14,7 +14,7 @@ import { byId, setChoices, toast } from "./dom.js";
 const ALL = ["camera", "microphone", "speaker"];
 
 export class DevicePanel {
-  #rim;
+  #callbacks;
   #dialog = /** @type {HTMLDialogElement} */ (byId("devices"));
   /** What has been there, by kind. @type {Record<Chosen, MediaDeviceInfo[]> | null} */
   #known = null;
@@ -22,13 +22,13 @@ export class DevicePanel {
   #undo = [];
 
   /**
-   * @param {object} rim
-   * @param {(device: Chosen) => string | undefined} rim.current The id of what is in use.
-   * @param {(device: Chosen, id: string) => Promise<string | null>} rim.use Fulfilled with what went wrong, if anything.
-   * @param {(devices: Record<Chosen, MediaDeviceInfo[]>) => void} rim.onChange Devices have come or gone.
+   * @param {object} callbacks
+   * @param {(device: Chosen) => string | undefined} callbacks.current The id of what is in use.
+   * @param {(device: Chosen, id: string) => Promise<string | null>} callbacks.use Fulfilled with what went wrong, if anything.
+   * @param {(devices: Record<Chosen, MediaDeviceInfo[]>) => void} callbacks.onChange Devices have come or gone.
    */
-  constructor(rim) {
-    this.#rim = rim;
+  constructor(callbacks) {
+    this.#callbacks = callbacks;
     for (const device of ALL) {
       const picker = this.#picker(device);
       this.#listen(picker, "change", () => void this.#choose(device, picker));
@@ -49,7 +49,7 @@ export class DevicePanel {
     this.#known = devices;
     byId("speaker-label").hidden = devices.speaker.length === 0 || !("setSinkId" in HTMLMediaElement.prototype);
     for (const device of ALL) {
-      setChoices(this.#picker(device), deviceChoices(device, devices[device]), this.#rim.current(device), `No ${device}`);
+      setChoices(this.#picker(device), deviceChoices(device, devices[device]), this.#callbacks.current(device), `No ${device}`);
     }
     return devices;
   }
@@ -70,7 +70,7 @@ export class DevicePanel {
         if (isNew && label && deviceId !== "default" && deviceId !== "communications") toast(`${label} can be used now: see Devices`);
       }
     }
-    this.#rim.onChange(devices);
+    this.#callbacks.onChange(devices);
   }
 
   /**
@@ -79,7 +79,7 @@ export class DevicePanel {
    */
   async #choose(device, picker) {
     picker.disabled = true;
-    this.#say(await this.#rim.use(device, picker.value));
+    this.#say(await this.#callbacks.use(device, picker.value));
     await this.refresh();
     picker.focus();
   }

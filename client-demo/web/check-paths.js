@@ -3,7 +3,7 @@
  */
 
 import { connectionStats } from "./sdk/stats.js";
-import { isRelayOverTcp, reachedOver } from "./sdk/way-back.js";
+import { isRelayOverTcp, reachedOver } from "./sdk/udp-return.js";
 
 /** @import { Answered, IceServersInfo, PublishedLine } from "./sdk/types.js" */
 
@@ -41,10 +41,10 @@ const RELAYS = {
 /**
  * Sends a picture this way for a while.
  * @param {Way} way
- * @param {object} rim
- * @param {IceServersInfo["ice_servers"]} rim.iceServers
- * @param {MediaStreamTrack} rim.track
- * @param {Exchange} rim.exchange Hands an offer to the server.
+ * @param {object} options
+ * @param {IceServersInfo["ice_servers"]} options.iceServers
+ * @param {MediaStreamTrack} options.track
+ * @param {Exchange} options.exchange Hands an offer to the server.
  * @returns {Promise<Outcome>} Rejects when the server refuses the offer.
  */
 export async function tryWay(way, { iceServers, track, exchange }) {

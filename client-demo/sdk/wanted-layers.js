@@ -1,5 +1,5 @@
 /**
- * Upstream thrift: an encoding that nobody receives is not sent. In: what the server says of each own
+ * Wanted layers: an encoding that nobody receives is not sent. In: what the server says of each own
  * track, the encodings that suit what is captured, and what the own network carries. Out: the parameters
  * of its sender, which the server follows by seconds and the browser at once. What nothing was said of is
  * sent.
@@ -21,7 +21,7 @@ import { UplinkFit } from "./uplink.js";
 /** What of an encoding may change while it is sent. */
 const CHANGEABLE = /** @type {const} */ (["active", "scaleResolutionDownBy", "maxBitrate"]);
 
-export class Thrift {
+export class WantedLayers {
   /** Which encodings of a track are received, by its id. @type {Map<string, boolean[]>} */
   #received = new Map();
   /** The most bits per second of a track in one encoding, by its id. @type {Map<string, number>} */

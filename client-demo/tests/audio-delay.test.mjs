@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { SoundDelay, SoundDelays } from "../sdk/sound-delay.js";
+import { AudioDelay, AudioDelays } from "../sdk/audio-delay.js";
 
 function run(...seconds) {
-  const delay = new SoundDelay();
+  const delay = new AudioDelay();
   return seconds.map((missing) => {
     delay.handleSecond(missing);
     return delay.target;
@@ -25,7 +25,7 @@ test("a link that has healed gets its short delay back, slowly", () => {
 });
 
 test("what is missed while the link is away is no reason to wait longer, nor to wait less", () => {
-  const delay = new SoundDelay();
+  const delay = new AudioDelay();
   for (let second = 0; second < 10; second += 1) delay.handleSecond(0.9, true);
   assert.equal(delay.target, 0);
   delay.handleSecond(0.05);
@@ -41,7 +41,7 @@ test("receivers are not held back for a gap in everything that is received", asy
     jitterBufferTarget: null,
     getStats: async () => new Map([["in", { type: "inbound-rtp", totalSamplesReceived: samples, concealedSamples: concealed, silentConcealedSamples: 0 }]]),
   };
-  const delays = new SoundDelays({ receivers: () => [receiver], wasOut: () => isOut });
+  const delays = new AudioDelays({ receivers: () => [receiver], wasOut: () => isOut });
   const second = async (missing) => {
     [samples, concealed] = [samples + 48_000, concealed + 48_000 * missing];
     mock.timers.tick(1_000);

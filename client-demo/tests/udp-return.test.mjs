@@ -2,23 +2,23 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { WayBack } from "../sdk/way-back.js";
+import { UdpReturn } from "../sdk/udp-return.js";
 
 let isDetour;
 let works;
 let went;
-let wayBack;
+let udpReturn;
 beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout"] });
   [isDetour, works, went] = [true, true, 0];
-  wayBack = new WayBack({
+  udpReturn = new UdpReturn({
     isDetour: async () => isDetour,
     works: async () => works,
-    goBack: () => (went += 1),
+    returnToUdp: () => (went += 1),
   });
 });
 afterEach(() => {
-  wayBack.close();
+  udpReturn.close();
   mock.timers.reset();
 });
 
@@ -52,7 +52,7 @@ test("going back in vain is tried less and less often", async () => {
 });
 
 test("nothing happens after the end", async () => {
-  wayBack.close();
+  udpReturn.close();
   await pass(60);
   assert.equal(went, 0);
 });

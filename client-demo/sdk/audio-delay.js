@@ -25,7 +25,7 @@ const OUTAGE_COUNTS_MS = 2 * INTERVAL_MS;
 const MAX_DELAY_MS = 400;
 
 /** What to do with one receiver. */
-export class SoundDelay {
+export class AudioDelay {
   /** Milliseconds; 0 leaves it to the browser. */
   target = 0;
   #quiet = 0;
@@ -52,22 +52,22 @@ export class SoundDelay {
 
 /**
  * @typedef {object} Watched
- * @property {SoundDelay} delay
+ * @property {AudioDelay} delay
  * @property {number} samples
  * @property {number} concealed
  */
 
 /** Looks after the receivers of a connection while it lives. */
-export class SoundDelays {
+export class AudioDelays {
   /** @type {WeakMap<RTCRtpReceiver, Watched>} */
   #watched = new WeakMap();
   #wasOut;
   #timer;
 
   /**
-   * @param {object} rim
-   * @param {() => Iterable<RTCRtpReceiver>} rim.receivers
-   * @param {(ms: number) => boolean} rim.wasOut Whether the link carried nothing for a while, within so long
+   * @param {object} callbacks
+   * @param {() => Iterable<RTCRtpReceiver>} callbacks.receivers
+   * @param {(ms: number) => boolean} callbacks.wasOut Whether the link carried nothing for a while, within so long
    *   until now.
    */
   constructor({ receivers, wasOut }) {
@@ -89,7 +89,7 @@ export class SoundDelays {
       if (entry.type !== "inbound-rtp" || entry.totalSamplesReceived === undefined) continue;
       const samples = entry.totalSamplesReceived;
       const concealed = entry.concealedSamples - entry.silentConcealedSamples;
-      const last = this.#watched.get(receiver) ?? { delay: new SoundDelay(), samples, concealed };
+      const last = this.#watched.get(receiver) ?? { delay: new AudioDelay(), samples, concealed };
       this.#watched.set(receiver, { delay: last.delay, samples, concealed });
       const passed = samples - last.samples;
       if (passed <= 0) continue;

@@ -1,5 +1,5 @@
 /**
- * The way back to UDP: a call that had to move to TCP, where one lost packet holds up all that follow,
+ * The return to UDP: a call that had to move to TCP, where one lost packet holds up all that follow,
  * looks every few seconds whether UDP works again.
  */
 
@@ -18,10 +18,10 @@ const ANSWERS = 4;
 /** Until then the relay has answered, or does not. */
 const PATIENCE_MS = 3_000;
 
-export class WayBack {
+export class UdpReturn {
   #isDetour;
   #works;
-  #goBack;
+  #returnToUdp;
   #closed = false;
   #good = 0;
   #looksMs = LOOK_MS;
@@ -29,15 +29,15 @@ export class WayBack {
   #timer;
 
   /**
-   * @param {object} rim
-   * @param {() => Promise<boolean>} rim.isDetour Whether media goes over TCP now.
-   * @param {() => Promise<boolean>} rim.works Whether UDP would work.
-   * @param {() => void} rim.goBack Looks for the best way anew.
+   * @param {object} callbacks
+   * @param {() => Promise<boolean>} callbacks.isDetour Whether media goes over TCP now.
+   * @param {() => Promise<boolean>} callbacks.works Whether UDP would work.
+   * @param {() => void} callbacks.returnToUdp Looks for the best way anew.
    */
-  constructor({ isDetour, works, goBack }) {
+  constructor({ isDetour, works, returnToUdp }) {
     this.#isDetour = isDetour;
     this.#works = works;
-    this.#goBack = goBack;
+    this.#returnToUdp = returnToUdp;
     this.#next();
   }
 
@@ -64,7 +64,7 @@ export class WayBack {
     if (this.#good < GOOD_LOOKS || this.#closed) return;
     this.#good = 0;
     this.#looksMs = Math.min(2 * this.#looksMs, LONGEST_MS);
-    this.#goBack();
+    this.#returnToUdp();
   }
 }
 
