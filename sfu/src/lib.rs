@@ -105,10 +105,10 @@ pub use api::{
     Answer, CommandError, DtlsFailure, Event, GoneReason, Offer, OfferError, PeerStats, Publish,
     SlotChoice, SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
 };
+pub use confab_sockets::udp::SOCKET_BUFFER;
 pub use config::Config;
 pub use negotiated::MAX_LINES;
 pub use net::relay::{MediaLink, RelayQueues};
 pub use net::tcp_dispatcher::TcpDispatcher;
-pub use net::udp::SOCKET_BUFFER;
 pub use peer::sdp::MAX_SDP_BYTES;
 pub use sfu::{Sfu, StartError};

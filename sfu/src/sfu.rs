@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use confab_sockets::listener::{Families, bind as bind_listener};
+use confab_sockets::udp;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::{
@@ -27,7 +28,6 @@ use crate::control::messages::{Output, Reply, Report, Request, RequestId};
 use crate::net::relay::{MediaLink, RelayLink, RelayQueues};
 use crate::net::run::{self, MAILBOX, Setup};
 use crate::net::tcp_dispatcher::TcpDispatcher;
-use crate::net::udp::Socket;
 use crate::path::Candidate;
 use crate::peer::dtls::{Certificate, DtlsError};
 use crate::types::{Mid, PeerId, RoomId, TrackId};
@@ -106,7 +106,7 @@ fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
     loop {
         attempts += 1;
         let address = config.bind_address(worker);
-        let udp = Socket::bind(address).and_then(|s| Ok((s.local_addr()?, s)));
+        let udp = udp::bind(address, true).and_then(|s| Ok((s.local_addr()?, s)));
         let udp = udp.map_err(|source| StartError::Bind { address, source })?;
         let Some(address) = config.tcp_bind_address(worker, udp.0) else {
             return Ok(Sockets { udp, tcp: None });

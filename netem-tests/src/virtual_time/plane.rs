@@ -231,12 +231,15 @@ impl Plane {
             return;
         }
         let from = Self::address(index);
-        for (run, bytes) in outbox.runs() {
-            let (to, segments) = (run.destination.address(), bytes.chunks(run.segment_size));
+        for (run, bytes) in outbox.runs().iter() {
+            let (to, segments) = (
+                run.destination.path.address(),
+                bytes.chunks(run.segment_size),
+            );
             self.datagrams
                 .extend(segments.map(|segment| Datagram::new(from, to, segment.to_vec())));
         }
-        let left = vec![Some(now); outbox.runs().count()];
+        let left = vec![Some(now); outbox.runs().len()];
         self.workers[index].handle_sent(&left);
     }
 }

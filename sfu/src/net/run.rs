@@ -2,20 +2,21 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use confab_sockets::udp::Sent;
 use tokio::sync::{mpsc, watch};
 
 use super::relay::{RelayLink, path_of};
 use super::tcp::Streams;
 use super::tcp_dispatcher::HandedOver;
-use super::udp::{Sent, Socket};
+use super::udp::Socket;
 use crate::api::DropReason;
 use crate::control::messages::Report;
-use crate::path::{Candidate, Path, UdpPair};
-use crate::send::outbox::Run;
+use crate::path::{Candidate, Path};
 use crate::worker::mailbox::{Mail, Message};
 use crate::worker::{Shared, Worker};
 
@@ -176,7 +177,7 @@ impl Rim {
                     match next {
                         None | Some(Message::Stop) => {
                             worker.stop(now);
-                            self.send_all(&mut worker, socket, streams).await;
+                            self.send_all(&mut worker, socket, streams);
                             return;
                         }
                         Some(message) => worker.handle_message(now, message),
@@ -209,7 +210,7 @@ impl Rim {
             measure(&mut worker, socket);
             worker.flush(now);
             worker.handle_timeout(now);
-            self.send_all(&mut worker, socket, streams).await;
+            self.send_all(&mut worker, socket, streams);
         }
     }
 
@@ -249,22 +250,42 @@ impl Rim {
         }
     }
 
-    /// Sends what the worker has for the network. When the kernel's buffer is full it waits for room: to
-    /// drop here would only move the loss.
-    async fn send_all(&mut self, worker: &mut Worker, socket: &Socket, streams: &mut Streams) {
+    /// Sends what the worker has for the network.
+    fn send_all(&mut self, worker: &mut Worker, socket: &mut Socket, streams: &mut Streams) {
         let (mut datagrams, mut bytes, mut failed) = (0, 0, 0);
         let mut narrowed = Vec::new();
         self.left.clear();
-        for (run, contents) in worker.outbox().runs() {
-            let outcome = match run.destination {
-                Path::Udp(pair) => send(socket, pair, run, contents).await,
+        let runs = worker.outbox().runs();
+        while let Some((run, contents)) = runs.get(self.left.len()) {
+            let first = self.left.len();
+            let left = &mut self.left;
+            let mut handle_sent = |range: Range<usize>, sent: Sent| {
+                let at = (sent != Sent::Lost).then(Instant::now);
+                for (run, contents) in range.filter_map(|index| runs.get(index)) {
+                    left.push(at);
+                    let count = contents.len().div_ceil(run.segment_size) as u64;
+                    match sent {
+                        Sent::Lost => failed += count,
+                        Sent::Done | Sent::Apart => {
+                            datagrams += count;
+                            bytes += contents.len() as u64;
+                        }
+                    }
+                    if sent == Sent::Apart {
+                        narrowed.push(run.destination.path);
+                    }
+                }
+            };
+            match run.destination.path {
+                Path::Udp(_) => socket.send(runs, first, handle_sent),
                 // What waits in a queue of ours takes long: its receiver shall see that, so it leaves
                 // when it gets there.
                 Path::Tcp { connection, .. } => {
-                    match streams.queue(Instant::now(), connection, run, contents) {
+                    let sent = match streams.queue(Instant::now(), connection, run, contents) {
                         true => Sent::Done,
-                        false => Sent::Failed,
-                    }
+                        false => Sent::Lost,
+                    };
+                    handle_sent(first..first + 1, sent);
                 }
                 Path::Relayed {
                     relay,
@@ -274,20 +295,8 @@ impl Rim {
                     let addresses = (media, relay);
                     self.relay
                         .send(Instant::now(), addresses, through, run, contents);
-                    Sent::Done
+                    handle_sent(first..first + 1, Sent::Done);
                 }
-            };
-            if outcome == Sent::Apart {
-                narrowed.push(run.destination);
-            }
-            let count = contents.len().div_ceil(run.segment_size) as u64;
-            let has_left = matches!(outcome, Sent::Done | Sent::Apart);
-            self.left.push(has_left.then(Instant::now));
-            if has_left {
-                datagrams += count;
-                bytes += contents.len() as u64;
-            } else {
-                failed += count;
             }
         }
         narrowed.into_iter().for_each(|path| worker.remeasure(path));
@@ -309,19 +318,6 @@ fn measure(worker: &mut Worker, socket: &Socket) {
         // Without a route nothing will arrive there, whatever its size.
         if let Ok(mtu) = socket.path_mtu(path.address()) {
             worker.set_mtu(path, mtu);
-        }
-    }
-}
-
-async fn send(socket: &Socket, pair: UdpPair, run: &Run, contents: &[u8]) -> Sent {
-    loop {
-        match socket.send(pair, run, contents) {
-            Sent::Full => {
-                if socket.writable().await.is_err() {
-                    return Sent::Failed;
-                }
-            }
-            outcome => return outcome,
         }
     }
 }

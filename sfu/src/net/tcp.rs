@@ -221,7 +221,7 @@ impl Streams {
             return false;
         };
         for packet in bytes.chunks(run.segment_size.max(1)) {
-            stream.backlog.push(now, run.is_picture, packet);
+            stream.backlog.push(now, run.destination.is_picture, packet);
         }
         self.mark(to);
         true

@@ -1,81 +1,36 @@
-//! A worker's UDP socket: datagrams in and out in batches.
-//!
-//! `quinn-udp` receives many datagrams a call (and several coalesced into one buffer, GRO) and sends
-//! a run of equal datagrams in one (GSO), where the kernel can.
+//! A worker's UDP socket: datagrams in and out in batches, each of a pair of addresses.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use confab_sockets::batch::Message;
+use confab_sockets::fragments;
+use confab_sockets::runs::Runs;
+use confab_sockets::udp::{self, Buffers, Sender, Sent, disguised};
 
-use crate::path::UdpPair;
-use crate::send::outbox::Run;
-
-/// Kernel buffer asked for in each direction, in bytes: 50 ms of a gigabit, so that a burst to or
-/// from many peers is not lost while the worker does something else. The system may give less
-/// (`net.core.rmem_max`, `net.core.wmem_max`).
-pub const SOCKET_BUFFER: usize = 6 * 1024 * 1024;
-
-/// Room for one receive, in bytes: what GRO can coalesce.
-const RECEIVE_BUFFER: usize = 64 * 1024;
+use crate::path::{Path, UdpPair};
+use crate::send::outbox::Destination;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
-    io: UdpSocket,
+    io: udp::Socket,
     address: SocketAddr,
-    state: UdpSocketState,
-    buffers: Vec<Vec<u8>>,
-    metas: Vec<RecvMeta>,
-}
-
-/// What one send did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sent {
-    /// It is the kernel's now.
-    Done,
-    /// It is, one by one: together the kernel did not take datagrams that are longer than the path takes.
-    Apart,
-    /// The kernel's buffer is full.
-    Full,
-    /// The destination cannot be sent to; nothing to be done about it.
-    Failed,
+    buffers: Buffers,
+    sender: Sender,
 }
 
 impl Socket {
-    /// Binds a socket.
-    ///
-    /// # Errors
-    /// When the address is not ours or the port is taken.
-    pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
-        if address.is_ipv6() {
-            // A wildcard is for both families.
-            socket.set_only_v6(false)?;
-        }
-        socket.set_nonblocking(true)?;
-        // Less than asked for is no reason not to start.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        socket.bind(&address.into())?;
-        Ok(socket.into())
-    }
-
     /// Takes a bound socket over; within a tokio runtime.
     ///
     /// # Errors
     /// When the runtime or the kernel refuses it.
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        confab_sockets::fragments::allow_fragments(&socket)?;
         Ok(Socket {
             address: socket.local_addr()?,
-            io: UdpSocket::from_std(socket)?,
-            state,
-            buffers: (0..BATCH_SIZE).map(|_| vec![0; RECEIVE_BUFFER]).collect(),
-            metas: vec![RecvMeta::default(); BATCH_SIZE],
+            io: udp::Socket::new(socket, false)?,
+            buffers: Buffers::default(),
+            sender: Sender::default(),
         })
     }
 
@@ -87,52 +42,25 @@ impl Socket {
         self.io.readable().await
     }
 
-    /// Waits until there is room to send.
-    ///
-    /// # Errors
-    /// When the runtime is stopping.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.io.writable().await
-    }
-
     /// Receives what is there, up to one batch, and gives each datagram to `handle`, with its ends and
     /// our address that it was sent to. Returns whether there may be more.
     pub(crate) fn receive(
         &mut self,
         mut handle: impl FnMut(UdpPair, SocketAddr, &mut [u8]),
     ) -> bool {
-        let mut slices: Vec<IoSliceMut<'_>> = self
-            .buffers
-            .iter_mut()
-            .map(|buffer| IoSliceMut::new(buffer))
-            .collect();
-        let received = self.io.try_io(Interest::READABLE, || {
-            self.state
-                .recv(UdpSockRef::from(&self.io), &mut slices, &mut self.metas)
-        });
-        // An ICMP error of an earlier send is reported here too, and means nothing to us.
-        let count = match received {
-            Ok(count) => count,
-            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
-        };
-        for (meta, buffer) in self.metas.iter().zip(&mut self.buffers).take(count) {
-            let Some(bytes) = buffer.get_mut(..meta.len) else {
-                continue;
-            };
+        let bound = self.address;
+        let received = self.io.receive(&mut self.buffers, |arrival, datagram| {
             // A socket for both families has IPv4 addresses in disguise.
-            let is_any = self.address.ip().is_unspecified();
-            let local = meta.dst_ip.filter(|_| is_any);
+            let local = arrival.to.filter(|_| bound.ip().is_unspecified());
             let pair = UdpPair {
-                remote: SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port()),
+                remote: SocketAddr::new(arrival.from.ip().to_canonical(), arrival.from.port()),
                 local: local.map(|ip| ip.to_canonical()),
             };
-            let mut to = self.address;
-            to.set_ip(pair.local.unwrap_or(to.ip()));
-            for datagram in bytes.chunks_mut(meta.stride.max(1)) {
-                handle(pair, to, datagram);
-            }
-        }
-        count == self.metas.len()
+            let to = SocketAddr::new(pair.local.unwrap_or(bound.ip()), bound.port());
+            handle(pair, to, datagram);
+        });
+        // An ICMP error of an earlier send is reported here too, and means nothing to us.
+        received.unwrap_or(true)
     }
 
     /// The largest IP packet in bytes that reaches an address whole, as far as the kernel knows.
@@ -140,70 +68,44 @@ impl Socket {
     /// # Errors
     /// When there is no route.
     pub(crate) fn path_mtu(&self, to: SocketAddr) -> io::Result<usize> {
-        confab_sockets::fragments::path_mtu(self.address.ip(), to)
+        fragments::path_mtu(self.address.ip(), to)
     }
 
-    /// Sends a run of datagrams, from the address of ours that the client knows.
-    pub(crate) fn send(&self, pair: UdpPair, run: &Run, bytes: &[u8]) -> Sent {
-        let segments = bytes.len().div_ceil(run.segment_size.max(1));
-        let max = self.state.max_gso_segments().max(1);
-        if segments > max {
-            // No offload here, or a run longer than it takes.
-            let mut outcome = Sent::Done;
-            for chunk in bytes.chunks(run.segment_size * max) {
-                match self.send_piece(pair, run, chunk) {
-                    Sent::Done => {}
-                    Sent::Apart => outcome = Sent::Apart,
-                    other => return other,
-                }
-            }
-            return outcome;
-        }
-        self.send_piece(pair, run, bytes)
-    }
-
-    /// Sends what the kernel takes at once, or one by one what it does not.
-    fn send_piece(&self, pair: UdpPair, run: &Run, contents: &[u8]) -> Sent {
-        match self.send_one(pair, run, contents) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Full,
-            // The path has become narrower than was known when the run was made.
-            Err(_) if contents.len() > run.segment_size => {
-                // What finds no room now is lost, as it would be on the way.
-                let sent = contents
-                    .chunks(run.segment_size)
-                    .filter(|datagram| self.send_one(pair, run, datagram).is_ok());
-                match sent.count() {
-                    0 => Sent::Failed,
-                    _ => Sent::Apart,
-                }
-            }
-            Err(_) => Sent::Failed,
-            Ok(()) => Sent::Done,
-        }
-    }
-
-    fn send_one(&self, pair: UdpPair, run: &Run, contents: &[u8]) -> io::Result<()> {
-        let disguised = |ip| disguised(self.address, ip);
-        let transmit = Transmit {
-            destination: SocketAddr::new(disguised(pair.remote.ip()), pair.remote.port()),
-            ecn: None,
-            contents,
-            segment_size: (contents.len() > run.segment_size).then_some(run.segment_size),
-            src_ip: pair.local.map(disguised),
+    /// Sends runs from the one with the number `first` on, up to the next that goes another way than over
+    /// UDP, each from the address of ours that the client knows. When the kernel's buffer is full it waits
+    /// for room: to drop here would only move the loss. Tells `handle_sent` of how many in a row what has
+    /// become.
+    pub(crate) fn send(
+        &mut self,
+        runs: &Runs<Destination>,
+        first: usize,
+        mut handle_sent: impl FnMut(Range<usize>, Sent),
+    ) {
+        let bound = self.address;
+        let disguised = |ip: IpAddr| disguised(bound, ip);
+        let message = |index| {
+            let (run, bytes) = runs.get(first + index)?;
+            let Path::Udp(pair) = run.destination.path else {
+                return None;
+            };
+            Some(Message {
+                to: SocketAddr::new(disguised(pair.remote.ip()), pair.remote.port()),
+                from: pair.local.map(disguised),
+                segment_size: run.segment_size,
+                bytes,
+            })
         };
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.io), &transmit)
-        })
-    }
-}
-
-/// An address as a socket that is bound there has it: an IPv6 socket knows those of IPv4 in disguise
-/// (RFC 4291 section 2.5.5.2).
-#[must_use]
-pub(crate) fn disguised(bound: SocketAddr, ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) if bound.is_ipv6() => ip.to_ipv6_mapped().into(),
-        ip => ip,
+        let socket = self.io.get_ref();
+        let wait = |error: &io::Error| {
+            let is_full = error.kind() == io::ErrorKind::WouldBlock;
+            if is_full {
+                udp::wait_for_room(socket);
+            }
+            is_full
+        };
+        self.sender.send(socket, message, wait, |range, sent| {
+            handle_sent(first + range.start..first + range.end, sent);
+        });
     }
 }
 
@@ -212,40 +114,34 @@ pub(crate) fn disguised(bound: SocketAddr, ip: IpAddr) -> IpAddr {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::path::Path;
+    use tokio::net::UdpSocket;
 
-    #[tokio::test]
-    async fn a_run_that_the_kernel_does_not_take_leaves_one_by_one() {
-        let bound = Socket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let socket = Socket::new(bound).unwrap();
-        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = receiver.local_addr().unwrap();
-        let pair = UdpPair {
-            remote: to,
-            local: None,
-        };
-        let mut buffer = vec![0; 65_536];
-        // The second is more together than an IP packet holds.
-        for (len, sent) in [(1000, Sent::Done), (40_000, Sent::Apart)] {
-            let bytes = [vec![1; len], vec![2; len]].concat();
-            let run = Run::of(Path::Udp(pair), len, bytes.len());
-            socket.writable().await.unwrap();
-            assert_eq!(socket.send(pair, &run, &bytes), sent);
-            for n in 1..=2 {
-                let received = receiver.recv(&mut buffer).unwrap();
-                assert!(received == len && buffer[..len].iter().all(|&b| b == n));
-            }
+    use super::*;
+
+    /// Sends datagrams of so many bytes, and returns what has become of them.
+    fn send(socket: &mut Socket, pair: UdpPair, len: usize, bytes: &[u8]) -> Sent {
+        let mut runs = Runs::default();
+        for datagram in bytes.chunks(len) {
+            let destination = Destination {
+                path: Path::Udp(pair),
+                is_picture: false,
+            };
+            runs.push(destination, len, |buffer| {
+                buffer.copy_from_slice(datagram);
+                Some(len)
+            });
         }
-        let run = Run::of(Path::Udp(pair), 65_535, 65_535);
-        assert_eq!(socket.send(pair, &run, &[0; 65_535]), Sent::Failed);
-        assert!(socket.path_mtu(to).unwrap() >= 1500);
+        let mut fates = Vec::new();
+        socket.send(&runs, 0, |range, sent| {
+            fates.extend(range.map(|_| sent));
+        });
+        fates[0]
     }
 
     /// What a socket that is bound to a wildcard answers to a client that sends to each of these
     /// addresses, and from where.
     async fn answers(wildcard: &str, places: &[&str]) {
-        let bound = Socket::bind(wildcard.parse().unwrap()).unwrap();
+        let bound = udp::bind(wildcard.parse().unwrap(), true).unwrap();
         let mut socket = Socket::new(bound).unwrap();
         for place in places {
             let place: IpAddr = place.parse().unwrap();
@@ -260,8 +156,7 @@ mod tests {
             };
             assert_eq!(pair.remote, client.local_addr().unwrap());
             assert_eq!((pair.local, to), (Some(place), at));
-            let run = Run::of(Path::Udp(pair), 4, 8);
-            assert_eq!(socket.send(pair, &run, b"pongpong"), Sent::Done);
+            assert_eq!(send(&mut socket, pair, 4, b"pongpong"), Sent::Done);
             let mut buffer = [0; 8];
             let answer = client.recv_from(&mut buffer);
             let (len, from) = tokio::time::timeout(Duration::from_secs(10), answer)

@@ -75,14 +75,14 @@ impl Exit {
 
     /// What has been sent, as it is on the wire.
     pub(super) fn sealed(&self) -> Vec<Vec<u8>> {
-        let runs = self.outbox.runs();
+        let runs = self.outbox.runs().iter();
         runs.flat_map(|(run, bytes)| bytes.chunks(run.segment_size).map(<[u8]>::to_vec))
             .collect()
     }
 
     /// How many runs it has been sent in.
     pub(super) fn runs(&self) -> usize {
-        self.outbox.runs().count()
+        self.outbox.runs().len()
     }
 
     /// What has been sent, in the clear.

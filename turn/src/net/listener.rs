@@ -7,28 +7,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::Waker;
 
-use super::datagram::{self, Batch, DatagramSocket};
-use crate::client::{Client, Transport};
+use confab_sockets::runs::Runs;
+use confab_sockets::udp::{Buffers, Sender};
 
-/// Kernel buffer asked for in each direction, in bytes: 50 ms of a gigabit. The system may give less
-/// (`net.core.rmem_max`, `net.core.wmem_max`).
-const SOCKET_BUFFER: usize = 6 * 1024 * 1024;
+use super::datagram::DatagramSocket;
+use super::shared::send;
+use crate::client::{Client, Transport};
 
 /// A listening UDP socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: DatagramSocket,
     address: SocketAddr,
-}
-
-/// Binds a UDP socket that clients send to.
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = datagram::unbound(address)?;
-    // Less than asked for is no reason not to start.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }
 
 impl Listener {
@@ -49,8 +39,8 @@ impl Listener {
     }
 
     /// Receives what is there, up to one batch.
-    pub(super) fn receive(&self, batch: &mut Batch, mut handle: impl FnMut(&Client, &[u8])) {
-        let received = self.socket.receive(batch, |arrival, datagram| {
+    pub(super) fn receive(&self, buffers: &mut Buffers, mut handle: impl FnMut(&Client, &[u8])) {
+        let received = self.socket.receive(buffers, |arrival, datagram| {
             let ip = arrival.to.unwrap_or(self.address.ip());
             let client = Client {
                 transport: Transport::Udp,
@@ -63,13 +53,13 @@ impl Listener {
         drop(received);
     }
 
-    /// Sends a run of datagrams. What the kernel does not take is lost, like any datagram.
-    pub(super) fn send(&self, client: &Client, segment_size: usize, bytes: &[u8]) {
-        let from = self.address.ip().is_unspecified();
-        let from = from.then_some(client.server.ip());
-        for bytes in self.socket.pieces(segment_size, bytes) {
-            let _ = self.socket.send(from, client.address, segment_size, bytes);
-        }
+    /// Sends runs from the one with the number `first` on, up to the next that is not for a client of this
+    /// one; returns that one's number.
+    pub(super) fn send(&self, sender: &mut Sender, runs: &Runs<Client>, first: usize) -> usize {
+        let socket = self.socket.get_ref();
+        send(sender, socket, self.address, runs, first, |client| {
+            self.is_of(client)
+        })
     }
 }
 

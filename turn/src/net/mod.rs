@@ -10,7 +10,6 @@ mod config;
 mod datagram;
 mod listener;
 mod media;
-mod outbox;
 mod queue;
 mod relay_socket;
 mod shared;
@@ -175,7 +174,8 @@ impl Server {
             (address, probed.map(|_| relay))
         })?;
         let udp = one_family_at_least(config.udp.clone(), |address| {
-            let bound = listener::bind(address).map_err(listen_error("UDP", address));
+            let bound =
+                confab_sockets::udp::bind(address, false).map_err(listen_error("UDP", address));
             (address.ip(), bound)
         })?;
         let tcp = one_family_at_least(config.tcp.clone(), |address| {

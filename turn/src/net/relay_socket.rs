@@ -14,7 +14,10 @@ use nix::sys::socket::{
     sockopt::{Ipv4RecvErr, Ipv6RecvErr},
 };
 
-use super::datagram::{self, Batch, DatagramSocket};
+use confab_sockets::batch::Message;
+use confab_sockets::udp::{Buffers, Sender, unbound};
+
+use super::datagram::DatagramSocket;
 use crate::machine::Icmp;
 
 /// Errors taken at once.
@@ -41,7 +44,7 @@ pub(super) enum Received<'a> {
 impl RelaySocket {
     /// Binds a socket; within a tokio runtime. `waker` is woken when there is something to receive.
     pub(super) fn bind(address: SocketAddr, dont_fragment: bool, waker: Waker) -> io::Result<Self> {
-        let socket = datagram::unbound(address)?;
+        let socket = unbound(address, false)?;
         match address {
             SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
             SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
@@ -52,8 +55,8 @@ impl RelaySocket {
     }
 
     /// Receives what is there, up to one batch.
-    pub(super) fn receive(&self, batch: &mut Batch, mut handle: impl FnMut(Received<'_>)) {
-        let received = self.0.receive(batch, |arrival, datagram| {
+    pub(super) fn receive(&self, buffers: &mut Buffers, mut handle: impl FnMut(Received<'_>)) {
+        let received = self.0.receive(buffers, |arrival, datagram| {
             handle(Received::Datagram(arrival.from, datagram));
         });
         if received.is_err() {
@@ -65,19 +68,26 @@ impl RelaySocket {
     /// kernel does not take is lost, like any datagram.
     pub(super) fn send(
         &self,
+        sender: &mut Sender,
         to: SocketAddr,
         segment_size: usize,
         bytes: &[u8],
         mut handle: impl FnMut(Received<'_>),
     ) {
-        for bytes in self.0.pieces(segment_size, bytes) {
-            for _ in 0..MAX_ATTEMPTS {
-                let sent = self.0.send(None, to, segment_size, bytes);
-                if sent.is_ok() || !self.receive_errors(&mut handle) {
-                    break;
-                }
-            }
-        }
+        let message = Message {
+            to,
+            from: None,
+            segment_size,
+            bytes,
+        };
+        let mut attempts = 0;
+        let try_again = |error: &io::Error| {
+            attempts += 1;
+            let may_be_of_another = error.kind() != io::ErrorKind::WouldBlock;
+            attempts < MAX_ATTEMPTS && may_be_of_another && self.receive_errors(&mut handle)
+        };
+        let only = |index| (index == 0).then_some(message);
+        sender.send(self.0.get_ref(), only, try_again, |_, _| {});
     }
 
     /// Takes ICMP errors from the socket's queue; whether there were any.
@@ -101,7 +111,7 @@ impl RelaySocket {
         let mut slices = [IoSliceMut::new(&mut payload)];
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let message = recvmsg::<SockaddrStorage>(
-            self.0.io.as_raw_fd(),
+            self.0.get_ref().as_raw_fd(),
             &mut slices,
             Some(&mut control),
             flags,
@@ -161,7 +171,7 @@ mod tests {
             let socket = RelaySocket::bind(address, true, ready.add(0)).unwrap();
             let mut errors = Vec::new();
             for _ in 0..3 {
-                socket.send(peer, 5, b"hello", |received| {
+                socket.send(&mut Sender::default(), peer, 5, b"hello", |received| {
                     if let Received::Error(peer, icmp) = received {
                         errors.push((peer, icmp.kind, icmp.code, icmp.mtu));
                     }
@@ -178,15 +188,15 @@ mod tests {
         let ready = ReadySet::new();
         let address = "127.0.0.1:0".parse().unwrap();
         let socket = RelaySocket::bind(address, false, ready.add(1)).unwrap();
-        let to = socket.0.io.get_ref().local_addr().unwrap();
+        let to = socket.0.get_ref().local_addr().unwrap();
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (mut batch, mut seen) = (Batch::new(), 0);
+        let (mut buffers, mut seen) = (Buffers::default(), 0);
         for n in 0..100_usize {
             peer.send_to(&vec![n as u8; n], to).unwrap();
         }
         while seen < 100 {
             assert_eq!(ready.next().await, 1);
-            socket.receive(&mut batch, |received| {
+            socket.receive(&mut buffers, |received| {
                 let Received::Datagram(from, bytes) = received else {
                     panic!("no errors here");
                 };
@@ -205,7 +215,8 @@ mod tests {
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let bytes: Vec<u8> = (0..150_u32).map(|n| n as u8 / 10).collect();
         let to = peer.local_addr().unwrap();
-        socket.send(to, 10, &bytes[..145], |_| panic!("no errors here"));
+        let sender = &mut Sender::default();
+        socket.send(sender, to, 10, &bytes[..145], |_| panic!("no errors here"));
         let mut buffer = [0; 100];
         for n in 0..15 {
             let len = peer.recv(&mut buffer).await.unwrap();

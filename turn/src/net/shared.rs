@@ -4,11 +4,12 @@
 //! registered with the runtime, or each packet of a call would wake the relay too.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use confab_sockets::batch::Message;
+use confab_sockets::runs::Runs;
+use confab_sockets::udp::{Sender, disguised};
 
-use super::datagram;
 use super::listener::serves;
 use crate::client::Client;
 
@@ -16,19 +17,16 @@ use crate::client::Client;
 #[derive(Debug)]
 pub(super) struct SharedSocket {
     socket: std::net::UdpSocket,
-    state: UdpSocketState,
     address: SocketAddr,
 }
 
 impl SharedSocket {
     /// Takes a handle to a bound socket that does not block.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // A relayed datagram may be longer than the path's MTU; and the media plane, whose socket it is,
         // wants it so too.
         confab_sockets::fragments::allow_fragments(&socket)?;
         Ok(SharedSocket {
-            state,
             address: socket.local_addr()?,
             socket,
         })
@@ -41,28 +39,48 @@ impl SharedSocket {
         serves(self.address, server) || is_both && server.port() == self.address.port()
     }
 
-    /// Sends a run of datagrams. What the kernel does not take is lost, like any datagram.
-    pub(super) fn send(&self, client: &Client, segment_size: usize, bytes: &[u8]) {
-        let from = self.address.ip().is_unspecified();
-        let from = from.then(|| self.disguised(client.server.ip()));
-        let to = SocketAddr::new(self.disguised(client.address.ip()), client.address.port());
-        let transmit = |transmit: &Transmit<'_>| {
-            let socket = UdpSockRef::from(&self.socket);
-            self.state.try_send(socket, transmit)
-        };
-        for bytes in datagram::pieces(&self.state, segment_size, bytes) {
-            let _ = datagram::send_run(transmit, from, to, segment_size, bytes);
-        }
+    /// Sends runs from the one with the number `first` on, up to the next that is not for a client of this
+    /// one; returns that one's number.
+    pub(super) fn send(&self, sender: &mut Sender, runs: &Runs<Client>, first: usize) -> usize {
+        send(sender, &self.socket, self.address, runs, first, |client| {
+            self.is_of(client)
+        })
     }
+}
 
-    /// An address as this socket has it: one of IPv6 knows those of IPv4 in disguise (RFC 4291 section
-    /// 2.5.5.2).
-    fn disguised(&self, ip: IpAddr) -> IpAddr {
-        match ip {
-            IpAddr::V4(ip) if self.address.is_ipv6() => ip.to_ipv6_mapped().into(),
-            ip => ip,
-        }
-    }
+/// Sends runs from the one with the number `first` on, up to the next that is not for a client of this
+/// socket, each from the address that its client knows; returns that one's number. What the kernel does not
+/// take is lost, like any datagram.
+pub(super) fn send(
+    sender: &mut Sender,
+    socket: &std::net::UdpSocket,
+    bound: SocketAddr,
+    runs: &Runs<Client>,
+    first: usize,
+    is_of: impl Fn(&Client) -> bool,
+) -> usize {
+    let message = |index| {
+        let (run, bytes) = runs.get(first + index)?;
+        let client = Some(&run.destination).filter(|client| is_of(client))?;
+        let from = disguised(bound, client.server.ip());
+        let to = disguised(bound, client.address.ip());
+        Some(Message {
+            to: SocketAddr::new(to, client.address.port()),
+            from: bound.ip().is_unspecified().then_some(from),
+            segment_size: run.segment_size,
+            bytes,
+        })
+    };
+    let mut next = first;
+    sender.send(
+        socket,
+        message,
+        |_| false,
+        |range, _| {
+            next = first + range.end;
+        },
+    );
+    next
 }
 
 #[cfg(test)]
@@ -91,7 +109,12 @@ mod tests {
                 address: peer.local_addr().unwrap(),
             };
             assert!(shared.is_of(&client));
-            shared.send(&client, 4, b"pong");
+            let mut runs = Runs::default();
+            runs.append(|buffer| {
+                buffer.extend_from_slice(b"pong");
+                Some(client)
+            });
+            assert_eq!(shared.send(&mut Sender::default(), &runs, 0), 1);
             let mut buffer = [0; 8];
             let (len, from) = peer.recv_from(&mut buffer).unwrap();
             assert_eq!((&buffer[..len], from), (&b"pong"[..], client.server));

@@ -13,10 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::caught::caught;
 use super::config::interfaces;
-use super::datagram::Batch;
 use super::listener::Listener;
 use super::media::MediaLink;
-use super::outbox::Outbox;
 use super::relay_socket::{Received, RelaySocket};
 use super::shared::SharedSocket;
 use super::stream::{Outgoing, StreamEvent};
@@ -24,12 +22,17 @@ use crate::client::{Client, Transport};
 use crate::machine::{Counters, Output, RelayAddress, RelayId, Turn};
 use confab_sockets::memory::{Packet, Receiver};
 use confab_sockets::ready::ReadySet;
+use confab_sockets::runs::Runs;
+use confab_sockets::udp::{Buffers, Sender};
 
 /// Sockets looked at, and stream messages taken, in one turn.
 const BUDGET: usize = 64;
 
-/// What is gathered before it is sent, as the outboxes weigh it, so that memory is bounded.
+/// What is gathered before it is sent, as [`weight`] has it, so that memory is bounded.
 const MAX_GATHERED: usize = 512 * 1024;
+
+/// What a run weighs beside its bytes: it costs about as much as copying a full packet or two.
+const RUN_WEIGHT: usize = 1200;
 
 /// A turn so soon after the last belongs to a burst, or to a flood. To wait costs a wake-up itself, so
 /// that it must be likely to bring something.
@@ -105,9 +108,10 @@ pub(super) struct Worker {
     /// Drops of streams that are gone.
     stream_drops: u64,
     restarts: u64,
-    batch: Batch,
-    to_clients: Outbox<Client>,
-    to_peers: Outbox<(RelayId, SocketAddr)>,
+    buffers: Buffers,
+    sender: Sender,
+    to_clients: Runs<Client>,
+    to_peers: Runs<(RelayId, SocketAddr)>,
     media: MediaLink,
     inboxes: Inboxes,
 }
@@ -145,9 +149,10 @@ impl Worker {
             streams: HashMap::new(),
             stream_drops: 0,
             restarts: 0,
-            batch: Batch::new(),
-            to_clients: Outbox::new(),
-            to_peers: Outbox::new(),
+            buffers: Buffers::default(),
+            sender: Sender::default(),
+            to_clients: Runs::default(),
+            to_peers: Runs::default(),
             media,
             inboxes,
         })
@@ -170,9 +175,10 @@ impl Worker {
         let now = Instant::now();
         self.turn.restart(now);
         self.relays.clear();
-        self.batch = Batch::new();
-        self.to_clients = Outbox::new();
-        self.to_peers = Outbox::new();
+        self.buffers = Buffers::default();
+        self.sender = Sender::default();
+        self.to_clients = Runs::default();
+        self.to_peers = Runs::default();
         // Each still tells of its end.
         self.streams.values().for_each(|stream| stream.close());
     }
@@ -224,7 +230,7 @@ impl Worker {
             }
             // What a packet has asked for comes before the next packet.
             self.do_outputs(now);
-            if self.to_clients.weight() + self.to_peers.weight() > MAX_GATHERED {
+            if weight(&self.to_clients) + weight(&self.to_peers) > MAX_GATHERED {
                 self.flush();
             }
         }
@@ -235,7 +241,7 @@ impl Worker {
         let Some(listener) = self.listeners.get(n) else {
             return;
         };
-        listener.receive(&mut self.batch, |client, datagram| {
+        listener.receive(&mut self.buffers, |client, datagram| {
             forward(now, turn, media, to_peers, client, datagram);
         });
     }
@@ -246,7 +252,7 @@ impl Worker {
         let Some(socket) = self.relays.get(&relay) else {
             return;
         };
-        socket.receive(&mut self.batch, |received| match received {
+        socket.receive(&mut self.buffers, |received| match received {
             Received::Error(peer, icmp) => turn.handle_icmp(now, relay, peer, icmp),
             Received::Datagram(peer, payload) => {
                 let from = (relay, peer);
@@ -318,7 +324,7 @@ impl Worker {
                         forward(now, turn, media, &mut self.to_peers, &client, message);
                         // What a message has asked for comes before the next one.
                         self.do_outputs(now);
-                        if self.to_peers.weight() > MAX_GATHERED {
+                        if weight(&self.to_peers) > MAX_GATHERED {
                             self.flush();
                         }
                     }
@@ -408,7 +414,7 @@ impl Worker {
 
     fn send(&mut self, now: Instant, client: Client, message: Vec<u8>) {
         match client.transport {
-            Transport::Udp => self.to_clients.push(|buffer| {
+            Transport::Udp => self.to_clients.append(|buffer| {
                 buffer.extend_from_slice(&message);
                 Some(client)
             }),
@@ -429,10 +435,11 @@ impl Worker {
     /// Sends all that has gathered.
     fn flush(&mut self) {
         let now = Instant::now();
-        for (run, bytes) in self.to_peers.runs() {
+        for (run, bytes) in self.to_peers.iter() {
             let (relay, peer) = run.destination;
             if let Some(socket) = self.relays.get(&relay) {
-                socket.send(peer, run.segment_size, bytes, |received| {
+                let sender = &mut self.sender;
+                socket.send(sender, peer, run.segment_size, bytes, |received| {
                     if let Received::Error(peer, icmp) = received {
                         self.turn.handle_icmp(now, relay, peer, icmp);
                     }
@@ -441,12 +448,16 @@ impl Worker {
         }
         self.to_peers.clear();
         self.do_outputs(now);
-        for (run, bytes) in self.to_clients.runs() {
+        let (runs, sender) = (&self.to_clients, &mut self.sender);
+        let mut next = 0;
+        while let Some((run, _)) = runs.get(next) {
             let client = &run.destination;
             if let Some(listener) = self.listeners.iter().find(|l| l.is_of(client)) {
-                listener.send(client, run.segment_size, bytes);
+                next = listener.send(sender, runs, next);
             } else if let Some(shared) = self.shared.iter().find(|s| s.is_of(client)) {
-                shared.send(client, run.segment_size, bytes);
+                next = shared.send(sender, runs, next);
+            } else {
+                next += 1;
             }
         }
         self.to_clients.clear();
@@ -461,6 +472,11 @@ impl Worker {
         self.turn.handle_wall_clock(now, unix_now);
         now
     }
+}
+
+/// Bytes waiting; each run, which is mostly a pass through the kernel of its own, counts for more.
+fn weight<D: Copy + PartialEq>(runs: &Runs<D>) -> usize {
+    runs.bytes() + runs.len() * RUN_WEIGHT
 }
 
 /// Lets datagrams gather if the last turn was just now, and left nothing to do.
@@ -478,7 +494,7 @@ fn forward(
     now: Instant,
     turn: &mut Turn,
     media: &MediaLink,
-    to_peers: &mut Outbox<(RelayId, SocketAddr)>,
+    to_peers: &mut Runs<(RelayId, SocketAddr)>,
     client: &Client,
     packet: &[u8],
 ) {
@@ -493,7 +509,7 @@ fn forward(
     {
         return;
     }
-    to_peers.push(|buffer| {
+    to_peers.append(|buffer| {
         buffer.extend_from_slice(forward.payload);
         Some((forward.relay, forward.peer))
     });
@@ -503,12 +519,12 @@ fn forward(
 fn back(
     now: Instant,
     turn: &mut Turn,
-    to_clients: &mut Outbox<Client>,
+    to_clients: &mut Runs<Client>,
     streams: &HashMap<Client, Arc<Outgoing>>,
     (relay, peer): (RelayId, SocketAddr),
     payload: &[u8],
 ) {
-    to_clients.push(|buffer| {
+    to_clients.append(|buffer| {
         let start = buffer.len();
         let client = turn.handle_peer(now, relay, peer, payload, buffer)?;
         if client.transport == Transport::Udp {

@@ -76,7 +76,7 @@ impl Story {
             buffer.copy_from_slice(packet);
             Some(packet.len())
         });
-        for (run, bytes) in outbox.runs() {
+        for (run, bytes) in outbox.runs().iter() {
             assert!(self.streams.queue(self.now, connection, run, bytes));
         }
         self.streams.write(self.now, &mut self.worker);
