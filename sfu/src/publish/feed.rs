@@ -213,6 +213,23 @@ impl Feed {
             .get_fresh(now, sequence)
     }
 
+    /// The packets of the same encoding and numbering that follow a pending packet and came before it;
+    /// `index` is the packet's among those pending.
+    pub(crate) fn overtook(
+        &self,
+        index: usize,
+        meta: &PacketMeta,
+    ) -> impl Iterator<Item = Kept<'_>> {
+        let (encoding, epoch, first) = (meta.encoding, meta.epoch, meta.sequence);
+        let stream = self.encodings.get(usize::from(encoding));
+        let newest = stream.and_then(|stream| stream.history.highest());
+        let numbers = (first.0 + 1..=newest.unwrap_or(first).0).map(SequenceNumber);
+        let to_come = self.pending.get(index..).unwrap_or_default();
+        let overtook = numbers.filter(move |number| !to_come.contains(&(encoding, *number)));
+        let kept = overtook.filter_map(move |number| stream?.history.get(number));
+        kept.filter(move |kept| kept.meta.epoch == epoch)
+    }
+
     /// The pictures of an encoding since its last key frame, if all of them are kept, were recent, and
     /// are no more than `most` together.
     pub(crate) fn group(

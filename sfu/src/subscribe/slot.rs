@@ -120,6 +120,30 @@ pub(crate) struct Slot {
     bytes: u64,
 }
 
+/// When a packet's turn came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// When it came.
+    Now,
+    /// Before it could be judged: it has overtaken what it can be decoded with.
+    Overtook,
+    /// Long ago, as that of all pictures since a key frame, which are whole.
+    Past,
+}
+
+/// A packet that has a place in the subscriber's numbering.
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    verdict: Verdict,
+    mapped: Mapped,
+    /// As what it is sent.
+    payload: PayloadMap,
+    /// It is the last of its picture that the subscriber gets.
+    marker: bool,
+    /// The place was left open for it, and nothing of it is sent.
+    is_empty: bool,
+}
+
 impl Slot {
     /// For an m-line as negotiated. `seed` is random.
     #[must_use]
@@ -330,30 +354,81 @@ impl Slot {
         let Some(group) = feed.group(egress.now, encoding, most) else {
             return false;
         };
-        let forwarded = group.filter(|kept| self.pass(*kept, feed, egress, true));
+        let forwarded = group.filter(|kept| self.pass(*kept, feed, egress, Turn::Past).is_some());
         forwarded.count() > 0
     }
 
-    /// Forwards a packet of the track the slot shows, from its feed. Returns whether it was sent.
-    pub(crate) fn forward(&mut self, kept: Kept<'_>, feed: &Feed, egress: &mut Egress<'_>) -> bool {
-        self.pass(kept, feed, egress, false)
+    /// Forwards what has come of the track the slot shows. Returns how many packets were sent.
+    ///
+    /// A key frame may come with its first packet last, repaired: what came before it could not be judged
+    /// then, and follows it now.
+    pub(crate) fn forward(&mut self, feed: &Feed, egress: &mut Egress<'_>) -> u64 {
+        let mut forwarded = 0;
+        for (index, kept) in feed.pending().enumerate() {
+            let Some(verdict) = self.pass(kept, feed, egress, Turn::Now) else {
+                continue;
+            };
+            forwarded += 1;
+            if verdict == Verdict::Start && self.kind == Kind::Video {
+                for later in feed.overtook(index, kept.meta) {
+                    let is_sent = self.pass(later, feed, egress, Turn::Overtook).is_some();
+                    forwarded += u64::from(is_sent);
+                }
+            }
+        }
+        forwarded
     }
 
+    /// Sends a packet if it is for the subscriber; says how it was judged then.
     fn pass(
         &mut self,
         kept: Kept<'_>,
         feed: &Feed,
         egress: &mut Egress<'_>,
-        is_past: bool,
-    ) -> bool {
+        turn: Turn,
+    ) -> Option<Verdict> {
+        let admitted = self.admit(kept.meta, feed, egress, turn)?;
+        if admitted.is_empty {
+            self.fill(
+                kept.meta,
+                admitted.mapped,
+                admitted.payload.payload_type,
+                egress,
+            );
+            return None;
+        }
+        self.deliver(kept, feed, egress, &admitted)?;
         let meta = kept.meta;
+        let lateness = egress.now.saturating_duration_since(meta.arrival);
+        if turn == Turn::Now && self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
+            // It has been asked for already, and what was asked for before it came is answered by it.
+            let Admitted {
+                mapped, payload, ..
+            } = admitted;
+            let number = mapped.sequence.wire();
+            self.retransmitter.handle_late(egress.now, number);
+            // Everything after it waits for it.
+            let copies = self.protection.late_copies.saturating_sub(1);
+            if copies > 0 && self.retransmitter.spend_on_copy(kept.packet.len()) {
+                self.send_again(kept, mapped, payload, copies, egress);
+            }
+        }
+        Some(admitted.verdict)
+    }
+
+    /// Judges a packet, and gives it a place in the subscriber's numbering if it is to have one.
+    fn admit(
+        &mut self,
+        meta: &PacketMeta,
+        feed: &Feed,
+        egress: &mut Egress<'_>,
+        turn: Turn,
+    ) -> Option<Admitted> {
         self.set_reliable(egress.destination.protocol() == Protocol::Tcp);
         let payload_map = self.payload_for(meta.codec).filter(|_| !meta.is_void);
         // What only goes with the sound can be done without.
         let is_void = meta.is_void || payload_map.is_none() && !meta.codec.stands_alone();
-        let Some(subscription) = &mut self.subscription else {
-            return false;
-        };
+        let subscription = self.subscription.as_mut()?;
         if !is_void && self.kind == Kind::Audio && meta.codec.stands_alone() {
             subscription.unreceivable = Some(meta.codec).filter(|_| payload_map.is_none());
         }
@@ -362,7 +437,7 @@ impl Slot {
             if self.kind == Kind::Audio {
                 subscription.layer.interrupt();
             }
-            return false;
+            return None;
         }
         let source = Source {
             track: subscription.track,
@@ -372,7 +447,7 @@ impl Slot {
         let verdict = subscription.layer.judge(meta);
         let marker = subscription.layer.ends_picture(meta);
         let is_left_out = match verdict {
-            Verdict::Drop => return false,
+            Verdict::Drop => return None,
             Verdict::Start => {
                 // Of what it showed before nothing is waited for any more.
                 self.drop_waiting(egress.pacing);
@@ -384,32 +459,42 @@ impl Slot {
             Verdict::Omit => self.rewriter.omit(meta),
         };
         if is_left_out || is_void && self.rewriter.skip(meta.sequence) {
-            return false;
+            return None;
         }
-        if is_past && verdict == Verdict::Forward {
+        if turn == Turn::Past && verdict == Verdict::Forward {
             self.rewriter.hasten(meta);
         }
         let is_after_outage = verdict == Verdict::Forward && self.rewriter.is_after_outage(meta);
-        let Some(mapped) = self.rewriter.forward(meta.arrival, meta) else {
-            return false;
-        };
+        let mapped = self.rewriter.forward(meta.arrival, meta)?;
         if is_after_outage {
             self.monitor
                 .handle_outage(egress.now, mapped.sequence.wire());
         }
-        let Some(payload_map) = payload_map.or(self.sent_as()) else {
-            return false;
-        };
-        let has_rtx = self.rtx_ssrc.is_some() && payload_map.rtx_payload_type.is_some();
-        self.is_kept = payload_map.nack && !has_rtx && !self.is_reliable;
-        if is_void || verdict == Verdict::Omit {
-            self.fill(meta, mapped, payload_map.payload_type, egress);
-            return false;
-        }
+        let payload = payload_map.or(self.sent_as())?;
+        let has_rtx = self.rtx_ssrc.is_some() && payload.rtx_payload_type.is_some();
+        self.is_kept = payload.nack && !has_rtx && !self.is_reliable;
+        Some(Admitted {
+            verdict,
+            mapped,
+            payload,
+            marker,
+            is_empty: is_void || verdict == Verdict::Omit,
+        })
+    }
+
+    /// Sends a packet in its place, with what protects it.
+    fn deliver(
+        &mut self,
+        kept: Kept<'_>,
+        feed: &Feed,
+        egress: &mut Egress<'_>,
+        admitted: &Admitted,
+    ) -> Option<()> {
+        let (meta, mapped) = (kept.meta, admitted.mapped);
         if let Some(subscription) = &mut self.subscription
             && meta.codec.stands_alone()
         {
-            subscription.sent_as = Some(payload_map);
+            subscription.sent_as = Some(admitted.payload);
         }
         let starts_picture = meta.picture.as_ref().is_some_and(|p| p.starts_frame);
         let starts_key_frame = starts_picture && meta.starts_decoding();
@@ -419,7 +504,7 @@ impl Slot {
         if starts_picture {
             self.move_playout_delay();
         }
-        let plain = payload_map.payload_type;
+        let plain = admitted.payload.payload_type;
         let scheme = self.scheme(meta, starts_key_frame);
         let mut old = [0; MAX_REDUNDANCY];
         let most = egress.largest_payload();
@@ -437,44 +522,25 @@ impl Slot {
             _ => (plain, &[][..]),
         };
         let fields = HeaderFields {
-            marker,
+            marker: admitted.marker,
             payload_type,
             sequence: 0,
             timestamp: mapped.timestamp,
             ssrc: self.ssrc,
         };
         let (number, kind) = (mapped.sequence, self.packet_kind());
-        let Some(sent) = self.send(kept, mapped, fields, number, prefix, kind, egress) else {
-            return false;
-        };
+        let sent = self.send(kept, mapped, fields, number, prefix, kind, egress)?;
         if let Some(scheme) = scheme {
-            self.protect(
-                scheme,
-                kept,
-                mapped,
-                HeaderFields {
-                    payload_type: plain,
-                    ..fields
-                },
-                prefix.len(),
-                egress,
-            );
+            let fields = HeaderFields {
+                payload_type: plain,
+                ..fields
+            };
+            self.protect(scheme, kept, mapped, fields, prefix.len(), egress);
         }
         self.retransmitter.sent(sent);
         self.packets += 1;
         self.bytes += kept.payload().len() as u64;
-        let lateness = egress.now.saturating_duration_since(meta.arrival);
-        if !is_past && self.monitor.handle_sent(lateness) && self.kind == Kind::Video {
-            // It has been asked for already, and what was asked for before it came is answered by it.
-            let number = mapped.sequence.wire();
-            self.retransmitter.handle_late(egress.now, number);
-            // Everything after it waits for it.
-            let copies = self.protection.late_copies.saturating_sub(1);
-            if copies > 0 && self.retransmitter.spend_on_copy(kept.packet.len()) {
-                self.send_again(kept, mapped, payload_map, copies, egress);
-            }
-        }
-        true
+        Some(())
     }
 
     /// Takes back what the pacer has not let go yet.

@@ -63,12 +63,10 @@ impl Exit {
         }
     }
 
-    /// Has a slot forward what has come into a feed; says of each packet whether it was sent.
-    pub(super) fn forward(&mut self, now: Instant, slot: &mut Slot, feed: &mut Feed) -> Vec<bool> {
+    /// Has a slot forward what has come into a feed; says how many packets were sent.
+    pub(super) fn forward(&mut self, now: Instant, slot: &mut Slot, feed: &mut Feed) -> u64 {
         let mut egress = self.egress(now);
-        let pending = feed.pending();
-        let sent = pending.map(|kept| slot.forward(kept, feed, &mut egress));
-        let sent = sent.collect();
+        let sent = slot.forward(feed, &mut egress);
         feed.clear_pending();
         sent
     }

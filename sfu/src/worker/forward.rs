@@ -34,10 +34,7 @@ impl Worker {
                 };
                 let waited = slot.needs_key_frame();
                 let pause = slot.pause();
-                let mut forwarded = 0;
-                for kept in feed.pending() {
-                    forwarded += u64::from(slot.forward(kept, feed, &mut egress));
-                }
+                let forwarded = slot.forward(feed, &mut egress);
                 // It may have begun to wait just now, for another encoding.
                 let waits = slot.needs_key_frame();
                 if waits.is_some() && waits != waited {

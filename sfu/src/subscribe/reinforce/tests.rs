@@ -133,7 +133,7 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
         let (meta, bytes) = packet(section.kind, n);
         assert!(feed.insert(start, meta, &bytes));
         let now = start + Duration::from_millis(20) * n as u32;
-        assert_eq!(exit.forward(now, &mut slot, &mut feed), [true]);
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), 1);
     }
     exit.datagrams()
 }
@@ -249,7 +249,7 @@ fn no_repair_cuts_a_picture_in_two_when_ends_come_late() {
                 (false, Some(PictureId::Bits15(n as u16 - 1)));
         }
         assert!(feed.insert(start, meta, &bytes));
-        assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+        assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
     }
     let datagrams = exit.datagrams();
     let (repair, mut media): (Vec<_>, Vec<_>) = datagrams.iter().partition(|d| is_repair(d));
@@ -326,7 +326,7 @@ fn no_repair_packet_is_longer_than_the_path_takes() {
                 bytes.resize(12 + payload, 1);
                 meta.payload = 12..bytes.len();
                 assert!(feed.insert(start, meta, &bytes));
-                assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+                assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
             }
             assert!(exit.sealed().iter().all(|datagram| datagram.len() <= LIMIT));
             exit.sealed().len() - 4

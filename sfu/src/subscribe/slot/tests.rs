@@ -99,7 +99,11 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
         slot.aim();
         let now = meta.arrival;
         assert!(feed.insert(now, meta, &bytes));
-        assert_eq!(exit.forward(now, &mut slot, &mut feed), [is_sent], "{n}");
+        assert_eq!(
+            exit.forward(now, &mut slot, &mut feed),
+            u64::from(is_sent),
+            "{n}"
+        );
         if n == 5 {
             let mut egress = exit.egress(now);
             assert!(slot.retransmit(4, &feed, &mut egress));
@@ -155,6 +159,49 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     assert_eq!(seen, expected);
 }
 
+#[test]
+fn what_has_overtaken_the_first_packet_of_a_key_frame_follows_it() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let section = section(Kind::Video, RepairFormats::default());
+    let send = section.send.clone().unwrap();
+    let mut slot = Slot::new(&section, &send, 0);
+    slot.show(start, TRACK);
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+    slot.share.layer = Some(LayerInfo {
+        spatial: u8::MAX,
+        temporal: u8::MAX,
+        ..LayerInfo::default()
+    });
+    slot.aim();
+    let story: [(&[(u64, bool)], u64); 4] = [
+        // (packets that come together: picture, is a key frame; how many are sent)
+        (&[(1, false), (2, false)], 0),
+        // Its own batch has more that it was overtaken by, and one that comes behind it.
+        (&[(3, false), (0, true), (4, false)], 5),
+        (&[(5, false)], 1),
+        // Something that comes twice is not sent twice.
+        (&[(2, false), (6, false)], 1),
+    ];
+    for (n, (packets, sent)) in story.into_iter().enumerate() {
+        let now = start + Duration::from_millis(200 + 20 * n as u64);
+        for &(picture_number, is_key) in packets {
+            let (mut meta, bytes) = picture(0, picture_number, is_key);
+            meta.arrival = now;
+            feed.insert(now, meta, &bytes);
+        }
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), sent, "{packets:?}");
+    }
+    let datagrams = exit.datagrams();
+    let headers = datagrams
+        .iter()
+        .map(|datagram| RtpHeader::parse(datagram).unwrap());
+    let numbers: Vec<u16> = headers.clone().map(|header| header.sequence).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+    let timestamps: Vec<u32> = headers.map(|header| header.timestamp).collect();
+    assert!(timestamps.is_sorted_by(|a, b| a < b), "{timestamps:?}");
+}
+
 const PCMA: u8 = 8;
 const OPUS: u8 = 111;
 const EVENT: u8 = 101;
@@ -190,7 +237,7 @@ fn sound(
     meta.arrival = now;
     meta.payload = 12..15;
     assert!(feed.insert(now, meta, &[7; 15]));
-    exit.forward(now, slot, feed) == [true]
+    exit.forward(now, slot, feed) == 1
 }
 
 fn seen_sound(exit: &mut Exit) -> Vec<(u8, u16, u32)> {
@@ -386,7 +433,11 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
         let now = start + Duration::from_millis(33 * n);
         meta.arrival = now;
         assert!(feed.insert(now, meta, &bytes));
-        assert_eq!(exit.forward(now, &mut slot, &mut feed), [is_sent], "{n}");
+        assert_eq!(
+            exit.forward(now, &mut slot, &mut feed),
+            u64::from(is_sent),
+            "{n}"
+        );
         let mut egress = exit.egress(now);
         numbers.extend(slot.rewriter.last_sequence().map(SequenceNumber::wire));
         match n {
@@ -459,7 +510,7 @@ fn without_rtx_a_packet_is_sent_again_bit_for_bit_and_as_seldom_as_over_rtx() {
         let now = start + Duration::from_millis(33 * n);
         meta.arrival = now;
         assert!(feed.insert(now, meta, &bytes));
-        assert_eq!(exit.forward(now, &mut slot, &mut feed), [true]);
+        assert_eq!(exit.forward(now, &mut slot, &mut feed), 1);
     }
     let sent = exit.sealed();
     assert_eq!(sent.len(), 3);
@@ -490,7 +541,7 @@ fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
     let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
     let (meta, bytes) = picture(0, 0, true);
     assert!(feed.insert(start, meta, &bytes));
-    assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+    assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
     assert!(!slot.retransmit(0, &feed, &mut exit.egress(start)));
 }
 
@@ -526,7 +577,7 @@ fn a_packet_leaves_out_what_it_can_to_fit_its_path_and_else_leaves_alone() {
         for n in 0..3 {
             let (meta, bytes) = large_picture(n, payload);
             assert!(feed.insert(start, meta, &bytes));
-            assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+            assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
         }
         let sealed = exit.sealed();
         let lens = sealed.iter().map(Vec::len);
@@ -558,7 +609,7 @@ fn sound_is_repeated_as_far_as_the_path_has_room() {
             meta.timestamp = 960 * n;
             meta.payload = 12..12 + 240;
             assert!(feed.insert(start, meta, &[n as u8; 12 + 240]));
-            assert_eq!(exit.forward(start, &mut slot, &mut feed), [true]);
+            assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
         }
         let sealed = exit.sealed();
         assert!(sealed.iter().all(|datagram| datagram.len() + 28 <= mtu));
@@ -591,7 +642,7 @@ fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
     let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
     let (meta, bytes) = picture(0, 0, true);
     assert!(feed.insert(at(20), meta, &bytes));
-    assert_eq!(exit.forward(at(20), &mut slot, &mut feed), [true]);
+    assert_eq!(exit.forward(at(20), &mut slot, &mut feed), 1);
     assert!(!slot.handle_full_intra(at(30), 7));
     assert!(!slot.handle_full_intra(at(120), 7));
     assert!(slot.handle_full_intra(at(121), 7), "it was lost");
