@@ -103,7 +103,7 @@ pub mod inside {
 
 pub use api::{
     Answer, CommandError, DtlsFailure, Event, GoneReason, Offer, OfferError, PeerStats, Publish,
-    SlotChoice, SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
+    Refusal, Reply, Request, SlotChoice, SlotInfo, Stats, StreamStats, TrackInfo, WorkerStats,
 };
 pub use confab_sockets::udp::SOCKET_BUFFER;
 pub use config::Config;

@@ -17,20 +17,16 @@ use confab_sockets::listener::{Families, bind as bind_listener};
 use confab_sockets::udp;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use crate::api::{
-    Answer, CommandError, Content, Event, Offer, OfferError, PeerQuality, PeerStats, SlotChoice,
-    SlotView, Stats, TrackInfo,
-};
+use crate::api::{CommandError, Event, OfferError, Refusal, Reply, Request};
 use crate::clock::Clock;
 use crate::config::{Config, TcpPort};
 use crate::control::Controller;
-use crate::control::messages::{Output, Reply, Report, Request, RequestId};
+use crate::control::messages::{Output, Report, RequestId};
 use crate::net::relay::{MediaLink, RelayLink, RelayQueues};
 use crate::net::run::{self, MAILBOX, Setup};
 use crate::net::tcp_dispatcher::TcpDispatcher;
 use crate::path::Candidate;
 use crate::peer::dtls::{Certificate, DtlsError};
-use crate::types::{Mid, PeerId, RoomId, TrackId};
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
 
@@ -303,136 +299,19 @@ impl Sfu {
         &self.tcp_dispatcher
     }
 
-    async fn ask(&self, request: Request) -> Option<Reply> {
+    /// Asks for something, and waits until it is done.
+    pub async fn ask(&self, request: Request) -> Reply {
+        let stopped: Refusal = match request {
+            Request::Offer { .. } | Request::RestartIce { .. } => OfferError::WorkerFailed.into(),
+            _ => CommandError::Stopped.into(),
+        };
         let (sender, reply) = oneshot::channel();
-        self.requests.send((request, sender)).await.ok()?;
-        reply.await.ok()
-    }
-
-    /// Answers an offer. The first one of a peer makes it, in `room`; later ones renegotiate it.
-    ///
-    /// # Errors
-    /// When the offer cannot be served; a peer that was there goes on as before.
-    pub async fn offer(
-        &self,
-        room: RoomId,
-        peer: PeerId,
-        offer: Offer,
-    ) -> Result<Answer, OfferError> {
-        match self.ask(Request::Offer(room, peer, offer)).await {
-            Some(Reply::Offer(result)) => result,
-            _ => Err(OfferError::WorkerFailed),
+        if self.requests.send((request, sender)).await.is_ok()
+            && let Ok(reply) = reply.await
+        {
+            return reply;
         }
-    }
-
-    /// Publishes an m-line that is negotiated for sending; again, it is the same track.
-    ///
-    /// # Errors
-    /// When the peer or the m-line does not exist.
-    pub async fn publish(
-        &self,
-        peer: PeerId,
-        mid: Mid,
-        content: Content,
-    ) -> Result<TrackInfo, CommandError> {
-        match self.ask(Request::Publish(peer, mid, content)).await {
-            Some(Reply::Publish(result)) => result,
-            _ => Err(CommandError::Stopped),
-        }
-    }
-
-    /// Takes a track back; its m-line stays negotiated.
-    ///
-    /// # Errors
-    /// When the peer does not exist or the track is not its own.
-    pub async fn unpublish(&self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
-        self.command(Request::Unpublish(peer, track)).await
-    }
-
-    /// Stops or resumes forwarding of a track.
-    ///
-    /// # Errors
-    /// When the peer does not exist or the track is not its own.
-    pub async fn mute(
-        &self,
-        peer: PeerId,
-        track: TrackId,
-        muted: bool,
-    ) -> Result<(), CommandError> {
-        self.command(Request::Mute(peer, track, muted)).await
-    }
-
-    async fn command(&self, request: Request) -> Result<(), CommandError> {
-        match self.ask(request).await {
-            Some(Reply::Done(result)) => result,
-            _ => Err(CommandError::Stopped),
-        }
-    }
-
-    /// Decides what a slot shows, and returns what it shows now.
-    ///
-    /// # Errors
-    /// When the peer, the slot or the track does not exist.
-    pub async fn subscribe(
-        &self,
-        peer: PeerId,
-        mid: Mid,
-        to: SlotChoice,
-    ) -> Result<Option<TrackId>, CommandError> {
-        match self.ask(Request::Subscribe(peer, mid, to)).await {
-            Some(Reply::Subscribe(result)) => result,
-            _ => Err(CommandError::Stopped),
-        }
-    }
-
-    /// Notes what a client shows of its slots, so that it is not sent more than is seen.
-    ///
-    /// # Errors
-    /// When the peer or one of the slots does not exist; nothing is noted then.
-    pub async fn set_view(
-        &self,
-        peer: PeerId,
-        views: Vec<(Mid, SlotView)>,
-    ) -> Result<(), CommandError> {
-        self.command(Request::View(peer, views)).await
-    }
-
-    /// Takes new ICE credentials from an `application/trickle-ice-sdpfrag` (RFC 9725 section 4.3.3),
-    /// and returns the fragment to answer with.
-    ///
-    /// # Errors
-    /// When the peer does not exist or the fragment has no valid credentials.
-    pub async fn restart_ice(&self, peer: PeerId, fragment: String) -> Result<String, OfferError> {
-        match self.ask(Request::RestartIce(peer, fragment)).await {
-            Some(Reply::RestartIce(result)) => result,
-            _ => Err(OfferError::WorkerFailed),
-        }
-    }
-
-    /// Forgets a peer, and tells it on the wire.
-    pub async fn close(&self, peer: PeerId) {
-        self.ask(Request::Close(peer)).await;
-    }
-
-    /// Counters of everything.
-    pub async fn stats(&self) -> Stats {
-        match self.ask(Request::Stats).await {
-            Some(Reply::Stats(stats)) => stats,
-            _ => Stats::default(),
-        }
-    }
-
-    /// Counters of one peer, if it exists.
-    pub async fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
-        match self.ask(Request::PeerStats(peer)).await? {
-            Reply::PeerStats(stats) => stats.map(|stats| *stats),
-            _ => None,
-        }
-    }
-
-    /// What the path to a peer can carry and what is made of that, if the peer exists.
-    pub async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
-        Some(self.peer_stats(peer).await?.quality)
+        Reply::Refused(stopped)
     }
 
     /// Closes every peer and ends the workers.
@@ -534,7 +413,8 @@ impl ControllerTask {
 #[allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 mod tests {
     use super::*;
-    use crate::api::{GoneReason, Publish};
+    use crate::api::{Answer, GoneReason, Offer, Publish};
+    use crate::types::{PeerId, RoomId, TrackId};
 
     const OFFER: &str = include_str!("../tests/sdp/chromium-default.sdp");
     const ROOM: RoomId = RoomId(1);
@@ -547,8 +427,8 @@ mod tests {
         }
     }
 
-    fn offer() -> Offer {
-        Offer {
+    async fn offer(sfu: &Sfu, peer: PeerId) -> Result<Answer, Refusal> {
+        let offer = Offer {
             sdp: OFFER.to_owned(),
             publish: Publish::All,
             may_publish: true,
@@ -557,6 +437,12 @@ mod tests {
             avoid_udp: false,
             person: None,
             former: None,
+        };
+        let room = ROOM;
+        match sfu.ask(Request::Offer { room, peer, offer }).await {
+            Reply::Answered(answer) => Ok(answer),
+            Reply::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?} to an offer"),
         }
     }
 
@@ -565,7 +451,7 @@ mod tests {
         let (sfu, mut events) = Sfu::start(&on_free_ports(2)).unwrap();
         let (first, second) = (PeerId(1), PeerId(2));
         for peer in [first, second] {
-            sfu.offer(ROOM, peer, offer()).await.unwrap();
+            offer(&sfu, peer).await.unwrap();
         }
         sfu.workers[0].send(Message::Panic).await.unwrap();
         let gone = loop {
@@ -574,11 +460,13 @@ mod tests {
             }
         };
         assert_eq!(gone, (first, GoneReason::WorkerFailed));
-        assert_eq!(sfu.offer(ROOM, second, offer()).await.map(|_| ()), Ok(()));
+        assert_eq!(offer(&sfu, second).await.map(|_| ()), Ok(()));
         // The worker that has failed is the emptier one now, and takes the next peer.
         let third = PeerId(3);
-        sfu.offer(ROOM, third, offer()).await.unwrap();
-        let stats = sfu.stats().await;
+        offer(&sfu, third).await.unwrap();
+        let Reply::Stats(stats) = sfu.ask(Request::Stats).await else {
+            panic!("no stats");
+        };
         let peers: Vec<u64> = stats.workers.iter().map(|(_, w)| w.peers).collect();
         assert_eq!(peers, [1, 1]);
         sfu.shutdown().await;
@@ -605,13 +493,13 @@ mod tests {
             let ips = lines.filter_map(|line| line.split(' ').nth(4));
             ips.map(String::from).collect()
         };
-        let first = sfu.offer(ROOM, peer, offer()).await.unwrap();
+        let first = offer(&sfu, peer).await.unwrap();
         assert_eq!(candidates(&first.sdp), ["192.0.2.1"]);
         sfu.set_addresses(&Config {
             own_ips: ip("192.0.2.9"),
             ..config
         });
-        let second = sfu.offer(ROOM, PeerId(2), offer()).await.unwrap();
+        let second = offer(&sfu, PeerId(2)).await.unwrap();
         assert_eq!(candidates(&second.sdp), ["192.0.2.9"]);
         sfu.shutdown().await;
     }
@@ -646,21 +534,29 @@ mod tests {
     async fn commands_to_nobody_are_refused_and_a_stopped_plane_says_so() {
         let (sfu, _events) = Sfu::start(&on_free_ports(1)).unwrap();
         let (peer, track) = (PeerId(9), TrackId(9));
+        let mute = Request::Mute {
+            peer,
+            track,
+            muted: true,
+        };
         assert_eq!(
-            sfu.mute(peer, track, true).await,
-            Err(CommandError::UnknownPeer)
+            sfu.ask(mute).await,
+            Reply::Refused(CommandError::UnknownPeer.into())
         );
-        sfu.offer(ROOM, peer, offer()).await.unwrap();
+        offer(&sfu, peer).await.unwrap();
         assert_eq!(
-            sfu.unpublish(peer, track).await,
-            Err(CommandError::UnknownTrack(track))
+            sfu.ask(Request::Unpublish { peer, track }).await,
+            Reply::Refused(CommandError::UnknownTrack(track).into())
         );
-        sfu.close(peer).await;
-        assert!(sfu.peer_stats(peer).await.is_none());
+        sfu.ask(Request::Close { peer }).await;
+        assert_eq!(
+            sfu.ask(Request::PeerStats { peer }).await,
+            Reply::Refused(CommandError::UnknownPeer.into())
+        );
         sfu.shutdown().await;
         assert_eq!(
-            sfu.offer(ROOM, peer, offer()).await,
-            Err(OfferError::WorkerFailed)
+            offer(&sfu, peer).await,
+            Err(OfferError::WorkerFailed.into())
         );
     }
 }

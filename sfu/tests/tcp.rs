@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use confab_sfu::api::{Event, GoneReason};
+use confab_sfu::api::{Answer, Event, GoneReason, PeerStats, Reply, Request, Stats};
 use confab_sfu::config::TcpPort;
 use confab_sfu::inside::net::framing::Deframer;
 use confab_sfu::inside::peer::stun::{BindingRequest, parse_binding_success};
@@ -30,8 +30,9 @@ const LONG: Duration = Duration::from_secs(5);
 /// Shorter than anything takes that could happen by itself.
 const SHORT: Duration = Duration::from_millis(300);
 
-fn offer() -> Offer {
-    Offer {
+/// Has a peer offer, and returns the answer.
+async fn offered(sfu: &Sfu, peer: PeerId) -> Answer {
+    let offer = Offer {
         sdp: OFFER.to_owned(),
         publish: Publish::All,
         may_publish: true,
@@ -40,6 +41,25 @@ fn offer() -> Offer {
         avoid_udp: false,
         person: None,
         former: None,
+    };
+    let room = RoomId(1);
+    match sfu.ask(Request::Offer { room, peer, offer }).await {
+        Reply::Answered(answer) => answer,
+        other => panic!("{other:?} to an offer"),
+    }
+}
+
+async fn all_stats(sfu: &Sfu) -> Stats {
+    match sfu.ask(Request::Stats).await {
+        Reply::Stats(stats) => stats,
+        other => panic!("{other:?} to stats"),
+    }
+}
+
+async fn peer_stats_of(sfu: &Sfu) -> PeerStats {
+    match sfu.ask(Request::PeerStats { peer: PEER }).await {
+        Reply::PeerStats(stats) => *stats,
+        other => panic!("{other:?} to stats of a peer"),
     }
 }
 
@@ -67,9 +87,9 @@ impl Story {
         let (sfu, events) = Sfu::start(config).unwrap();
         for other in 1..config.workers {
             let other = PeerId(PEER.0 + other as u64);
-            sfu.offer(RoomId(1), other, offer()).await.unwrap();
+            offered(&sfu, other).await;
         }
-        let answer = sfu.offer(RoomId(1), PEER, offer()).await.unwrap();
+        let answer = offered(&sfu, PEER).await;
         Story {
             sfu,
             events,
@@ -135,7 +155,7 @@ impl Story {
     }
 
     async fn is_reached(&self, protocol: Protocol, address: SocketAddr) {
-        let stats = self.sfu.peer_stats(PEER).await.unwrap();
+        let stats = peer_stats_of(&self.sfu).await;
         let reached = (stats.protocol, stats.remote_address);
         assert_eq!(reached, (Some(protocol), Some(address)));
     }
@@ -143,7 +163,7 @@ impl Story {
     async fn connections(&self) -> u64 {
         // What has been closed here is seen there a moment later.
         tokio::time::sleep(SHORT).await;
-        self.sfu.stats().await.total().tcp_connections
+        all_stats(&self.sfu).await.total().tcp_connections
     }
 }
 
@@ -246,7 +266,7 @@ async fn who_does_no_ice_is_disconnected_and_nobody_else() {
     );
     story.prove(&mut good).await;
     assert_eq!(story.connections().await, 2);
-    let stats = story.sfu.stats().await.total();
+    let stats = all_stats(&story.sfu).await.total();
     for (reason, count) in [
         ("tcp_not_stun", 1),
         ("tcp_too_long", 2),
@@ -266,7 +286,7 @@ async fn a_client_that_connects_again_is_followed_and_its_way_may_be_another() {
     story.prove(&mut second).await;
     drop(second);
     assert_eq!(story.connections().await, 1);
-    let stats = story.sfu.peer_stats(PEER).await.unwrap();
+    let stats = peer_stats_of(&story.sfu).await;
     assert_eq!(stats.remote_address, None, "there is no way for now");
     story.prove(&mut first).await;
 
@@ -278,7 +298,7 @@ async fn a_client_that_connects_again_is_followed_and_its_way_may_be_another() {
         .unwrap();
     let mut answer = [0; 200];
     assert!(timeout(SHORT, udp.recv(&mut answer)).await.is_err());
-    let stats = story.sfu.stats().await.total();
+    let stats = all_stats(&story.sfu).await.total();
     assert_eq!(stats.dropped.get("unvalidated_address"), Some(&1));
     udp.send_to(&story.check(), server).await.unwrap();
     let len = timeout(LONG, udp.recv(&mut answer)).await.unwrap().unwrap();
@@ -365,7 +385,7 @@ async fn a_removed_peers_connection_is_closed() {
     let mut story = Story::new(TcpPort::AsUdp).await;
     let mut connection = story.connect().await;
     story.prove(&mut connection).await;
-    story.sfu.close(PEER).await;
+    story.sfu.ask(Request::Close { peer: PEER }).await;
     assert_eq!(connection.receive().await, None);
     assert_eq!(story.connections().await, 0);
     let gone = std::iter::from_fn(|| story.events.try_recv().ok());

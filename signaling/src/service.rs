@@ -1,8 +1,8 @@
 //! The one task that owns [`Control`]: its rim towards sockets, HTTP handlers, the media plane and
 //! the clock.
 //!
-//! In: what the doors send through a [`Service`], outcomes and events of the media plane. Out:
-//! frames into each socket's queue, answers to waiting handlers, commands for the media plane. It
+//! In: what the doors send through a [`Service`], replies and events of the media plane. Out:
+//! frames into each socket's queue, answers to waiting handlers, requests to the media plane. It
 //! never waits for any of them.
 
 use std::collections::HashMap;
@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use confab_sfu::api::{Event, Stats};
+use confab_sfu::api::{CommandError, Event, Stats};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::control::{
-    CommandId, Control, Counters, HttpAnswer, HttpRequest, Output, SocketId, SocketInput, TicketId,
+    AskId, Control, Counters, HttpAnswer, HttpRequest, Output, SocketId, SocketInput, TicketId,
 };
-use crate::media::{Command, MediaPlane, Outcome, carry_out};
+use crate::media::{self, MediaPlane};
 use crate::protocol::{ErrorCode, Failure};
 
 /// Frames that may wait for a socket's client to read them: more than joining the largest room
@@ -156,7 +156,7 @@ impl<M: MediaPlane> Task<M> {
         mut inputs: mpsc::Receiver<Input>,
         mut events: mpsc::Receiver<Event>,
     ) -> End {
-        let mut commands = FuturesUnordered::new();
+        let mut asked = FuturesUnordered::new();
         loop {
             let deadline = self.control.next_deadline();
             let wait = deadline.map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
@@ -169,16 +169,16 @@ impl<M: MediaPlane> Task<M> {
                     Some(event) => self.control.handle_media_event(Instant::now(), event),
                     None => return End::MediaFailed,
                 },
-                Some((id, outcome)) = commands.next() => {
-                    self.control.handle_outcome(Instant::now(), id, outcome);
+                Some((id, reply)) = asked.next() => {
+                    self.control.handle_reply(Instant::now(), id, reply);
                 }
                 () = tokio::time::sleep(wait), if deadline.is_some() => {
                     self.control.handle_timeout(Instant::now());
                 }
             }
             while let Some(output) = self.control.poll_output() {
-                if let Some((id, command)) = self.put_out(output) {
-                    commands.push(spawn(self.media.clone(), id, command));
+                if let Some((id, request)) = self.put_out(output) {
+                    asked.push(ask(self.media.clone(), id, request));
                 }
             }
             if self.control.is_empty()
@@ -208,9 +208,13 @@ impl<M: MediaPlane> Task<M> {
             }
             Input::Counters(answer) => {
                 let counters = self.control.counters();
-                let media = self.media.clone();
+                let plane = self.media.clone();
                 tokio::spawn(async move {
-                    let _ = answer.send((counters, media.stats().await));
+                    let stats = match plane.ask(media::Request::Stats).await {
+                        media::Reply::Stats(stats) => stats,
+                        _ => Stats::default(),
+                    };
+                    let _ = answer.send((counters, stats));
                 });
             }
             Input::Drain(within, drained) => {
@@ -226,8 +230,8 @@ impl<M: MediaPlane> Task<M> {
         }
     }
 
-    /// Puts an output where it belongs; a command is given back.
-    fn put_out(&mut self, output: Output) -> Option<(CommandId, Command)> {
+    /// Puts an output where it belongs; a request to the media plane is given back.
+    fn put_out(&mut self, output: Output) -> Option<(AskId, media::Request)> {
         match output {
             Output::Frame(socket, text) => {
                 let queue = self.sockets.get(&socket)?;
@@ -248,22 +252,19 @@ impl<M: MediaPlane> Task<M> {
                 let _ = self.tickets.remove(&ticket)?.send(answer);
                 None
             }
-            Output::Command(id, command) => Some((id, command)),
+            Output::Ask(id, request) => Some((id, request)),
         }
     }
 }
 
-/// Carries a command out in a task of its own, so that its failure stays its own.
-async fn spawn<M: MediaPlane>(media: M, id: CommandId, command: Command) -> (CommandId, Outcome) {
-    let task = tokio::spawn(async move { carry_out(&media, command).await });
-    let outcome = task.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a media command failed");
-        Outcome::Refused(Failure::new(
-            ErrorCode::Internal,
-            "The server has made a mistake.",
-        ))
+/// Asks the media plane in a task of its own, so that its failure stays its own.
+async fn ask<M: MediaPlane>(plane: M, id: AskId, request: media::Request) -> (AskId, media::Reply) {
+    let task = tokio::spawn(async move { plane.ask(request).await });
+    let reply = task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request to the media plane has failed");
+        media::Reply::Refused(CommandError::Failed.into())
     });
-    (id, outcome)
+    (id, reply)
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! What people ask of the server, and what it answers.
 
 use confab_sfu::api::{
-    CommandError, Content, Offer, OfferError, PeerStats, Publish, SlotChoice, SlotView, Stats,
+    Content, Offer, PeerStats, Publish, Refusal, Reply, Request, SlotChoice, SlotView, Stats,
 };
-use confab_sfu::inside::control::messages::{Reply, Request};
 use confab_sfu::types::{Mid, TrackId};
 
 use super::call::{Call, Person};
@@ -16,7 +15,7 @@ impl Call {
     ///
     /// # Panics
     /// When the answer does not fit the offer.
-    pub fn offer(&mut self, person: Person, publish: Publish) -> Result<(), OfferError> {
+    pub fn offer(&mut self, person: Person, publish: Publish) -> Result<(), Refusal> {
         let participant = &mut self.people[person.0];
         let offer = Offer {
             sdp: participant.client.offer(),
@@ -29,8 +28,9 @@ impl Call {
             former: participant.former,
         };
         let (room, peer) = (participant.room, participant.client.peer);
-        let answer = match self.request(Request::Offer(room, peer, offer)) {
-            Reply::Offer(result) => result?,
+        let answer = match self.request(Request::Offer { room, peer, offer }) {
+            Reply::Answered(answer) => answer,
+            Reply::Refused(refusal) => return Err(refusal),
             other => panic!("{other:?} to an offer"),
         };
         let participant = &mut self.people[person.0];
@@ -46,17 +46,21 @@ impl Call {
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn publish(&mut self, person: Person, mid: Mid) -> Result<TrackId, CommandError> {
-        let content = Content::default();
-        match self.request(Request::Publish(self.peer(person), mid, content)) {
-            Reply::Publish(result) => {
-                let info = result?;
+    pub fn publish(&mut self, person: Person, mid: Mid) -> Result<TrackId, Refusal> {
+        let publish = Request::Publish {
+            peer: self.peer(person),
+            mid,
+            content: Content::default(),
+        };
+        match self.request(publish) {
+            Reply::Published(info) => {
                 let participant = &mut self.people[person.0];
                 participant.tracks.push(info);
                 // Nothing has been said of this track yet.
                 participant.send_wanted(info.track, &[true; 3]);
                 Ok(info.track)
             }
+            Reply::Refused(refusal) => Err(refusal),
             other => panic!("{other:?} to publish"),
         }
     }
@@ -65,22 +69,19 @@ impl Call {
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn unpublish(&mut self, person: Person, track: TrackId) -> Result<(), CommandError> {
+    pub fn unpublish(&mut self, person: Person, track: TrackId) -> Result<(), Refusal> {
         self.people[person.0].tracks.retain(|t| t.track != track);
-        self.done(Request::Unpublish(self.peer(person), track))
+        let peer = self.peer(person);
+        self.done(Request::Unpublish { peer, track })
     }
 
     /// Somebody mutes a track or unmutes it.
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn mute(
-        &mut self,
-        person: Person,
-        track: TrackId,
-        muted: bool,
-    ) -> Result<(), CommandError> {
-        self.done(Request::Mute(self.peer(person), track, muted))
+    pub fn mute(&mut self, person: Person, track: TrackId, muted: bool) -> Result<(), Refusal> {
+        let peer = self.peer(person);
+        self.done(Request::Mute { peer, track, muted })
     }
 
     /// Somebody chooses what a slot shows.
@@ -92,16 +93,21 @@ impl Call {
         person: Person,
         mid: Mid,
         choice: SlotChoice,
-    ) -> Result<Option<TrackId>, CommandError> {
-        match self.request(Request::Subscribe(self.peer(person), mid, choice)) {
-            Reply::Subscribe(result) => {
-                let shows = result?;
+    ) -> Result<Option<TrackId>, Refusal> {
+        let subscribe = Request::Subscribe {
+            peer: self.peer(person),
+            mid,
+            to: choice,
+        };
+        match self.request(subscribe) {
+            Reply::Shows(shows) => {
                 let slots = &mut self.people[person.0].slots;
                 for slot in slots.iter_mut().filter(|slot| slot.mid == mid) {
                     slot.track = shows;
                 }
                 Ok(shows)
             }
+            Reply::Refused(refusal) => Err(refusal),
             other => panic!("{other:?} to subscribe"),
         }
     }
@@ -110,13 +116,17 @@ impl Call {
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn view(&mut self, person: Person, mid: Mid, view: SlotView) -> Result<(), CommandError> {
-        self.done(Request::View(self.peer(person), vec![(mid, view)]))
+    pub fn view(&mut self, person: Person, mid: Mid, view: SlotView) -> Result<(), Refusal> {
+        let peer = self.peer(person);
+        let views = vec![(mid, view)];
+        self.done(Request::SetView { peer, views })
     }
 
     /// Somebody leaves and says so.
     pub fn leave(&mut self, person: Person) {
-        let done = self.done(Request::Close(self.peer(person)));
+        let done = self.done(Request::Close {
+            peer: self.peer(person),
+        });
         assert_eq!(done, Ok(()));
         self.people[person.0].is_there = false;
     }
@@ -137,15 +147,18 @@ impl Call {
 
     /// The server's counters of one person's connection.
     pub fn peer_stats(&mut self, person: Person) -> Option<PeerStats> {
-        match self.request(Request::PeerStats(self.peer(person))) {
-            Reply::PeerStats(stats) => stats.map(|stats| *stats),
+        let peer = self.peer(person);
+        match self.request(Request::PeerStats { peer }) {
+            Reply::PeerStats(stats) => Some(*stats),
+            Reply::Refused(_) => None,
             other => panic!("{other:?} to stats of a peer"),
         }
     }
 
-    fn done(&mut self, request: Request) -> Result<(), CommandError> {
+    fn done(&mut self, request: Request) -> Result<(), Refusal> {
         match self.request(request) {
-            Reply::Done(result) => result,
+            Reply::Done => Ok(()),
+            Reply::Refused(refusal) => Err(refusal),
             other => panic!("{other:?} to a command"),
         }
     }

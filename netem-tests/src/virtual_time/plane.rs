@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::link::Carried;
-use confab_sfu::api::Event;
+
+use confab_sfu::api::{Event, Reply, Request};
 use confab_sfu::clock::Clock;
 use confab_sfu::config::Config;
 use confab_sfu::inside::control::Controller;
-use confab_sfu::inside::control::messages::{Output, Reply, Request, RequestId};
+use confab_sfu::inside::control::messages::{Output, RequestId};
 use confab_sfu::inside::peer::dtls::Certificate;
 use confab_sfu::inside::rtp::packet::PacketClass;
 use confab_sfu::inside::worker::mailbox::{Mail, Message};

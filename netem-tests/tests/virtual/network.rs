@@ -4,7 +4,7 @@ use confab_netem_tests::link::Loss;
 use confab_netem_tests::virtual_time::call::{Call, millis, secs};
 use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::{DtlsFailure, GoneReason, Publish};
-use confab_sfu::inside::control::messages::{Reply, Request};
+use confab_sfu::api::{Reply, Request};
 use confab_sfu::inside::rtp::packet::PacketClass;
 use confab_sfu::media::Kind;
 
@@ -34,9 +34,12 @@ fn ice_restarts_by_fragment_too() {
     let alice = call.join("alice", publish().audio().video());
     call.run(secs(1));
     let fragment = "a=ice-ufrag:fresh\r\na=ice-pwd:0123456789012345678901\r\n";
-    let request = Request::RestartIce(call.peer(alice), fragment.into());
+    let request = Request::RestartIce {
+        peer: call.peer(alice),
+        fragment: fragment.into(),
+    };
     match call.request(request) {
-        Reply::RestartIce(Ok(answer)) => assert!(answer.contains("a=ice-ufrag:"), "{answer}"),
+        Reply::IceRestarted(answer) => assert!(answer.contains("a=ice-ufrag:"), "{answer}"),
         other => panic!("{other:?}"),
     }
 }

@@ -1,11 +1,13 @@
 //! What the control plane says to the media plane, and hears from it.
 
 mod drops;
+mod requests;
 mod sdp_error;
 mod slots;
 mod stats;
 
 pub use drops::DropReason;
+pub use requests::{Refusal, Reply, Request};
 pub(crate) use sdp_error::quote;
 pub use sdp_error::{LineName, SdpError};
 pub use slots::{Content, LayerInfo, Limit, Priority, Reason, SETTLING, SlotChoice, SlotView};
@@ -294,6 +296,9 @@ pub enum CommandError {
     /// The media plane is stopping.
     #[error("the media plane has stopped")]
     Stopped,
+    /// Whoever was to ask for it has failed.
+    #[error("the server has made a mistake")]
+    Failed,
 }
 
 impl CommandError {
@@ -305,6 +310,7 @@ impl CommandError {
             CommandError::UnknownTrack(_) => "unknown_track",
             CommandError::UnknownMid(_) => "unknown_mid",
             CommandError::Stopped => "worker_failed",
+            CommandError::Failed => "internal",
         }
     }
 }

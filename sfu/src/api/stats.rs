@@ -11,7 +11,7 @@ use crate::types::{Mid, TrackId};
 use crate::units::Bitrate;
 
 /// Counters of the media plane.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Rooms with a peer in them.
     pub rooms: usize,

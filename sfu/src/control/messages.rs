@@ -3,61 +3,17 @@
 use std::time::Instant;
 
 use crate::api::{
-    Answer, CommandError, Content, Event, GoneReason, Offer, OfferError, PeerStats, Priority,
-    Reason, SdpError, SlotChoice, SlotView, Stats, TrackInfo, WorkerStats,
+    Event, GoneReason, OfferError, PeerStats, Priority, Reason, Reply, SdpError, SlotView,
+    WorkerStats,
 };
 use crate::bandwidth::carried::Carried;
 use crate::negotiated::SectionInfo;
-use crate::types::{Mid, PeerId, RoomId, TrackId};
+use crate::types::{Mid, PeerId, TrackId};
 use crate::units::Bitrate;
 
 /// Tells replies apart; chosen by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RequestId(pub u64);
-
-/// What the control plane asks.
-#[derive(Debug)]
-pub enum Request {
-    /// The first offer makes the peer; later ones renegotiate it.
-    Offer(RoomId, PeerId, Offer),
-    /// Publishes an m-line that is negotiated but not published.
-    Publish(PeerId, Mid, Content),
-    /// Takes a track back.
-    Unpublish(PeerId, TrackId),
-    /// Stops or resumes forwarding of a track.
-    Mute(PeerId, TrackId, bool),
-    /// Decides what a slot shows.
-    Subscribe(PeerId, Mid, SlotChoice),
-    /// Notes what a client shows of its slots: of all of these, or, if one does not exist, of none.
-    View(PeerId, Vec<(Mid, SlotView)>),
-    /// New ICE credentials without a new offer.
-    RestartIce(PeerId, String),
-    /// Forgets a peer.
-    Close(PeerId),
-    /// Counters of every worker.
-    Stats,
-    /// Counters of one peer.
-    PeerStats(PeerId),
-}
-
-/// What a request is answered with.
-#[derive(Debug)]
-pub enum Reply {
-    /// To [`Request::Offer`].
-    Offer(Result<Answer, OfferError>),
-    /// To [`Request::Publish`].
-    Publish(Result<TrackInfo, CommandError>),
-    /// To [`Request::Unpublish`], [`Request::Mute`], [`Request::View`] and [`Request::Close`].
-    Done(Result<(), CommandError>),
-    /// To [`Request::Subscribe`]: what the slot shows now.
-    Subscribe(Result<Option<TrackId>, CommandError>),
-    /// To [`Request::RestartIce`]: the fragment to answer with.
-    RestartIce(Result<String, OfferError>),
-    /// To [`Request::Stats`].
-    Stats(Stats),
-    /// To [`Request::PeerStats`].
-    PeerStats(Option<Box<PeerStats>>),
-}
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -76,9 +32,9 @@ pub enum Command {
         may_publish: bool,
         /// Receiving m-lines are accepted.
         may_subscribe: bool,
-        /// As in [`Offer`].
+        /// As in [`Offer`](crate::api::Offer).
         is_whole: bool,
-        /// As in [`Offer`].
+        /// As in [`Offer`](crate::api::Offer).
         avoid_udp: bool,
     },
     /// Forward what arrives on an m-line as a track.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::api::{
-    Answer, CommandError, Content, Event, GoneReason, Offer, OfferError, PeerStats, Publish,
-    SdpError, SlotInfo, Stats, TrackInfo,
+    Answer, CommandError, Content, Event, GoneReason, Offer, OfferError, PeerStats, Publish, Reply,
+    Request, SdpError, SlotInfo, Stats, TrackInfo,
 };
 use crate::bandwidth::carried::Carried;
 use crate::config::Config;
@@ -23,7 +23,7 @@ mod room;
 mod slots;
 mod speaker;
 
-use messages::{Answered, Command, Output, Reply, Report, Request, RequestId};
+use messages::{Answered, Command, Output, Report, RequestId};
 use room::Rooms;
 
 /// Most peers that have ended of whose paths is known what they carried: a client makes its new connection
@@ -132,78 +132,33 @@ impl Controller {
 
     /// Takes a request; its reply comes out of [`Controller::poll_output`], perhaps later.
     pub fn handle_request(&mut self, id: RequestId, request: Request) {
+        // None for what a worker is to be asked first.
         let reply = match request {
-            Request::Offer(room, peer, offer) => match self.offer(id, room, peer, offer) {
-                Ok(()) => return,
-                Err(error) => Reply::Offer(Err(error)),
-            },
-            Request::Publish(peer, mid, content) => {
-                Reply::Publish(self.publish_section(peer, mid, content))
+            Request::Offer { room, peer, offer } => self.offer(id, room, peer, offer),
+            Request::Publish { peer, mid, content } => {
+                let published = self.publish_section(peer, mid, content);
+                Some(Reply::of(published, Reply::Published))
             }
-            Request::Unpublish(peer, track) => Reply::Done(self.unpublish_track(peer, track)),
-            Request::Mute(peer, track, muted) => Reply::Done(self.mute(peer, track, muted)),
-            Request::Subscribe(peer, mid, choice) => {
-                Reply::Subscribe(self.subscribe(peer, mid, choice))
+            Request::Unpublish { peer, track } => Some(self.unpublish_track(peer, track).into()),
+            Request::Mute { peer, track, muted } => Some(self.mute(peer, track, muted).into()),
+            Request::Subscribe { peer, mid, to } => {
+                Some(Reply::of(self.subscribe(peer, mid, to), Reply::Shows))
             }
-            Request::View(peer, views) => Reply::Done(self.set_views(peer, &views)),
-            Request::RestartIce(peer, fragment) => match self.peers.get(&peer) {
-                Some(&Peer { worker, .. }) => {
-                    self.pending.insert(id, Pending::RestartIce { worker });
-                    self.command(
-                        worker,
-                        Command::RestartIce {
-                            request: id,
-                            peer,
-                            fragment,
-                        },
-                    );
-                    return;
-                }
-                None => Reply::RestartIce(Err(OfferError::UnknownPeer)),
-            },
-            Request::Close(peer) => {
+            Request::SetView { peer, views } => Some(self.set_views(peer, &views).into()),
+            Request::RestartIce { peer, fragment } => self.restart_ice(id, peer, fragment),
+            Request::Close { peer } => {
                 if let Some(worker) = self.worker_of(peer) {
                     self.command(worker, Command::Close { peer });
                     self.forget(peer);
                 }
-                Reply::Done(Ok(()))
+                Some(Reply::Done)
             }
-            Request::Stats => {
-                let waiting: Vec<usize> = (0..self.load.len()).collect();
-                for &worker in &waiting {
-                    self.command(
-                        worker,
-                        Command::Stats {
-                            request: id,
-                            peer: None,
-                        },
-                    );
-                }
-                let stats = Stats {
-                    rooms: self.rooms.len(),
-                    peers: self.peers.len(),
-                    tracks: self.tracks.len(),
-                    workers: Vec::new(),
-                };
-                self.pending.insert(id, Pending::Stats { waiting, stats });
-                return;
-            }
-            Request::PeerStats(peer) => match self.peers.get(&peer) {
-                Some(&Peer { worker, .. }) => {
-                    self.pending.insert(id, Pending::PeerStats { worker });
-                    self.command(
-                        worker,
-                        Command::Stats {
-                            request: id,
-                            peer: Some(peer),
-                        },
-                    );
-                    return;
-                }
-                None => Reply::PeerStats(None),
-            },
+            Request::Stats => self.stats(id),
+            Request::PeerStats { peer } => self.peer_stats(id, peer),
         };
-        self.output.push_back(Output::Reply(id, reply));
+        if let Some(reply) = reply {
+            self.reply(id, reply);
+        }
     }
 
     /// Takes what a worker reports.
@@ -212,7 +167,7 @@ impl Controller {
             Report::Answered { request, result } => self.answered(request, result),
             Report::IceRestarted { request, result } => {
                 if self.pending.remove(&request).is_some() {
-                    self.reply(request, Reply::RestartIce(result));
+                    self.reply(request, Reply::of(result, Reply::IceRestarted));
                 }
             }
             Report::Stats {
@@ -282,15 +237,18 @@ impl Controller {
         room: RoomId,
         peer: PeerId,
         offer: Offer,
-    ) -> Result<(), OfferError> {
+    ) -> Option<Reply> {
         let is_pending = |p: &Pending| matches!(p, Pending::Offer { peer: p, .. } if *p == peer);
         if self.pending.values().any(is_pending) {
-            return Err(OfferError::OfferPending);
+            return Some(Reply::Refused(OfferError::OfferPending.into()));
         }
         let create = !self.peers.contains_key(&peer);
         let worker = match self.peers.get(&peer) {
             Some(peer) => peer.worker,
-            None => self.least_loaded()?,
+            None => match self.least_loaded() {
+                Some(worker) => worker,
+                None => return Some(Reply::Refused(OfferError::Overloaded.into())),
+            },
         };
         if create {
             self.load[worker] += 1;
@@ -320,17 +278,57 @@ impl Controller {
                 avoid_udp: offer.avoid_udp,
             },
         );
-        Ok(())
+        None
     }
 
-    fn least_loaded(&self) -> Result<usize, OfferError> {
+    fn restart_ice(&mut self, request: RequestId, peer: PeerId, fragment: String) -> Option<Reply> {
+        let Some(worker) = self.worker_of(peer) else {
+            return Some(Reply::Refused(OfferError::UnknownPeer.into()));
+        };
+        self.pending.insert(request, Pending::RestartIce { worker });
+        let command = Command::RestartIce {
+            request,
+            peer,
+            fragment,
+        };
+        self.command(worker, command);
+        None
+    }
+
+    fn stats(&mut self, request: RequestId) -> Option<Reply> {
+        let waiting: Vec<usize> = (0..self.load.len()).collect();
+        for &worker in &waiting {
+            let peer = None;
+            self.command(worker, Command::Stats { request, peer });
+        }
+        let stats = Stats {
+            rooms: self.rooms.len(),
+            peers: self.peers.len(),
+            tracks: self.tracks.len(),
+            workers: Vec::new(),
+        };
+        self.pending
+            .insert(request, Pending::Stats { waiting, stats });
+        None
+    }
+
+    fn peer_stats(&mut self, request: RequestId, peer: PeerId) -> Option<Reply> {
+        let Some(worker) = self.worker_of(peer) else {
+            return Some(peer_stats(None));
+        };
+        self.pending.insert(request, Pending::PeerStats { worker });
+        let peer = Some(peer);
+        self.command(worker, Command::Stats { request, peer });
+        None
+    }
+
+    fn least_loaded(&self) -> Option<usize> {
         self.load
             .iter()
             .enumerate()
             .min_by_key(|&(_, load)| load)
             .filter(|&(_, &load)| load < self.max_peers)
             .map(|(worker, _)| worker)
-            .ok_or(OfferError::Overloaded)
     }
 
     fn answered(&mut self, request: RequestId, result: Result<Answered, OfferError>) {
@@ -356,7 +354,7 @@ impl Controller {
                 if create {
                     self.load[worker] -= 1;
                 }
-                return self.reply(request, Reply::Offer(Err(error)));
+                return self.reply(request, Reply::Refused(error.into()));
             }
         };
         let is_former = |of: &&(PeerId, Carried)| create && Some(of.0) == former;
@@ -399,7 +397,7 @@ impl Controller {
         let changes = self.rooms.set_slots(room, peer, &slots);
         self.apply(room, changes);
         let answer = self.answer(room, peer, sdp, &sections, refused);
-        self.reply(request, Reply::Offer(Ok(answer)));
+        self.reply(request, Reply::Answered(answer));
     }
 
     fn answer(
@@ -541,12 +539,12 @@ impl Controller {
                     if create {
                         self.load[worker] -= 1;
                     }
-                    self.reply(id, Reply::Offer(Err(OfferError::WorkerFailed)));
+                    self.reply(id, Reply::Refused(OfferError::WorkerFailed.into()));
                 }
                 Some(Pending::RestartIce { .. }) => {
-                    self.reply(id, Reply::RestartIce(Err(OfferError::WorkerFailed)));
+                    self.reply(id, Reply::Refused(OfferError::WorkerFailed.into()));
                 }
-                Some(Pending::PeerStats { .. }) => self.reply(id, Reply::PeerStats(None)),
+                Some(Pending::PeerStats { .. }) => self.reply(id, peer_stats(None)),
                 Some(Pending::Stats { waiting, stats }) => {
                     self.stats_without(id, waiting, stats, worker);
                 }
@@ -581,7 +579,7 @@ impl Controller {
                 stats.workers.push((worker, worker_stats));
                 self.stats_without(request, waiting, stats, worker);
             }
-            Some(Pending::PeerStats { .. }) => self.reply(request, Reply::PeerStats(peer)),
+            Some(Pending::PeerStats { .. }) => self.reply(request, peer_stats(peer)),
             other => {
                 if let Some(other) = other {
                     self.pending.insert(request, other);
@@ -621,6 +619,11 @@ impl Controller {
     fn event(&mut self, event: Event) {
         self.output.push_back(Output::Event(event));
     }
+}
+
+/// The reply with a peer's counters; none of one that is not there.
+fn peer_stats(stats: Option<Box<PeerStats>>) -> Reply {
+    Reply::of(stats.ok_or(CommandError::UnknownPeer), Reply::PeerStats)
 }
 
 #[cfg(test)]

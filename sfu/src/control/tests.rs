@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::messages::Level;
 use super::*;
-use crate::api::{Priority, SlotChoice, SlotView};
+use crate::api::{Priority, Refusal, SlotChoice, SlotView};
 use crate::units::Bitrate;
 
 const ROOM: RoomId = RoomId(1);
@@ -99,7 +99,7 @@ impl Call {
         replied
     }
 
-    fn offer(&mut self, peer: PeerId, sections: Vec<SectionInfo>) -> Result<Answer, OfferError> {
+    fn offer(&mut self, peer: PeerId, sections: Vec<SectionInfo>) -> Result<Answer, Refusal> {
         self.offer_after(None, peer, sections)
     }
 
@@ -108,7 +108,7 @@ impl Call {
         former: Option<PeerId>,
         peer: PeerId,
         sections: Vec<SectionInfo>,
-    ) -> Result<Answer, OfferError> {
+    ) -> Result<Answer, Refusal> {
         let people = [(mid("a"), Content::Person), (mid("v"), Content::Person)];
         let offer = Offer {
             sdp: String::new(),
@@ -120,7 +120,11 @@ impl Call {
             person: None,
             former,
         };
-        let request = self.ask(Request::Offer(ROOM, peer, offer));
+        let request = self.ask(Request::Offer {
+            room: ROOM,
+            peer,
+            offer,
+        });
         let result = Ok(Answered {
             sdp: String::new(),
             sections,
@@ -129,15 +133,17 @@ impl Call {
         let report = Report::Answered { request, result };
         self.control.handle_report(0, report);
         match self.drain() {
-            Some(Reply::Offer(result)) => result,
+            Some(Reply::Answered(answer)) => Ok(answer),
+            Some(Reply::Refused(refusal)) => Err(refusal),
             other => panic!("{other:?}"),
         }
     }
 
-    fn done(&mut self, request: Request) -> Result<(), CommandError> {
+    fn done(&mut self, request: Request) -> Result<(), Refusal> {
         self.ask(request);
         match self.drain() {
-            Some(Reply::Done(result)) => result,
+            Some(Reply::Done) => Ok(()),
+            Some(Reply::Refused(refusal)) => Err(refusal),
             other => panic!("{other:?}"),
         }
     }
@@ -307,7 +313,7 @@ fn everybody_is_told_who_has_the_floor_and_when_that_one_leaves() {
     call.run(2_000, &[3]);
     call.run(2_000, &[2]);
     call.people.retain(|who| who.0 != 2);
-    call.done(Request::Close(PeerId(2))).unwrap();
+    call.done(Request::Close { peer: PeerId(2) }).unwrap();
     let told: Vec<Option<PeerId>> = call
         .events
         .iter()
@@ -329,7 +335,11 @@ fn a_track_that_is_unpublished_has_no_floor() {
     call.run(2_000, &[]);
     call.run(2_000, &[2]);
     let voice = call.control.peers[&PeerId(2)].tracks[&mid("a")];
-    call.done(Request::Unpublish(PeerId(2), voice)).unwrap();
+    call.done(Request::Unpublish {
+        peer: PeerId(2),
+        track: voice,
+    })
+    .unwrap();
     let (room, dominant) = (ROOM, None);
     let last = call.events.last().map(|(_, event)| event.clone());
     assert_eq!(last, Some(Event::Speakers { room, dominant }));
@@ -342,7 +352,11 @@ fn workers_are_told_how_important_slots_are() {
     call.run(2_000, &[]);
     call.run(2_000, &[3]);
     assert_eq!(call.priorities(1), [named("v1", Priority::Speaker)]);
-    call.ask(Request::Publish(PeerId(2), mid("s"), Content::Screen));
+    call.ask(Request::Publish {
+        peer: PeerId(2),
+        mid: mid("s"),
+        content: Content::Screen,
+    });
     call.drain();
     assert_eq!(call.priorities(1), [named("v2", Priority::Screen)]);
     call.run(3_000, &[2]);
@@ -357,7 +371,11 @@ fn workers_are_told_how_important_slots_are() {
         (SlotChoice::Auto, Priority::Speaker),
         (SlotChoice::Off, Priority::Rest),
     ] {
-        call.ask(Request::Subscribe(PeerId(1), mid("v0"), choice));
+        call.ask(Request::Subscribe {
+            peer: PeerId(1),
+            mid: mid("v0"),
+            to: choice,
+        });
         call.drain();
         let told = call.priorities(1);
         assert!(
@@ -370,7 +388,11 @@ fn workers_are_told_how_important_slots_are() {
 #[test]
 fn a_screen_keeps_its_slot_whoever_speaks_and_has_no_voice() {
     let mut call = Call::of(6, 2, 2);
-    call.ask(Request::Publish(PeerId(6), mid("s"), Content::Screen));
+    call.ask(Request::Publish {
+        peer: PeerId(6),
+        mid: mid("s"),
+        content: Content::Screen,
+    });
     call.drain();
     let screen = call.control.peers[&PeerId(6)].tracks[&mid("s")];
     let rooms = |call: &Call| {
@@ -400,7 +422,11 @@ fn a_screen_keeps_its_slot_whoever_speaks_and_has_no_voice() {
 fn the_last_event_of_a_slot_is_what_it_shows_whatever_replies_say() {
     let mut call = Call::of(3, 1, 1);
     let camera = call.control.peers[&PeerId(3)].tracks[&mid("v")];
-    let subscribe = |choice| Request::Subscribe(PeerId(1), mid("v0"), choice);
+    let subscribe = |choice| Request::Subscribe {
+        peer: PeerId(1),
+        mid: mid("v0"),
+        to: choice,
+    };
     let last = |call: &mut Call| {
         let events = std::mem::take(&mut call.events).into_iter().rev();
         let mut own = events.filter_map(|(_, event)| match event {
@@ -448,10 +474,19 @@ fn views_are_noted_all_or_none_and_renegotiation_keeps_them() {
         (1, &["v"], Err(CommandError::UnknownMid(mid("v")))),
         (1, &[], Ok(())),
     ] {
-        assert_eq!(call.done(Request::View(PeerId(peer), view(names))), result);
+        assert_eq!(
+            call.done(Request::SetView {
+                peer: PeerId(peer),
+                views: view(names)
+            }),
+            result.map_err(Refusal::from)
+        );
         assert!(call.commands.is_empty(), "{names:?}: {:?}", call.commands);
     }
-    let request = Request::View(PeerId(1), view(&["v0", "v1"]));
+    let request = Request::SetView {
+        peer: PeerId(1),
+        views: view(&["v0", "v1"]),
+    };
     assert_eq!(call.done(request), Ok(()));
     let told = |call: &Call| {
         let views = call.commands.iter();
@@ -478,7 +513,7 @@ fn a_new_connection_is_told_what_the_former_carried_whenever_that_is_known() {
             peer: PeerId(1),
             carried,
         };
-        call.done(Request::Close(PeerId(1))).unwrap();
+        call.done(Request::Close { peer: PeerId(1) }).unwrap();
         if is_known_before {
             call.control.handle_report(0, report());
         }

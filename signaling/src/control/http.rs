@@ -8,11 +8,11 @@ use confab_sfu::api::Publish;
 use confab_sfu::media::Kind;
 use confab_sockets::subscriber::Crowd;
 
-use super::requests::{Purpose, check_tracks, failure, may_not};
+use super::requests::{Purpose, check_tracks, may_not};
 use super::{Control, Member, Output, Owner, TicketId};
 use crate::auth::{Access, Grants};
 use crate::holder::Holder;
-use crate::media::{Command, Outcome};
+use crate::media;
 use crate::names::{ParticipantId, RoomName};
 use crate::protocol::{ErrorCode, Failure, IceServer, Quality, Source};
 use crate::room::{CheckIn, Description, Entrant, Via};
@@ -314,16 +314,16 @@ impl Control {
         now: Instant,
         participant: ParticipantId,
         ticket: TicketId,
-        outcome: Outcome,
+        reply: media::Reply,
     ) {
-        let Outcome::Answered(answer) = outcome else {
+        let media::Reply::Answered(answer) = reply else {
             if let Some(member) = self.members.get_mut(&participant)
                 && let Some(peer) = member.peer.take()
             {
                 self.peers.remove(&peer);
             }
             self.remove_member(participant, "refused");
-            return self.answer(ticket, Answer::Refused(failure(outcome)));
+            return self.answer(ticket, Answer::Refused(media::failure_of(reply)));
         };
         if let Err(failure) = check_tracks(answer.tracks.len(), self.rooms.max_tracks()) {
             self.remove_member(participant, "refused");
@@ -338,7 +338,7 @@ impl Control {
         });
         self.set_tracks(participant, &answer, &descriptions.collect());
         self.rooms.announce_early(now, participant);
-        let reply = match self.resource(participant) {
+        let created = match self.resource(participant) {
             Some(resource) => Answer::Created {
                 secret: resource.secret.clone(),
                 sdp: answer.sdp,
@@ -351,7 +351,7 @@ impl Control {
             },
             None => Answer::NotFound,
         };
-        self.answer(ticket, reply);
+        self.answer(ticket, created);
     }
 
     fn ask_quality(
@@ -369,14 +369,14 @@ impl Control {
             Failure::new(ErrorCode::UnknownPeer, text)
         })?;
         let purpose = Purpose::HttpQuality(ticket);
-        self.command_aside(participant, Command::Quality { peer }, purpose);
+        self.ask_aside(participant, media::Request::PeerStats { peer }, purpose);
         Ok(())
     }
 
-    pub(super) fn finish_quality(&mut self, ticket: TicketId, outcome: Outcome) {
-        let answer = match outcome {
-            Outcome::Quality(quality) => Answer::Quality(Quality::from(&quality)),
-            outcome => Answer::Refused(failure(outcome)),
+    pub(super) fn finish_http_quality(&mut self, ticket: TicketId, reply: media::Reply) {
+        let answer = match reply {
+            media::Reply::PeerStats(stats) => Answer::Quality(Quality::from(&stats.quality)),
+            reply => Answer::Refused(media::failure_of(reply)),
         };
         self.answer(ticket, answer);
     }
@@ -406,9 +406,9 @@ impl Control {
         }
         let member = self.members.get(&participant).ok_or(Answer::NotFound)?;
         let peer = member.peer.ok_or(Answer::NotFound)?;
-        self.command(
+        self.ask(
             participant,
-            Command::RestartIce { peer, fragment },
+            media::Request::RestartIce { peer, fragment },
             Purpose::HttpRestart(ticket, ufrag),
         );
         Ok(())
@@ -419,11 +419,11 @@ impl Control {
         participant: ParticipantId,
         ticket: TicketId,
         ufrag: String,
-        outcome: Outcome,
+        reply: media::Reply,
     ) {
-        let answer = match (outcome, self.members.get_mut(&participant)) {
+        let answer = match (reply, self.members.get_mut(&participant)) {
             (
-                Outcome::Restarted(fragment),
+                media::Reply::IceRestarted(fragment),
                 Some(Member {
                     owner: Owner::Http(resource),
                     ..
@@ -437,7 +437,7 @@ impl Control {
                 }
             }
             (_, None) => Answer::NotFound,
-            (outcome, _) => Answer::Refused(failure(outcome)),
+            (reply, _) => Answer::Refused(media::failure_of(reply)),
         };
         self.answer(ticket, answer);
     }

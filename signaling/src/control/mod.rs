@@ -27,7 +27,7 @@ use confab_sockets::subscriber::Crowd;
 use crate::auth::{Access, Grants, Refusal, Refusals};
 use crate::connection::{HELLO_TIMEOUT, MAX_MESSAGE_BYTES, PING_INTERVAL};
 use crate::holder::Holder;
-use crate::media::{Command, Outcome};
+use crate::media;
 use crate::names::{ParticipantId, RoomName};
 use crate::protocol::{
     Closing, ErrorCode, Event, Failure, Hello, Malformed, Reply, Request, RequestId, VERSION,
@@ -97,9 +97,9 @@ pub struct SocketId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TicketId(pub u64);
 
-/// A media command on its way.
+/// A request to the media plane on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct CommandId(u64);
+pub struct AskId(u64);
 
 /// What a client says on a socket, after the door has looked at it.
 #[derive(Clone, PartialEq, Debug)]
@@ -128,8 +128,8 @@ pub enum Output {
     Frame(SocketId, String),
     /// The socket is to be closed once its frames are sent.
     Close(SocketId),
-    /// A command for the media plane, whose outcome goes to [`Control::handle_outcome`].
-    Command(CommandId, Command),
+    /// A request to the media plane, whose reply goes to [`Control::handle_reply`].
+    Ask(AskId, media::Request),
     /// The answer to an HTTP request.
     Http(TicketId, HttpAnswer),
 }
@@ -249,7 +249,7 @@ pub struct Control {
     by_resource: HashMap<String, ParticipantId>,
     peers: HashMap<PeerId, ParticipantId>,
     lanes: Lanes,
-    purposes: HashMap<CommandId, (ParticipantId, Purpose)>,
+    purposes: HashMap<AskId, (ParticipantId, Purpose)>,
     /// Slots that show a track which their owner has not been told of yet.
     early_slots: Vec<(ParticipantId, Mid, TrackId)>,
     last_id: u64,
@@ -362,15 +362,15 @@ impl Control {
         self.settle(now);
     }
 
-    /// A media command has been carried out.
-    pub fn handle_outcome(&mut self, now: Instant, id: CommandId, outcome: Outcome) {
+    /// The media plane has replied.
+    pub fn handle_reply(&mut self, now: Instant, id: AskId, reply: media::Reply) {
         let Some((participant, purpose)) = self.purposes.remove(&id) else {
             return;
         };
-        if let Some((id, command)) = self.lanes.finish(participant, id) {
-            self.outputs.push_back(Output::Command(id, command));
+        if let Some((id, request)) = self.lanes.finish(participant, id) {
+            self.outputs.push_back(Output::Ask(id, request));
         }
-        self.finish(now, participant, purpose, outcome);
+        self.finish(now, participant, purpose, reply);
         self.release_held(now, participant);
         self.settle(now);
     }
@@ -777,29 +777,29 @@ impl Control {
         }
         if let Some(peer) = member.peer {
             self.peers.remove(&peer);
-            self.command(participant, Command::Close { peer }, Purpose::Close);
+            self.ask(participant, media::Request::Close { peer }, Purpose::Close);
         }
         self.early_slots.retain(|(owner, ..)| *owner != participant);
         self.rooms.remove(participant, reason);
         tracing::info!(%participant, reason, "participant left");
     }
 
-    /// Sends a command to the media plane, after those of the same participant.
-    fn command(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
-        let id = self.new_command(participant, purpose);
-        if let Some((id, command)) = self.lanes.push(participant, id, command) {
-            self.outputs.push_back(Output::Command(id, command));
+    /// Asks the media plane for something, after what the same participant has been the cause of before.
+    fn ask(&mut self, participant: ParticipantId, request: media::Request, purpose: Purpose) {
+        let id = self.new_ask(participant, purpose);
+        if let Some((id, request)) = self.lanes.push(participant, id, request) {
+            self.outputs.push_back(Output::Ask(id, request));
         }
     }
 
-    /// The same for a command that asks and changes nothing: it waits for none, and holds up none.
-    fn command_aside(&mut self, participant: ParticipantId, command: Command, purpose: Purpose) {
-        let id = self.new_command(participant, purpose);
-        self.outputs.push_back(Output::Command(id, command));
+    /// The same for a question that changes nothing: it waits for none, and holds up none.
+    fn ask_aside(&mut self, participant: ParticipantId, request: media::Request, purpose: Purpose) {
+        let id = self.new_ask(participant, purpose);
+        self.outputs.push_back(Output::Ask(id, request));
     }
 
-    fn new_command(&mut self, participant: ParticipantId, purpose: Purpose) -> CommandId {
-        let id = CommandId(self.next_id());
+    fn new_ask(&mut self, participant: ParticipantId, purpose: Purpose) -> AskId {
+        let id = AskId(self.next_id());
         self.purposes.insert(id, (participant, purpose));
         id
     }

@@ -27,7 +27,7 @@ struct House {
     /// Frames that sockets got and no test has looked at yet.
     frames: HashMap<SocketId, Vec<Value>>,
     closed: Vec<SocketId>,
-    commands: VecDeque<(CommandId, Command)>,
+    commands: VecDeque<(AskId, media::Request)>,
     http: HashMap<TicketId, HttpAnswer>,
     next_id: u64,
     /// What the next one's token allows.
@@ -94,7 +94,7 @@ impl House {
                     self.frames.entry(socket).or_default().push(frame);
                 }
                 Output::Close(socket) => self.closed.push(socket),
-                Output::Command(id, command) => self.commands.push_back((id, command)),
+                Output::Ask(id, command) => self.commands.push_back((id, command)),
                 Output::Http(ticket, answer) => {
                     self.http.insert(ticket, answer);
                 }
@@ -152,19 +152,19 @@ impl House {
         self.only(socket)["session"].as_str().unwrap().to_owned()
     }
 
-    fn command(&mut self) -> (CommandId, Command) {
+    fn command(&mut self) -> (AskId, media::Request) {
         self.commands.pop_front().expect("a media command")
     }
 
-    fn offered_peer(&mut self) -> (CommandId, PeerId) {
+    fn offered_peer(&mut self) -> (AskId, PeerId) {
         match self.command() {
-            (id, Command::Offer { peer, .. }) => (id, peer),
+            (id, media::Request::Offer { peer, .. }) => (id, peer),
             other => panic!("{other:?}"),
         }
     }
 
-    fn outcome(&mut self, id: CommandId, outcome: Outcome) {
-        self.control.handle_outcome(self.now, id, outcome);
+    fn outcome(&mut self, id: AskId, reply: media::Reply) {
+        self.control.handle_reply(self.now, id, reply);
         self.drain();
     }
 
@@ -200,7 +200,7 @@ impl House {
             json!({"room": "kitchen", "name": name, "offer": "offer", "tracks": tracks}),
         );
         let (id, peer) = self.offered_peer();
-        self.outcome(id, Outcome::Answered(answer));
+        self.outcome(id, media::Reply::Answered(answer));
         peer
     }
 }
@@ -235,7 +235,7 @@ fn two_people_meet() {
         (&left["type"], &left["reason"]),
         (&json!("participant_left"), &json!("left"))
     );
-    assert!(matches!(house.command(), (_, Command::Close { .. })));
+    assert!(matches!(house.command(), (_, media::Request::Close { .. })));
 }
 
 #[test]
@@ -306,13 +306,13 @@ fn a_refused_offer_leaves_no_trace_of_the_join() {
     let join = json!({"room": "kitchen", "name": "Bob", "offer": "nonsense"});
     house.ask(2, "join", join.clone());
     let (id, _) = house.offered_peer();
-    let refusal = Failure::new(ErrorCode::BadSdp, "The offer is nonsense.");
-    house.outcome(id, Outcome::Refused(refusal));
+    let refusal = api::OfferError::Sdp(api::SdpError::TooLarge { bytes: 2, limit: 1 });
+    house.outcome(id, media::Reply::Refused(refusal.into()));
     assert_eq!(house.types(2), ["error bad_sdp"]);
     assert_eq!(house.types(1), Vec::<String>::new());
     house.ask(2, "join", join);
     assert!(
-        matches!(house.command(), (_, Command::Offer { .. })),
+        matches!(house.command(), (_, media::Request::Offer { .. })),
         "it may try again"
     );
 }
@@ -328,14 +328,14 @@ fn requests_are_carried_out_in_order_and_ping_at_once() {
     house.ask(1, "ping", json!({}));
     assert_eq!(house.types(1), ["pong"]);
     let (id, command) = house.command();
-    assert!(matches!(command, Command::Mute { muted: true, .. }));
+    assert!(matches!(command, media::Request::Mute { muted: true, .. }));
     assert!(house.commands.is_empty(), "one at a time");
-    house.outcome(id, Outcome::Done);
+    house.outcome(id, media::Reply::Done);
     let (id, command) = house.command();
-    assert!(matches!(command, Command::Unpublish { .. }));
-    house.outcome(id, Outcome::Done);
+    assert!(matches!(command, media::Request::Unpublish { .. }));
+    house.outcome(id, media::Reply::Done);
     assert_eq!(house.types(1), ["muted", "unpublished", "left"]);
-    assert!(matches!(house.command(), (_, Command::Close { .. })));
+    assert!(matches!(house.command(), (_, media::Request::Close { .. })));
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn nobody_acts_on_what_is_another_rooms_or_anothers() {
         json!({"room": "cellar", "name": "Eve", "offer": "x"}),
     );
     let (id, _) = house.offered_peer();
-    house.outcome(id, Outcome::Answered(answer(&[], &[("0", None)])));
+    house.outcome(id, media::Reply::Answered(answer(&[], &[("0", None)])));
     for socket in [1, 2, 3] {
         house.heard(socket);
     }
@@ -363,7 +363,7 @@ fn nobody_acts_on_what_is_another_rooms_or_anothers() {
     assert!(house.commands.is_empty());
     house.ask(2, "subscribe", json!({"mid": "0", "track": "t_7"}));
     let (id, _) = house.command();
-    house.outcome(id, Outcome::Shows(Some(TrackId(7))));
+    house.outcome(id, media::Reply::Shows(Some(TrackId(7))));
     assert_eq!(house.only(2)["track"], "t_7");
 }
 
@@ -386,7 +386,7 @@ fn a_slot_never_names_a_track_before_it_was_announced() {
         track: Some(TrackId(8)),
     });
     assert_eq!(house.types(1), Vec::<String>::new());
-    house.outcome(id, Outcome::Answered(answer(&[("0", 8)], &[])));
+    house.outcome(id, media::Reply::Answered(answer(&[("0", 8)], &[])));
     assert_eq!(house.types(1), ["participant_joined", "slot"]);
     // What is not kept back any more is not told twice.
     house.ask(1, "ping", json!({}));
@@ -407,7 +407,7 @@ fn a_change_is_told_after_the_reply_it_came_after() {
         track: None,
     });
     assert_eq!(house.types(2), Vec::<String>::new());
-    house.outcome(id, Outcome::Shows(Some(TrackId(7))));
+    house.outcome(id, media::Reply::Shows(Some(TrackId(7))));
     assert_eq!(house.types(2), ["subscribed", "slot"]);
 }
 
@@ -425,7 +425,7 @@ fn a_reply_that_overtakes_a_change_is_not_the_last_word() {
     };
     house.ask(3, "subscribe", json!({"mid": "0", "track": "t_8"}));
     let (id, _) = house.command();
-    house.outcome(id, Outcome::Shows(Some(TrackId(8))));
+    house.outcome(id, media::Reply::Shows(Some(TrackId(8))));
     assert_eq!(house.only(3)["track"], "t_8");
     // What the media plane had said before.
     for track in [7, 8] {
@@ -447,7 +447,7 @@ fn a_lost_socket_is_resumed_and_media_runs_on() {
     house.close(2, false);
     house.ask(1, "offer", json!({"sdp": "x", "tracks": camera("0")}));
     let (id, _) = house.offered_peer();
-    house.outcome(id, Outcome::Answered(answer(&[("0", 7)], &[])));
+    house.outcome(id, media::Reply::Answered(answer(&[("0", 7)], &[])));
     assert_eq!(house.types(1), ["answer"], "Bob is still there");
     house.pass(DEFAULT_GRACE / 2);
     house.ask(
@@ -475,7 +475,7 @@ fn a_lost_answer_comes_before_what_happened_after_it() {
     let joining = house.ask(2, "join", join.clone());
     house.close(2, false);
     let (id, _) = house.offered_peer();
-    house.outcome(id, Outcome::Answered(answer(&[], &[("0", Some(7))])));
+    house.outcome(id, media::Reply::Answered(answer(&[], &[("0", Some(7))])));
     house.ask(1, "leave", json!({}));
     let resume = json!({"session": secret, "seq": 0});
     let hello = json!({"version": 1, "resume": resume, "unanswered": [joining, 999]});
@@ -530,7 +530,7 @@ fn a_session_that_is_not_resumed_in_time_leaves_the_room() {
     house.pass(DEFAULT_GRACE);
     let left = house.only(1);
     assert_eq!(left["reason"], "connection_lost");
-    assert_eq!(house.command().1, Command::Close { peer: bob });
+    assert_eq!(house.command().1, media::Request::Close { peer: bob });
     assert_eq!(house.control.counters().sessions, 1);
 }
 
@@ -566,7 +566,7 @@ fn a_client_that_never_acknowledges_is_let_go() {
     for round in 0..10_000 {
         house.ask(1, "mute", json!({"track": "t_7", "muted": round % 2 == 0}));
         let (id, _) = house.command();
-        house.outcome(id, Outcome::Done);
+        house.outcome(id, media::Reply::Done);
         if !house.closed.is_empty() {
             break;
         }
@@ -611,7 +611,7 @@ fn a_lost_media_connection_is_told_and_replaced() {
     );
     let (id, fresh) = house.offered_peer();
     assert_ne!(fresh, peer);
-    house.outcome(id, Outcome::Answered(answer(&[("0", 9)], &[])));
+    house.outcome(id, media::Reply::Answered(answer(&[("0", 9)], &[])));
     assert_eq!(house.types(1), ["answer"]);
     assert_eq!(house.types(2), ["track_published"]);
     house.report(MediaEvent::PeerConnected { peer: fresh });
@@ -642,10 +642,10 @@ fn a_new_connection_ends_the_old_one_first() {
     let old = house.join(1, "Alice", answer(&[("0", 7)], &[]));
     house.ask(1, "offer", json!({"sdp": "x", "new_connection": true}));
     let (id, command) = house.command();
-    assert_eq!(command, Command::Close { peer: old });
+    assert_eq!(command, media::Request::Close { peer: old });
     assert!(house.commands.is_empty(), "the offer waits");
-    house.outcome(id, Outcome::Done);
-    let (_, Command::Offer { peer, offer, .. }) = house.command() else {
+    house.outcome(id, media::Reply::Done);
+    let (_, media::Request::Offer { peer, offer, .. }) = house.command() else {
         panic!("an offer");
     };
     assert_ne!(peer, old);
@@ -667,7 +667,7 @@ fn a_later_offer_keeps_what_is_published() {
     let mut house = House::new();
     house.join(1, "Alice", answer(&[("0", 7)], &[]));
     house.ask(1, "offer", json!({"sdp": "x", "tracks": camera("1")}));
-    let (_, Command::Offer { offer, .. }) = house.command() else {
+    let (_, media::Request::Offer { offer, .. }) = house.command() else {
         panic!("an offer");
     };
     let lines = ["1", "0"].map(|name| (mid(name), Content::Person));
@@ -703,12 +703,12 @@ fn m_lines_that_are_refused_are_named_in_the_reply() {
     );
     house.ask(1, "offer", json!({"sdp": "x", "tracks": []}));
     let (id, _) = house.offered_peer();
-    house.outcome(id, Outcome::Answered(refused("more")));
+    house.outcome(id, media::Reply::Answered(refused("more")));
     assert_eq!(house.only(1)["refused"][0]["mid"], "more");
 
     // Who has no words but a status to hear of it has the whole offer refused.
     let is_whole = |house: &mut House| match house.command() {
-        (_, Command::Offer { offer, .. }) => offer.is_whole,
+        (_, media::Request::Offer { offer, .. }) => offer.is_whole,
         other => panic!("{other:?}"),
     };
     house.ask(1, "offer", json!({"sdp": "x", "tracks": []}));
@@ -748,8 +748,8 @@ fn a_session_that_ends_while_its_offer_is_answered_leaves_no_peer() {
     let (id, peer) = house.offered_peer();
     house.close(1, true);
     assert!(house.commands.is_empty(), "the close waits for the offer");
-    house.outcome(id, Outcome::Answered(answer(&[("0", 7)], &[])));
-    assert_eq!(house.command().1, Command::Close { peer });
+    house.outcome(id, media::Reply::Answered(answer(&[("0", 7)], &[])));
+    assert_eq!(house.command().1, media::Request::Close { peer });
     assert_eq!(house.control.counters().rooms, 0);
 }
 
@@ -807,7 +807,7 @@ fn a_view_reaches_the_media_plane_and_is_refused_with_a_reason() {
     ]);
     house.ask(1, "view", json!({"slots": slots}));
     let (id, command) = house.command();
-    let Command::SetView { peer: whose, views } = command else {
+    let media::Request::SetView { peer: whose, views } = command else {
         panic!("{command:?}");
     };
     let wide = api::SlotView {
@@ -824,7 +824,7 @@ fn a_view_reaches_the_media_plane_and_is_refused_with_a_reason() {
         (whose, views),
         (peer, vec![(mid("0"), wide), (mid("1"), hidden)])
     );
-    house.outcome(id, Outcome::Done);
+    house.outcome(id, media::Reply::Done);
     assert_eq!(house.types(1), ["viewed"]);
 
     let slot = json!({"mid": "0", "visible": true});
@@ -837,7 +837,10 @@ fn a_view_reaches_the_media_plane_and_is_refused_with_a_reason() {
     );
     house.ask(1, "view", json!({"slots": vec![slot; 64]}));
     let (id, _) = house.command();
-    house.outcome(id, Outcome::from(api::CommandError::UnknownMid(mid("0"))));
+    house.outcome(
+        id,
+        media::Reply::Refused(api::CommandError::UnknownMid(mid("0")).into()),
+    );
     assert_eq!(house.types(1), ["error unknown_mid"]);
     for wrong in [
         json!({"mid": "0", "visible": true, "width": -1}),
@@ -892,7 +895,7 @@ fn a_pause_is_told_unless_the_client_asked_for_it() {
         house.report(paused(Some(api::Reason::NoBandwidth)));
         house.report(paused(None));
     }
-    house.outcome(id, Outcome::Quality(api::PeerQuality::default()));
+    house.outcome(id, media::Reply::PeerStats(Box::default()));
     assert_eq!(house.types(1), ["quality"]);
 }
 
@@ -956,7 +959,7 @@ fn everybody_in_the_room_hears_who_has_the_floor_and_newcomers_too() {
         (&json!("speakers"), &id)
     );
     house.close(1, true);
-    assert!(matches!(house.command(), (_, Command::Close { .. })));
+    assert!(matches!(house.command(), (_, media::Request::Close { .. })));
     house.heard(2);
     let dominant = None;
     house.report(MediaEvent::Speakers { room, dominant });
@@ -1011,7 +1014,7 @@ impl House {
             sdp: "v=0\r\na=ice-ufrag:old\r\n".into(),
         });
         let (id, peer) = self.offered_peer();
-        self.outcome(id, Outcome::Answered(answer));
+        self.outcome(id, media::Reply::Answered(answer));
         self.report(MediaEvent::PeerConnected { peer });
         self.http.remove(&ticket).unwrap()
     }
@@ -1054,8 +1057,8 @@ fn a_whip_client_is_a_participant_like_any_other() {
     }
     let ticket = house.http(patch(Some("*"), "new"));
     let (id, command) = house.command();
-    assert!(matches!(command, Command::RestartIce { .. }));
-    house.outcome(id, Outcome::Restarted("fragment".into()));
+    assert!(matches!(command, media::Request::RestartIce { .. }));
+    house.outcome(id, media::Reply::IceRestarted("fragment".into()));
     let etag = "\"2\"".to_owned();
     let fragment = "fragment".to_owned();
     let restarted = HttpAnswer::Restarted { fragment, etag };
@@ -1092,7 +1095,7 @@ fn a_whip_client_with_too_many_tracks_or_a_lost_connection_is_gone() {
         .collect();
     let refused = house.publish_over_http(answer(&nine, &[]));
     assert!(matches!(refused, HttpAnswer::Refused(f) if f.code == ErrorCode::TooManyTracks));
-    assert!(matches!(house.command(), (_, Command::Close { .. })));
+    assert!(matches!(house.command(), (_, media::Request::Close { .. })));
     assert_eq!(house.types(1), Vec::<String>::new());
 
     house.publish_over_http(answer(&[("0", 7)], &[]));
@@ -1134,10 +1137,10 @@ impl House {
         tracks: &[(&str, u64)],
     ) -> (String, api::Offer) {
         let ticket = self.offer_over_http(endpoint, access);
-        let (id, Command::Offer { offer, peer, .. }) = self.command() else {
+        let (id, media::Request::Offer { offer, peer, .. }) = self.command() else {
             panic!("an offer");
         };
-        self.outcome(id, Outcome::Answered(answer(tracks, &[])));
+        self.outcome(id, media::Reply::Answered(answer(tracks, &[])));
         self.report(MediaEvent::PeerConnected { peer });
         match self.http.remove(&ticket).unwrap() {
             HttpAnswer::Created { secret, .. } => (secret, offer),
@@ -1154,7 +1157,7 @@ fn a_viewer_is_counted_until_it_publishes_and_after_a_resume_too() {
     let session = house.hello(2);
     house.ask(2, "join", json!({"room": "kitchen", "offer": "x"}));
     let (id, _) = house.offered_peer();
-    house.outcome(id, Outcome::Answered(answer(&[], &[("0", None)])));
+    house.outcome(id, media::Reply::Answered(answer(&[], &[("0", None)])));
     let joined = house.heard(2).remove(0);
     assert_eq!(
         (&joined["name"], &joined["viewers"]),
@@ -1180,7 +1183,7 @@ fn a_viewer_is_counted_until_it_publishes_and_after_a_resume_too() {
         mid: mid("1"),
         kind: Kind::Video,
     };
-    house.outcome(id, Outcome::Published(info));
+    house.outcome(id, media::Reply::Published(info));
     let told = house.heard(1);
     assert_eq!(told[0]["type"], "participant_joined");
     assert_eq!(told[0]["participant"]["tracks"][0]["id"], "t_7");
@@ -1237,12 +1240,12 @@ fn one_who_publishes_and_watches_over_http_is_one_person_who_does_not_see_himsel
         participant: id,
         access: open_access(),
     });
-    let (command, Command::Quality { peer }) = house.command() else {
+    let (command, media::Request::PeerStats { peer }) = house.command() else {
         panic!("a question");
     };
     let receiving = house.control.by_resource[&watching];
     assert_eq!(house.control.members[&receiving].peer, Some(peer));
-    house.outcome(command, Outcome::Quality(api::PeerQuality::default()));
+    house.outcome(command, media::Reply::PeerStats(Box::default()));
     assert!(matches!(house.http[&ticket], HttpAnswer::Quality(_)));
     let delete = HttpRequest::Delete(Address {
         endpoint: Endpoint::Whep,
@@ -1285,7 +1288,10 @@ fn who_joins_is_told_what_it_may_do() {
         assert_eq!(types == ["error not_allowed"], !publish, "{types:?}");
         if publish {
             let (id, _) = house.command();
-            house.outcome(id, Outcome::from(api::CommandError::UnknownMid(mid("0"))));
+            house.outcome(
+                id,
+                media::Reply::Refused(api::CommandError::UnknownMid(mid("0")).into()),
+            );
             house.heard(1);
         }
         house.ask(1, "subscribe", json!({"mid": "1", "auto": true}));

@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use confab_sfu::api::{
-    Answer, CommandError, Content, Event, Offer, OfferError, PeerQuality, Priority, Reason,
+    Answer, CommandError, Event, Offer, OfferError, PeerQuality, PeerStats, Priority, Reason,
     SlotChoice, SlotInfo, SlotQuality, SlotView, Stats, TrackInfo,
 };
 use confab_sfu::media::Kind;
 use confab_sfu::types::{Mid, PeerId, RoomId, TrackId};
 use confab_sfu::units::Bitrate;
 use confab_signaling::auth::Auth;
-use confab_signaling::media::MediaPlane;
+use confab_signaling::media::{MediaPlane, Reply, Request};
 use confab_signaling::relay::Relay;
 use confab_signaling::{Certificates, Server, Settings, Stopped, control};
 use flate2::read::DeflateDecoder;
@@ -81,6 +81,39 @@ impl FakeSfu {
 }
 
 impl MediaPlane for FakeSfu {
+    async fn ask(&self, request: Request) -> Reply {
+        match request {
+            Request::Offer { room, peer, offer } => {
+                Reply::of(self.offer(room, peer, offer).await, Reply::Answered)
+            }
+            Request::Publish { peer, mid, .. } => Reply::Published(self.publish(peer, mid)),
+            Request::Unpublish { peer, track } => {
+                self.unpublish(peer, track);
+                Reply::Done
+            }
+            Request::Mute { .. } => Reply::Done,
+            Request::Subscribe { mid, to, .. } => Reply::of(subscribe(mid, to), Reply::Shows),
+            Request::SetView { peer, views } => self.set_view(peer, views).into(),
+            Request::PeerStats { peer } => {
+                let stats = self.peer_stats(peer).ok_or(CommandError::UnknownPeer);
+                Reply::of(stats.map(Box::new), Reply::PeerStats)
+            }
+            Request::RestartIce { fragment, .. } => {
+                Reply::IceRestarted(format!("answer to {fragment}"))
+            }
+            Request::Close { peer } => {
+                self.close(peer);
+                Reply::Done
+            }
+            Request::Stats => Reply::Stats(Stats {
+                tracks: 42,
+                ..Stats::default()
+            }),
+        }
+    }
+}
+
+impl FakeSfu {
     async fn offer(&self, room: RoomId, peer: PeerId, offer: Offer) -> Result<Answer, OfferError> {
         if offer.sdp.contains("slow") {
             self.released.notified().await;
@@ -125,7 +158,7 @@ impl MediaPlane for FakeSfu {
         })
     }
 
-    async fn publish(&self, peer: PeerId, mid: Mid, _: Content) -> Result<TrackInfo, CommandError> {
+    fn publish(&self, peer: PeerId, mid: Mid) -> TrackInfo {
         let mut peers = self.peers.lock().unwrap();
         peers.last_track += 1;
         let info = TrackInfo {
@@ -134,38 +167,16 @@ impl MediaPlane for FakeSfu {
             kind: Kind::Audio,
         };
         peers.published.entry(peer).or_default().push(info);
-        Ok(info)
+        info
     }
 
-    async fn unpublish(&self, peer: PeerId, track: TrackId) -> Result<(), CommandError> {
+    fn unpublish(&self, peer: PeerId, track: TrackId) {
         let mut peers = self.peers.lock().unwrap();
         let tracks = peers.published.entry(peer).or_default();
         tracks.retain(|info| info.track != track);
-        Ok(())
     }
 
-    async fn mute(&self, _: PeerId, _: TrackId, _: bool) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    async fn subscribe(
-        &self,
-        _: PeerId,
-        mid: Mid,
-        to: SlotChoice,
-    ) -> Result<Option<TrackId>, CommandError> {
-        match to {
-            _ if mid.as_str() == "nowhere" => Err(CommandError::UnknownMid(mid)),
-            SlotChoice::Pin(track) => Ok(Some(track)),
-            SlotChoice::Auto | SlotChoice::Off => Ok(None),
-        }
-    }
-
-    async fn set_view(
-        &self,
-        peer: PeerId,
-        views: Vec<(Mid, SlotView)>,
-    ) -> Result<(), CommandError> {
+    fn set_view(&self, peer: PeerId, views: Vec<(Mid, SlotView)>) -> Result<(), CommandError> {
         let mut peers = self.peers.lock().unwrap();
         let unknown = views.iter().find(|(mid, _)| mid.as_str() == "nowhere");
         match unknown {
@@ -178,11 +189,11 @@ impl MediaPlane for FakeSfu {
     }
 
     /// Every slot that was viewed shows track 7 and has no bandwidth.
-    async fn quality(&self, peer: PeerId) -> Option<PeerQuality> {
+    fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
         let peers = self.peers.lock().unwrap();
         peers.rooms.get(&peer)?;
         let views = peers.views.get(&peer).into_iter().flatten();
-        Some(PeerQuality {
+        let quality = PeerQuality {
             estimate: Bitrate::kbps(910),
             slots: views
                 .map(|&(mid, view)| SlotQuality {
@@ -196,25 +207,26 @@ impl MediaPlane for FakeSfu {
                 })
                 .collect(),
             ..PeerQuality::default()
+        };
+        Some(PeerStats {
+            quality,
+            ..PeerStats::default()
         })
     }
 
-    async fn restart_ice(&self, _: PeerId, fragment: String) -> Result<String, OfferError> {
-        Ok(format!("answer to {fragment}"))
-    }
-
-    async fn close(&self, peer: PeerId) {
+    fn close(&self, peer: PeerId) {
         let mut peers = self.peers.lock().unwrap();
         peers.rooms.remove(&peer);
         peers.published.remove(&peer);
         peers.closed.push(peer);
     }
+}
 
-    async fn stats(&self) -> Stats {
-        Stats {
-            tracks: 42,
-            ..Stats::default()
-        }
+fn subscribe(mid: Mid, to: SlotChoice) -> Result<Option<TrackId>, CommandError> {
+    match to {
+        _ if mid.as_str() == "nowhere" => Err(CommandError::UnknownMid(mid)),
+        SlotChoice::Pin(track) => Ok(Some(track)),
+        SlotChoice::Auto | SlotChoice::Off => Ok(None),
     }
 }
 

@@ -78,7 +78,7 @@ fn who_leaves_loses_them_and_gets_others() {
     house.heard(1);
     let first = ledger.take()[0].replace("mint ", "");
     house.ask(1, "leave", json!({}));
-    assert!(matches!(house.command(), (_, Command::Close { peer: p }) if p == peer));
+    assert!(matches!(house.command(), (_, media::Request::Close { peer: p }) if p == peer));
     assert_eq!(house.types(1), ["left"]);
     assert_eq!(ledger.take(), [format!("revoke {first}")]);
     house.ask(1, "ice_servers", json!({}));
@@ -93,8 +93,8 @@ fn whose_join_is_refused_keeps_them_for_the_next_attempt() {
     let join = json!({"room": "kitchen", "name": "Alice", "offer": "offer"});
     house.ask(1, "join", join);
     let (id, _) = house.offered_peer();
-    let refused = Failure::new(ErrorCode::Overloaded, "Full.");
-    house.outcome(id, Outcome::Refused(refused));
+    let refused = api::OfferError::Overloaded;
+    house.outcome(id, media::Reply::Refused(refused.into()));
     assert_eq!(house.types(1), ["error overloaded"]);
     assert_eq!(ledger.take(), Vec::<String>::new());
 }

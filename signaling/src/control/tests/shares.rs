@@ -22,11 +22,11 @@ impl House {
         let ticket = self.offer_over_http(Endpoint::Whip, access);
         while let Some((id, command)) = self.commands.pop_front() {
             match command {
-                Command::Offer { peer, .. } => {
-                    self.outcome(id, Outcome::Answered(answer(&[], &[])));
+                media::Request::Offer { peer, .. } => {
+                    self.outcome(id, media::Reply::Answered(answer(&[], &[])));
                     return (ticket, Some(peer));
                 }
-                _ => self.outcome(id, Outcome::Done),
+                _ => self.outcome(id, media::Reply::Done),
             }
         }
         (ticket, None)
@@ -221,7 +221,7 @@ fn an_identity_that_nobody_vouches_for_counts_for_nothing() {
         });
         assert_eq!(house.refusal(ticket), None);
         let (id, _) = house.offered_peer();
-        house.outcome(id, Outcome::Answered(answer(&[], &[])));
+        house.outcome(id, media::Reply::Answered(answer(&[], &[])));
     }
     assert_eq!(house.control.members.len(), 3);
 }

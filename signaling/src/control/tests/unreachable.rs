@@ -10,7 +10,7 @@ fn house() -> (House, Value, String, PeerId) {
     let join = json!({"room": "kitchen", "name": "Bob", "offer": "offer"});
     house.ask(2, "join", join);
     let (id, peer) = house.offered_peer();
-    house.outcome(id, Outcome::Answered(answer(&[("0", 7)], &[])));
+    house.outcome(id, media::Reply::Answered(answer(&[("0", 7)], &[])));
     let bob = house.only(2)["participant"].clone();
     house.heard(1);
     (house, bob, secret, peer)
