@@ -111,8 +111,6 @@ pub(crate) struct Peer {
     moved: Option<Move>,
     /// Something would have been sent if the client had proved to be where it is.
     is_blocked: bool,
-    /// The publication that the last RTP datagram was for.
-    repairing: Option<usize>,
     pub(crate) pacing: Pacing,
     path_size: PathSize,
     sealed: SealedRing,
@@ -145,6 +143,22 @@ pub(crate) struct LocalSide<'a> {
     pub worker: usize,
     /// Who the peer is on its room's canonical name.
     pub rng: StdRng,
+}
+
+impl LocalSide<'_> {
+    /// Lends a negotiation what an answer says of us, new names included.
+    fn lend<T>(&mut self, negotiate: impl FnOnce(&mut Local<'_>) -> T) -> T {
+        let fingerprint = self.certificate.fingerprint().to_string();
+        let rng = std::cell::RefCell::new(&mut self.rng);
+        negotiate(&mut Local {
+            fingerprint: &fingerprint,
+            candidates: self.candidates,
+            new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
+            new_credentials: &mut || {
+                ice::Credentials::of_worker(self.worker, &mut **rng.borrow_mut())
+            },
+        })
+    }
 }
 
 /// What has happened to a peer.
@@ -183,7 +197,7 @@ impl Peer {
     ) -> Result<(Peer, Negotiated), SdpError> {
         let cname = format!("{:016x}", local.rng.next_u64());
         let mut negotiation = Negotiation::new(local.rng.next_u64(), cname.clone());
-        let negotiated = answer(&mut negotiation, offer, policy, &mut local)?;
+        let negotiated = local.lend(|local| negotiation.answer(offer, policy, local))?;
         let ice = IceLite::new(now, negotiated.local_ice.clone(), &negotiated.remote_ice);
         let dtls = DtlsEndpoint::new(
             now,
@@ -208,7 +222,6 @@ impl Peer {
             extensions: ExtensionMap::default(),
             feedback: FeedbackRecorder::default(),
             flood: FloodGuard::default(),
-            repairing: None,
             pacing: Pacing::default(),
             path_size: PathSize::default(),
             sealed: SealedRing::default(),
@@ -247,7 +260,8 @@ impl Peer {
             worker: self.worker,
             rng: self.rng.clone(),
         };
-        let negotiated = answer(&mut self.negotiation, offer, policy, &mut local)?;
+        let negotiation = &mut self.negotiation;
+        let negotiated = local.lend(|local| negotiation.answer(offer, policy, local))?;
         self.rng = local.rng;
         if negotiated.ice_restart {
             let local = negotiated.local_ice.clone();
@@ -273,19 +287,15 @@ impl Peer {
         certificate: &Certificate,
         candidates: &[Candidate],
     ) -> Result<String, SdpError> {
-        let fingerprint = certificate.fingerprint().to_string();
-        let rng = std::cell::RefCell::new(&mut self.rng);
-        let restarted = self.negotiation.restart_ice(
-            fragment,
-            &mut Local {
-                fingerprint: &fingerprint,
-                candidates,
-                new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
-                new_credentials: &mut || {
-                    ice::Credentials::of_worker(self.worker, &mut **rng.borrow_mut())
-                },
-            },
-        )?;
+        let mut side = LocalSide {
+            certificate,
+            candidates,
+            worker: self.worker,
+            rng: self.rng.clone(),
+        };
+        let negotiation = &mut self.negotiation;
+        let restarted = side.lend(|local| negotiation.restart_ice(fragment, local))?;
+        self.rng = side.rng;
         if restarted.ice_restart {
             self.ice
                 .restart(now, restarted.local_ice, &restarted.remote_ice);
@@ -803,26 +813,4 @@ fn secure(keys: &dtls::SrtpKeys) -> Result<Secured, SrtpError> {
         sender: SrtpSender::new(keys.profile, local.key, local.salt)?,
         profile: keys.profile.name(),
     })
-}
-
-fn answer(
-    negotiation: &mut Negotiation,
-    offer: &str,
-    policy: Policy,
-    side: &mut LocalSide<'_>,
-) -> Result<Negotiated, SdpError> {
-    let fingerprint = side.certificate.fingerprint().to_string();
-    let rng = std::cell::RefCell::new(&mut side.rng);
-    negotiation.answer(
-        offer,
-        policy,
-        &mut Local {
-            fingerprint: &fingerprint,
-            candidates: side.candidates,
-            new_ssrc: &mut || Ssrc(rng.borrow_mut().random()),
-            new_credentials: &mut || {
-                ice::Credentials::of_worker(side.worker, &mut **rng.borrow_mut())
-            },
-        },
-    )
 }

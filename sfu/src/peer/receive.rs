@@ -6,10 +6,11 @@
 use std::time::Instant;
 
 use super::{Context, Peer, Route};
-use crate::api::DropReason;
+use crate::api::{DropReason, WorkerStats};
 use crate::path::Path;
 use crate::publish::history::PacketMeta;
 use crate::publish::publication::Format;
+use crate::publish::receive::Unusable;
 use crate::publish::sources::{Claimed, Role};
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::RtpHeader;
@@ -26,16 +27,18 @@ pub(crate) struct Received<'a> {
 }
 
 impl Peer {
-    /// Takes an RTP datagram. None when it is accounted for but goes no further.
+    /// Takes an RTP datagram, and gives `take` the packets that come of it, in their order: what it has shown
+    /// of packets that did not come, then its own.
     ///
     /// # Errors
     /// Why it was dropped.
-    pub(crate) fn handle_rtp<'a>(
+    pub(crate) fn handle_rtp(
         &mut self,
         from: Path,
-        datagram: &'a mut [u8],
+        datagram: &mut [u8],
         cx: &mut Context<'_>,
-    ) -> Result<Option<Received<'a>>, DropReason> {
+        mut take: impl FnMut(Received<'_>, &mut WorkerStats),
+    ) -> Result<(), DropReason> {
         if !self.flood.admit(cx.now) {
             return Err(DropReason::RtpFlood);
         }
@@ -67,30 +70,21 @@ impl Peer {
                 .ok_or(DropReason::RtpUnknownSsrc)?,
         };
         let publication = &mut self.publications[route.publication];
-        let taken = publication.handle_rtp(cx.now, route.encoding, header, extensions, packet);
+        let track = publication.track.filter(|_| !publication.muted);
+        let (now, encoding) = (cx.now, route.encoding);
+        let taken =
+            publication.handle_rtp(now, encoding, header, extensions, packet, |meta, packet| {
+                if let Some(track) = track {
+                    let received = Received {
+                        track,
+                        meta,
+                        packet,
+                    };
+                    take(received, cx.stats);
+                }
+            });
         cx.stats.packets_repaired += std::mem::take(&mut publication.repaired_by);
-        self.repairing = Some(route.publication);
-        let plain = taken.map_err(|unusable| unusable.reason())?;
-        let track = publication.track.filter(|_| !publication.muted);
-        Ok(track.zip(plain).map(|(track, (meta, packet))| Received {
-            track,
-            meta,
-            packet,
-        }))
-    }
-
-    /// What the last RTP datagram has shown of packets that did not come. To be taken before the
-    /// datagram's own packet, until there is none.
-    pub(crate) fn poll_repaired(&mut self) -> Option<Received<'_>> {
-        let publication = self.publications.get_mut(self.repairing?)?;
-        let track = publication.track.filter(|_| !publication.muted);
-        // Taken in any case, so that nothing is left for when the track is shown again.
-        let (meta, packet) = publication.poll_repaired()?;
-        Some(Received {
-            track: track?,
-            meta,
-            packet,
-        })
+        taken.map_err(Unusable::reason)
     }
 
     /// Finds out what an authenticated packet with a new SSRC belongs to (RFC 9143 section 9.2), and

@@ -90,13 +90,34 @@ struct Content {
 
 impl Publication {
     /// Takes a packet of one encoding; `packet` is in the clear, and is brought into its plain form in
-    /// place. Returns what the feed needs to know, and the plain packet; none when it only helps
-    /// others, which [`Publication::poll_repaired`] has then.
+    /// place. Gives `take` what comes of it, each with what the feed needs to know: first what it has shown of
+    /// others, packets recovered and numbers without media; then the packet itself, unless it only helps
+    /// others.
     ///
     /// # Errors
-    /// When the packet can be of no use to a subscriber. If it has spent a number of the media,
-    /// [`Publication::poll_repaired`] tells that nothing is under it.
-    pub(crate) fn handle_rtp<'p>(
+    /// When the packet can be of no use to a subscriber. If it has spent a number of the media, `take` hears
+    /// that nothing is under it.
+    pub(crate) fn handle_rtp(
+        &mut self,
+        now: Instant,
+        encoding: u8,
+        header: RtpHeader,
+        extensions: HeaderExtensions,
+        packet: &mut [u8],
+        mut take: impl FnMut(PacketMeta, &[u8]),
+    ) -> Result<(), Unusable> {
+        let own = self.unwrap(now, encoding, header, extensions, packet);
+        while let Some((meta, packet)) = self.repaired.poll() {
+            take(meta, packet);
+        }
+        if let Some((meta, packet)) = own? {
+            take(meta, packet);
+        }
+        Ok(())
+    }
+
+    /// Makes of a packet what it is itself, and puts what it shows of others where they are taken from.
+    fn unwrap<'p>(
         &mut self,
         now: Instant,
         encoding: u8,
@@ -206,12 +227,6 @@ impl Publication {
         stream.pictures.handle_void(numbered.sequence);
         let void = self.void(encoding, numbered);
         self.repaired.push(void, &[]);
-    }
-
-    /// What the last packet has shown of others: packets recovered, and numbers without media. To be
-    /// taken before that packet itself.
-    pub(crate) fn poll_repaired(&mut self) -> Option<(PacketMeta, &[u8])> {
-        self.repaired.poll()
     }
 
     /// Looks through RTX and RED at what a payload is about.

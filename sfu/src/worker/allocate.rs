@@ -15,7 +15,7 @@ use crate::units::DataSize;
 impl Worker {
     /// Divides a peer's estimate among its slots.
     pub(super) fn allocate(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id).filter(|p| p.is_connected()) else {
+        let Some(peer) = self.peers.get_mut(id).filter(|p| p.is_connected()) else {
             return;
         };
         let mut consequences = std::mem::take(&mut self.consequences);
@@ -43,12 +43,11 @@ impl Worker {
             }
         }
         self.consequences = consequences;
-        self.touched.push(id);
     }
 
     /// Has a slot begin with what is kept of a track, if it can.
     fn bridge(&mut self, now: Instant, id: PeerId, track: TrackId, encoding: u8) -> bool {
-        let (Some(peer), Some(feed)) = (self.peers.get_mut(&id), self.feeds.get(&track)) else {
+        let (Some(peer), Some(feed)) = (self.peers.get_mut(id), self.feeds.get(&track)) else {
             return false;
         };
         let mut cx = self.lent.at(now);
@@ -65,7 +64,7 @@ impl Worker {
 
     /// Sends what a peer's pacer lets go.
     pub(super) fn depart(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let mut cx = self.lent.at(now);
@@ -99,7 +98,7 @@ impl Worker {
     /// Takes note of when each run of the outbox left the socket, and clears it.
     pub fn handle_sent(&mut self, left: &[Option<Instant>]) {
         for tracked in self.lent.outbox.tracked(left) {
-            if let Some(peer) = self.peers.get_mut(&tracked.peer) {
+            if let Some(peer) = self.peers.get_to_send(tracked.peer) {
                 peer.pacing.handle_sent(tracked.sequence, tracked.packet);
             }
         }

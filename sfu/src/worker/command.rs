@@ -33,7 +33,7 @@ impl Worker {
                     is_whole,
                 };
                 let result = self.answer(now, peer, create, &sdp, policy);
-                if let Some(peer) = self.peers.get_mut(&peer).filter(|_| result.is_ok()) {
+                if let Some(peer) = self.peers.get_mut(peer).filter(|_| result.is_ok()) {
                     peer.set_avoids_udp(avoid_udp);
                 }
                 self.report(Report::Answered { request, result });
@@ -64,7 +64,7 @@ impl Worker {
                 }
             }
             Command::Begin { peer, carried } => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
+                if let Some(peer) = self.peers.get_mut(peer) {
                     peer.begin_with(carried);
                 }
             }
@@ -72,7 +72,7 @@ impl Worker {
             Command::Stats { request, peer } => {
                 self.lent.stats.peers = self.peers.len() as u64;
                 let peer = peer
-                    .and_then(|id| self.peers.get(&id))
+                    .and_then(|id| self.peers.get(id))
                     .map(|p| Box::new(p.stats(now)));
                 let stats = self.lent.stats.clone();
                 self.report(Report::Stats {
@@ -85,14 +85,13 @@ impl Worker {
     }
 
     fn reallocate(&mut self, now: Instant, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.peers.get_mut(id) {
             peer.reallocate(now);
-            self.touched.push(id);
         }
     }
 
     fn slot_named(&mut self, id: PeerId, mid: Mid) -> Option<&mut Slot> {
-        let peer = self.peers.get_mut(&id)?;
+        let peer = self.peers.get_mut(id)?;
         let index = peer.slot_named(mid)?;
         peer.slots.get_mut(index)?.as_mut()
     }
@@ -105,7 +104,7 @@ impl Worker {
         sdp: &str,
         policy: Policy,
     ) -> Result<Answered, OfferError> {
-        if !create && !self.peers.contains_key(&id) {
+        if !create && !self.peers.contains(id) {
             return Err(OfferError::UnknownPeer);
         }
         if create && self.peers.len() >= self.shared.max_peers {
@@ -114,7 +113,7 @@ impl Worker {
         let rng = self.child_rng();
         let Shared { certificate, .. } = &self.shared;
         let candidates = &self.candidates;
-        let negotiated = match self.peers.get_mut(&id) {
+        let negotiated = match self.peers.get_mut(id) {
             Some(peer) => peer.renegotiate(now, sdp, policy, certificate, candidates)?,
             None => {
                 let local = LocalSide {
@@ -130,7 +129,7 @@ impl Worker {
         };
         self.update_ufrags(id);
         self.after_negotiation(id);
-        let sections = self.peers.get(&id).map(|p| p.sections().collect());
+        let sections = self.peers.get(id).map(|p| p.sections().collect());
         Ok(Answered {
             sdp: negotiated.answer,
             sections: sections.unwrap_or_default(),
@@ -139,7 +138,7 @@ impl Worker {
     }
 
     fn restart_ice(&mut self, now: Instant, request: RequestId, id: PeerId, fragment: &str) {
-        let result = match self.peers.get_mut(&id) {
+        let result = match self.peers.get_mut(id) {
             Some(peer) => peer
                 .restart_ice(now, fragment, &self.shared.certificate, &self.candidates)
                 .map_err(OfferError::from),
@@ -151,7 +150,7 @@ impl Worker {
 
     /// Has packets with a peer's present ufrags come to it, and none with those that are void.
     pub(super) fn update_ufrags(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get(&id) else {
+        let Some(peer) = self.peers.get(id) else {
             return;
         };
         self.ufrags
@@ -159,12 +158,11 @@ impl Worker {
         for ufrag in peer.local_ufrags() {
             self.ufrags.insert(ufrag.to_owned(), id);
         }
-        self.touched.push(id);
     }
 
     /// Ends the subscriptions of slots that a negotiation has taken away.
     fn after_negotiation(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get(&id) else {
+        let Some(peer) = self.peers.get(id) else {
             return;
         };
         // Slots that are gone, or whose place another slot has taken, show nothing.
@@ -180,11 +178,10 @@ impl Worker {
         for (track, subscriber) in stale {
             self.unsubscribe(track, subscriber);
         }
-        self.touched.push(id);
     }
 
     fn publish(&mut self, now: Instant, id: PeerId, mid: Mid, track: TrackId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let Some(publication) = peer.publications.iter_mut().find(|p| p.mid == mid) else {
@@ -202,7 +199,7 @@ impl Worker {
     }
 
     fn unpublish(&mut self, id: PeerId, track: TrackId) {
-        let peer = self.peers.get_mut(&id);
+        let peer = self.peers.get_mut(id);
         if let Some(publication) = peer.and_then(|p| p.publication_of(track)) {
             publication.track = None;
         }
@@ -214,7 +211,7 @@ impl Worker {
             return;
         };
         for Subscriber { peer, slot } in feed.subscribers {
-            let slots = self.peers.get_mut(&peer).map(|p| &mut p.slots);
+            let slots = self.peers.get_mut(peer).map(|p| &mut p.slots);
             if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot))
                 && slot.track() == Some(track)
             {
@@ -224,7 +221,7 @@ impl Worker {
     }
 
     fn mute(&mut self, now: Instant, id: PeerId, track: TrackId, muted: bool) {
-        let peer = self.peers.get_mut(&id);
+        let peer = self.peers.get_mut(id);
         let Some(publication) = peer.and_then(|p| p.publication_of(track)) else {
             return;
         };
@@ -239,7 +236,7 @@ impl Worker {
     }
 
     fn set_slot(&mut self, now: Instant, id: PeerId, mid: Mid, source: Option<(TrackId, usize)>) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let Some(index) = peer.slot_named(mid) else {
@@ -322,7 +319,7 @@ impl Worker {
 
     /// Says goodbye to a peer and forgets it.
     pub(super) fn close_peer(&mut self, now: Instant, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.peers.get_mut(id) {
             peer.close(&mut self.lent.at(now));
         }
         self.remove_peer(id);
@@ -330,7 +327,7 @@ impl Worker {
 
     /// Forgets a peer, its feeds and its subscriptions.
     pub(super) fn remove_peer(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.remove(&id) else {
+        let Some(peer) = self.peers.remove(id) else {
             return;
         };
         if let Some(carried) = peer.carried() {

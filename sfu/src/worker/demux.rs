@@ -12,15 +12,14 @@ use std::time::Instant;
 
 use super::Worker;
 use super::levels::Levels;
-use super::mailbox::{MediaBatch, Message};
+use super::mailbox::MediaBatch;
 use crate::api::{DropReason, WorkerStats};
 use crate::media::Kind;
 use crate::path::Path;
 use crate::peer::ice::{StunDrop, local_ufrag_of};
 use crate::peer::receive::Received;
-use crate::peer::report::Action;
 use crate::peer::stun::is_binding;
-use crate::publish::feed::{Feed, Origin};
+use crate::publish::feed::Feed;
 use crate::rtp::packet::PacketClass;
 use crate::types::{PeerId, TrackId};
 use crate::worker::Discarded;
@@ -33,11 +32,10 @@ struct Intake<'a> {
     batches: &'a mut HashMap<usize, MediaBatch>,
     spare_batches: &'a mut Vec<MediaBatch>,
     levels: &'a mut Levels,
-    stats: &'a mut WorkerStats,
 }
 
 impl Intake<'_> {
-    fn take(&mut self, now: Instant, received: Received<'_>) {
+    fn take(&mut self, now: Instant, received: Received<'_>, stats: &mut WorkerStats) {
         let Received {
             track,
             meta,
@@ -52,7 +50,7 @@ impl Intake<'_> {
         let level = meta.extensions.audio_level;
         let level = level.filter(|_| meta.codec.kind() == Kind::Audio);
         if !feed.insert(now, meta, packet) {
-            return self.stats.drop(DropReason::RtpDuplicate);
+            return stats.drop(DropReason::RtpDuplicate);
         }
         if first_pending {
             self.dirty.push(track);
@@ -60,7 +58,7 @@ impl Intake<'_> {
         if let Some(level) = level
             && !self.levels.push(now, track, level.level)
         {
-            self.stats.drop(DropReason::AudioLevelsFull);
+            stats.drop(DropReason::AudioLevelsFull);
         }
         if let Some(meta) = copy {
             for &worker in feed.workers.keys() {
@@ -109,7 +107,7 @@ impl Worker {
         if other.is_some_and(|other| self.holds(now, other, from)) {
             return self.lent.stats.drop(DropReason::StunPathOfAnother);
         }
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let mut cx = self.lent.at(now);
@@ -137,14 +135,13 @@ impl Worker {
         } else if self.claims.give(from, id) {
             tracing::debug!(peer = id.0, %from, "the path to the client is validated");
         }
-        self.touched.push(id);
         self.follow(now, id);
     }
 
     fn handle_stun_answer(&mut self, now: Instant, from: Path, packet: &[u8]) {
         let mut drop = StunDrop::UnexpectedAnswer;
         for id in self.claims.claimants(from) {
-            let Some(peer) = self.peers.get_mut(&id) else {
+            let Some(peer) = self.peers.get_mut(id) else {
                 continue;
             };
             if let Err(other) = peer.handle_stun_answer(from, packet, &mut self.lent.at(now)) {
@@ -156,7 +153,6 @@ impl Worker {
             {
                 tracing::debug!(peer = id.0, %from, "the client has proved to be there");
             }
-            self.touched.push(id);
             return self.follow(now, id);
         }
         self.lent.stats.drop(drop.reason());
@@ -164,14 +160,12 @@ impl Worker {
 
     /// Whether a peer's client has proved a moment ago to be reached by this path.
     fn holds(&self, now: Instant, id: PeerId, path: Path) -> bool {
-        self.peers
-            .get(&id)
-            .is_some_and(|peer| peer.holds(now, path))
+        self.peers.get(id).is_some_and(|peer| peer.holds(now, path))
     }
 
     /// Does what is to be done when media takes another path, or goes on.
     pub(super) fn follow(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let Some(moved) = peer.poll_move() else {
@@ -181,7 +175,6 @@ impl Worker {
             let measured = peer.poll_measure(now);
             measured.into_iter().for_each(|path| self.remeasure(path));
             tracing::info!(peer = id.0, %path, protocol = ?path.protocol(), "media takes this path");
-            self.touched.push(id);
             self.begin_dtls(now, id);
         }
         if moved.resumes {
@@ -190,7 +183,7 @@ impl Worker {
     }
 
     fn begin_dtls(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let change = peer.begin_dtls(&mut self.lent.at(now));
@@ -199,13 +192,12 @@ impl Worker {
 
     /// Gives up the pictures that are on their way to a peer, and has others begin with key frames.
     fn begin_anew(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         for (track, encoding) in peer.give_up_pictures() {
             self.request_key_frame(now, track, encoding);
         }
-        self.touched.push(id);
     }
 
     /// Whether somebody has proved to come by this path.
@@ -218,7 +210,7 @@ impl Worker {
     /// consent.
     pub fn handle_closed(&mut self, path: Path) {
         for id in self.claims.close(path) {
-            if let Some(peer) = self.peers.get_mut(&id) {
+            if let Some(peer) = self.peers.get_mut(id) {
                 peer.handle_closed(path);
             }
         }
@@ -237,24 +229,21 @@ impl Worker {
     }
 
     fn handle_dtls(&mut self, now: Instant, id: PeerId, from: Path, packet: &[u8]) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         peer.handle_arrival(from, packet.len());
         let mut cx = self.lent.at(now);
         let change = peer.handle_dtls(packet, &mut cx);
         self.apply(now, id, change);
-        self.touched.push(id);
         self.follow(now, id);
     }
 
     fn handle_rtp(&mut self, now: Instant, id: PeerId, from: Path, datagram: &mut [u8]) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let mut cx = self.lent.at(now);
-        self.touched.push(id);
-        let received = peer.handle_rtp(from, datagram, &mut cx);
         let mut intake = Intake {
             index: self.index,
             feeds: &mut self.feeds,
@@ -262,15 +251,12 @@ impl Worker {
             batches: &mut self.batches,
             spare_batches: &mut self.spare_batches,
             levels: &mut self.levels,
-            stats: &mut self.lent.stats,
         };
-        while let Some(repaired) = peer.poll_repaired() {
-            intake.take(now, repaired);
-        }
-        match received {
-            Ok(Some(received)) => intake.take(now, received),
-            Ok(None) => {}
-            Err(reason) => self.lent.stats.drop(reason),
+        let taken = peer.handle_rtp(from, datagram, &mut cx, |received, stats| {
+            intake.take(now, received, stats);
+        });
+        if let Err(reason) = taken {
+            self.lent.stats.drop(reason);
         }
         if peer.has_moved() {
             self.follow(now, id);
@@ -278,7 +264,7 @@ impl Worker {
     }
 
     fn handle_rtcp(&mut self, now: Instant, id: PeerId, from: Path, datagram: &mut [u8]) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let mut cx = self.lent.at(now);
@@ -292,89 +278,5 @@ impl Worker {
         self.actions = actions;
         self.follow(now, id);
         self.depart(now, id);
-        self.touched.push(id);
-    }
-
-    fn act(&mut self, now: Instant, id: PeerId, action: Action) {
-        match action {
-            Action::KeyFrame { slot } => {
-                let slot = self
-                    .peers
-                    .get(&id)
-                    .and_then(|p| p.slots.get(slot)?.as_ref());
-                let wanted = slot.and_then(|s| s.track().zip(s.wanted_encoding()));
-                if let Some((track, encoding)) = wanted {
-                    self.request_key_frame(now, track, encoding);
-                }
-            }
-            Action::Resend { slot, sequence } => self.resend(now, id, slot, sequence),
-            Action::ListenerLoss {
-                track,
-                fraction_lost,
-            } => self.tell_listener_loss(now, track, fraction_lost),
-            Action::SenderReport {
-                track,
-                encoding,
-                report,
-            } => {
-                let Some(feed) = self.feeds.get_mut(&track) else {
-                    return;
-                };
-                feed.set_sender_report(encoding, report, &self.shared.clock);
-                let workers: Vec<usize> = feed.workers.keys().copied().collect();
-                for worker in workers {
-                    self.send(
-                        worker,
-                        Message::SenderReport {
-                            track,
-                            encoding,
-                            report,
-                        },
-                    );
-                }
-            }
-        }
-    }
-
-    /// Passes what a listener loses on to the publisher, or to the worker that has it.
-    pub(super) fn tell_listener_loss(&mut self, now: Instant, track: TrackId, fraction_lost: u8) {
-        match self.feeds.get(&track).map(|f: &Feed| f.origin) {
-            Some(Origin::Remote(worker)) => self.send(
-                worker,
-                Message::ListenerLoss {
-                    track,
-                    fraction_lost,
-                },
-            ),
-            Some(Origin::Local(publisher)) => {
-                let peer = self.peers.get_mut(&publisher);
-                if let Some(publication) = peer.and_then(|p| p.publication_of(track)) {
-                    for encoding in &mut publication.encodings {
-                        encoding.handle_listener(now, fraction_lost);
-                    }
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Passes the request for a key frame on to the publisher, or to the worker that has it.
-    pub(super) fn request_key_frame(&mut self, now: Instant, track: TrackId, encoding: u8) {
-        match self.feeds.get(&track).map(|f: &Feed| f.origin) {
-            Some(Origin::Remote(worker)) => {
-                self.send(worker, Message::KeyFrame { track, encoding });
-            }
-            Some(Origin::Local(publisher)) => {
-                let peer = self.peers.get_mut(&publisher);
-                let publication = peer.and_then(|p| p.publication_of(track));
-                let publication = publication.filter(|p| p.kind == Kind::Video);
-                let stream = publication.and_then(|p| p.encodings.get_mut(usize::from(encoding)));
-                if let Some(stream) = stream {
-                    stream.key_frames.request(now);
-                    self.touched.push(publisher);
-                }
-            }
-            None => {}
-        }
     }
 }

@@ -22,7 +22,7 @@ impl Worker {
             // Subscribers outside, packets inside: a subscriber's packets lie side by side in the
             // outbox and leave in one run.
             for &Subscriber { peer, slot } in &feed.subscribers {
-                let Some(state) = self.peers.get_mut(&peer) else {
+                let Some(state) = self.peers.get_to_send(peer) else {
                     continue;
                 };
                 let mut cx = self.lent.at(now);
@@ -44,7 +44,7 @@ impl Worker {
                     paused.push((peer, slot.mid, slot.pause()));
                 }
                 if !egress.pacing.queued().is_zero() {
-                    self.touched.push(peer);
+                    self.peers.mark(peer);
                 }
                 self.lent.stats.packets_forwarded += forwarded;
             }
@@ -93,7 +93,7 @@ impl Worker {
 
     /// Answers a NACK for one packet.
     pub(super) fn resend(&mut self, now: Instant, id: PeerId, slot: usize, sequence: u16) {
-        let Some(state) = self.peers.get_mut(&id) else {
+        let Some(state) = self.peers.get_mut(id) else {
             return;
         };
         let mut cx = self.lent.at(now);
@@ -120,7 +120,7 @@ impl Worker {
             return;
         };
         let viewers = feed.subscribers.iter().filter_map(|s| {
-            let peer = self.peers.get(&s.peer).filter(|p| p.is_connected());
+            let peer = self.peers.get(s.peer).filter(|p| p.is_connected());
             peer?.slots.get(s.slot)?.as_ref()?.needs_key_frame()
         });
         let mut wanted: Vec<u8> = viewers.collect();
@@ -141,7 +141,7 @@ impl Worker {
             return;
         };
         for &Subscriber { peer, slot } in &feed.subscribers {
-            let slots = self.peers.get_mut(&peer).map(|p| &mut p.slots);
+            let slots = self.peers.get_mut(peer).map(|p| &mut p.slots);
             if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot)) {
                 slot.interrupt();
             }

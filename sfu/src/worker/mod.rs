@@ -32,11 +32,14 @@ mod demux;
 mod forward;
 mod levels;
 pub mod mailbox;
+mod peers;
+mod upstream;
 mod wanted_layers;
 
 use claims::Claims;
 use levels::Levels;
 use mailbox::{Mail, MediaBatch, Message};
+use peers::Peers;
 
 /// Spare batches kept for reuse: what one worker can have under way to another between two wakes.
 const MAX_SPARE_BATCHES: usize = 64;
@@ -88,7 +91,7 @@ pub struct Worker {
     shared: Shared,
     /// Where clients are told to come.
     candidates: Vec<Candidate>,
-    peers: HashMap<PeerId, Peer>,
+    peers: Peers,
     feeds: HashMap<TrackId, Feed>,
     /// Who owns a path.
     claims: Claims,
@@ -97,8 +100,6 @@ pub struct Worker {
     /// When peers want to be woken. An entry whose time is not the one in `scheduled` is stale.
     timers: BinaryHeap<Reverse<(Instant, PeerId)>>,
     scheduled: HashMap<PeerId, Instant>,
-    /// Peers to look at again before the batch ends.
-    touched: Vec<PeerId>,
     /// Feeds with packets to forward.
     dirty: Vec<TrackId>,
     /// Packets for each of the other workers.
@@ -129,13 +130,12 @@ impl Worker {
             index,
             shared,
             candidates,
-            peers: HashMap::new(),
+            peers: Peers::default(),
             feeds: HashMap::new(),
             claims: Claims::default(),
             ufrags: HashMap::new(),
             timers: BinaryHeap::new(),
             scheduled: HashMap::new(),
-            touched: Vec::new(),
             dirty: Vec::new(),
             batches: HashMap::new(),
             spare_batches: Vec::new(),
@@ -220,9 +220,7 @@ impl Worker {
 
     /// Says goodbye to every peer.
     pub fn stop(&mut self, now: Instant) {
-        let mut peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        peers.sort_unstable();
-        for peer in peers {
+        for peer in self.peers.ids() {
             self.close_peer(now, peer);
         }
     }
@@ -234,13 +232,11 @@ impl Worker {
         if let Some(levels) = self.levels.poll(now) {
             self.report(Report::Levels(levels));
         }
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for peer in touched.drain(..) {
+        let marked = self.peers.take_marked();
+        for &peer in &marked {
             self.schedule(peer);
         }
-        self.touched = touched;
+        self.peers.reuse(marked);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.
@@ -263,7 +259,6 @@ impl Worker {
             }
             self.scheduled.remove(&id);
             self.peer_timeout(now, id);
-            self.touched.push(id);
         }
         if self.next_wanted_layers.is_some_and(|due| now >= due) {
             self.update_wanted_layers(now);
@@ -272,7 +267,7 @@ impl Worker {
     }
 
     fn peer_timeout(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let mut cx = self.lent.at(now);
@@ -294,7 +289,7 @@ impl Worker {
 
     /// Has a peer woken at its next deadline.
     fn schedule(&mut self, id: PeerId) {
-        let Some(deadline) = self.peers.get(&id).and_then(Peer::next_deadline) else {
+        let Some(deadline) = self.peers.get(id).and_then(Peer::next_deadline) else {
             self.scheduled.remove(&id);
             return;
         };
@@ -348,7 +343,7 @@ impl Worker {
     /// Takes the size of the largest IP packet, in bytes, that a path takes whole.
     pub fn set_mtu(&mut self, path: Path, mtu: usize) {
         let owner = self.claims.owner(path);
-        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(&id)) {
+        if let Some(peer) = owner.and_then(|id| self.peers.get_mut(id)) {
             peer.set_mtu(path, mtu);
         }
     }

@@ -58,8 +58,7 @@ impl Worker {
             }
             Origin::Local(publisher) => {
                 let ceiling = feed.ceilings.values().copied().chain(ceiling).min();
-                self.touched.push(publisher);
-                let mut peer = self.peers.get_mut(&publisher);
+                let mut peer = self.peers.get_mut(publisher);
                 let ceiling = peer
                     .as_mut()
                     .and_then(|p| p.set_ceiling(now, track, ceiling));
@@ -98,7 +97,7 @@ impl Worker {
     fn ceiling_here(&self, track: TrackId) -> Option<Bitrate> {
         let subscribers = self.feeds.get(&track)?.subscribers.iter();
         let slots = subscribers.filter_map(|subscriber| {
-            let peer = self.peers.get(&subscriber.peer)?;
+            let peer = self.peers.get(subscriber.peer)?;
             peer.slots.get(subscriber.slot)?.as_ref()
         });
         let asked = slots.filter_map(|slot| slot.asked);
@@ -127,7 +126,7 @@ impl Worker {
             return Encodings::NONE;
         };
         let slots = feed.subscribers.iter().filter_map(|subscriber| {
-            let peer = self.peers.get(&subscriber.peer)?;
+            let peer = self.peers.get(subscriber.peer)?;
             peer.slots.get(subscriber.slot)?.as_ref()
         });
         slots.fold(Encodings::NONE, |all, slot| {

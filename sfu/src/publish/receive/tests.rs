@@ -126,17 +126,12 @@ fn take(publication: &mut Publication, mut bytes: Vec<u8>) -> Vec<(u16, Option<V
     let header = RtpHeader::parse(&bytes).unwrap();
     let extensions = HeaderExtensions::parse(&bytes, &header, &publication.extensions);
     let now = Instant::now();
-    let show = |(meta, packet): (PacketMeta, &[u8])| {
-        let payload = packet[meta.payload.clone()].to_vec();
-        (meta.sequence.wire(), (!meta.is_void).then_some(payload))
-    };
-    let own = publication.handle_rtp(now, 0, header, extensions, &mut bytes);
-    let own = own.unwrap().map(show);
     let mut all = Vec::new();
-    while let Some(repaired) = publication.poll_repaired() {
-        all.push(show(repaired));
-    }
-    all.extend(own);
+    let taken = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, packet| {
+        let payload = packet[meta.payload.clone()].to_vec();
+        all.push((meta.sequence.wire(), (!meta.is_void).then_some(payload)));
+    });
+    taken.unwrap();
     all
 }
 
@@ -265,14 +260,12 @@ fn telephone() -> Publication {
 fn refuse(publication: &mut Publication, mut bytes: Vec<u8>) -> (Unusable, Vec<u16>) {
     let header = RtpHeader::parse(&bytes).unwrap();
     let extensions = HeaderExtensions::default();
-    let taken = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut bytes);
-    let unusable = taken.unwrap_err();
-    let mut empty = Vec::new();
-    while let Some((meta, _)) = publication.poll_repaired() {
+    let (now, mut empty) = (Instant::now(), Vec::new());
+    let taken = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, _| {
         assert!(meta.is_void);
         empty.push(meta.sequence.wire());
-    }
-    (unusable, empty)
+    });
+    (taken.unwrap_err(), empty)
 }
 
 #[test]
@@ -332,8 +325,12 @@ fn key_presses_go_with_the_sound_whose_clock_they_have() {
     let epoch = |publication: &mut Publication, mut bytes: Vec<u8>| {
         let header = RtpHeader::parse(&bytes).unwrap();
         let extensions = HeaderExtensions::default();
-        let taken = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut bytes);
-        taken.unwrap().unwrap().0.epoch
+        let (now, mut epoch) = (Instant::now(), None);
+        let taken = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, _| {
+            epoch = Some(meta.epoch);
+        });
+        taken.unwrap();
+        epoch.unwrap()
     };
     // The publisher goes over to Opus: another clock, and other events.
     let before = epoch(&mut publication, packet(PCMA, 13, 320, &[0xd5; 3]));
@@ -363,13 +360,11 @@ proptest! {
             let mut bytes = packet(payload_type, sequence, u32::from(sequence) * 960, &payload);
             let header = RtpHeader::parse(&bytes).unwrap();
             let extensions = HeaderExtensions::parse(&bytes, &header, &publication.extensions);
-            let plain = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut bytes);
-            if let Ok(Some((meta, packet))) = plain {
-                prop_assert!(meta.payload.end <= packet.len());
-            }
-            while let Some((meta, packet)) = publication.poll_repaired() {
-                prop_assert!(meta.payload.end <= packet.len());
-            }
+            let (now, mut is_whole) = (Instant::now(), true);
+            let _ = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, packet| {
+                is_whole &= meta.payload.end <= packet.len();
+            });
+            prop_assert!(is_whole);
         }
     }
 }

@@ -146,16 +146,14 @@ fn receive(section: &Section, datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     for mut datagram in datagrams {
         let header = RtpHeader::parse(&datagram).unwrap();
         let extensions = HeaderExtensions::parse(&datagram, &header, &receive.extensions);
-        let own = publication.handle_rtp(Instant::now(), 0, header, extensions, &mut datagram);
-        let mut take = |(meta, packet): (PacketMeta, &[u8])| {
-            if !meta.is_void {
-                found.push((meta.sequence, packet[meta.payload.clone()].to_vec()));
-            }
-        };
-        own.unwrap().map(&mut take);
-        while let Some(repaired) = publication.poll_repaired() {
-            take(repaired);
-        }
+        let now = Instant::now();
+        let taken =
+            publication.handle_rtp(now, 0, header, extensions, &mut datagram, |meta, packet| {
+                if !meta.is_void {
+                    found.push((meta.sequence, packet[meta.payload.clone()].to_vec()));
+                }
+            });
+        taken.unwrap();
     }
     found.sort();
     found.into_iter().map(|(_, payload)| payload).collect()
