@@ -27,6 +27,7 @@ use crate::net::run::{self, MAILBOX, Setup};
 use crate::net::tcp_dispatcher::TcpDispatcher;
 use crate::path::Candidate;
 use crate::peer::dtls::{Certificate, DtlsError};
+use crate::types::WorkerIndex;
 use crate::worker::Shared;
 use crate::worker::mailbox::Message;
 
@@ -235,7 +236,7 @@ impl Sfu {
                 candidates,
             });
             let setup = Setup {
-                index,
+                index: WorkerIndex(index),
                 shared: shared.clone(),
                 socket: udp.1,
                 listener,
@@ -347,7 +348,7 @@ impl ControllerTask {
     async fn run(
         mut self,
         mut questions: mpsc::Receiver<Question>,
-        mut reports: mpsc::Receiver<(usize, Report)>,
+        mut reports: mpsc::Receiver<(WorkerIndex, Report)>,
     ) {
         let events = self.events.clone();
         loop {
@@ -392,7 +393,7 @@ impl ControllerTask {
     async fn carry_out(&mut self, output: Output) {
         match output {
             Output::Command(worker, command) => {
-                if let Some(mailbox) = self.workers.get(worker) {
+                if let Some(mailbox) = self.workers.get(worker.0) {
                     // Workers never wait for the controller, so there will be room. One that has ended
                     // needs no command.
                     let _ = mailbox.send(Message::Command(command)).await;

@@ -51,6 +51,14 @@ impl FromStr for TrackId {
     }
 }
 
+/// A worker, by its place among those of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WorkerIndex(pub usize);
+
+/// A slot, by its place among those of its peer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SlotIndex(pub usize);
+
 /// A synchronisation source (RFC 3550 section 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ssrc(pub u32);

@@ -4,6 +4,7 @@
 //! task behind it, and it drives [`control`], which is sans-I/O like everything it is made of:
 //! [`session`], [`room`], [`connection`]. What goes over the wire is in [`protocol`], the way to
 //! the SFU in [`media`], that to the TURN server in [`relay`].
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod auth;
 pub mod connection;

@@ -204,7 +204,7 @@ impl Session {
     /// that are polled next are the events after `seq` and the answers to `unanswered`, as far as
     /// there are any, in the order in which they were said. Of `unanswered` the first 96 are looked at.
     pub fn handle_resumed(&mut self, seq: u64, unanswered: &[RequestId]) {
-        let unanswered = &unanswered[..unanswered.len().min(MAX_UNANSWERED)];
+        let unanswered = unanswered.get(..MAX_UNANSWERED).unwrap_or(unanswered);
         self.detached = None;
         self.handle_ack(seq);
         let answers = self.answers.iter();

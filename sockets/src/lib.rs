@@ -7,6 +7,7 @@
 //! - [`udp`]: UDP sockets, read and written in batches; [`runs`]: what is to be written, gathered;
 //!   [`batch`]: many datagrams to many destinations in one system call
 //! - [`fragments`]: datagrams that are longer than a path takes
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod batch;
 pub mod cidr;

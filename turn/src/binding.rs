@@ -3,6 +3,7 @@
 //!
 //! In: a datagram. Out: its answer. [`Responder`] is the protocol, without I/O; [`serve`] is the rim
 //! that gives it a socket, for a server that has no relay.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::io;
 use std::net::SocketAddr;
@@ -95,7 +96,7 @@ impl Responder {
 
         let mut space = [0; MAX_REPLY_LEN];
         let len = answer(&request, from, &mut space).map_err(|_| Dropped::Malformed)?;
-        reply.extend_from_slice(&space[..len]);
+        reply.extend(space.iter().take(len));
         Ok(())
     }
 }
@@ -154,8 +155,9 @@ pub async fn serve(socket: UdpSocket) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => continue,
             Err(e) => return Err(e),
         };
+        let packet = packet.get(..len).unwrap_or_default();
         if responder
-            .handle(Instant::now(), from, &packet[..len], &mut reply)
+            .handle(Instant::now(), from, packet, &mut reply)
             .is_ok()
         {
             // An answer that cannot be sent is lost like any datagram; the client asks again.

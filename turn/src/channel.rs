@@ -1,6 +1,7 @@
 //! ChannelData messages (RFC 8656 section 12.4): four bytes before the payload instead of thirty-six.
 //!
 //! In: a packet, or a payload and its channel. Out: the payload and its channel, or the packet.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 /// The channel numbers that a client may bind. RFC 8656 section 12 ends at 0x4fff; clients after RFC
 /// 5766 section 11, coturn's among them, choose from four times as many, and nothing else begins
@@ -26,9 +27,9 @@ impl<'a> ChannelData<'a> {
     /// Reads a packet. Bytes after the payload are padding (RFC 8656 section 12.5).
     #[must_use]
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
-        let (header, rest) = packet.split_at_checked(HEADER_LEN)?;
-        let number = u16::from_be_bytes([header[0], header[1]]);
-        let len = u16::from_be_bytes([header[2], header[3]]);
+        let (&[n0, n1, l0, l1], rest) = packet.split_first_chunk::<HEADER_LEN>()?;
+        let number = u16::from_be_bytes([n0, n1]);
+        let len = u16::from_be_bytes([l0, l1]);
         let payload = rest.get(..usize::from(len))?;
         CHANNEL_NUMBERS
             .contains(&number)
@@ -46,7 +47,7 @@ impl<'a> ChannelData<'a> {
         out.extend_from_slice(self.payload);
         if padded {
             let padding = self.payload.len().next_multiple_of(ALIGNMENT) - self.payload.len();
-            out.extend_from_slice(&[0; ALIGNMENT][..padding]);
+            out.extend(std::iter::repeat_n(0, padding));
         }
         true
     }

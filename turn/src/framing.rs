@@ -3,6 +3,7 @@
 //! In: bytes as the stream gives them, one at a time or many messages at once. Out: whole STUN and
 //! ChannelData messages, told apart by their first two bits; or an error, after which the stream
 //! cannot be understood any more and is to be closed.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use crate::channel;
 
@@ -60,7 +61,7 @@ impl Deframer {
     /// # Errors
     /// When the stream is not TURN; it says the same again if asked again.
     pub fn next(&mut self, max_len: usize) -> Result<Option<&[u8]>, FramingError> {
-        let rest = &self.buffer[self.start..];
+        let rest = self.buffer.get(self.start..).unwrap_or_default();
         let frame = Frame::of(rest, self.has_spoken, max_len)?;
         let Some(frame) = frame.filter(|frame| frame.padded_len <= rest.len()) else {
             if rest.is_empty() {
@@ -73,7 +74,7 @@ impl Deframer {
         self.has_spoken = true;
         let start = self.start;
         self.start += frame.padded_len;
-        Ok(Some(&self.buffer[start..start + frame.len]))
+        Ok(self.buffer.get(start..start + frame.len))
     }
 }
 
@@ -96,10 +97,10 @@ impl Frame {
             1 => channel::HEADER_LEN,
             _ => return Err(FramingError::NotTurn),
         };
-        let Some(length) = bytes.get(2..4) else {
+        let Some(&[_, _, l0, l1]) = bytes.first_chunk() else {
             return Ok(None);
         };
-        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
         let is_stun = header_len == STUN_HEADER_LEN;
         let cookie = bytes.get(4..bytes.len().min(8)).unwrap_or_default();
         if is_stun && (length % 4 != 0 || !MAGIC_COOKIE.starts_with(cookie)) {

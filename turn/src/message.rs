@@ -3,6 +3,7 @@
 //!
 //! In: a packet that looks like STUN. Out: its attributes, each in bounds and of the right form; and
 //! the bytes of answers and Data indications.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod reply;
 
@@ -241,8 +242,8 @@ impl<'a> Incoming<'a> {
             // Whether it is signed is still to be seen.
             fields.is_malformed |= !fields.take(kind, value, &attribute, transaction);
             let is_unknown = kind.comprehension_required() && !UNDERSTOOD.contains(&kind);
-            if is_unknown && self.unknown_count < MAX_UNKNOWN {
-                self.unknown[self.unknown_count] = kind;
+            if is_unknown && let Some(place) = self.unknown.get_mut(self.unknown_count) {
+                *place = kind;
                 self.unknown_count += 1;
             }
         }
@@ -263,7 +264,7 @@ impl<'a> Incoming<'a> {
 
     /// Comprehension-required attributes that we do not know, as many as an answer names.
     pub(crate) fn unknown(&self) -> &[AttributeType] {
-        &self.unknown[..self.unknown_count]
+        self.unknown.get(..self.unknown_count).unwrap_or_default()
     }
 
     /// Verifies MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256, whichever belongs to the key.

@@ -20,6 +20,7 @@ use confab_sfu::inside::rtp::packet::PacketClass;
 use confab_sfu::inside::worker::mailbox::{Mail, Message};
 use confab_sfu::inside::worker::{Shared, Worker};
 use confab_sfu::path::{Candidate, Path};
+use confab_sfu::types::WorkerIndex;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
 /// The wall-clock time at which every call begins: some time in 2026.
@@ -114,7 +115,12 @@ impl Plane {
             workers: (0..workers)
                 .map(|index| {
                     let candidates = vec![Candidate::udp(Self::address(index))];
-                    Worker::new(index, shared.clone(), candidates, rng.next_u64())
+                    Worker::new(
+                        WorkerIndex(index),
+                        shared.clone(),
+                        candidates,
+                        rng.next_u64(),
+                    )
                 })
                 .collect(),
             next_request: 0,
@@ -203,7 +209,7 @@ impl Plane {
                 is_quiet = false;
                 match output {
                     Output::Command(worker, command) => {
-                        self.workers[worker].handle_message(now, Message::Command(command));
+                        self.workers[worker.0].handle_message(now, Message::Command(command));
                     }
                     Output::Reply(id, reply) => self.replies.push_back((id, reply)),
                     Output::Event(event) => self.events.push_back(event),
@@ -215,8 +221,12 @@ impl Plane {
                 while let Some(mail) = self.workers[index].poll_mail() {
                     is_quiet = false;
                     match mail {
-                        Mail::Controller(report) => self.control.handle_report(index, report),
-                        Mail::Worker(to, message) => self.workers[to].handle_message(now, message),
+                        Mail::Controller(report) => {
+                            self.control.handle_report(WorkerIndex(index), report)
+                        }
+                        Mail::Worker(to, message) => {
+                            self.workers[to.0].handle_message(now, message)
+                        }
                     }
                 }
             }

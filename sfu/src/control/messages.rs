@@ -8,7 +8,7 @@ use crate::api::{
 };
 use crate::bandwidth::carried::Carried;
 use crate::negotiated::SectionInfo;
-use crate::types::{Mid, PeerId, TrackId};
+use crate::types::{Mid, PeerId, TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
 /// Tells replies apart; chosen by the caller.
@@ -69,7 +69,7 @@ pub enum Command {
         /// Its m-line.
         mid: Mid,
         /// The track to show and the worker it is published on.
-        source: Option<(TrackId, usize)>,
+        source: Option<(TrackId, WorkerIndex)>,
     },
     /// Note what a client shows of a slot.
     SetView {
@@ -239,7 +239,7 @@ impl Report {
 #[derive(Debug)]
 pub enum Output {
     /// For a worker's mailbox.
-    Command(usize, Command),
+    Command(WorkerIndex, Command),
     /// To whoever asked.
     Reply(RequestId, Reply),
     /// For the control plane.

@@ -16,7 +16,7 @@ use crate::bandwidth::carried::Carried;
 use crate::config::Config;
 use crate::media::Kind;
 use crate::negotiated::SectionInfo;
-use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId};
+use crate::types::{Mid, PeerId, PersonId, RoomId, TrackId, WorkerIndex};
 
 pub mod messages;
 mod room;
@@ -32,7 +32,7 @@ const MAX_CARRIED: usize = 256;
 
 #[derive(Debug)]
 struct Peer {
-    worker: usize,
+    worker: WorkerIndex,
     room: RoomId,
     sections: Vec<SectionInfo>,
     /// Published tracks by m-line.
@@ -54,26 +54,26 @@ enum Pending {
     Offer {
         room: RoomId,
         peer: PeerId,
-        worker: usize,
+        worker: WorkerIndex,
         publish: Publish,
         person: Option<PersonId>,
         former: Option<PeerId>,
         create: bool,
     },
     RestartIce {
-        worker: usize,
+        worker: WorkerIndex,
     },
     Stats {
-        waiting: Vec<usize>,
+        waiting: Vec<WorkerIndex>,
         stats: Stats,
     },
     PeerStats {
-        worker: usize,
+        worker: WorkerIndex,
     },
 }
 
 impl Pending {
-    fn waits_for(&self, worker: usize) -> bool {
+    fn waits_for(&self, worker: WorkerIndex) -> bool {
         match self {
             Pending::Offer { worker: w, .. }
             | Pending::RestartIce { worker: w }
@@ -87,7 +87,7 @@ impl Pending {
 #[derive(Clone, Copy, Debug)]
 struct Origin {
     peer: PeerId,
-    worker: usize,
+    worker: WorkerIndex,
     content: Content,
 }
 
@@ -162,7 +162,7 @@ impl Controller {
     }
 
     /// Takes what a worker reports.
-    pub fn handle_report(&mut self, worker: usize, report: Report) {
+    pub fn handle_report(&mut self, worker: WorkerIndex, report: Report) {
         match report {
             Report::Answered { request, result } => self.answered(request, result),
             Report::IceRestarted { request, result } => {
@@ -251,7 +251,7 @@ impl Controller {
             },
         };
         if create {
-            self.load[worker] += 1;
+            self.load[worker.0] += 1;
         }
         self.pending.insert(
             request,
@@ -296,7 +296,7 @@ impl Controller {
     }
 
     fn stats(&mut self, request: RequestId) -> Option<Reply> {
-        let waiting: Vec<usize> = (0..self.load.len()).collect();
+        let waiting: Vec<WorkerIndex> = (0..self.load.len()).map(WorkerIndex).collect();
         for &worker in &waiting {
             let peer = None;
             self.command(worker, Command::Stats { request, peer });
@@ -322,13 +322,13 @@ impl Controller {
         None
     }
 
-    fn least_loaded(&self) -> Option<usize> {
+    fn least_loaded(&self) -> Option<WorkerIndex> {
         self.load
             .iter()
             .enumerate()
             .min_by_key(|&(_, load)| load)
             .filter(|&(_, &load)| load < self.max_peers)
-            .map(|(worker, _)| worker)
+            .map(|(worker, _)| WorkerIndex(worker))
     }
 
     fn answered(&mut self, request: RequestId, result: Result<Answered, OfferError>) {
@@ -352,7 +352,7 @@ impl Controller {
             Ok(answered) => answered,
             Err(error) => {
                 if create {
-                    self.load[worker] -= 1;
+                    self.load[worker.0] -= 1;
                 }
                 return self.reply(request, Reply::Refused(error.into()));
             }
@@ -518,7 +518,7 @@ impl Controller {
         let Some(state) = self.peers.remove(&peer) else {
             return;
         };
-        self.load[state.worker] -= 1;
+        self.load[state.worker.0] -= 1;
         let changes = self.rooms.leave(state.room, peer);
         self.apply(state.room, changes);
         for track in state.tracks.values() {
@@ -526,7 +526,7 @@ impl Controller {
         }
     }
 
-    fn worker_failed(&mut self, worker: usize) {
+    fn worker_failed(&mut self, worker: WorkerIndex) {
         let failed: Vec<RequestId> = self
             .pending
             .iter()
@@ -537,7 +537,7 @@ impl Controller {
             match self.pending.remove(&id) {
                 Some(Pending::Offer { create, .. }) => {
                     if create {
-                        self.load[worker] -= 1;
+                        self.load[worker.0] -= 1;
                     }
                     self.reply(id, Reply::Refused(OfferError::WorkerFailed.into()));
                 }
@@ -569,14 +569,14 @@ impl Controller {
 
     fn worker_stats(
         &mut self,
-        worker: usize,
+        worker: WorkerIndex,
         request: RequestId,
         worker_stats: crate::api::WorkerStats,
         peer: Option<Box<PeerStats>>,
     ) {
         match self.pending.remove(&request) {
             Some(Pending::Stats { waiting, mut stats }) => {
-                stats.workers.push((worker, worker_stats));
+                stats.workers.push((worker.0, worker_stats));
                 self.stats_without(request, waiting, stats, worker);
             }
             Some(Pending::PeerStats { .. }) => self.reply(request, peer_stats(peer)),
@@ -591,9 +591,9 @@ impl Controller {
     fn stats_without(
         &mut self,
         id: RequestId,
-        mut waiting: Vec<usize>,
+        mut waiting: Vec<WorkerIndex>,
         mut stats: Stats,
-        worker: usize,
+        worker: WorkerIndex,
     ) {
         waiting.retain(|&w| w != worker);
         if waiting.is_empty() {
@@ -604,11 +604,11 @@ impl Controller {
         }
     }
 
-    fn worker_of(&self, peer: PeerId) -> Option<usize> {
+    fn worker_of(&self, peer: PeerId) -> Option<WorkerIndex> {
         self.peers.get(&peer).map(|p| p.worker)
     }
 
-    fn command(&mut self, worker: usize, command: Command) {
+    fn command(&mut self, worker: WorkerIndex, command: Command) {
         self.output.push_back(Output::Command(worker, command));
     }
 

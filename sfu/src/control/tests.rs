@@ -131,7 +131,7 @@ impl Call {
             refused: Vec::new(),
         });
         let report = Report::Answered { request, result };
-        self.control.handle_report(0, report);
+        self.control.handle_report(WorkerIndex(0), report);
         match self.drain() {
             Some(Reply::Answered(answer)) => Ok(answer),
             Some(Reply::Refused(refusal)) => Err(refusal),
@@ -164,7 +164,8 @@ impl Call {
             }
             if self.frame.is_multiple_of(FRAMES_PER_REPORT) {
                 let levels = std::mem::take(&mut self.levels);
-                self.control.handle_report(0, Report::Levels(levels));
+                self.control
+                    .handle_report(WorkerIndex(0), Report::Levels(levels));
             }
             if self
                 .control
@@ -413,7 +414,8 @@ fn a_screen_keeps_its_slot_whoever_speaks_and_has_no_voice() {
         };
         100
     ];
-    call.control.handle_report(0, Report::Levels(levels));
+    call.control
+        .handle_report(WorkerIndex(0), Report::Levels(levels));
     assert_ne!(call.control.peers[&PeerId(6)].voice, Some(screen));
 }
 
@@ -515,12 +517,12 @@ fn a_new_connection_is_told_what_the_former_carried_whenever_that_is_known() {
         };
         call.done(Request::Close { peer: PeerId(1) }).unwrap();
         if is_known_before {
-            call.control.handle_report(0, report());
+            call.control.handle_report(WorkerIndex(0), report());
         }
         call.offer_after(Some(PeerId(1)), PeerId(9), sections(1, 1))
             .unwrap();
         if !is_known_before {
-            call.control.handle_report(0, report());
+            call.control.handle_report(WorkerIndex(0), report());
         }
         call.drain();
         let told = call.commands.iter().filter(

@@ -64,7 +64,7 @@ impl Backlog {
     /// What is to be written next; empty when there is nothing.
     #[must_use]
     pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 
     /// Notes that so many bytes of it have been written.

@@ -46,9 +46,9 @@ pub fn first_packet(mut bytes: &[u8]) -> Result<Option<&[u8]>, FramingError> {
         let Some((frame, rest)) = bytes.split_at_checked(len) else {
             return Ok(None);
         };
-        match &frame[HEADER_LEN..] {
-            [] => bytes = rest,
-            packet => return Ok(Some(packet)),
+        match frame.get(HEADER_LEN..) {
+            None | Some([]) => bytes = rest,
+            Some(packet) => return Ok(Some(packet)),
         }
     }
     Ok(None)
@@ -85,11 +85,12 @@ impl Deframer {
                     input = rest;
                     frame
                 } else {
-                    &mut self.partial[..]
+                    self.partial.as_mut_slice()
                 };
-                let packet = &mut frame[HEADER_LEN..];
                 // An empty one means nothing (RFC 4571 section 2).
-                if !packet.is_empty() {
+                if let Some(packet) = frame.get_mut(HEADER_LEN..)
+                    && !packet.is_empty()
+                {
                     self.has_spoken = true;
                     handle(packet);
                 }

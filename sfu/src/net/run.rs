@@ -17,6 +17,7 @@ use super::udp::Socket;
 use crate::api::DropReason;
 use crate::control::messages::Report;
 use crate::path::{Candidate, Path};
+use crate::types::WorkerIndex;
 use crate::worker::mailbox::{Mail, Message};
 use crate::worker::{Shared, Worker};
 
@@ -37,7 +38,7 @@ const RELAYED_PER_FLUSH: usize = 256;
 /// What a thread is started with.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    pub index: usize,
+    pub index: WorkerIndex,
     /// What it has in common with the others.
     pub shared: Shared,
     pub socket: std::net::UdpSocket,
@@ -50,7 +51,7 @@ pub(crate) struct Setup {
     pub mailbox: mpsc::Receiver<Message>,
     /// The mailboxes of all workers.
     pub workers: Vec<mpsc::Sender<Message>>,
-    pub reports: mpsc::Sender<(usize, Report)>,
+    pub reports: mpsc::Sender<(WorkerIndex, Report)>,
     /// For names, keys and numbers that nobody shall guess.
     pub seed: fn() -> u64,
 }
@@ -72,7 +73,7 @@ pub(crate) fn spawn(
     let streams = Streams::new(setup.listener.take(), handed_over)?;
     drop(guard);
     std::thread::Builder::new()
-        .name(format!("confab-worker-{}", setup.index))
+        .name(format!("confab-worker-{}", setup.index.0))
         .spawn(move || supervise(&runtime, setup, socket, streams))
 }
 
@@ -107,7 +108,7 @@ fn supervise(
             Ok(()) => return,
             Err(_) => {
                 tracing::error!(
-                    worker = setup.index,
+                    worker = setup.index.0,
                     "a media worker has failed and starts anew; its clients are told to reconnect"
                 );
                 streams.clear();
@@ -119,10 +120,10 @@ fn supervise(
 }
 
 struct Rim {
-    index: usize,
+    index: WorkerIndex,
     mailbox: mpsc::Receiver<Message>,
     workers: Vec<mpsc::Sender<Message>>,
-    reports: mpsc::Sender<(usize, Report)>,
+    reports: mpsc::Sender<(WorkerIndex, Report)>,
     relay: RelayLink,
     candidates: watch::Receiver<Vec<Candidate>>,
     /// Mail that found a full mailbox and must not be lost.
@@ -166,6 +167,10 @@ impl Rim {
                 () = wake => None,
                 () = retry => None,
             };
+            if message.is_some() || relayed.is_some() {
+                // However much mail there is: the runtime looks at sockets only when it has its turn.
+                tokio::task::yield_now().await;
+            }
             let now = Instant::now();
             // Whoever makes them is gone when the process ends; until then they hold.
             if self.candidates.has_changed().unwrap_or(false) {
@@ -239,7 +244,7 @@ impl Rim {
                 Err(mpsc::error::TrySendError::Full((_, report))) => Some(Mail::Controller(report)),
                 _ => None,
             },
-            Mail::Worker(to, message) => match self.workers.get(to)?.try_send(message) {
+            Mail::Worker(to, message) => match self.workers.get(to.0)?.try_send(message) {
                 Err(mpsc::error::TrySendError::Full(message)) if message.may_be_lost() => {
                     worker.count_drop(DropReason::MailboxFull);
                     None

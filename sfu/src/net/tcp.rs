@@ -406,7 +406,8 @@ impl Streams {
                 Err(_) => return Err(Ended::Gone),
             };
             stream.waker.wake_by_ref();
-            stream.take(now, path, &mut self.scratch[..len], worker)?;
+            let read = self.scratch.get_mut(..len).unwrap_or_default();
+            stream.take(now, path, read, worker)?;
             self.note_proof(id, path, worker);
             return Ok(());
         }
@@ -463,7 +464,7 @@ impl Stream {
             };
             ready?;
             let unwritten = self.backlog.unwritten();
-            let next = &unwritten[..unwritten.len().min(MAX_WRITE)];
+            let next = unwritten.get(..MAX_WRITE).unwrap_or(unwritten);
             let written = self.io.try_io(Interest::WRITABLE, || {
                 SockRef::from(&self.io).send_with_flags(next, END_OF_RECORD)
             });

@@ -86,9 +86,9 @@ impl TcpDispatcher {
             if len == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            opening.extend_from_slice(&bytes[..len]);
+            opening.extend(bytes.iter().take(len));
         };
-        let worker = self.workers.get(worker).ok_or(Refused::Nobody)?;
+        let worker = self.workers.get(worker.0).ok_or(Refused::Nobody)?;
         let handed_over = HandedOver {
             stream: stream.into_std()?,
             address,

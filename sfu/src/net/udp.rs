@@ -57,7 +57,10 @@ impl Socket {
                 local: local.map(|ip| ip.to_canonical()),
             };
             let to = SocketAddr::new(pair.local.unwrap_or(bound.ip()), bound.port());
-            handle(pair, to, datagram);
+            // An empty one is of no protocol.
+            if !datagram.is_empty() {
+                handle(pair, to, datagram);
+            }
         });
         // An ICMP error of an earlier send is reported here too, and means nothing to us.
         received.unwrap_or(true)

@@ -3,6 +3,7 @@
 //! Sans-I/O. In: datagrams that a worker has found to be this client's, offers, and time. Out:
 //! datagrams into the worker's outbox, packets of publications for their feeds, and requests of its
 //! slots. What is received is authenticated before anything is made of it.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use crate::send::path_size::PathSize;
 use crate::send::sealed::SealedRing;
 use crate::srtp::{SrtpError, SrtpReceiver, SrtpSender};
 use crate::subscribe::slot::Slot;
-use crate::types::{Mid, PeerId, Ssrc, TrackId};
+use crate::types::{Mid, PeerId, SlotIndex, Ssrc, TrackId, WorkerIndex};
 
 pub(crate) mod allocate;
 pub mod dtls;
@@ -88,7 +89,7 @@ struct Route {
 
 pub(crate) struct Peer {
     pub id: PeerId,
-    worker: usize,
+    worker: WorkerIndex,
     /// Its tracks, by m-line.
     pub publications: Vec<Publication>,
     /// Its slots. A place that is empty is that of an m-line that was stopped.
@@ -140,7 +141,7 @@ pub(crate) struct LocalSide<'a> {
     pub certificate: &'a Certificate,
     pub candidates: &'a [Candidate],
     /// Which worker has the peer.
-    pub worker: usize,
+    pub worker: WorkerIndex,
     /// Who the peer is on its room's canonical name.
     pub rng: StdRng,
 }
@@ -341,10 +342,11 @@ impl Peer {
 
     /// The index of a slot.
     #[must_use]
-    pub(crate) fn slot_named(&self, mid: Mid) -> Option<usize> {
+    pub(crate) fn slot_named(&self, mid: Mid) -> Option<SlotIndex> {
         self.slots
             .iter()
             .position(|slot| slot.as_ref().is_some_and(|s| s.mid == mid))
+            .map(SlotIndex)
     }
 
     /// The publication of a track.

@@ -50,7 +50,9 @@ impl Peer {
         cx.stats.rtp_received += 1;
         self.silence.handle_packet(cx.now);
         self.handle_authenticated(cx.now, from);
-        let packet = &mut datagram[..opened.plain_len];
+        let packet = datagram
+            .get_mut(..opened.plain_len)
+            .ok_or(DropReason::RtpMalformed)?;
         let header = RtpHeader::parse(packet).map_err(|_| DropReason::RtpMalformed)?;
         let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
         if let Some(sequence) = extensions.transport_sequence {
@@ -69,7 +71,8 @@ impl Peer {
                 .bind(cx.now, &header, &extensions, packet)
                 .ok_or(DropReason::RtpUnknownSsrc)?,
         };
-        let publication = &mut self.publications[route.publication];
+        let publication = self.publications.get_mut(route.publication);
+        let publication = publication.ok_or(DropReason::RtpUnknownSsrc)?;
         let track = publication.track.filter(|_| !publication.muted);
         let (now, encoding) = (cx.now, route.encoding);
         let taken =

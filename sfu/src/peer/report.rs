@@ -17,7 +17,7 @@ use crate::rtp::rtcp::{
     round_trip,
 };
 use crate::subscribe::slot::Slot;
-use crate::types::{Ssrc, TrackId};
+use crate::types::{SlotIndex, Ssrc, TrackId};
 use crate::units::Bitrate;
 
 /// Time between two reports. libwebrtc reports once a second for video; RFC 3550's five seconds
@@ -53,9 +53,9 @@ const OFFSET_SMOOTHING: i64 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// A key frame for what this slot shows.
-    KeyFrame { slot: usize },
+    KeyFrame { slot: SlotIndex },
     Resend {
-        slot: usize,
+        slot: SlotIndex,
         /// As the subscriber counts.
         sequence: u16,
     },
@@ -91,7 +91,7 @@ impl Peer {
             .map_err(crate::srtp::SrtpError::reason)?;
         self.silence.handle_packet(cx.now);
         self.handle_authenticated(cx.now, from);
-        for packet in Packets::new(&datagram[..len]) {
+        for packet in Packets::new(datagram.get(..len).unwrap_or_default()) {
             match packet.map_err(|_| DropReason::RtcpMalformed)? {
                 Packet::SenderReport(report) => {
                     let info = report.info;
@@ -122,7 +122,7 @@ impl Peer {
                     for (ssrc, number) in request.entries() {
                         let slot = self.slot_of(ssrc).filter(|_| actions.len() < MAX_ACTIONS);
                         let Some(index) = slot else { continue };
-                        let slot = self.slots[index].as_mut();
+                        let slot = self.slots.get_mut(index.0).and_then(Option::as_mut);
                         if slot.is_some_and(|slot| slot.handle_full_intra(cx.now, number)) {
                             actions.push(Action::KeyFrame { slot: index });
                         }
@@ -147,7 +147,8 @@ impl Peer {
                     if ends_silence {
                         self.slots.iter_mut().flatten().for_each(Slot::pass_over);
                     }
-                    let slots = (0..self.slots.len()).filter(|_| ends_silence);
+                    let slots = (0..self.slots.len()).map(SlotIndex);
+                    let slots = slots.filter(|_| ends_silence);
                     let room = MAX_ACTIONS.saturating_sub(actions.len());
                     actions.extend(slots.take(room).map(|slot| Action::KeyFrame { slot }));
                 }
@@ -162,17 +163,18 @@ impl Peer {
         Ok(())
     }
 
-    fn slot_of(&self, ssrc: Ssrc) -> Option<usize> {
+    fn slot_of(&self, ssrc: Ssrc) -> Option<SlotIndex> {
         self.slots
             .iter()
             .position(|slot| slot.as_ref().is_some_and(|s| s.ssrc == ssrc))
+            .map(SlotIndex)
     }
 
     fn handle_block(&mut self, block: ReportBlock, cx: &Context<'_>, actions: &mut Vec<Action>) {
         let now_ntp = cx.clock.ntp(cx.now);
         let sample = round_trip(now_ntp, block.last_sender_report, block.delay_since_last);
         if let Some(index) = self.slot_of(block.ssrc)
-            && let Some(slot) = &mut self.slots[index]
+            && let Some(Some(slot)) = self.slots.get_mut(index.0)
         {
             slot.handle_report(cx.now, sample, &block);
             let unprotected = slot.track().filter(|_| slot.relies_on_the_encoder());
@@ -203,7 +205,9 @@ impl Peer {
         let Some((publication, encoding)) = self.media_route(info.ssrc) else {
             return;
         };
-        let state = &mut self.publications[publication];
+        let Some(state) = self.publications.get_mut(publication) else {
+            return;
+        };
         let Some(stream) = state.encodings.get_mut(usize::from(encoding)) else {
             return;
         };
@@ -250,6 +254,10 @@ impl Peer {
     }
 
     /// Asks publishers for what is due: lost packets and key frames.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "it goes through what there is, between whose turns the peer sends"
+    )]
     pub(super) fn send_requests(&mut self, cx: &mut Context<'_>) {
         let sender = self.rtcp_ssrc;
         let round_trip = self.round_trip;
@@ -454,7 +462,7 @@ impl Peer {
             return;
         }
         if let Some((mut egress, _)) = self.egress(cx) {
-            egress.send_rtcp(&buffer[..len]);
+            egress.send_rtcp(buffer.get(..len).unwrap_or_default());
         }
     }
 }

@@ -140,13 +140,14 @@ pub fn is_binding(packet: &[u8]) -> Option<bool> {
 fn username_of(packet: &[u8]) -> Option<&str> {
     let (header, mut rest) = packet.split_at_checked(MessageHeader::LENGTH)?;
     // The message type of a Binding request is 0x0001 (RFC 8489 section 5).
-    if header[..2] != [0, 1] || header[4..8] != stun_types::message::MAGIC_COOKIE.to_be_bytes() {
+    let cookie = stun_types::message::MAGIC_COOKIE.to_be_bytes();
+    if !header.starts_with(&[0, 1]) || header.get(4..8)? != cookie {
         return None;
     }
     for _ in 0..MAX_ATTRIBUTES {
-        let (head, body) = rest.split_at_checked(4)?;
-        let kind = AttributeType::new(u16::from_be_bytes([head[0], head[1]]));
-        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let (&[k0, k1, l0, l1], body) = rest.split_first_chunk()?;
+        let kind = AttributeType::new(u16::from_be_bytes([k0, k1]));
+        let len = usize::from(u16::from_be_bytes([l0, l1]));
         match kind {
             Username::TYPE if len <= MAX_USERNAME_LEN => {
                 return std::str::from_utf8(body.get(..len)?).ok();
@@ -308,7 +309,7 @@ impl<'a> CheckRequest<'a> {
         debug_assert!(written.is_ok(), "MAX_REPLY_LEN is too small: {written:?}");
         let len = message.finish();
         if written.is_ok() {
-            reply.extend_from_slice(&space[..len]);
+            reply.extend(space.iter().take(len));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::api::LayerInfo;
 use crate::clock::Clock;
 use crate::media::{Codec, Kind};
 use crate::rtp::sequence::SequenceNumber;
-use crate::types::PeerId;
+use crate::types::{PeerId, SlotIndex, WorkerIndex};
 use crate::units::{Bitrate, DataSize};
 
 /// Most packets between two flushes; a worker flushes after each receive batch, far below this.
@@ -40,7 +40,7 @@ const MAX_GROUP_AGE: Duration = Duration::from_secs(1);
 pub(crate) struct Subscriber {
     pub peer: PeerId,
     /// Which of the peer's slots.
-    pub slot: usize,
+    pub slot: SlotIndex,
 }
 
 /// Where a track is published.
@@ -48,7 +48,7 @@ pub(crate) struct Subscriber {
 pub(crate) enum Origin {
     /// By a peer of this worker.
     Local(PeerId),
-    Remote(usize),
+    Remote(WorkerIndex),
 }
 
 /// A track on a worker.
@@ -60,13 +60,13 @@ pub(crate) struct Feed {
     pub subscribers: BTreeSet<Subscriber>,
     /// The other workers that get its packets, and which encodings their slots want. Empty when it is
     /// not local.
-    pub workers: BTreeMap<usize, Encodings>,
+    pub workers: BTreeMap<WorkerIndex, Encodings>,
     /// What the publisher has been told of what is received.
     pub wanted_layers: WantedLayers,
     /// What the publisher's worker has been told that is wanted here, when that is another.
     pub wants_here: Option<Encodings>,
     /// The most that the slots of other workers can be sent, where there is a limit.
-    pub ceilings: BTreeMap<usize, Bitrate>,
+    pub ceilings: BTreeMap<WorkerIndex, Bitrate>,
     /// The same of the slots here, as the publisher's worker has been told.
     pub ceiling_here: Option<Bitrate>,
     kind: Kind,
@@ -494,7 +494,7 @@ mod tests {
             profile: 1,
             is_high_tier: false,
         };
-        let mut feed = Feed::new(Kind::Video, Origin::Remote(0));
+        let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
         let take = |feed: &mut Feed, now, encoding, sequence, codec| {
             let mut meta = video(encoding, 0, sequence, true);
             meta.codec = codec;

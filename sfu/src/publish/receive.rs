@@ -5,6 +5,7 @@
 //! feed: the one that came, those that redundancy or repair packets gave back, and the numbers that
 //! were spent on repair, or on what nothing can be made of, and hold nothing. From here on nobody needs
 //! to know how they came.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -73,7 +74,7 @@ impl Repaired {
 
     fn poll(&mut self) -> Option<(PacketMeta, &[u8])> {
         let (meta, range) = self.queue.pop_front()?;
-        Some((meta, &self.bytes[range]))
+        Some((meta, self.bytes.get(range)?))
     }
 }
 
@@ -191,7 +192,8 @@ impl Publication {
             return Err(Unusable::Malformed);
         };
         // What was sent again may carry other header extensions than what was protected.
-        let stream = &mut self.encodings[usize::from(encoding)];
+        let stream = self.encodings.get_mut(usize::from(encoding));
+        let stream = stream.ok_or(Unusable::PayloadType)?;
         if content.original.is_none()
             && let Some(kept) = stream.repairer.handle_media(numbered.sequence, packet)
         {
@@ -223,7 +225,9 @@ impl Publication {
 
     /// Tells the subscribers that nothing will come under a number.
     fn leave_empty(&mut self, encoding: u8, numbered: &Numbered) {
-        let stream = &mut self.encodings[usize::from(encoding)];
+        let Some(stream) = self.encodings.get_mut(usize::from(encoding)) else {
+            return;
+        };
         stream.pictures.handle_void(numbered.sequence);
         let void = self.void(encoding, numbered);
         self.repaired.push(void, &[]);
@@ -286,7 +290,9 @@ impl Publication {
 
     /// Takes a packet under whose number there is no media, whether or not it repairs.
     fn handle_ulpfec(&mut self, now: Instant, encoding: u8, numbered: &Numbered, payload: &[u8]) {
-        let stream = &mut self.encodings[usize::from(encoding)];
+        let Some(stream) = self.encodings.get_mut(usize::from(encoding)) else {
+            return;
+        };
         stream.pictures.handle_void(numbered.sequence);
         if let Ok(repair) = ulpfec::parse(payload) {
             stream.repairer.handle_repair(numbered.sequence, &repair);
@@ -327,7 +333,9 @@ impl Publication {
         let is_same = |block: &Block<'_>| block.payload_type == map.payload_type;
         let old = blocks.filter(|block| is_same(block) && block.offset > 0);
         for (position, data) in positions(before, after, old) {
-            let stream = &mut self.encodings[usize::from(encoding)];
+            let Some(stream) = self.encodings.get_mut(usize::from(encoding)) else {
+                return;
+            };
             let timestamp = position.timestamp as u32;
             let rate = map.codec.clock_rate();
             let recovered = stream.handle_recovered(now, position.sequence, timestamp, rate);
@@ -347,11 +355,13 @@ impl Publication {
                 continue;
             };
             let len = start + data.len();
-            let Some(place) = packet.get_mut(start..len) else {
+            let Some(packet) = packet.get_mut(..len) else {
                 continue;
             };
-            place.copy_from_slice(data);
-            let packet = &packet[..len];
+            if let Some(place) = packet.get_mut(start..) {
+                place.copy_from_slice(data);
+            }
+            let packet = &*packet;
             let described = RtpHeader::parse(packet).ok().and_then(|header| {
                 let extensions = HeaderExtensions::default();
                 self.describe(encoding, map, &numbered, &header, extensions, packet)
@@ -376,7 +386,8 @@ impl Publication {
     ) -> Result<PacketMeta, Unusable> {
         let payload = header.payload_range();
         let bytes = packet.get(payload.clone()).unwrap_or_default();
-        let stream = &mut self.encodings[usize::from(encoding)];
+        let stream = self.encodings.get_mut(usize::from(encoding));
+        let stream = stream.ok_or(Unusable::PayloadType)?;
         let frame = extensions
             .dependency_descriptor
             .and_then(|span| stream.dependencies.read(numbered.sequence, span.of(packet)));
@@ -437,9 +448,12 @@ impl Publication {
     /// Takes what repair packets have given back.
     fn recover(&mut self, now: Instant, encoding: u8) {
         let index = usize::from(encoding);
+        let Some(stream) = self.encodings.get_mut(index) else {
+            return;
+        };
         // Lent out, so that the packets in it can be looked at.
-        let mut repairer = std::mem::take(&mut self.encodings[index].repairer);
-        let ssrc = self.encodings[index].ssrc.unwrap_or(Ssrc(0));
+        let mut repairer = std::mem::take(&mut stream.repairer);
+        let ssrc = stream.ssrc.unwrap_or(Ssrc(0));
         while let Some((sequence, packet)) = repairer.poll_recovered(ssrc) {
             let Ok(header) = RtpHeader::parse(packet) else {
                 continue;
@@ -449,7 +463,9 @@ impl Publication {
             };
             let extensions = HeaderExtensions::parse(packet, &header, &self.extensions);
             let rate = map.codec.clock_rate();
-            let stream = &mut self.encodings[index];
+            let Some(stream) = self.encodings.get_mut(index) else {
+                break;
+            };
             let numbered = stream.handle_recovered(now, sequence, header.timestamp, rate);
             let meta = numbered.and_then(|numbered| {
                 self.describe(encoding, map, &numbered, &header, extensions, packet)
@@ -461,7 +477,9 @@ impl Publication {
                 self.repaired.push(meta, packet);
             }
         }
-        self.encodings[index].repairer = repairer;
+        if let Some(stream) = self.encodings.get_mut(index) {
+            stream.repairer = repairer;
+        }
     }
 
     /// Finds out that what is missing was repair between two pictures: nothing is lost then, and nothing to
@@ -472,8 +490,10 @@ impl Publication {
         };
         let own = meta.encoding;
         let is_news = self.frames.handle_media(own, picture);
-        let pictures = &mut self.encodings[usize::from(own)].pictures;
-        pictures.handle_media(meta.sequence, meta.marker, picture);
+        if let Some(stream) = self.encodings.get_mut(usize::from(own)) {
+            let pictures = &mut stream.pictures;
+            pictures.handle_media(meta.sequence, meta.marker, picture);
+        }
         for encoding in 0..self.encodings.len() as u8 {
             if is_news || encoding == own {
                 self.leave_out_voids(now, encoding);
@@ -483,13 +503,15 @@ impl Publication {
 
     /// Tells the subscribers what of an encoding nobody needs to wait for.
     fn leave_out_voids(&mut self, now: Instant, encoding: u8) {
+        let Some(stream) = self.encodings.get(usize::from(encoding)) else {
+            return;
+        };
         let mut voids = std::mem::take(&mut self.voids_found);
-        let stream = &self.encodings[usize::from(encoding)];
         let missing = stream.nack.missing_numbers();
         voids.extend(stream.pictures.voids(missing, encoding, &self.frames));
         for sequence in voids.drain(..) {
-            let stream = &mut self.encodings[usize::from(encoding)];
-            if let Some(numbered) = stream.handle_void(now, sequence) {
+            let stream = self.encodings.get_mut(usize::from(encoding));
+            if let Some(numbered) = stream.and_then(|stream| stream.handle_void(now, sequence)) {
                 let void = self.void(encoding, &numbered);
                 self.repaired.push(void, &[]);
             }

@@ -3,6 +3,7 @@
 //! In: the packet before a gap, the packet after it, and the blocks that the latter repeats, which
 //! say how old they are but not which number they had. Out: the number of each, where there is only
 //! one that it can have.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use crate::rtp::red::{Block, MAX_BLOCKS};
 use crate::rtp::sequence::SequenceNumber;

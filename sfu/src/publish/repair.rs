@@ -4,6 +4,7 @@
 //! In: media packets as they were protected (out of their RED, with the header extensions that are
 //! written last set to zero), and repair packets. Out: packets that were lost, byte for byte, each
 //! of which may make another repair packet of use. Until the first repair packet it keeps nothing.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::collections::VecDeque;
 
@@ -71,7 +72,7 @@ impl Repairer {
                 waiting.missing.remove(distance);
             }
         }
-        let kept = &mut self.window[place(sequence)];
+        let kept = self.window.get_mut(place(sequence))?;
         kept.sequence = Some(sequence);
         kept.packet.clear();
         kept.packet.extend_from_slice(packet);

@@ -2,6 +2,7 @@
 //!
 //! In: a packet in the clear, as the publisher sent it. Out: the same bytes with the header moved up
 //! to the payload that it carried, as if it had been sent plainly. Nothing is copied but the header.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use crate::rtp::packet::RtpHeader;
 

@@ -392,7 +392,7 @@ impl HeaderExtensions {
                 }
                 Extension::AbsCaptureTime => {
                     if let Some((data, len)) = self.capture_time.map(AbsCaptureTime::encode) {
-                        writer.put(id, &data[..len]);
+                        put(writer, id, data.get(..len));
                     }
                 }
                 Extension::DependencyDescriptor => {
@@ -450,6 +450,10 @@ impl<'a> ExtensionWriter<'a> {
 
     /// Adds an element. One that does not fit, has id 0 or more than 255 bytes makes the whole
     /// header fail.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the element was cut to the length of what it gets"
+    )]
     pub fn put(&mut self, id: u8, data: &[u8]) {
         let end = self.len + 2 + data.len();
         let (Ok(len), Some(element)) = (
@@ -468,6 +472,10 @@ impl<'a> ExtensionWriter<'a> {
 
     /// Completes the block and returns its length, 0 when nothing was put, or `None` when
     /// something did not fit.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the preamble has its room since the first element was put behind it"
+    )]
     pub(super) fn finish(mut self) -> Option<usize> {
         if self.failed {
             return None;
@@ -491,6 +499,10 @@ impl<'a> ExtensionWriter<'a> {
         Some(end)
     }
 
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "it goes over elements that were put there, and becomes shorter"
+    )]
     fn shorten_element_headers(&mut self) {
         let (mut from, mut to) = (PREAMBLE_LEN, PREAMBLE_LEN);
         while from < self.len {

@@ -106,7 +106,7 @@ impl RtpHeader {
     /// than there is.
     pub fn parse(packet: &[u8]) -> Result<RtpHeader, MalformedRtp> {
         let mut header = RtpHeader::parse_encrypted(packet)?;
-        if packet[0] & 0x20 != 0 {
+        if packet.first().is_some_and(|first| first & 0x20 != 0) {
             let padding = usize::from(*packet.last().ok_or(MalformedRtp)?);
             if padding == 0 || padding > header.payload_len {
                 return Err(MalformedRtp);

@@ -124,7 +124,7 @@ impl<'a> Packet<'a> {
             body
         } else {
             let padding = usize::from(*body.last()?);
-            &body[..body.len().checked_sub(padding).filter(|_| padding > 0)?]
+            body.get(..body.len().checked_sub(padding).filter(|_| padding > 0)?)?
         };
         let format = first & 0x1f;
         Some(match (packet_type, format) {
@@ -164,7 +164,7 @@ impl<'a> Packet<'a> {
 fn split_words<const N: usize>(bytes: &[u8]) -> Option<([u32; N], &[u8])> {
     let (words, _) = bytes.as_chunks::<4>();
     let words: &[[u8; 4]; N] = words.first_chunk()?;
-    Some((words.map(u32::from_be_bytes), &bytes[N * 4..]))
+    Some((words.map(u32::from_be_bytes), bytes.get(N * 4..)?))
 }
 
 /// All whole 32-bit words.

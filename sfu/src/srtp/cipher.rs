@@ -45,6 +45,10 @@ pub(super) struct SessionKeys {
 
 impl SessionKeys {
     /// Derives them with a key derivation rate of 0, so once for the connection's life.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "keys that are derived are longer than any profile's"
+    )]
     pub(super) fn derive(profile: SrtpProfile, master: MasterKey<'_>) -> Result<Self, SrtpError> {
         if master.key.len() != profile.key_len() || master.salt.len() != profile.salt_len() {
             return Err(SrtpError::BadKey);
@@ -86,7 +90,7 @@ struct KeyDerivation {
 impl KeyDerivation {
     fn new(profile: SrtpProfile, master: MasterKey<'_>) -> Result<Self, SrtpError> {
         let mut salt = [0; BLOCK_LEN];
-        salt[..master.salt.len()].copy_from_slice(master.salt);
+        salt.iter_mut().zip(master.salt).for_each(|(s, m)| *s = *m);
         Ok(KeyDerivation {
             key: counter_mode(profile, master.key)?,
             salt,

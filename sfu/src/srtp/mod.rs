@@ -4,6 +4,7 @@
 //! RTP the 48-bit packet index. Nothing allocates per packet. State of a stream is made only after
 //! one of its packets was authentic (`streams.rs`), for at most [`MAX_SSRCS`] streams of RTP and
 //! [`MAX_REPORTERS`] of RTCP, and lives as long as the keys, or a replay would look like a beginning.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod cipher;
 mod replay;

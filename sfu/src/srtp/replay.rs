@@ -19,6 +19,10 @@ impl<const WORDS: usize> Default for ReplayWindow<WORDS> {
     }
 }
 
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a word is counted modulo how many there are"
+)]
 impl<const WORDS: usize> ReplayWindow<WORDS> {
     /// The highest index accepted.
     pub(super) fn highest(&self) -> Option<u64> {

@@ -91,9 +91,10 @@ impl<const WORDS: usize, const MAX: usize> Streams<WORDS, MAX> {
             });
             self.known.len() - 1
         });
-        let stream = &mut self.known[at];
-        stream.heard = self.accepted;
-        stream.window.accept(index);
+        if let Some(stream) = self.known.get_mut(at) {
+            stream.heard = self.accepted;
+            stream.window.accept(index);
+        }
     }
 
     fn make_room(&mut self) {

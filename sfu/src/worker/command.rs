@@ -12,7 +12,7 @@ use crate::peer::{LocalSide, Peer};
 use crate::publish::feed::{Feed, Origin, Subscriber};
 use crate::publish::wanted_layers::Encodings;
 use crate::subscribe::slot::Slot;
-use crate::types::{Mid, PeerId, TrackId};
+use crate::types::{Mid, PeerId, SlotIndex, TrackId, WorkerIndex};
 
 impl Worker {
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
@@ -93,7 +93,7 @@ impl Worker {
     fn slot_named(&mut self, id: PeerId, mid: Mid) -> Option<&mut Slot> {
         let peer = self.peers.get_mut(id)?;
         let index = peer.slot_named(mid)?;
-        peer.slots.get_mut(index)?.as_mut()
+        peer.slots.get_mut(index.0)?.as_mut()
     }
 
     fn answer(
@@ -171,7 +171,7 @@ impl Worker {
             .iter()
             .flat_map(|(&track, feed)| feed.subscribers.iter().map(move |&s| (track, s)))
             .filter(|(track, s)| {
-                let slot = peer.slots.get(s.slot).and_then(Option::as_ref);
+                let slot = peer.slots.get(s.slot.0).and_then(Option::as_ref);
                 s.peer == id && slot.and_then(|s| s.track()) != Some(*track)
             })
             .collect();
@@ -212,7 +212,7 @@ impl Worker {
         };
         for Subscriber { peer, slot } in feed.subscribers {
             let slots = self.peers.get_mut(peer).map(|p| &mut p.slots);
-            if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot))
+            if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot.0))
                 && slot.track() == Some(track)
             {
                 slot.clear();
@@ -235,14 +235,20 @@ impl Worker {
         }
     }
 
-    fn set_slot(&mut self, now: Instant, id: PeerId, mid: Mid, source: Option<(TrackId, usize)>) {
+    fn set_slot(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        mid: Mid,
+        source: Option<(TrackId, WorkerIndex)>,
+    ) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let Some(index) = peer.slot_named(mid) else {
             return;
         };
-        let Some(Some(slot)) = peer.slots.get_mut(index) else {
+        let Some(Some(slot)) = peer.slots.get_mut(index.0) else {
             return;
         };
         let (former, kind) = (slot.track(), slot.kind);
@@ -298,7 +304,7 @@ impl Worker {
     }
 
     /// Another worker wants the packets of a track.
-    pub(super) fn attach(&mut self, track: TrackId, worker: usize) {
+    pub(super) fn attach(&mut self, track: TrackId, worker: WorkerIndex) {
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
         };
@@ -345,7 +351,7 @@ impl Worker {
             if let Some(track) = slot.as_ref().and_then(|s| s.track()) {
                 let subscriber = Subscriber {
                     peer: id,
-                    slot: index,
+                    slot: SlotIndex(index),
                 };
                 self.unsubscribe(track, subscriber);
             }

@@ -21,15 +21,15 @@ use crate::peer::receive::Received;
 use crate::peer::stun::is_binding;
 use crate::publish::feed::Feed;
 use crate::rtp::packet::PacketClass;
-use crate::types::{PeerId, TrackId};
+use crate::types::{PeerId, TrackId, WorkerIndex};
 use crate::worker::Discarded;
 
 /// Where the packets of publications go: into their feeds, and to the workers that want them too.
 struct Intake<'a> {
-    index: usize,
+    index: WorkerIndex,
     feeds: &'a mut HashMap<TrackId, Feed>,
     dirty: &'a mut Vec<TrackId>,
-    batches: &'a mut HashMap<usize, MediaBatch>,
+    batches: &'a mut HashMap<WorkerIndex, MediaBatch>,
     spare_batches: &'a mut Vec<MediaBatch>,
     levels: &'a mut Levels,
 }

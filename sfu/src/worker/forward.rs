@@ -7,7 +7,7 @@ use super::mailbox::{MediaBatch, Message};
 use crate::api::DropReason;
 use crate::control::messages::Report;
 use crate::publish::feed::{Feed, Subscriber};
-use crate::types::{PeerId, TrackId};
+use crate::types::{PeerId, SlotIndex, TrackId, WorkerIndex};
 
 impl Worker {
     /// Sends the pending packets of every feed to its subscribers.
@@ -29,7 +29,7 @@ impl Worker {
                 let Some((mut egress, slots)) = state.egress(&mut cx) else {
                     continue;
                 };
-                let Some(Some(slot)) = slots.get_mut(slot) else {
+                let Some(Some(slot)) = slots.get_mut(slot.0) else {
                     continue;
                 };
                 let waited = slot.needs_key_frame();
@@ -61,7 +61,7 @@ impl Worker {
 
     /// Sends the packets for other workers on their way.
     pub(super) fn send_batches(&mut self) {
-        let mut workers: Vec<usize> = self.batches.keys().copied().collect();
+        let mut workers: Vec<WorkerIndex> = self.batches.keys().copied().collect();
         workers.sort_unstable();
         for worker in workers {
             if let Some(batch) = self.batches.remove(&worker) {
@@ -92,7 +92,7 @@ impl Worker {
     }
 
     /// Answers a NACK for one packet.
-    pub(super) fn resend(&mut self, now: Instant, id: PeerId, slot: usize, sequence: u16) {
+    pub(super) fn resend(&mut self, now: Instant, id: PeerId, slot: SlotIndex, sequence: u16) {
         let Some(state) = self.peers.get_mut(id) else {
             return;
         };
@@ -102,7 +102,7 @@ impl Worker {
         let Some((mut egress, slots)) = state.egress(&mut cx) else {
             return;
         };
-        let Some(Some(slot)) = slots.get_mut(slot).filter(|_| !is_back) else {
+        let Some(Some(slot)) = slots.get_mut(slot.0).filter(|_| !is_back) else {
             return;
         };
         let feed: Option<&Feed> = slot.track().and_then(|track| self.feeds.get(&track));
@@ -121,12 +121,12 @@ impl Worker {
         };
         let viewers = feed.subscribers.iter().filter_map(|s| {
             let peer = self.peers.get(s.peer).filter(|p| p.is_connected());
-            peer?.slots.get(s.slot)?.as_ref()?.needs_key_frame()
+            peer?.slots.get(s.slot.0)?.as_ref()?.needs_key_frame()
         });
         let mut wanted: Vec<u8> = viewers.collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let workers: Vec<usize> = feed.workers.keys().copied().collect();
+        let workers: Vec<WorkerIndex> = feed.workers.keys().copied().collect();
         for encoding in wanted {
             self.request_key_frame(now, track, encoding);
         }
@@ -142,11 +142,11 @@ impl Worker {
         };
         for &Subscriber { peer, slot } in &feed.subscribers {
             let slots = self.peers.get_mut(peer).map(|p| &mut p.slots);
-            if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot)) {
+            if let Some(Some(slot)) = slots.and_then(|s| s.get_mut(slot.0)) {
                 slot.interrupt();
             }
         }
-        let workers: Vec<usize> = feed.workers.keys().copied().collect();
+        let workers: Vec<WorkerIndex> = feed.workers.keys().copied().collect();
         for worker in workers {
             self.send(worker, Message::Interrupted { track });
         }

@@ -6,14 +6,14 @@ use crate::control::messages::{Command, Report};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::history::PacketMeta;
 use crate::publish::wanted_layers::Encodings;
-use crate::types::TrackId;
+use crate::types::{TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
 /// Where mail goes.
 #[derive(Debug)]
 pub enum Mail {
     /// To another worker.
-    Worker(usize, Message),
+    Worker(WorkerIndex, Message),
     /// To the controller.
     Controller(Report),
 }
@@ -32,14 +32,14 @@ pub enum Message {
         /// The track.
         track: TrackId,
         /// Who wants it.
-        worker: usize,
+        worker: WorkerIndex,
     },
     /// A worker wants them no more.
     Detach {
         /// The track.
         track: TrackId,
         /// Who wanted it.
-        worker: usize,
+        worker: WorkerIndex,
     },
     /// A subscriber needs a key frame.
     KeyFrame {
@@ -65,7 +65,7 @@ pub enum Message {
         /// The track.
         track: TrackId,
         /// Whose slots.
-        worker: usize,
+        worker: WorkerIndex,
         /// These.
         encodings: Encodings,
     },
@@ -74,7 +74,7 @@ pub enum Message {
         /// The track.
         track: TrackId,
         /// Whose slots.
-        worker: usize,
+        worker: WorkerIndex,
         /// So much.
         ceiling: Option<Bitrate>,
     },
@@ -124,7 +124,7 @@ impl Message {
 #[derive(Debug)]
 pub struct MediaBatch {
     /// The worker that filled it, to which it goes back.
-    pub from: usize,
+    pub from: WorkerIndex,
     packets: Vec<(TrackId, PacketMeta, Range<usize>)>,
     bytes: Vec<u8>,
 }
@@ -132,7 +132,7 @@ pub struct MediaBatch {
 impl MediaBatch {
     /// An empty one.
     #[must_use]
-    pub fn new(from: usize) -> Self {
+    pub fn new(from: WorkerIndex) -> Self {
         MediaBatch {
             from,
             packets: Vec::new(),

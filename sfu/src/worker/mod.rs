@@ -23,7 +23,7 @@ use crate::peer::report::Action;
 use crate::peer::{Change, Context, Peer};
 use crate::publish::feed::Feed;
 use crate::send::outbox::Outbox;
-use crate::types::{PeerId, TrackId};
+use crate::types::{PeerId, TrackId, WorkerIndex};
 
 mod allocate;
 mod claims;
@@ -87,7 +87,7 @@ impl Lent {
 /// One worker's state.
 #[derive(Debug)]
 pub struct Worker {
-    index: usize,
+    index: WorkerIndex,
     shared: Shared,
     /// Where clients are told to come.
     candidates: Vec<Candidate>,
@@ -103,7 +103,7 @@ pub struct Worker {
     /// Feeds with packets to forward.
     dirty: Vec<TrackId>,
     /// Packets for each of the other workers.
-    batches: HashMap<usize, MediaBatch>,
+    batches: HashMap<WorkerIndex, MediaBatch>,
     spare_batches: Vec<MediaBatch>,
     levels: Levels,
     actions: Vec<Action>,
@@ -120,7 +120,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without peers. `candidates` are the addresses that clients can reach it at.
     #[must_use]
-    pub fn new(index: usize, shared: Shared, candidates: Vec<Candidate>, seed: u64) -> Self {
+    pub fn new(index: WorkerIndex, shared: Shared, candidates: Vec<Candidate>, seed: u64) -> Self {
         let lent = Lent {
             clock: shared.clock,
             outbox: Outbox::default(),
@@ -375,7 +375,7 @@ impl Worker {
         self.mail.push_back(Mail::Controller(report));
     }
 
-    fn send(&mut self, worker: usize, message: Message) {
+    fn send(&mut self, worker: WorkerIndex, message: Message) {
         self.mail.push_back(Mail::Worker(worker, message));
     }
 

@@ -10,14 +10,17 @@ use super::mailbox::Message;
 use crate::media::Kind;
 use crate::peer::report::Action;
 use crate::publish::feed::{Feed, Origin};
-use crate::types::{PeerId, TrackId};
+use crate::types::{PeerId, TrackId, WorkerIndex};
 
 impl Worker {
     /// Does what a subscriber's reports ask for.
     pub(super) fn act(&mut self, now: Instant, id: PeerId, action: Action) {
         match action {
             Action::KeyFrame { slot } => {
-                let slot = self.peers.get(id).and_then(|p| p.slots.get(slot)?.as_ref());
+                let slot = self
+                    .peers
+                    .get(id)
+                    .and_then(|p| p.slots.get(slot.0)?.as_ref());
                 let wanted = slot.and_then(|s| s.track().zip(s.wanted_encoding()));
                 if let Some((track, encoding)) = wanted {
                     self.request_key_frame(now, track, encoding);
@@ -37,7 +40,7 @@ impl Worker {
                     return;
                 };
                 feed.set_sender_report(encoding, report, &self.shared.clock);
-                let workers: Vec<usize> = feed.workers.keys().copied().collect();
+                let workers: Vec<WorkerIndex> = feed.workers.keys().copied().collect();
                 for worker in workers {
                     self.send(
                         worker,

@@ -15,7 +15,7 @@ use crate::control::messages::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
 use crate::publish::wanted_layers::{Encodings, OFF_AFTER, Told};
-use crate::types::TrackId;
+use crate::types::{TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
 /// How often it is looked at what nobody wants any more. What is wanted again is seen at once.
@@ -76,7 +76,7 @@ impl Worker {
                     feed.wanted_layers.handle_wanted(now, wanted)
                 {
                     feed.set_off(now, encodings.others());
-                    let workers: Vec<usize> = feed.workers.keys().copied().collect();
+                    let workers: Vec<WorkerIndex> = feed.workers.keys().copied().collect();
                     self.report(Report::LayersWanted {
                         peer: publisher,
                         track,
@@ -98,14 +98,14 @@ impl Worker {
         let subscribers = self.feeds.get(&track)?.subscribers.iter();
         let slots = subscribers.filter_map(|subscriber| {
             let peer = self.peers.get(subscriber.peer)?;
-            peer.slots.get(subscriber.slot)?.as_ref()
+            peer.slots.get(subscriber.slot.0)?.as_ref()
         });
         let asked = slots.filter_map(|slot| slot.asked);
         asked.map(|asked| asked.ceiling()).min()
     }
 
     /// Tells the publisher's worker of a limit, if it is another than it was told last.
-    fn tell_ceiling(&mut self, home: usize, track: TrackId, ceiling: Option<Bitrate>) {
+    fn tell_ceiling(&mut self, home: WorkerIndex, track: TrackId, ceiling: Option<Bitrate>) {
         let worker = self.index;
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
@@ -127,7 +127,7 @@ impl Worker {
         };
         let slots = feed.subscribers.iter().filter_map(|subscriber| {
             let peer = self.peers.get(subscriber.peer)?;
-            peer.slots.get(subscriber.slot)?.as_ref()
+            peer.slots.get(subscriber.slot.0)?.as_ref()
         });
         slots.fold(Encodings::NONE, |all, slot| {
             let is_hidden = slot.share.reason == Reason::Hidden;

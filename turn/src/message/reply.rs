@@ -124,7 +124,7 @@ pub(crate) fn write_data_indication(
     let mut message = Message::builder(
         MessageType::from_class_method(MessageClass::Indication, DATA_METHOD),
         transaction,
-        MessageWriteMutSlice::new(&mut out[start..]),
+        MessageWriteMutSlice::new(out.get_mut(start..).unwrap_or_default()),
     );
     let written = message
         .add_attribute(&peer)
@@ -162,6 +162,10 @@ impl Attribute for Address {
 }
 
 impl AttributeWrite for Address {
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "whoever calls it has made room, as its name asks for"
+    )]
     fn write_into_unchecked(&self, dest: &mut [u8]) {
         self.write_header_unchecked(dest);
         self.address.write_into_unchecked(&mut dest[4..]);

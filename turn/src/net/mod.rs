@@ -4,6 +4,7 @@
 //! the rest of the process. One task owns the protocol and the datagram sockets (`worker`); each
 //! stream has a task of its own that cuts it into messages (`stream`), whether it comes through a
 //! listener of the server or is handed in ([`Handle::serve`]), as those over TLS are.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod caught;
 mod config;

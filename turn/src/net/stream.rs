@@ -69,7 +69,7 @@ impl Messages {
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let extents = starts.zip(&self.ends);
-        extents.map(|(start, &end)| &self.bytes[start..end])
+        extents.filter_map(|(start, &end)| self.bytes.get(start..end))
     }
 }
 

@@ -531,7 +531,7 @@ fn back(
             return Some(client);
         }
         if let Some(stream) = streams.get(&client) {
-            stream.data(now, buffer[start..].to_vec());
+            stream.data(now, buffer.get(start..).unwrap_or_default().to_vec());
         }
         None
     });

@@ -34,7 +34,7 @@ impl Story {
         let address = listener.local_addr().unwrap();
         Story {
             streams: Streams::new(Some(listener), mpsc::channel(1).1).unwrap(),
-            worker: Worker::new(0, shared, Vec::new(), 1),
+            worker: Worker::new(crate::types::WorkerIndex(0), shared, Vec::new(), 1),
             address,
             now,
         }

@@ -125,15 +125,15 @@ impl<'a> Reader<'a> {
 
 /// Numbers of two bytes each.
 fn numbers(list: &[u8]) -> Option<Vec<u16>> {
-    let pairs = list.chunks_exact(2);
-    let is_even = pairs.remainder().is_empty();
-    is_even.then(|| pairs.map(|p| u16::from_be_bytes([p[0], p[1]])).collect())
+    let (pairs, odd) = list.as_chunks();
+    let numbers = pairs.iter().map(|pair| u16::from_be_bytes(*pair));
+    odd.is_empty().then(|| numbers.collect())
 }
 
 /// Appends `body` after its length in so many bytes.
 fn push_vector(out: &mut Vec<u8>, length_bytes: usize, body: &[u8]) {
     let len = (body.len() as u32).to_be_bytes();
-    out.extend_from_slice(&len[4 - length_bytes..]);
+    out.extend(len.iter().skip(len.len().saturating_sub(length_bytes)));
     out.extend_from_slice(body);
 }
 
@@ -177,16 +177,16 @@ impl Extensions {
         }
         let mut list = Reader(reader.vector(2)?);
         reader.end()?;
-        let mut seen = [0; KNOWN_EXTENSIONS.len()];
+        let mut seen = [false; KNOWN_EXTENSIONS.len()];
         while !list.0.is_empty() {
             let number = list.u16()?;
             let mut body = Reader(list.vector(2)?);
-            let Some(index) = KNOWN_EXTENSIONS.iter().position(|known| *known == number) else {
+            let mut known = KNOWN_EXTENSIONS.iter().zip(&mut seen);
+            let Some((_, is_seen)) = known.find(|(known, _)| **known == number) else {
                 extensions.has_others = true;
                 continue;
             };
-            seen[index] += 1;
-            if seen[index] > 1 {
+            if std::mem::replace(is_seen, true) {
                 return None;
             }
             match number {
@@ -417,7 +417,7 @@ impl<'a> ServerKeyExchange<'a> {
         (reader.u8()? == NAMED_CURVE).then_some(())?;
         let group = reader.u16()?;
         let public = reader.vector(1)?;
-        let share = &body[..body.len() - reader.0.len()];
+        let share = body.get(..body.len() - reader.0.len())?;
         Some(ServerKeyExchange {
             group,
             public,

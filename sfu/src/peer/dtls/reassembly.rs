@@ -39,6 +39,10 @@ pub(super) fn append(out: &mut Vec<u8>, kind: u8, sequence: u16, body: &[u8]) {
 }
 
 /// Appends `len` bytes of a message from `offset`, with their header.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "it cuts up our own messages, and asks for no more than there is"
+)]
 pub(super) fn append_fragment(
     out: &mut Vec<u8>,
     kind: u8,
@@ -70,20 +74,23 @@ pub(super) struct Fragment<'a> {
 pub(super) fn fragments(record: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     let mut rest = record;
     std::iter::from_fn(move || {
-        let header = rest.first_chunk::<HANDSHAKE_HEADER_LEN>()?;
-        let number = |at: usize| {
-            u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize
+        let (header, behind) = rest.split_first_chunk::<HANDSHAKE_HEADER_LEN>()?;
+        let &[kind, t0, t1, t2, s0, s1, o0, o1, o2, l0, l1, l2] = header;
+        let number = |bytes: [u8; 3]| {
+            let [a, b, c] = bytes;
+            u32::from_be_bytes([0, a, b, c]) as usize
         };
-        let (total, offset, len) = (number(1), number(6), number(9));
-        let (whole, after) = rest.split_at_checked(HANDSHAKE_HEADER_LEN + len)?;
+        let (total, offset) = (number([t0, t1, t2]), number([o0, o1, o2]));
+        let len = number([l0, l1, l2]);
+        let (body, after) = behind.split_at_checked(len)?;
         rest = after;
         let fits = offset + len <= total && (len > 0 || total == 0);
         fits.then_some(Fragment {
-            kind: header[0],
-            sequence: u16::from_be_bytes([header[4], header[5]]),
+            kind,
+            sequence: u16::from_be_bytes([s0, s1]),
             total,
             offset,
-            body: &whole[HANDSHAKE_HEADER_LEN..],
+            body,
         })
     })
 }

@@ -56,6 +56,7 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
         let header = rest.first_chunk::<RECORD_HEADER_LEN>()?;
         let len = usize::from(u16::from_be_bytes([header[11], header[12]]));
         let (raw, after) = rest.split_at_checked(RECORD_HEADER_LEN + len)?;
+        let body = raw.get(RECORD_HEADER_LEN..)?;
         rest = after;
         // A ClientHello comes as DTLS 1.0 or 1.2 (RFC 6347 section 4.2.1).
         (header[1] == VERSION[0]).then_some(())?;
@@ -66,7 +67,7 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
             content_type: header[0],
             epoch: u16::from_be_bytes([header[3], header[4]]),
             sequence,
-            body: &raw[RECORD_HEADER_LEN..],
+            body,
             raw,
         })
     })
@@ -95,7 +96,7 @@ impl RecordKey {
 
     fn nonce(&self, explicit: [u8; EXPLICIT_NONCE_LEN]) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
-        nonce[..self.iv.len()].copy_from_slice(&self.iv);
+        nonce.iter_mut().zip(&self.iv).for_each(|(n, i)| *n = *i);
         let tail = &mut nonce[NONCE_LEN - EXPLICIT_NONCE_LEN..];
         tail.iter_mut().zip(explicit).for_each(|(n, e)| *n ^= e);
         Nonce::assume_unique_for_key(nonce)

@@ -228,9 +228,11 @@ impl Master {
             2 * (key + iv),
         )?;
         let (keys, ivs) = block.as_ref().split_at(2 * key);
+        let ((client_key, server_key), (client_iv, server_iv)) =
+            (keys.split_at(key), ivs.split_at(iv));
         Ok((
-            RecordKey::new(self.suite, &keys[..key], &ivs[..iv])?,
-            RecordKey::new(self.suite, &keys[key..], &ivs[iv..])?,
+            RecordKey::new(self.suite, client_key, client_iv)?,
+            RecordKey::new(self.suite, server_key, server_iv)?,
         ))
     }
 

@@ -2,6 +2,8 @@
 
 use rand::{CryptoRng, Rng};
 
+use crate::types::WorkerIndex;
+
 /// Characters of a ufrag that are random: 48 bits, where RFC 8445 section 5.3 asks for 24. Ufrags of
 /// thousands of peers must differ, because packets are told apart by them.
 const UFRAG_LEN: usize = 8;
@@ -25,6 +27,10 @@ pub struct Credentials {
     pub pwd: String,
 }
 
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a place among the characters is taken modulo their number, and none of it from the network"
+)]
 impl Credentials {
     /// Fresh random credentials.
     #[must_use]
@@ -42,9 +48,10 @@ impl Credentials {
 
     /// Fresh random credentials of a peer on this worker, whom [`worker_of`] finds by them.
     #[must_use]
-    pub fn of_worker(worker: usize, rng: &mut impl CryptoRng) -> Self {
+    pub fn of_worker(worker: WorkerIndex, rng: &mut impl CryptoRng) -> Self {
         let Credentials { ufrag, pwd } = Credentials::generate(rng);
-        let digit = |place: usize| char::from(ICE_CHARS[(worker >> (6 * place)) % ICE_CHARS.len()]);
+        let digit =
+            |place: usize| char::from(ICE_CHARS[(worker.0 >> (6 * place)) % ICE_CHARS.len()]);
         let ufrag = (0..WORKER_LEN).map(digit).chain(ufrag.chars()).collect();
         Credentials { ufrag, pwd }
     }
@@ -52,13 +59,14 @@ impl Credentials {
 
 /// The worker whose peer has this ufrag of ours. Any client can make one up that names any worker.
 #[must_use]
-pub fn worker_of(ufrag: &str) -> Option<usize> {
+pub fn worker_of(ufrag: &str) -> Option<WorkerIndex> {
     let digits = ufrag.as_bytes().get(..WORKER_LEN)?;
     let place = |digit| ICE_CHARS.iter().position(|c| c == digit);
     digits
         .iter()
         .rev()
         .try_fold(0, |worker, digit| Some((worker << 6) + place(digit)?))
+        .map(WorkerIndex)
 }
 
 impl std::fmt::Debug for Credentials {
@@ -94,7 +102,7 @@ mod tests {
     #[test]
     fn a_ufrag_says_which_worker_it_is_of() {
         let mut rng = StdRng::seed_from_u64(5);
-        for worker in [0, 1, 63, 64, 4097, usize::from(u16::MAX)] {
+        for worker in [0, 1, 63, 64, 4097, usize::from(u16::MAX)].map(WorkerIndex) {
             let made = Credentials::of_worker(worker, &mut rng);
             assert_eq!(worker_of(&made.ufrag), Some(worker), "{}", made.ufrag);
             assert_eq!(made.ufrag.len(), WORKER_LEN + UFRAG_LEN);

@@ -31,7 +31,9 @@ impl Seen {
         if self.latest.len() < REMEMBERED {
             self.latest.push((transaction, path));
         } else {
-            self.latest[self.oldest] = (transaction, path);
+            if let Some(oldest) = self.latest.get_mut(self.oldest) {
+                *oldest = (transaction, path);
+            }
             self.oldest = (self.oldest + 1) % REMEMBERED;
         }
     }

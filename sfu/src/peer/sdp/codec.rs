@@ -86,8 +86,8 @@ impl OfferedPayload {
             if payload_type > MAX_PAYLOAD_TYPE || RTCP_CONFLICTS.contains(&payload_type) {
                 continue;
             }
-            let place = &mut places[usize::from(payload_type)];
-            if place.is_none() {
+            let place = places.get_mut(usize::from(payload_type));
+            if let Some(place) = place.filter(|place| place.is_none()) {
                 *place = Some(payloads.len());
                 payloads.push(OfferedPayload {
                     payload_type,
@@ -103,8 +103,8 @@ impl OfferedPayload {
         let place = |number: &str| *places.get(integer::<usize>(number)?)?;
 
         for (payload, value) in lines(attributes, "rtpmap") {
-            if let Some(at) = place(payload) {
-                payloads[at].set_rtpmap(value);
+            if let Some(payload) = place(payload).and_then(|at| payloads.get_mut(at)) {
+                payload.set_rtpmap(value);
             }
         }
         for payload in payloads.iter_mut().filter(|p| p.name.is_empty()) {
@@ -114,8 +114,8 @@ impl OfferedPayload {
             }
         }
         for (payload, value) in lines(attributes, "fmtp") {
-            if let Some(at) = place(payload) {
-                value.clone_into(&mut payloads[at].fmtp);
+            if let Some(payload) = place(payload).and_then(|at| payloads.get_mut(at)) {
+                value.clone_into(&mut payload.fmtp);
             }
         }
         for (payload, value) in lines(attributes, "rtcp-fb") {
@@ -123,8 +123,8 @@ impl OfferedPayload {
                 payloads
                     .iter_mut()
                     .for_each(|payload| payload.feedback.add(value));
-            } else if let Some(at) = place(payload) {
-                payloads[at].feedback.add(value);
+            } else if let Some(payload) = place(payload).and_then(|at| payloads.get_mut(at)) {
+                payload.feedback.add(value);
             }
         }
         payloads

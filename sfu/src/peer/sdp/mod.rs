@@ -539,8 +539,9 @@ fn check_conflicts(offer: &Offer, accepted: &[Accepted]) -> Result<(), SdpError>
             }
         }
         for (extension, id) in receive.extensions.iter() {
-            let meaning = meanings[usize::from(id)].get_or_insert(extension);
-            if *meaning != extension {
+            let meaning = meanings.get_mut(usize::from(id));
+            let meaning = meaning.map(|meaning| *meaning.get_or_insert(extension));
+            if meaning != Some(extension) {
                 return Err(SdpError::ExtensionConflict {
                     line: line.name.clone(),
                     id,

@@ -99,7 +99,7 @@ impl Offer {
         for (at, line) in lines.iter().enumerate() {
             let twin = |other: &&OfferedLine| other.name.mid == line.name.mid;
             if line.name.mid.is_some()
-                && let Some(first) = lines[..at].iter().find(twin)
+                && let Some(first) = lines.iter().take(at).find(twin)
             {
                 return Err(SdpError::DuplicateMid {
                     line: line.name.clone(),

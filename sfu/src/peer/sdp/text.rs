@@ -87,19 +87,22 @@ impl Description {
 impl Media {
     fn parse(value: &str) -> Option<Self> {
         let fields: Vec<&str> = value.split_whitespace().collect();
-        if fields.len() < MEDIA_FIELDS {
+        let [media, port, proto, formats @ ..] = &fields[..] else {
+            return None;
+        };
+        if formats.len() < MEDIA_FIELDS - 3 {
             return None;
         }
         // The number of ports that may follow is of layered RTP without bundling.
-        let port = fields[1].split('/').next().unwrap_or_default();
+        let port = port.split('/').next().unwrap_or_default();
         if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
         Some(Media {
-            media: fields[0].to_owned(),
+            media: (*media).to_owned(),
             is_port_zero: port.bytes().all(|b| b == b'0'),
-            proto: fields[2].to_owned(),
-            formats: fields[3..].iter().map(ToString::to_string).collect(),
+            proto: (*proto).to_owned(),
+            formats: formats.iter().map(ToString::to_string).collect(),
             attributes: Vec::new(),
         })
     }

@@ -69,7 +69,7 @@ fn sized(bytes: &[u8]) -> Option<&[u8]> {
     for (at, &byte) in bytes.iter().enumerate().take(MAX_LEB128_LEN) {
         len |= u64::from(byte & 0x7f) << (7 * at);
         if byte & 0x80 == 0 {
-            return bytes[at + 1..].get(..usize::try_from(len).ok()?);
+            return bytes.get(at + 1..)?.get(..usize::try_from(len).ok()?);
         }
     }
     None

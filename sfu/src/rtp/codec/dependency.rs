@@ -153,10 +153,10 @@ impl Structure {
 
     /// A target consists of the layers of all templates that are present in it.
     fn find_targets(&mut self) {
-        let templates = &self.templates[..self.template_count];
+        let templates = self.templates.iter().take(self.template_count);
         for (index, target) in self.targets.iter_mut().enumerate().take(self.target_count) {
             let present = |t: &&Template| t.indications.of(index) != indication::NOT_PRESENT;
-            for template in templates.iter().filter(present) {
+            for template in templates.clone().filter(present) {
                 target.0 = target.0.max(template.spatial_id);
                 target.1 = target.1.max(template.temporal_id);
             }
@@ -165,12 +165,13 @@ impl Structure {
 
     fn template(&self, id: u8) -> Option<Template> {
         let index = usize::from(id.wrapping_sub(self.offset)) % MAX_TEMPLATES;
-        self.templates[..self.template_count].get(index).copied()
+        let templates = self.templates.get(..self.template_count)?;
+        templates.get(index).copied()
     }
 
     fn place(&self, template: Template) -> Place {
         let of_layer = || {
-            let targets = self.targets[..self.target_count].iter().enumerate();
+            let targets = self.targets.iter().take(self.target_count).enumerate();
             targets
                 .filter(|(_, (spatial_id, _))| *spatial_id == template.spatial_id)
                 .map(|(index, (_, temporal_id))| (temporal_id, template.indications.of(index)))

@@ -138,7 +138,7 @@ impl NalUnits {
 fn size(sps: &[u8]) -> Option<(u16, u16)> {
     let mut plain = [0; MAX_SPS_LEN];
     let len = unescape(sps, &mut plain);
-    let mut reader = BitReader::new(&plain[..len]);
+    let mut reader = BitReader::new(plain.get(..len)?);
     let _vps_id = reader.bits(4)?;
     let layers_above = reader.bits(3)?;
     let _is_nested = reader.flag()?;

@@ -255,9 +255,11 @@ impl PictureId {
             PictureId::Bits7(id) => [id, 0],
             PictureId::Bits15(id) => (id | u16::from(Self::WIDE) << 8).to_be_bytes(),
         };
-        let len = self.wire_len();
-        if let Some(place) = payload.get_mut(at..at + len) {
-            place.copy_from_slice(&bytes[..len]);
+        if let Some(place) = payload.get_mut(at..at + self.wire_len()) {
+            place
+                .iter_mut()
+                .zip(bytes)
+                .for_each(|(old, new)| *old = new);
         }
     }
 }

@@ -12,11 +12,12 @@ pub fn duration(payload: &[u8]) -> Option<Duration> {
     let config = toc >> 3;
     let frame_us = match config {
         // SILK
-        0..=11 => [10_000, 20_000, 40_000, 60_000][usize::from(config % 4)],
+        0..=11 if config % 4 == 3 => 60_000,
+        0..=11 => 10_000 << (config % 4),
         // Hybrid
-        12..=15 => [10_000, 20_000][usize::from(config % 2)],
+        12..=15 => 10_000 << (config % 2),
         // CELT
-        _ => [2_500, 5_000, 10_000, 20_000][usize::from(config % 4)],
+        _ => 2_500 << (config % 4),
     };
     let frames = match toc & 3 {
         0 => 1,

@@ -22,7 +22,7 @@ const MACROBLOCK: u32 = 16;
 pub(super) fn size(sps: &[u8]) -> Option<(u16, u16)> {
     let mut plain = [0; MAX_LEN];
     let len = unescape(sps, &mut plain);
-    parse(&mut BitReader::new(&plain[..len]))
+    parse(&mut BitReader::new(plain.get(..len)?))
 }
 
 fn parse(reader: &mut BitReader<'_>) -> Option<(u16, u16)> {

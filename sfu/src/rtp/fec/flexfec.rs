@@ -84,6 +84,10 @@ pub fn parse(payload: &[u8]) -> Result<Repair<'_>, MalformedRepair> {
 /// Writes a repair packet's payload and returns its length. `ssrc` is the protected stream.
 ///
 /// None when the buffer is too short or the mask is empty.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "the header was cut to the length of what is written into it"
+)]
 pub fn write(
     buffer: &mut [u8],
     ssrc: Ssrc,

@@ -77,6 +77,10 @@ pub fn parse(payload: &[u8]) -> Result<Repair<'_>, MalformedRepair> {
 /// Writes a repair packet and returns its length.
 ///
 /// None when the buffer is too short, the mask is empty, or it reaches beyond [`MAX_SPAN`].
+#[allow(
+    clippy::indexing_slicing,
+    reason = "the header was cut to the length of what is written into it"
+)]
 pub fn write(buffer: &mut [u8], base: u16, mask: Mask, parity: &Parity) -> Option<usize> {
     let bits = match mask.span() {
         1..=SHORT_MASK => SHORT_MASK,

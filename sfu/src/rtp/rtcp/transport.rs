@@ -239,9 +239,10 @@ impl Writer<'_> {
         let unpadded = HEADER_LEN + statuses.finish();
         let len = unpadded.next_multiple_of(4);
         let padding = (len - unpadded) as u8;
-        room[unpadded..len].fill(0);
-        if padding > 0 {
-            room[len - 1] = padding;
+        let end = room.get_mut(unpadded..len).ok_or(NoRoom)?;
+        end.fill(0);
+        if let Some(last) = end.last_mut() {
+            *last = padding;
         }
         let format = format::TRANSPORT_WIDE | u8::from(padding > 0) << 5;
         let header = header(packet_type::TRANSPORT_FEEDBACK, format, len).ok_or(NoRoom)?;
@@ -278,6 +279,10 @@ struct StatusEncoder<'a> {
     count: u16,
 }
 
+#[allow(
+    clippy::indexing_slicing,
+    reason = "an arrival is added only where `push` has found room for all that it may take"
+)]
 impl<'a> StatusEncoder<'a> {
     fn new(room: &'a mut [u8]) -> Self {
         StatusEncoder {
@@ -352,6 +357,10 @@ struct PendingChunk {
     len: u16,
 }
 
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a run or a vector never has more statuses than there is room for"
+)]
 impl PendingChunk {
     fn symbols(&self) -> &[Symbol] {
         &self.symbols[..usize::from(self.len.min(ONE_BIT_STATUSES))]
