@@ -240,7 +240,7 @@ pub(crate) async fn discover(config: &Config) -> Result<Config, AddressError> {
         found.add_public(&outside);
     }
     let listen = found.media_listen;
-    let told = found.told_ips();
+    let told = found.announced_ips();
     match told.iter().any(|ip| takes(listen, *ip)) {
         true => Ok(found),
         false => Err(AddressError::WrongFamily(listen)),
@@ -439,7 +439,7 @@ mod tests {
         let config = auto(&[&silent, &server.await]);
         let found = discover(&config).await.unwrap();
         assert_eq!(found.public_ips, ips(&["127.0.0.1"]));
-        assert_eq!(found.told_ips(), ips(&["127.0.0.1"]));
+        assert_eq!(found.announced_ips(), ips(&["127.0.0.1"]));
     }
 
     #[tokio::test(start_paused = true)]
@@ -471,7 +471,10 @@ mod tests {
             media_listen: "::".parse().unwrap(),
             ..config
         };
-        assert_eq!(discover(&both).await.unwrap().told_ips(), both.public_ips);
+        assert_eq!(
+            discover(&both).await.unwrap().announced_ips(),
+            both.public_ips
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -260,7 +260,7 @@ impl Config {
     }
 
     /// The addresses that clients are told to send media to, the best first.
-    pub(crate) fn told_ips(&self) -> Vec<IpAddr> {
+    pub(crate) fn announced_ips(&self) -> Vec<IpAddr> {
         match (&self.public_ips[..], self.media_listen.is_unspecified()) {
             ([], true) => self.own_ips.clone(),
             ([], false) => vec![self.media_listen],

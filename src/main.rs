@@ -135,7 +135,7 @@ async fn follow_addresses(
     loop {
         let now = addresses::changed(&config, &last).await;
         tracing::info!(
-            addresses = ?now.told_ips(), "clients are told other addresses from now on"
+            addresses = ?now.announced_ips(), "clients are told other addresses from now on"
         );
         sfu.set_addresses(&now.sfu(&https));
         if let Some(relay) = &relay {
@@ -194,7 +194,7 @@ async fn serve(
     for address in sfu.addresses() {
         tracing::info!(%address, "media worker listens");
     }
-    tracing::info!(addresses = ?config.told_ips(), "clients are told to send media there");
+    tracing::info!(addresses = ?config.announced_ips(), "clients are told to send media there");
     let served = Served {
         http: server.address(),
         https: listeners.http(),

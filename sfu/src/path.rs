@@ -18,7 +18,7 @@ pub enum Protocol {
     Tcp,
 }
 
-/// A TCP connection. Chosen by the worker's rim; never used twice.
+/// A TCP connection. Chosen by `net`; never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(pub u64);
 

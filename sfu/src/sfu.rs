@@ -121,7 +121,7 @@ fn bind(config: &Config, worker: usize) -> Result<Sockets, StartError> {
 
 /// Where a worker's sockets are bound, and who is to hear how clients reach them.
 #[derive(Debug)]
-struct Told {
+struct Bound {
     udp: SocketAddr,
     tcp: Option<SocketAddr>,
     candidates: watch::Sender<Vec<Candidate>>,
@@ -160,7 +160,7 @@ pub struct Sfu {
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     workers: Arc<[mpsc::Sender<Message>]>,
     tcp_dispatcher: TcpDispatcher,
-    told: Arc<[Told]>,
+    bound: Arc<[Bound]>,
 }
 
 impl Sfu {
@@ -213,7 +213,7 @@ impl Sfu {
             sockets.iter().map(|_| mpsc::channel(MAILBOX)).unzip();
         let (reports, report_queue) = mpsc::channel(MAILBOX);
         let (tcp_dispatcher, handed_over) = TcpDispatcher::new(config.workers);
-        let (mut threads, mut links, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut threads, mut links, mut bound) = (Vec::new(), Vec::new(), Vec::new());
         let shares = sockets.into_iter().zip(mailboxes).zip(handed_over);
         for (index, ((sockets, mailbox), handed_over)) in shares.enumerate() {
             let Sockets { udp, tcp } = sockets;
@@ -230,7 +230,7 @@ impl Sfu {
             if candidates.borrow().is_empty() {
                 return Err(StartError::NoAddress(config.listen));
             }
-            told.push(Told {
+            bound.push(Bound {
                 udp: udp.0,
                 tcp,
                 candidates,
@@ -270,7 +270,7 @@ impl Sfu {
             threads: Arc::new(Mutex::new(threads)),
             workers,
             tcp_dispatcher,
-            told: told.into(),
+            bound: bound.into(),
         };
         Ok((sfu, events, links))
     }
@@ -284,7 +284,7 @@ impl Sfu {
     /// Tells clients from now on to come to the addresses of these settings, which are otherwise those
     /// that this media plane was started with. Who is in a call hears of them when it restarts ICE.
     pub fn set_addresses(&self, config: &Config) {
-        for worker in self.told.iter() {
+        for worker in self.bound.iter() {
             let candidates = config.candidates(worker.udp, worker.tcp);
             // Without any, the former ones are a better guess.
             if !candidates.is_empty() {

@@ -232,7 +232,7 @@ pub struct TokenRequest {
     pub lifetime: Duration,
 }
 
-/// The door: open, or with a key.
+/// Who may come in: everybody, or who has a token.
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
     key: Option<ApiKey>,

@@ -1,6 +1,6 @@
 //! The control plane: WebSocket, HTTP, rooms, tokens.
 //!
-//! From the rim inwards: [`server`] listens, `http` takes requests and WebSockets, `service` is the one
+//! From the outside in: [`server`] listens, `http` takes requests and WebSockets, `service` is the one
 //! task behind it, and it drives [`control`], which is sans-I/O like everything it is made of:
 //! [`session`], [`room`], [`connection`]. What goes over the wire is in [`protocol`], the way to
 //! the SFU in [`media`], that to the TURN server in [`relay`].

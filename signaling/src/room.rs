@@ -142,7 +142,7 @@ struct Room {
     /// The seat of who has the floor.
     dominant: Option<ParticipantId>,
     /// How many viewers everybody has been told of; none if not everybody knows the same.
-    viewers_told: Option<usize>,
+    viewers_announced: Option<usize>,
     /// When it may be told again.
     viewers_at: Option<Instant>,
     /// When members were announced early, at most [`MAX_EARLY`].
@@ -247,7 +247,7 @@ impl Rooms {
                         members: Vec::new(),
                         shown: BTreeMap::new(),
                         dominant: None,
-                        viewers_told: Some(0),
+                        viewers_announced: Some(0),
                         viewers_at: None,
                         early: Vec::new(),
                     },
@@ -399,7 +399,7 @@ impl Rooms {
         };
         if self.is_shown(room, seat) {
             for track in tracks {
-                self.tell_published(room, seat, track);
+                self.notify_published(room, seat, track);
             }
         }
         self.show(room, seat, "");
@@ -459,7 +459,7 @@ impl Rooms {
         self.tracks.insert(track.id.0, id);
         if announced {
             if self.is_shown(room, seat) {
-                self.tell_published(room, seat, track);
+                self.notify_published(room, seat, track);
             }
             self.show(room, seat, "");
         }
@@ -482,7 +482,7 @@ impl Rooms {
                 participant: Text(seat),
                 track: Text(track),
             });
-            self.tell_room(room, seat, &unpublished);
+            self.notify_room(room, seat, &unpublished);
             self.show(room, seat, WATCHING);
         }
     }
@@ -509,7 +509,7 @@ impl Rooms {
                 track: Text(track),
                 muted,
             });
-            self.tell_room(room, seat, &event);
+            self.notify_room(room, seat, &event);
         }
     }
 
@@ -527,7 +527,7 @@ impl Rooms {
                 participant: Text(seat),
                 unreachable,
             });
-            self.tell_room(room, seat, &event);
+            self.notify_room(room, seat, &event);
         }
     }
 
@@ -641,7 +641,7 @@ impl Rooms {
     }
 
     /// Tells everybody in a room but those of one seat.
-    fn tell_room(&mut self, room: RoomId, but: ParticipantId, event: &Event) {
+    fn notify_room(&mut self, room: RoomId, but: ParticipantId, event: &Event) {
         let Some(room) = self.rooms.get(&room) else {
             return;
         };

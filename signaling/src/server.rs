@@ -1,6 +1,6 @@
 //! The whole control plane on one listener, and on whatever others hand in.
 //!
-//! In: the settings, the media plane with its events, connections, and the wish to stop. Out: a running server,
+//! In: the settings, the media plane with its events, connections, and the request to stop. Out: a running server,
 //! until everybody has left or the drain deadline has passed.
 
 use std::future::Future;
@@ -56,7 +56,7 @@ pub struct Settings {
     pub auth: Auth,
     /// Bounds and times.
     pub control: control::Config,
-    /// How long calls live on after the wish to stop.
+    /// How long calls live on after the request to stop.
     pub drain: Duration,
 }
 

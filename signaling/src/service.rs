@@ -1,7 +1,7 @@
-//! The one task that owns [`Control`]: its rim towards sockets, HTTP handlers, the media plane and
+//! The one task that owns [`Control`]: its I/O towards sockets, HTTP handlers, the media plane and
 //! the clock.
 //!
-//! In: what the doors send through a [`Service`], replies and events of the media plane. Out:
+//! In: what `http` sends through a [`Service`], replies and events of the media plane. Out:
 //! frames into each socket's queue, answers to waiting handlers, requests to the media plane. It
 //! never waits for any of them.
 

@@ -1,4 +1,4 @@
-//! The WebSocket door over real sockets: what each mistake gets, and that nothing is lost.
+//! WebSockets over real sockets: what each mistake gets, and that nothing is lost.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it is wrong")]
 

@@ -33,7 +33,7 @@ impl Facts {
         let mut served = tls.chain([config.http_listen.ip()]);
         Facts {
             listen: Some(config.media_listen),
-            told: config.told_ips(),
+            told: config.announced_ips(),
             is_named: !config.public_ips.is_empty(),
             local: locals().into_iter().map(|local| local.ip).collect(),
             is_served_to_others: served.any(|ip| !ip.is_loopback()),
@@ -53,7 +53,7 @@ impl Facts {
 pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for &ip in &facts.told {
-        findings.push(judge_told(facts, ip));
+        findings.push(judge_announced(facts, ip));
         if facts.listen.is_some_and(|listen| !takes(listen, ip)) {
             findings.push(Finding::problem(format!(
                 "clients are told of {ip}, but media.listen takes no packets of its family: set \
@@ -61,11 +61,11 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
             )));
         }
     }
-    findings.extend(ipv6_untold(facts));
+    findings.extend(ipv6_unannounced(facts));
     findings
 }
 
-fn judge_told(facts: &Facts, ip: IpAddr) -> Finding {
+fn judge_announced(facts: &Facts, ip: IpAddr) -> Finding {
     let is_local = facts.is_local(ip);
     let is_public = |other: &&IpAddr| match Kind::of(**other) {
         Kind::Public => true,
@@ -122,7 +122,7 @@ fn judge_told(facts: &Facts, ip: IpAddr) -> Finding {
     }
 }
 
-fn ipv6_untold(facts: &Facts) -> Option<Finding> {
+fn ipv6_unannounced(facts: &Facts) -> Option<Finding> {
     let told = &facts.told;
     let reaches_others = told.iter().any(|&ip| Kind::of(ip) == Kind::Public);
     if !reaches_others || told.iter().any(IpAddr::is_ipv6) {

@@ -109,7 +109,7 @@ pub(crate) enum ListenError {
 
 /// What a client wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Wish {
+enum Protocol {
     Http,
     Turn,
 }
@@ -280,42 +280,45 @@ async fn serve_tls(stream: TcpStream, mut visit: Visit, acceptor: TlsAcceptor, b
     let opening = async {
         let server = stream.local_addr()?;
         let mut stream = acceptor.accept(stream).await?;
-        let wish = wish(&mut stream, &behind).await?;
-        Ok::<_, io::Error>((stream, server, wish))
+        let protocol = protocol(&mut stream, &behind).await?;
+        Ok::<_, io::Error>((stream, server, protocol))
     };
     let opened = visit.open(opening).await;
     drop(visit.handshake);
-    let Some((stream, server, wish)) = opened else {
+    let Some((stream, server, protocol)) = opened else {
         return;
     };
-    match (wish, behind.http, behind.turn) {
-        (Some(Wish::Http), Some(http), _) => http.serve(stream, client.ip(), visit.place).await,
-        (Some(Wish::Turn), _, Some(turn)) => turn.serve(stream, server, client).await,
+    match (protocol, behind.http, behind.turn) {
+        (Some(Protocol::Http), Some(http), _) => http.serve(stream, client.ip(), visit.place).await,
+        (Some(Protocol::Turn), _, Some(turn)) => turn.serve(stream, server, client).await,
         _ => tracing::debug!(%client, "a TLS client wants what is not served here"),
     }
 }
 
 /// What the client wants, if that can be told.
-async fn wish(stream: &mut TlsStream<TcpStream>, behind: &Behind) -> io::Result<Option<Wish>> {
+async fn protocol(
+    stream: &mut TlsStream<TcpStream>,
+    behind: &Behind,
+) -> io::Result<Option<Protocol>> {
     if let Some(protocol) = stream.get_ref().1.alpn_protocol() {
         return Ok(match protocol {
-            HTTP => Some(Wish::Http),
-            protocol => TURN.contains(&protocol).then_some(Wish::Turn),
+            HTTP => Some(Protocol::Http),
+            protocol => TURN.contains(&protocol).then_some(Protocol::Turn),
         });
     }
     if behind.turn.is_none() {
-        return Ok(Some(Wish::Http));
+        return Ok(Some(Protocol::Http));
     }
     let first = stream.fill_buf().await?.first();
-    Ok(first.and_then(|&byte| told_by(byte)))
+    Ok(first.and_then(|&byte| protocol_of(byte)))
 }
 
 /// What begins like this: a STUN message with two zero bits (RFC 8489 section 5), a request with the
 /// letters of its method.
-fn told_by(first: u8) -> Option<Wish> {
+fn protocol_of(first: u8) -> Option<Protocol> {
     match first {
-        0..0x40 => Some(Wish::Turn),
-        letter if letter.is_ascii_alphabetic() => Some(Wish::Http),
+        0..0x40 => Some(Protocol::Turn),
+        letter if letter.is_ascii_alphabetic() => Some(Protocol::Http),
         _ => None,
     }
 }
@@ -327,15 +330,15 @@ mod tests {
     #[test]
     fn the_first_byte_tells_what_a_client_wants() {
         for (first, expected) in [
-            (0x00, Some(Wish::Turn)),
-            (0x01, Some(Wish::Turn)),
-            (b'G', Some(Wish::Http)),
-            (b'p', Some(Wish::Http)),
+            (0x00, Some(Protocol::Turn)),
+            (0x01, Some(Protocol::Turn)),
+            (b'G', Some(Protocol::Http)),
+            (b'p', Some(Protocol::Http)),
             (b'@', None),
             (0x80, None),
             (0xff, None),
         ] {
-            assert_eq!(told_by(first), expected, "{first:#x}");
+            assert_eq!(protocol_of(first), expected, "{first:#x}");
         }
     }
 }

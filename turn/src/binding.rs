@@ -1,7 +1,7 @@
 //! The STUN half: what a Binding request is answered (RFC 8489), so that a client learns which
 //! address its packets come from.
 //!
-//! In: a datagram. Out: its answer. [`Responder`] is the protocol, without I/O; [`serve`] is the rim
+//! In: a datagram. Out: its answer. [`Responder`] is the protocol, without I/O; [`serve`] is the I/O
 //! that gives it a socket, for a server that has no relay.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

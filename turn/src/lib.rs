@@ -3,7 +3,7 @@
 //! [`machine::Turn`] is the protocol, without I/O: it is fed packets, the time and what became of
 //! sockets, and says what to send, bind and close. What its answers rest on is a module each: who may
 //! ([`credentials`]), whereto ([`policy`]), how much ([`quota`]), and where a message ends in a stream
-//! ([`framing`]). [`net::Server`] is the rim: sockets and streams. Those over TLS it is handed by whoever
+//! ([`framing`]). [`net::Server`] is I/O: sockets and streams. Those over TLS it is handed by whoever
 //! has the certificate.
 //!
 //! Read `machine/mod.rs`, then one request (`machine/allocate.rs`), then how a packet is relayed

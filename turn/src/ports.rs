@@ -1,6 +1,6 @@
 //! Which ports of a relay address are free (RFC 8656 section 7.2).
 //!
-//! In: a wish for any port, an even one, or an even one and the next. Out: a port at random, so that
+//! In: a request for any port, an even one, or an even one and the next. Out: a port at random, so that
 //! it cannot be guessed (RFC 6056). A bit for each port; a search looks at 1024 words at most. A port that
 //! has been given back rests: peers, and packets on their way, do not know yet that it is nobody's.
 
@@ -25,7 +25,7 @@ const EVEN: u64 = 0x5555_5555_5555_5555;
 
 /// What port is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Wish {
+pub(crate) enum PortRequest {
     Any,
     Even,
     /// An even one, and the next to be reserved.
@@ -60,26 +60,26 @@ impl Ports {
         ports
     }
 
-    /// Takes a port, and with [`Wish::Pair`] the next one too. One that rests is better than none.
-    pub(crate) fn take(&mut self, wish: Wish, rng: &mut impl Rng) -> Option<u16> {
-        let mut port = self.find(wish, rng);
+    /// Takes a port, and with [`PortRequest::Pair`] the next one too. One that rests is better than none.
+    pub(crate) fn take(&mut self, request: PortRequest, rng: &mut impl Rng) -> Option<u16> {
+        let mut port = self.find(request, rng);
         while port.is_none()
             && let Some(resting) = self.resting.pop_front()
         {
             self.set(resting, true);
             // Nothing else has changed.
             let index = (usize::from(resting) - self.base) / WORD;
-            port = self.find_in(index, u64::MAX, wish, rng);
+            port = self.find_in(index, u64::MAX, request, rng);
         }
         let port = u16::try_from(port?).ok()?;
         self.keep(port);
-        if wish == Wish::Pair {
+        if request == PortRequest::Pair {
             self.keep(port + 1);
         }
         Some(port)
     }
 
-    fn find(&self, wish: Wish, rng: &mut impl Rng) -> Option<usize> {
+    fn find(&self, request: PortRequest, rng: &mut impl Rng) -> Option<usize> {
         let words = self.free.len();
         let first = rng.random_range(0..words);
         // The first word is looked at again in the end: its part before the chance bit.
@@ -90,13 +90,19 @@ impl Ports {
                 n if n == words => !(u64::MAX << turn),
                 _ => u64::MAX,
             };
-            self.find_in((first + n) % words, part, wish, rng)
+            self.find_in((first + n) % words, part, request, rng)
         })
     }
 
     /// One of those in a word that are of this part of it.
-    fn find_in(&self, index: usize, part: u64, wish: Wish, rng: &mut impl Rng) -> Option<usize> {
-        let bit = pick(self.fitting(index, wish) & part, rng)?;
+    fn find_in(
+        &self,
+        index: usize,
+        part: u64,
+        request: PortRequest,
+        rng: &mut impl Rng,
+    ) -> Option<usize> {
+        let bit = pick(self.fitting(index, request) & part, rng)?;
         Some(self.base + index * WORD + bit)
     }
 
@@ -126,13 +132,13 @@ impl Ports {
         }
     }
 
-    /// The ports of a word that fit a wish. A pair never spans two words.
-    fn fitting(&self, index: usize, wish: Wish) -> u64 {
+    /// The ports of a word that fit a request. A pair never spans two words.
+    fn fitting(&self, index: usize, request: PortRequest) -> u64 {
         let free = self.free[index];
-        match wish {
-            Wish::Any => free,
-            Wish::Even => free & EVEN,
-            Wish::Pair => free & (free >> 1) & EVEN,
+        match request {
+            PortRequest::Any => free,
+            PortRequest::Even => free & EVEN,
+            PortRequest::Pair => free & (free >> 1) & EVEN,
         }
     }
 }
@@ -164,43 +170,48 @@ mod tests {
     fn every_port_is_given_once_and_no_other() {
         let (mut ports, mut rng) = (Ports::new(1000..=1200), StdRng::seed_from_u64(1));
         let taken: HashSet<u16> = (0..201)
-            .map(|_| ports.take(Wish::Any, &mut rng).unwrap())
+            .map(|_| ports.take(PortRequest::Any, &mut rng).unwrap())
             .collect();
         assert_eq!(taken, (1000..=1200).collect());
-        assert_eq!(ports.take(Wish::Any, &mut rng), None);
+        assert_eq!(ports.take(PortRequest::Any, &mut rng), None);
         ports.give(1100);
-        assert_eq!(ports.take(Wish::Even, &mut rng), Some(1100));
+        assert_eq!(ports.take(PortRequest::Even, &mut rng), Some(1100));
     }
 
     #[test]
     fn even_ports_and_pairs() {
         let (mut ports, mut rng) = (Ports::new(1001..=1008), StdRng::seed_from_u64(1));
         let pairs: HashSet<u16> = (0..3)
-            .map(|_| ports.take(Wish::Pair, &mut rng).unwrap())
+            .map(|_| ports.take(PortRequest::Pair, &mut rng).unwrap())
             .collect();
         assert_eq!(pairs, [1002, 1004, 1006].into());
-        assert_eq!(ports.take(Wish::Pair, &mut rng), None, "1008 has no next");
-        assert_eq!(ports.take(Wish::Even, &mut rng), Some(1008));
-        assert_eq!(ports.take(Wish::Even, &mut rng), None);
-        assert_eq!(ports.take(Wish::Any, &mut rng), Some(1001));
+        assert_eq!(
+            ports.take(PortRequest::Pair, &mut rng),
+            None,
+            "1008 has no next"
+        );
+        assert_eq!(ports.take(PortRequest::Even, &mut rng), Some(1008));
+        assert_eq!(ports.take(PortRequest::Even, &mut rng), None);
+        assert_eq!(ports.take(PortRequest::Any, &mut rng), Some(1001));
     }
 
     #[test]
     fn the_ends_of_the_range_are_ports_like_the_others_and_zero_is_none() {
         let (mut ports, mut rng) = (Ports::new(0..=u16::MAX), StdRng::seed_from_u64(1));
-        let taken: HashSet<u16> = std::iter::from_fn(|| ports.take(Wish::Any, &mut rng)).collect();
+        let taken: HashSet<u16> =
+            std::iter::from_fn(|| ports.take(PortRequest::Any, &mut rng)).collect();
         assert_eq!(taken.len(), 65_535);
         assert!(taken.contains(&u16::MAX) && !taken.contains(&0));
         ports.give(65_534);
         ports.give(65_535);
-        assert_eq!(ports.take(Wish::Pair, &mut rng), Some(65_534));
+        assert_eq!(ports.take(PortRequest::Pair, &mut rng), Some(65_534));
     }
 
     #[test]
     fn the_next_port_does_not_follow_from_the_last() {
         let (mut ports, mut rng) = (Ports::new(DEFAULT_PORTS), StdRng::seed_from_u64(7));
         let taken: Vec<u16> = (0..100)
-            .map(|_| ports.take(Wish::Any, &mut rng).unwrap())
+            .map(|_| ports.take(PortRequest::Any, &mut rng).unwrap())
             .collect();
         let near = taken.windows(2).filter(|w| w[0].abs_diff(w[1]) < 64);
         assert!(near.count() < 5);

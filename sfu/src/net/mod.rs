@@ -1,4 +1,4 @@
-//! The rim: sockets, threads and clocks. Nothing below this folder does I/O.
+//! I/O: sockets, threads and clocks. Nothing below this folder does I/O.
 //!
 //! `run.rs` is the loop of a worker's thread. `udp.rs`, `tcp.rs` and `relay.rs` are where packets come from and
 //! leave by; `framing.rs` and `backlog.rs` are what a TCP connection needs, and `tcp_dispatcher.rs` finds the worker

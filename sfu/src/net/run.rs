@@ -85,7 +85,7 @@ fn supervise(
     mut socket: Socket,
     mut streams: Streams,
 ) {
-    let mut rim = Rim {
+    let mut thread = WorkerThread {
         index: setup.index,
         mailbox: setup.mailbox,
         workers: setup.workers,
@@ -96,14 +96,15 @@ fn supervise(
         left: Vec::new(),
     };
     loop {
-        let candidates = rim.candidates.borrow_and_update().clone();
+        let candidates = thread.candidates.borrow_and_update().clone();
         let worker = Worker::new(
             setup.index,
             setup.shared.clone(),
             candidates,
             (setup.seed)(),
         );
-        let run = AssertUnwindSafe(|| runtime.block_on(rim.run(worker, &mut socket, &mut streams)));
+        let run =
+            AssertUnwindSafe(|| runtime.block_on(thread.run(worker, &mut socket, &mut streams)));
         match catch_unwind(run) {
             Ok(()) => return,
             Err(_) => {
@@ -112,14 +113,14 @@ fn supervise(
                     "a media worker has failed and starts anew; its clients are told to reconnect"
                 );
                 streams.clear();
-                rim.unsent.clear();
-                rim.unsent.push_back(Mail::Controller(Report::Failed));
+                thread.unsent.clear();
+                thread.unsent.push_back(Mail::Controller(Report::Failed));
             }
         }
     }
 }
 
-struct Rim {
+struct WorkerThread {
     index: WorkerIndex,
     mailbox: mpsc::Receiver<Message>,
     workers: Vec<mpsc::Sender<Message>>,
@@ -132,7 +133,7 @@ struct Rim {
     left: Vec<Option<Instant>>,
 }
 
-impl Rim {
+impl WorkerThread {
     async fn run(&mut self, mut worker: Worker, socket: &mut Socket, streams: &mut Streams) {
         loop {
             self.deliver(&mut worker);

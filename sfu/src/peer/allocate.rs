@@ -270,7 +270,7 @@ fn slot_quality(slot: &Slot) -> Option<SlotQuality> {
     let share = &slot.share;
     let (layer, reason) = match slot.kind {
         Kind::Audio => (None, slot.pause()?),
-        Kind::Video => share.told(),
+        Kind::Video => share.reported(),
     };
     Some(SlotQuality {
         mid: slot.mid,

@@ -330,11 +330,11 @@ impl Peer {
     }
 
     /// Gives up pictures that are on their way, and returns of which encodings key frames are needed.
-    pub(crate) fn give_up_pictures(&mut self) -> Vec<(TrackId, u8)> {
+    pub(crate) fn discard_pictures(&mut self) -> Vec<(TrackId, u8)> {
         let slots = self.slots.iter_mut().flatten();
         let pictures = slots.filter(|slot| slot.kind == Kind::Video);
         let needed = pictures.filter_map(|slot| {
-            slot.give_up(&mut self.pacing);
+            slot.discard(&mut self.pacing);
             slot.track().zip(slot.needs_key_frame())
         });
         needed.collect()

@@ -283,9 +283,9 @@ impl Peer {
                 }
                 let wants_key_frame = stream.key_frames.poll(cx.now);
                 let request = key_frame_request.filter(|_| wants_key_frame);
-                let is_told = wants_key_frame && key_frame_request.is_none();
+                let is_unasked = wants_key_frame && key_frame_request.is_none();
                 let number = stream.key_frames.number();
-                if is_told && !std::mem::replace(&mut state.is_known_deaf, true) {
+                if is_unasked && !std::mem::replace(&mut state.is_known_deaf, true) {
                     tracing::info!(
                         peer = self.id.0,
                         mid = %state.mid,

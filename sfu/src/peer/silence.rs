@@ -27,9 +27,9 @@ pub(super) struct Silence {
     last: Option<Instant>,
     /// The usual time between two packets, seconds.
     gap: f64,
-    told: Option<Instant>,
+    reported: Option<Instant>,
     /// Whether the end of the silence that was told has not been.
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Default for Silence {
@@ -38,8 +38,8 @@ impl Default for Silence {
             last: None,
             // Nobody is missed soon who has just come.
             gap: MOST.as_secs_f64() / GAPS,
-            told: None,
-            is_told: false,
+            reported: None,
+            is_reported: false,
         }
     }
 }
@@ -61,15 +61,15 @@ impl Silence {
 
     /// When the client was heard again.
     fn ends_at(&self) -> Option<Instant> {
-        let told = self.told.filter(|_| self.is_told)?;
-        self.last.filter(|last| *last > told)
+        let reported = self.reported.filter(|_| self.is_reported)?;
+        self.last.filter(|last| *last > reported)
     }
 
     fn begins_at(&self) -> Option<Instant> {
         self.last
-            .filter(|last| self.told.is_none_or(|at| at < *last))?;
+            .filter(|last| self.reported.is_none_or(|at| at < *last))?;
         let remarkable = self.remarkable_from()?;
-        let pause_ends = self.told.map(|at| at + PAUSE);
+        let pause_ends = self.reported.map(|at| at + PAUSE);
         Some(pause_ends.map_or(remarkable, |end| end.max(remarkable)))
     }
 
@@ -85,10 +85,10 @@ impl Silence {
 
     /// Whether the client has fallen silent; said once for each silence.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
-        let is_due = !self.is_told && self.begins_at().is_some_and(|due| now >= due);
+        let is_due = !self.is_reported && self.begins_at().is_some_and(|due| now >= due);
         if is_due {
-            self.told = Some(now);
-            self.is_told = true;
+            self.reported = Some(now);
+            self.is_reported = true;
         }
         is_due
     }
@@ -96,7 +96,7 @@ impl Silence {
     /// Whether a silence that was told is over; said once.
     pub(super) fn poll_end(&mut self, now: Instant) -> bool {
         let is_over = self.ends_at().is_some_and(|at| now >= at);
-        self.is_told &= !is_over;
+        self.is_reported &= !is_over;
         is_over
     }
 }

@@ -31,11 +31,11 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 pub(crate) struct MediaClock {
     running: Option<Running>,
     /// What the publisher's last report says.
-    told: Option<Told>,
+    reported: Option<Reported>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Reported {
     at: Instant,
     timestamp: u64,
 }
@@ -89,11 +89,13 @@ impl Running {
     }
 
     /// The delay that is known best.
-    fn target(&self, now: Instant, told: Option<Told>) -> f64 {
+    fn target(&self, now: Instant, reported: Option<Reported>) -> f64 {
         let by_arrival = self.by_arrival();
-        let told = told.filter(|told| now.saturating_duration_since(told.at) <= MAX_AGE);
-        let told = told.map(|told| self.delay_at(told.at, told.timestamp));
-        told.filter(|delay| (delay - by_arrival).abs() <= MAX_MISALIGNED)
+        let reported =
+            reported.filter(|reported| now.saturating_duration_since(reported.at) <= MAX_AGE);
+        let reported = reported.map(|reported| self.delay_at(reported.at, reported.timestamp));
+        reported
+            .filter(|delay| (delay - by_arrival).abs() <= MAX_MISALIGNED)
             .unwrap_or(by_arrival)
     }
 
@@ -120,24 +122,24 @@ impl MediaClock {
                 && (running.delay_at(now, timestamp) - running.by_arrival()).abs() < MAX_JUMP
         });
         let Some(running) = goes_on else {
-            // What was told of another numbering says nothing of this one.
+            // What was reported of another numbering says nothing of this one.
             let is_other = self.running.is_some_and(|running| running.epoch != epoch);
-            self.told = self.told.filter(|_| !is_other);
+            self.reported = self.reported.filter(|_| !is_other);
             let mut running = Running::new(epoch, rate, now, timestamp);
-            running.delay = running.target(now, self.told);
+            running.delay = running.target(now, self.reported);
             self.running = Some(running);
             return;
         };
         running.handle_delay(now, running.delay_at(now, timestamp));
         let most = SLEW * now.saturating_duration_since(running.last).as_secs_f64();
-        let missing = running.target(now, self.told) - running.delay;
+        let missing = running.target(now, self.reported) - running.delay;
         running.delay += missing.clamp(-most, most);
         running.last = running.last.max(now);
     }
 
     /// Takes a report of the publisher's: which extended timestamp belongs to which time.
     pub(crate) fn handle_report(&mut self, at: Instant, timestamp: u64) {
-        self.told = Some(Told { at, timestamp });
+        self.reported = Some(Reported { at, timestamp });
     }
 
     /// The extended timestamp, in the numbering of an epoch, of what is being captured now; none when
@@ -179,8 +181,8 @@ mod tests {
 
     /// By how many milliseconds the clock is behind what was captured at a time.
     fn behind(clock: &MediaClock, start: Instant, now: Instant) -> f64 {
-        let told = clock.timestamp(now, 0).unwrap() as f64 / f64::from(RATE);
-        (seconds(start, now) - told) * 1000.0
+        let reported = clock.timestamp(now, 0).unwrap() as f64 / f64::from(RATE);
+        (seconds(start, now) - reported) * 1000.0
     }
 
     #[test]

@@ -21,7 +21,7 @@ const MORE: f64 = 1.15;
 
 /// What a publisher is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Told {
+pub(crate) struct Wanted {
     /// The encodings that are wanted.
     pub encodings: Encodings,
     /// The most to send of a track of one encoding, if there is a limit.
@@ -69,7 +69,7 @@ impl Encodings {
 /// What one publisher has been told of its track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WantedLayers {
-    told: Told,
+    told: Wanted,
     /// Since when each of them has not been wanted.
     unwanted: [Option<Instant>; MAX_ENCODINGS],
 }
@@ -78,7 +78,7 @@ impl Default for WantedLayers {
     /// A publisher sends all it has until it is told otherwise.
     fn default() -> Self {
         WantedLayers {
-            told: Told {
+            told: Wanted {
                 encodings: Encodings::ALL,
                 ceiling: None,
             },
@@ -90,8 +90,8 @@ impl Default for WantedLayers {
 impl WantedLayers {
     /// Says what is wanted. Returns what the publisher is to be told, if it is something else than it
     /// was told last.
-    pub(crate) fn handle_wanted(&mut self, now: Instant, wanted: Told) -> Option<Told> {
-        let Told {
+    pub(crate) fn handle_wanted(&mut self, now: Instant, wanted: Wanted) -> Option<Wanted> {
+        let Wanted {
             encodings: wanted,
             ceiling,
         } = wanted;
@@ -110,7 +110,7 @@ impl WantedLayers {
         }
         let is_near = |(a, b): (Bitrate, Bitrate)| (LESS..=MORE).contains(&a.ratio(b));
         let is_as_before = ceiling.zip(before.ceiling).is_some_and(is_near);
-        self.told = Told {
+        self.told = Wanted {
             encodings: told,
             ceiling: if is_as_before {
                 before.ceiling
@@ -149,7 +149,7 @@ mod tests {
             (13, Encodings::NONE, None),
             (18, Encodings::NONE, Some(Encodings::NONE)),
         ];
-        let just = |encodings| Told {
+        let just = |encodings| Wanted {
             encodings,
             ceiling: None,
         };
@@ -164,7 +164,7 @@ mod tests {
         let now = Instant::now();
         let mut wanted_layers = WantedLayers::default();
         let mut told = |kbps: Option<u64>| {
-            let wanted = Told {
+            let wanted = Wanted {
                 encodings: Encodings::ALL,
                 ceiling: kbps.map(Bitrate::kbps),
             };

@@ -191,16 +191,16 @@ impl Egress<'_> {
                 let len = compose(packet, sequence.wire(), send_time, buffer, patch)?;
                 srtp.seal_rtp(buffer, len, packet.sequence.rollover()).ok()
             })?;
-        let is_told = packet.map.id(Extension::TransportSequence).is_some();
+        let is_tracked = packet.map.id(Extension::TransportSequence).is_some();
         if packet.is_kept {
-            self.keep(packet.fields.ssrc, packet.sequence, is_told, sent);
+            self.keep(packet.fields.ssrc, packet.sequence, is_tracked, sent);
         }
         let size = self.wire_size(sent);
         let cluster = self.filling.as_mut().map(|filling| {
             filling.sent += size;
             filling.cluster
         });
-        self.track(sent, kind, cluster, is_told);
+        self.track(sent, kind, cluster, is_tracked);
         Some(sent)
     }
 
@@ -233,7 +233,7 @@ impl Egress<'_> {
         let waiting = self.pacing.waiting(place);
         let (kind, len) = (waiting.kind, waiting.bytes.len());
         let (ssrc, number, is_kept) = (waiting.ssrc, waiting.sequence, waiting.is_kept);
-        let is_told = waiting.map.id(Extension::TransportSequence).is_some();
+        let is_tracked = waiting.map.id(Extension::TransportSequence).is_some();
         let srtp = &mut *self.srtp;
         let room = len + MAX_SRTP_TRAILER;
         let sent = self
@@ -250,9 +250,9 @@ impl Egress<'_> {
         match sent {
             Some(sent) => {
                 if is_kept {
-                    self.keep(ssrc, number, is_told, sent);
+                    self.keep(ssrc, number, is_tracked, sent);
                 }
-                self.track(sent, kind, cluster, is_told);
+                self.track(sent, kind, cluster, is_tracked);
             }
             None => self.stats.drop(DropReason::SendUnsealed),
         }
@@ -301,8 +301,8 @@ impl Egress<'_> {
     }
 
     /// Keeps the packet added last as it is.
-    fn keep(&mut self, ssrc: Ssrc, number: SequenceNumber, is_told: bool, len: usize) {
-        let transport = is_told.then(|| self.pacing.sequence());
+    fn keep(&mut self, ssrc: Ssrc, number: SequenceNumber, is_tracked: bool, len: usize) {
+        let transport = is_tracked.then(|| self.pacing.sequence());
         let datagram = self.outbox.last(len);
         self.sealed
             .keep(self.now, ssrc, number.wire(), transport, datagram);
@@ -345,9 +345,15 @@ impl Egress<'_> {
         }
     }
 
-    fn track(&mut self, len: usize, kind: PacketKind, cluster: Option<ClusterId>, is_told: bool) {
+    fn track(
+        &mut self,
+        len: usize,
+        kind: PacketKind,
+        cluster: Option<ClusterId>,
+        is_tracked: bool,
+    ) {
         self.check_size(len);
-        if !is_told {
+        if !is_tracked {
             return;
         }
         let sequence = self.pacing.sequence();

@@ -60,7 +60,7 @@ pub(crate) struct Pacing {
     /// What is sent whatever the estimate says.
     granted: Bitrate,
     /// Whether the receiver has told anything of what it gets.
-    is_told: bool,
+    has_reported: bool,
     /// Whether it is to tell: transport-wide feedback is negotiated.
     is_negotiated: bool,
     /// The path that the estimate is of.
@@ -79,7 +79,7 @@ impl Default for Pacing {
             free: Vec::new(),
             estimator,
             granted: Bitrate::ZERO,
-            is_told: false,
+            has_reported: false,
             is_negotiated: false,
             path: None,
             former: None,
@@ -124,7 +124,7 @@ impl Pacing {
     /// What the path carries, as far as the receiver has told.
     #[must_use]
     pub(crate) fn carried(&self) -> Option<Carried> {
-        let address = self.path.filter(|_| self.is_told)?.address().ip();
+        let address = self.path.filter(|_| self.has_reported)?.address().ip();
         let rate = self.estimator.undisturbed();
         Some(Carried { address, rate })
     }
@@ -138,7 +138,7 @@ impl Pacing {
     /// The estimate; none of a receiver that gives no feedback to estimate by.
     #[must_use]
     pub(crate) fn estimate(&self) -> Option<Bitrate> {
-        let is_known = self.is_negotiated || self.is_told;
+        let is_known = self.is_negotiated || self.has_reported;
         is_known.then(|| self.estimator.estimate())
     }
 
@@ -172,7 +172,7 @@ impl Pacing {
             return false;
         }
         let was_overdue = self.estimator.is_overdue();
-        self.is_told = true;
+        self.has_reported = true;
         self.estimator.handle_feedback(now, feedback);
         self.update(now);
         was_overdue && !self.estimator.is_overdue()
@@ -185,7 +185,7 @@ impl Pacing {
 
     /// Takes the receiver's own estimate, in bits per second.
     pub(crate) fn handle_remb(&mut self, now: Instant, bitrate: u64) {
-        self.is_told = true;
+        self.has_reported = true;
         self.estimator.handle_remb(now, bitrate);
         self.update(now);
     }

@@ -35,7 +35,7 @@ pub(crate) struct PathSize {
     path: Option<Path>,
     limit: usize,
     /// Whether the log has told of packets that are too long.
-    is_told: bool,
+    is_logged: bool,
     next_measure: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Default for PathSize {
         PathSize {
             path: None,
             limit: ETHERNET - IPV6_UDP,
-            is_told: false,
+            is_logged: false,
             next_measure: None,
         }
     }
@@ -87,7 +87,7 @@ impl PathSize {
 
     /// Whether it is the first packet on this path that is too long.
     pub(super) fn is_first_long(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_told, true)
+        !std::mem::replace(&mut self.is_logged, true)
     }
 }
 

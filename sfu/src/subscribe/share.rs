@@ -75,7 +75,7 @@ impl Share {
 
     /// The layer that is sent, and why not a better one.
     #[must_use]
-    pub(crate) fn told(&self) -> (Option<LayerInfo>, Reason) {
+    pub(crate) fn reported(&self) -> (Option<LayerInfo>, Reason) {
         match self.layer {
             Some(_) if !self.is_sent => (None, Reason::NotOffered),
             layer => (layer, self.reason),
@@ -159,12 +159,12 @@ mod tests {
         );
         assert_eq!(share.switches, 0, "the first is no switch");
         assert_eq!(
-            share.told(),
+            share.reported(),
             (None, Reason::NotOffered),
             "nothing comes yet"
         );
         share.is_sent = true;
-        assert_eq!(share.told(), (Some(layers[1]), Reason::Best));
+        assert_eq!(share.reported(), (Some(layers[1]), Reason::Best));
         assert!(
             share
                 .take(now, &give(Some(1), Reason::Best), &layers)

@@ -111,7 +111,7 @@ pub(crate) struct Slot {
     /// leave.
     pub(super) is_kept: bool,
     /// Up to this number nothing is sent again.
-    given_up: Option<SequenceNumber>,
+    discarded: Option<SequenceNumber>,
     /// The highest that was sent over RTX, perhaps before it was itself.
     sent_again: Option<SequenceNumber>,
     /// What the receiver was last asked for, if anything.
@@ -182,7 +182,7 @@ impl Slot {
             is_reliable: false,
             is_reported: false,
             is_kept: false,
-            given_up: None,
+            discarded: None,
             sent_again: None,
             playout_delay: None,
             packets: 0,
@@ -554,17 +554,17 @@ impl Slot {
         self.key_frame = self.key_frame.filter(|(first, _)| Some(*first) <= last);
     }
 
-    /// Gives up what is on its way: nothing more is sent until a key frame, and what has been sent is
+    /// Discards what is on its way: nothing more is sent until a key frame, and what has been sent is
     /// not sent again.
-    pub(crate) fn give_up(&mut self, pacing: &mut Pacing) {
+    pub(crate) fn discard(&mut self, pacing: &mut Pacing) {
         self.drop_waiting(pacing);
-        self.given_up = self.rewriter.last_sequence();
+        self.discarded = self.rewriter.last_sequence();
         self.interrupt();
     }
 
     /// What has been sent is not sent again: an outage has swallowed it, and a key frame is on its way.
     pub(crate) fn pass_over(&mut self) {
-        self.given_up = self.rewriter.last_sequence();
+        self.discarded = self.rewriter.last_sequence();
     }
 
     fn packet_kind(&self) -> PacketKind {

@@ -190,12 +190,12 @@ impl Worker {
         self.apply(now, id, change);
     }
 
-    /// Gives up the pictures that are on their way to a peer, and has others begin with key frames.
+    /// Discards the pictures that are on their way to a peer, and has others begin with key frames.
     fn begin_anew(&mut self, now: Instant, id: PeerId) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        for (track, encoding) in peer.give_up_pictures() {
+        for (track, encoding) in peer.discard_pictures() {
             self.request_key_frame(now, track, encoding);
         }
     }

@@ -58,7 +58,7 @@ pub struct Shared {
     pub max_peers: usize,
 }
 
-/// What the rim has dropped of a TCP connection that is behind.
+/// What `net` has dropped of a TCP connection that is behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Discarded {
     pub pictures: u64,
@@ -108,7 +108,7 @@ pub struct Worker {
     levels: Levels,
     actions: Vec<Action>,
     consequences: Vec<Consequence>,
-    /// Paths whose size the rim is to find out.
+    /// Paths whose size `net` is to find out.
     unmeasured: Vec<Path>,
     /// When to look next at which encodings nobody receives.
     next_wanted_layers: Option<Instant>,
@@ -172,7 +172,7 @@ impl Worker {
             Message::ListenerLoss {
                 track,
                 fraction_lost,
-            } => self.tell_listener_loss(now, track, fraction_lost),
+            } => self.report_listener_loss(now, track, fraction_lost),
             Message::Wanted {
                 track,
                 worker,
@@ -318,7 +318,7 @@ impl Worker {
         }
     }
 
-    /// Mail for the rim to deliver.
+    /// Mail for `net` to deliver.
     pub fn poll_mail(&mut self) -> Option<Mail> {
         self.mail.pop_front()
     }
@@ -328,7 +328,7 @@ impl Worker {
         &self.lent.stats
     }
 
-    /// Datagrams for the rim to send; [`Worker::handle_sent`] is to be told then.
+    /// Datagrams for `net` to send; [`Worker::handle_sent`] is to be told then.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.lent.outbox
@@ -355,7 +355,7 @@ impl Worker {
         }
     }
 
-    /// Counts datagrams that the rim has sent.
+    /// Counts datagrams that `net` has sent.
     pub fn count_sent(&mut self, datagrams: u64, bytes: u64) {
         self.lent.stats.datagrams_sent += datagrams;
         self.lent.stats.bytes_sent += bytes;
@@ -366,7 +366,7 @@ impl Worker {
         self.lent.stats.tcp_connections = connections as u64;
     }
 
-    /// Counts something that the rim has dropped.
+    /// Counts something that `net` has dropped.
     pub fn count_drop(&mut self, reason: DropReason) {
         self.lent.stats.drop(reason);
     }

@@ -30,7 +30,7 @@ impl Worker {
             Action::ListenerLoss {
                 track,
                 fraction_lost,
-            } => self.tell_listener_loss(now, track, fraction_lost),
+            } => self.report_listener_loss(now, track, fraction_lost),
             Action::SenderReport {
                 track,
                 encoding,
@@ -56,7 +56,7 @@ impl Worker {
     }
 
     /// Passes what a listener loses on to the publisher, or to the worker that has it.
-    pub(super) fn tell_listener_loss(&mut self, now: Instant, track: TrackId, fraction_lost: u8) {
+    pub(super) fn report_listener_loss(&mut self, now: Instant, track: TrackId, fraction_lost: u8) {
         match self.feeds.get(&track).map(|f: &Feed| f.origin) {
             Some(Origin::Remote(worker)) => self.send(
                 worker,

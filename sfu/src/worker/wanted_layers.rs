@@ -14,7 +14,7 @@ use crate::api::Reason;
 use crate::control::messages::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
-use crate::publish::wanted_layers::{Encodings, OFF_AFTER, Told};
+use crate::publish::wanted_layers::{Encodings, OFF_AFTER, Wanted};
 use crate::types::{TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
@@ -54,7 +54,7 @@ impl Worker {
                     };
                     self.send(home, message);
                 }
-                self.tell_ceiling(home, track, ceiling);
+                self.report_ceiling(home, track, ceiling);
             }
             Origin::Local(publisher) => {
                 let ceiling = feed.ceilings.values().copied().chain(ceiling).min();
@@ -68,11 +68,11 @@ impl Worker {
                 // Of what there is not it is not to be told that nobody wants it.
                 let own = own.with(Encodings::first(count).others());
                 let all = feed.workers.values().fold(own, |all, w| all.with(*w));
-                let wanted = Told {
+                let wanted = Wanted {
                     encodings: all,
                     ceiling,
                 };
-                if let Some(Told { encodings, ceiling }) =
+                if let Some(Wanted { encodings, ceiling }) =
                     feed.wanted_layers.handle_wanted(now, wanted)
                 {
                     feed.set_off(now, encodings.others());
@@ -105,7 +105,7 @@ impl Worker {
     }
 
     /// Tells the publisher's worker of a limit, if it is another than it was told last.
-    fn tell_ceiling(&mut self, home: WorkerIndex, track: TrackId, ceiling: Option<Bitrate>) {
+    fn report_ceiling(&mut self, home: WorkerIndex, track: TrackId, ceiling: Option<Bitrate>) {
         let worker = self.index;
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;

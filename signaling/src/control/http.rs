@@ -91,7 +91,7 @@ impl Resource {
     }
 }
 
-/// What a client asks for over HTTP, after the door has authenticated it.
+/// What a client asks for over HTTP, after `http` has authenticated it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
     /// `POST`: a new session.

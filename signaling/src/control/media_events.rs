@@ -70,7 +70,7 @@ impl Control {
             }
             api::Event::SlotChanged { mid, track, .. } => {
                 let visible = self.visible(participant, mid, track);
-                // A track that cannot be named yet is told of with `tell_early_slots`.
+                // A track that cannot be named yet is told of with `report_early_slots`.
                 if visible == track {
                     self.slot_shows(participant, mid, track);
                 }
@@ -169,7 +169,7 @@ impl Control {
         None
     }
 
-    pub(super) fn tell_early_slots(&mut self) {
+    pub(super) fn report_early_slots(&mut self) {
         let (told, early) = std::mem::take(&mut self.early_slots)
             .into_iter()
             .partition(|&(owner, _, track)| self.rooms.sees(owner, track));

@@ -1,6 +1,6 @@
 //! The head of the control plane: sessions, rooms and media commands brought together.
 //!
-//! Sans-I/O. In: what clients say on sockets and over HTTP (authenticated at the door), how media
+//! Sans-I/O. In: what clients say on sockets and over HTTP (authenticated before), how media
 //! commands went, what the media plane reports, and time. Out: [`Control::poll_output`]: frames
 //! for sockets, answers to HTTP requests, and commands for the media plane.
 //!
@@ -101,7 +101,7 @@ pub struct TicketId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AskId(u64);
 
-/// What a client says on a socket, after the door has looked at it.
+/// What a client says on a socket, after `http` has looked at it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SocketInput {
     /// `hello`, what its token allows, and where it comes from.
@@ -416,11 +416,11 @@ impl Control {
         self.stops = Some(now + within);
         let sockets: Vec<SocketId> = self.sockets.keys().copied().collect();
         for socket in sockets {
-            self.tell_stop(now, socket);
+            self.announce_stop(now, socket);
         }
     }
 
-    fn tell_stop(&mut self, now: Instant, socket: SocketId) {
+    fn announce_stop(&mut self, now: Instant, socket: SocketId) {
         let Some(stops) = self.stops else {
             return;
         };
@@ -499,7 +499,7 @@ impl Control {
                 self.outputs
                     .push_back(Output::Frame(socket, welcome.frame(Some(id), None)));
                 self.flush_frames(key);
-                self.tell_stop(now, socket);
+                self.announce_stop(now, socket);
             }
             Err(failure) => {
                 self.refuse(socket, id, failure);
@@ -706,7 +706,7 @@ impl Control {
         while let Some((participant, event)) = self.rooms.poll_event() {
             self.event(participant, &event);
         }
-        self.tell_early_slots();
+        self.report_early_slots();
     }
 
     fn flush_frames(&mut self, key: SessionKey) {

@@ -1,7 +1,7 @@
 //! Access tokens beyond `hello`: a session lasts no longer than its token, unless the client gives it
 //! another one.
 //!
-//! In: tokens that have been checked at the door, and time. Out: a warning a while before the end, and
+//! In: tokens that have been checked when they came, and time. Out: a warning a while before the end, and
 //! then the end.
 
 use std::time::{Duration, Instant};

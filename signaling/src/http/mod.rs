@@ -1,4 +1,4 @@
-//! The HTTP door: WHIP and WHEP, the quality of connections, guest links, health, metrics, and the call page.
+//! HTTP: WHIP and WHEP, the quality of connections, guest links, health, metrics, and the call page.
 //!
 //! In: requests. Out: responses; every refusal is an `application/problem+json` (RFC 9457) with a
 //! stable `code` and a sentence.

@@ -229,7 +229,7 @@ pub(super) async fn options() -> Response {
 
 /// Lets pages of other origins in (RFC 9725 section 4.6). Where a token is needed, every origin may try,
 /// since a browser adds no authority of its own. Where none is, only origins that the WebSocket
-/// door would let in.
+/// HTTP would let in.
 pub(super) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
     if app.auth.is_open() && !app.origins.allow(request.headers()) {
         return problem::foreign_origin().into_response();

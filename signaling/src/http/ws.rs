@@ -1,4 +1,4 @@
-//! The WebSocket door, `/v1/ws`: one task for each socket.
+//! WebSockets, `/v1/ws`: one task for each socket.
 //!
 //! In: text frames of the client, or compressed ones. Out: the frames that the service queues for it,
 //! compressed if the client wishes, pings, and the reason when it is closed. Origin and size are

@@ -153,7 +153,7 @@ impl Rooms {
                 state.shown.insert(seat, shown.clone());
                 let participant = self.view(room, seat, &shown);
                 let joined = Event::ParticipantJoined(ParticipantJoined { participant });
-                self.tell_room(room, seat, &joined);
+                self.notify_room(room, seat, &joined);
             }
             (None, true) => {
                 state.shown.remove(&seat);
@@ -162,18 +162,18 @@ impl Rooms {
                     participant: Text(seat),
                     reason: reason.to_owned(),
                 });
-                self.tell_room(room, seat, &left);
+                self.notify_room(room, seat, &left);
             }
             (Some(_), true) | (None, false) => {}
         }
     }
 
-    pub(super) fn tell_published(&mut self, room: RoomId, seat: ParticipantId, track: Track) {
+    pub(super) fn notify_published(&mut self, room: RoomId, seat: ParticipantId, track: Track) {
         let published = Event::TrackPublished(TrackPublished {
             participant: Text(seat),
             track,
         });
-        self.tell_room(room, seat, &published);
+        self.notify_room(room, seat, &published);
     }
 
     /// The other participants of a member's room.
@@ -227,11 +227,11 @@ impl Rooms {
             return 0;
         };
         let viewers = self.viewers_in(state);
-        if state.viewers_told != Some(viewers)
+        if state.viewers_announced != Some(viewers)
             && let Some(state) = self.rooms.get_mut(&room)
         {
             // It knows another number than the others, so that the next one is news to somebody.
-            state.viewers_told = None;
+            state.viewers_announced = None;
             self.uncounted.insert(room);
         }
         viewers
@@ -250,7 +250,7 @@ impl Rooms {
                 continue;
             };
             let viewers = self.viewers_in(room);
-            if room.viewers_told == Some(viewers) {
+            if room.viewers_announced == Some(viewers) {
                 continue;
             }
             if let Some(at) = room.viewers_at.filter(|&at| now < at) {
@@ -263,7 +263,7 @@ impl Rooms {
             let events = told.into_iter().map(|id| (id, event.clone()));
             self.events.extend(events);
             if let Some(room) = self.rooms.get_mut(&id) {
-                room.viewers_told = Some(viewers);
+                room.viewers_announced = Some(viewers);
                 room.viewers_at = Some(now + VIEWERS_INTERVAL);
             }
         }

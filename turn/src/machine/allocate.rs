@@ -19,7 +19,7 @@ use crate::message::{
     Code, Family, Fields, Incoming, LIFETIME, RESERVATION_TOKEN, Reply, ReplyTo,
     XOR_RELAYED_ADDRESS,
 };
-use crate::ports::Wish;
+use crate::ports::PortRequest;
 use crate::quota::Exceeded;
 
 /// IANA's number of UDP, the only transport that is relayed (RFC 8656 section 18.8).
@@ -33,7 +33,7 @@ struct Demand {
     family: Family,
     /// Whether an IPv6 address is wanted beside.
     additional: bool,
-    wish: Wish,
+    request: PortRequest,
     token: Option<[u8; 8]>,
 }
 
@@ -65,10 +65,10 @@ impl Demand {
         Ok(Demand {
             family: family.ok_or(Code::AddressFamilyNotSupported)?,
             additional,
-            wish: match fields.even_port {
-                None => Wish::Any,
-                Some(false) => Wish::Even,
-                Some(true) => Wish::Pair,
+            request: match fields.even_port {
+                None => PortRequest::Any,
+                Some(false) => PortRequest::Even,
+                Some(true) => PortRequest::Pair,
             },
             token: fields.reservation_token,
         })
@@ -139,7 +139,7 @@ impl Turn {
             address_error,
             pending: Some(Pending {
                 reply_to,
-                wish: demand.wish,
+                request: demand.request,
                 failures: 0,
             }),
             waiting: Vec::new(),
@@ -172,8 +172,8 @@ impl Turn {
             return;
         }
         pending.failures += 1;
-        let (wish, may_retry) = (pending.wish, pending.failures < MAX_BIND_FAILURES);
-        self.bind_elsewhere(now, relay, wish, may_retry);
+        let (request, may_retry) = (pending.request, pending.failures < MAX_BIND_FAILURES);
+        self.bind_elsewhere(now, relay, request, may_retry);
     }
 
     /// Answers the requests that have waited for sockets, once there are none to wait for. The client knows
@@ -207,8 +207,14 @@ impl Turn {
         }
     }
 
-    fn bind_elsewhere(&mut self, now: Instant, relay: RelayId, wish: Wish, may_retry: bool) {
-        let next = may_retry.then(|| self.take_port(relay.family, wish));
+    fn bind_elsewhere(
+        &mut self,
+        now: Instant,
+        relay: RelayId,
+        request: PortRequest,
+        may_retry: bool,
+    ) {
+        let next = may_retry.then(|| self.take_port(relay.family, request));
         let next = next.flatten();
         let Some(allocation) = self.allocations.get_mut(relay.id) else {
             return;
@@ -227,7 +233,7 @@ impl Turn {
         }
         if let Some(tried) = tried {
             self.give_port(relay.family, tried.port);
-            if wish == Wish::Pair {
+            if request == PortRequest::Pair {
                 self.give_port(relay.family, tried.port + 1);
             }
         }
@@ -290,7 +296,7 @@ impl Turn {
         let Some(pending) = allocation.pending.take() else {
             return;
         };
-        if pending.wish == Wish::Pair
+        if pending.request == PortRequest::Pair
             && let Some(relay) = allocation.relays[Family::V4 as usize]
                 .map(|relay| (Family::V4, relay.port))
                 .or(allocation.relays[Family::V6 as usize].map(|r| (Family::V6, r.port)))
@@ -342,7 +348,7 @@ impl Turn {
     /// The port that was reserved, or one as wished.
     fn first_port(&mut self, demand: &Demand, identity: &Identity) -> Option<(Family, u16)> {
         let Some(token) = demand.token else {
-            let port = self.take_port(demand.family, demand.wish)?;
+            let port = self.take_port(demand.family, demand.request)?;
             return Some((demand.family, port));
         };
         let reservation = self.reservations.get(&token)?;
@@ -359,13 +365,13 @@ impl Turn {
         if self.ports[Family::V6 as usize].is_none() {
             return Err(Code::AddressFamilyNotSupported);
         }
-        self.take_port(Family::V6, Wish::Any)
+        self.take_port(Family::V6, PortRequest::Any)
             .ok_or(Code::InsufficientCapacity)
     }
 
-    fn take_port(&mut self, family: Family, wish: Wish) -> Option<u16> {
+    fn take_port(&mut self, family: Family, request: PortRequest) -> Option<u16> {
         let (_, ports) = self.ports[family as usize].as_mut()?;
-        ports.take(wish, &mut self.rng)
+        ports.take(request, &mut self.rng)
     }
 }
 

@@ -13,7 +13,7 @@ use super::peers::{Channels, Permissions};
 use crate::auth::Identity;
 use crate::client::Client;
 use crate::message::{Code, Family, ReplyTo};
-use crate::ports::Wish;
+use crate::ports::PortRequest;
 use crate::quota::Grant;
 
 /// A client's right to relay addresses.
@@ -46,7 +46,7 @@ pub(super) struct Allocation {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) reply_to: ReplyTo,
-    pub(super) wish: Wish,
+    pub(super) request: PortRequest,
     /// Ports tried in vain.
     pub(super) failures: u32,
 }

@@ -29,7 +29,7 @@ use crate::limit::RateLimit;
 use crate::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, Code, Family, Incoming};
 use crate::message::{REFRESH, Reply, SEND};
 use crate::policy::{PeerPolicy, Verdict};
-use crate::ports::{DEFAULT_PORTS, Ports, Wish};
+use crate::ports::{DEFAULT_PORTS, PortRequest, Ports};
 use crate::quota::{Limits, Quotas};
 
 use allocation::{Id, Table, Token};
@@ -515,7 +515,7 @@ impl Turn {
                 if allocation
                     .pending
                     .as_ref()
-                    .is_some_and(|p| p.wish == Wish::Pair)
+                    .is_some_and(|p| p.request == PortRequest::Pair)
                 {
                     self.give_port(family, relay.port + 1);
                 }

@@ -1,4 +1,4 @@
-//! The rim: sockets, streams and tasks around the protocol.
+//! I/O: sockets, streams and tasks around the protocol.
 //!
 //! In: a [`Config`]. Out: a [`Server`] that runs until it is told to stop, and a [`Handle`] to it for
 //! the rest of the process. One task owns the protocol and the datagram sockets (`worker`); each

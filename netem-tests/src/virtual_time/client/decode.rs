@@ -75,7 +75,7 @@ pub struct Decoder {
     after_gap: bool,
     /// Numbers between two pictures may be of something else.
     counts_pictures: bool,
-    /// Since the last frame, or the last wish for a key frame.
+    /// Since the last frame, or the last request for a key frame.
     waiting_since: Option<Instant>,
     last_packet: Option<Instant>,
 }

@@ -52,8 +52,8 @@ impl Slot {
         let Some(mapped) = found.map(kept.meta) else {
             return false;
         };
-        let is_given_up = self.given_up.is_some_and(|last| mapped.sequence <= last);
-        let is_late = is_given_up || self.is_overtaken(egress.now, mapped.sequence);
+        let is_discarded = self.discarded.is_some_and(|last| mapped.sequence <= last);
+        let is_late = is_discarded || self.is_overtaken(egress.now, mapped.sequence);
         if is_late || !self.protection.retransmits {
             return false;
         }
@@ -81,8 +81,8 @@ impl Slot {
             return false;
         };
         let number = last.nearest(sequence);
-        let is_given_up = self.given_up.is_some_and(|last| number <= last);
-        let is_late = is_given_up || self.is_overtaken(egress.now, number);
+        let is_discarded = self.discarded.is_some_and(|last| number <= last);
+        let is_late = is_discarded || self.is_overtaken(egress.now, number);
         if number > last || is_late || !self.protection.retransmits {
             return false;
         }

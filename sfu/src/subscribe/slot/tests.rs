@@ -443,7 +443,7 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
         match n {
             1 => {
                 assert!(slot.retransmit(1, &feed, &mut egress), "it may be lost");
-                slot.give_up(egress.pacing);
+                slot.discard(egress.pacing);
                 assert_eq!(slot.needs_key_frame(), Some(0));
             }
             3 => assert!(!slot.retransmit(0, &feed, &mut egress), "it was given up"),
