@@ -1,4 +1,5 @@
-//! Dividing what the path to a client carries among its slots.
+//! An allocation, its first step and its last: gathers what a client's slots could be sent of the estimate,
+//! has it divided ([`subscribe::allocation`](crate::subscribe::allocation)), and applies what each gets.
 //!
 //! In: the estimate, what the client shows, the layers of the tracks its slots show. Out: the layer
 //! that each slot forwards, the key frames that takes, and a record of why.
@@ -195,42 +196,13 @@ impl Peer {
         let lowest: Bitrate = lowest.map(|(_, allocation)| allocation.bitrate).sum();
         let spare = (left - granted).ratio(lowest);
         for (picture, allocation) in pictures.into_iter().zip(&allocations) {
-            let has_lowest = picture.has_lowest(allocation);
-            let Picture {
-                slot,
-                track,
-                is_sent,
-                offered,
-                ..
-            } = picture;
-            slot.share.is_sent = is_sent;
-            slot.set_spare(if has_lowest { spare } else { f64::INFINITY });
-            slot.set_retransmission_limit(now, again);
-            let before = slot.pause();
-            let change = slot.share.take(now, allocation, &offered);
-            if slot.shown_for(now) < BEGINNING {
-                slot.share.history = SwitchHistory::default();
-            }
-            slot.aim();
-            if let Some(change) = change {
-                self.allocator.note(now, slot.mid, change);
-                consequences.push(Consequence::Wanted(track));
-                if let Some(encoding) = slot.needs_key_frame() {
-                    consequences.push(Consequence::KeyFrame(track, encoding));
-                }
-            }
-            let pause = slot.pause();
-            // One that the client has asked for is another matter than one that it has not, and so is one
-            // that will not pass.
-            let kind = |pause: Option<Reason>| {
-                pause.map(|reason| match reason {
-                    Reason::Hidden | Reason::Codec(_) => Some(reason),
-                    _ => None,
-                })
+            let spare = match picture.has_lowest(allocation) {
+                true => spare,
+                false => f64::INFINITY,
             };
-            if kind(before) != kind(pause) {
-                consequences.push(Consequence::Paused(slot.mid, pause));
-            }
+            picture.slot.set_spare(spare);
+            picture.slot.set_retransmission_limit(now, again);
+            picture.apply(now, allocation, &mut self.allocator, consequences);
         }
     }
 
@@ -323,6 +295,43 @@ impl<'s> Picture<'s> {
             offered,
             repair,
         })
+    }
+
+    /// Has the slot forward what it gets, and says what that takes.
+    fn apply(
+        self,
+        now: Instant,
+        allocation: &Allocation,
+        allocator: &mut Allocator,
+        consequences: &mut Vec<Consequence>,
+    ) {
+        let Picture { slot, track, .. } = self;
+        slot.share.is_sent = self.is_sent;
+        let before = slot.pause();
+        let change = slot.share.take(now, allocation, &self.offered);
+        if slot.shown_for(now) < BEGINNING {
+            slot.share.history = SwitchHistory::default();
+        }
+        slot.aim();
+        if let Some(change) = change {
+            allocator.note(now, slot.mid, change);
+            consequences.push(Consequence::Wanted(track));
+            if let Some(encoding) = slot.needs_key_frame() {
+                consequences.push(Consequence::KeyFrame(track, encoding));
+            }
+        }
+        let pause = slot.pause();
+        // One that the client has asked for is another matter than one that it has not, and so is one
+        // that will not pass.
+        let kind = |pause: Option<Reason>| {
+            pause.map(|reason| match reason {
+                Reason::Hidden | Reason::Codec(_) => Some(reason),
+                _ => None,
+            })
+        };
+        if kind(before) != kind(pause) {
+            consequences.push(Consequence::Paused(slot.mid, pause));
+        }
     }
 
     fn demand(&self) -> Demand<'_> {

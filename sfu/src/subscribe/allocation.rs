@@ -1,4 +1,4 @@
-//! What each slot of a subscriber gets of its estimate.
+//! An allocation, its middle step: divides a subscriber's estimate among its slots.
 //!
 //! In: the estimate without sound, and for every slot the layers its track has, what the client
 //! shows of it, and how important it is. Out: a layer for every slot, or none, and why it is not a

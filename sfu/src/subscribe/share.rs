@@ -1,4 +1,4 @@
-//! What a slot gets of its subscriber's estimate, and how that came about.
+//! What a slot got of its subscriber's estimate at the last allocation, and how that came about.
 //!
 //! In: each allocation. Out: whether it changes what is forwarded, and a record of why.
 

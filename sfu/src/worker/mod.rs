@@ -29,6 +29,7 @@ mod allocate;
 mod claims;
 mod command;
 mod demux;
+mod depart;
 mod forward;
 mod levels;
 pub mod mailbox;
