@@ -59,6 +59,23 @@ pub struct WorkerIndex(pub usize);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SlotIndex(pub usize);
 
+/// An encoding of a track in several (simulcast), by its place in the offer; 0 where there is one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct EncodingIndex(pub u8);
+
+impl EncodingIndex {
+    /// All there can be, in their order.
+    pub(crate) fn all() -> impl Iterator<Item = EncodingIndex> {
+        (0..=u8::MAX).map(EncodingIndex)
+    }
+}
+
+impl From<EncodingIndex> for usize {
+    fn from(index: EncodingIndex) -> usize {
+        usize::from(index.0)
+    }
+}
+
 /// A synchronisation source (RFC 3550 section 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ssrc(pub u32);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::media::Codec;
-use crate::types::TrackId;
+use crate::types::{EncodingIndex, TrackId};
 use crate::units::Bitrate;
 
 /// What a track carries, as far as it matters to who gets it.
@@ -110,7 +110,7 @@ pub enum Reason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerInfo {
     /// The simulcast encoding, 0 for the first of the offer.
-    pub encoding: u8,
+    pub encoding: EncodingIndex,
     /// The highest spatial layer of it, 0 without scalability.
     pub spatial: u8,
     /// The highest temporal layer of it, 0 without scalability.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::drops::DropReason;
 use super::slots::{LayerInfo, Limit, Priority, Reason, SlotView};
 use crate::path::Protocol;
-use crate::types::{Mid, TrackId};
+use crate::types::{EncodingIndex, Mid, TrackId};
 use crate::units::Bitrate;
 
 /// Counters of the media plane.
@@ -226,7 +226,7 @@ pub struct StreamStats {
     /// The track on it, if any.
     pub track: Option<TrackId>,
     /// The simulcast layer, 0 without simulcast.
-    pub encoding: u8,
+    pub encoding: EncodingIndex,
     /// Media packets, retransmissions not included.
     pub packets: u64,
     /// Their payload bytes.

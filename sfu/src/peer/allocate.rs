@@ -20,7 +20,7 @@ use crate::subscribe::asked::Asked;
 use crate::subscribe::layer::Target;
 use crate::subscribe::share::Change;
 use crate::subscribe::slot::Slot;
-use crate::types::{Mid, TrackId};
+use crate::types::{EncodingIndex, Mid, TrackId};
 use crate::units::Bitrate;
 
 /// How often the estimate is divided at least: the layers change as well.
@@ -91,7 +91,7 @@ pub(super) struct Allocator {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Consequence {
     /// A key frame of an encoding.
-    KeyFrame(TrackId, u8),
+    KeyFrame(TrackId, EncodingIndex),
     /// A slot's picture has been paused for this reason, or goes on.
     Paused(Mid, Option<Reason>),
     /// Another encoding of a track is received now.

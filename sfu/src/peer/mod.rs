@@ -28,7 +28,7 @@ use crate::send::path_size::PathSize;
 use crate::send::sealed::SealedRing;
 use crate::srtp::{SrtpError, SrtpReceiver, SrtpSender};
 use crate::subscribe::slot::Slot;
-use crate::types::{Mid, PeerId, SlotIndex, Ssrc, TrackId, WorkerIndex};
+use crate::types::{EncodingIndex, Mid, PeerId, SlotIndex, Ssrc, TrackId, WorkerIndex};
 
 pub(crate) mod allocate;
 pub mod dtls;
@@ -83,7 +83,7 @@ const MAX_UNEARNED: u8 = 6;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Route {
     publication: usize,
-    encoding: u8,
+    encoding: EncodingIndex,
     role: Role,
 }
 
@@ -330,7 +330,7 @@ impl Peer {
     }
 
     /// Gives up pictures that are on their way, and returns of which encodings key frames are needed.
-    pub(crate) fn discard_pictures(&mut self) -> Vec<(TrackId, u8)> {
+    pub(crate) fn discard_pictures(&mut self) -> Vec<(TrackId, EncodingIndex)> {
         let slots = self.slots.iter_mut().flatten();
         let pictures = slots.filter(|slot| slot.kind == Kind::Video);
         let needed = pictures.filter_map(|slot| {
@@ -771,7 +771,7 @@ impl Peer {
                 StreamStats {
                     mid: p.mid,
                     track: p.track,
-                    encoding: index as u8,
+                    encoding: crate::types::EncodingIndex(index as u8),
                     packets,
                     bytes,
                     lost,

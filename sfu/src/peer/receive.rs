@@ -14,7 +14,7 @@ use crate::publish::receive::Unusable;
 use crate::publish::sources::{Claimed, Role};
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::packet::RtpHeader;
-use crate::types::{Ssrc, TrackId};
+use crate::types::{EncodingIndex, Ssrc, TrackId};
 
 /// A packet for a feed.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Peer {
                 ] {
                     let route = Route {
                         publication,
-                        encoding: index as u8,
+                        encoding: EncodingIndex(index as u8),
                         role,
                     };
                     if let Some(ssrc) = ssrc.filter(|&ssrc| !is_elsewhere(ssrc)) {
@@ -197,7 +197,7 @@ impl Peer {
     }
 
     /// The publication and encoding that an SSRC is the media of.
-    pub(super) fn media_route(&self, ssrc: Ssrc) -> Option<(usize, u8)> {
+    pub(super) fn media_route(&self, ssrc: Ssrc) -> Option<(usize, EncodingIndex)> {
         let route = self.routes.get(&ssrc).filter(|r| r.role == Role::Media)?;
         Some((route.publication, route.encoding))
     }

@@ -17,7 +17,7 @@ use crate::rtp::rtcp::{
     round_trip,
 };
 use crate::subscribe::slot::Slot;
-use crate::types::{SlotIndex, Ssrc, TrackId};
+use crate::types::{EncodingIndex, SlotIndex, Ssrc, TrackId};
 use crate::units::Bitrate;
 
 /// Time between two reports. libwebrtc reports once a second for video; RFC 3550's five seconds
@@ -64,7 +64,7 @@ pub(crate) enum Action {
     /// A publisher's clock, by the server's time.
     SenderReport {
         track: TrackId,
-        encoding: u8,
+        encoding: EncodingIndex,
         report: SenderReportSeen,
     },
 }

@@ -17,7 +17,7 @@ use crate::api::LayerInfo;
 use crate::clock::Clock;
 use crate::media::{Codec, Kind};
 use crate::rtp::sequence::SequenceNumber;
-use crate::types::{PeerId, SlotIndex, WorkerIndex};
+use crate::types::{EncodingIndex, PeerId, SlotIndex, WorkerIndex};
 use crate::units::{Bitrate, DataSize};
 
 /// Most packets between two flushes; a worker flushes after each receive batch, far below this.
@@ -73,7 +73,7 @@ pub(crate) struct Feed {
     /// Of the newest packet of media.
     codec: Option<Codec>,
     encodings: Vec<Stream>,
-    pending: Vec<(u8, SequenceNumber)>,
+    pending: Vec<(EncodingIndex, SequenceNumber)>,
 }
 
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Feed {
         }
     }
 
-    fn stream(&mut self, encoding: u8) -> &mut Stream {
+    fn stream(&mut self, encoding: EncodingIndex) -> &mut Stream {
         let index = usize::from(encoding);
         while self.encodings.len() <= index {
             self.encodings.push(Stream {
@@ -194,7 +194,11 @@ impl Feed {
 
     /// A packet of an encoding, as long as it is kept.
     #[must_use]
-    pub(crate) fn get(&self, encoding: u8, sequence: SequenceNumber) -> Option<Kept<'_>> {
+    pub(crate) fn get(
+        &self,
+        encoding: EncodingIndex,
+        sequence: SequenceNumber,
+    ) -> Option<Kept<'_>> {
         let stream = self.encodings.get(usize::from(encoding))?;
         stream.history.get(sequence)
     }
@@ -204,7 +208,7 @@ impl Feed {
     pub(crate) fn get_fresh(
         &self,
         now: Instant,
-        encoding: u8,
+        encoding: EncodingIndex,
         sequence: SequenceNumber,
     ) -> Option<Kept<'_>> {
         self.encodings
@@ -235,7 +239,7 @@ impl Feed {
     pub(crate) fn group(
         &self,
         now: Instant,
-        encoding: u8,
+        encoding: EncodingIndex,
         most: DataSize,
     ) -> Option<impl Iterator<Item = Kept<'_>>> {
         let stream = self.encodings.get(usize::from(encoding))?;
@@ -254,7 +258,7 @@ impl Feed {
     /// Notes a sender report of an encoding, its time already by the server's clock.
     pub(crate) fn set_sender_report(
         &mut self,
-        encoding: u8,
+        encoding: EncodingIndex,
         report: SenderReportSeen,
         clock: &Clock,
     ) {
@@ -267,7 +271,12 @@ impl Feed {
 
     /// The timestamp, in the numbering of an epoch, of what is being captured now.
     #[must_use]
-    pub(crate) fn timestamp(&self, now: Instant, encoding: u8, epoch: u32) -> Option<u64> {
+    pub(crate) fn timestamp(
+        &self,
+        now: Instant,
+        encoding: EncodingIndex,
+        epoch: u32,
+    ) -> Option<u64> {
         let stream = self.encodings.get(usize::from(encoding))?;
         stream.clock.timestamp(now, epoch)
     }
@@ -278,7 +287,7 @@ impl Feed {
     /// publisher has no rate for.
     pub(crate) fn layers(&self, now: Instant, wants_few_frames: bool, out: &mut Vec<LayerInfo>) {
         out.clear();
-        let offered = (0u8..)
+        let offered = EncodingIndex::all()
             .zip(&self.encodings)
             .filter_map(|(encoding, stream)| {
                 let (spatial, temporal) = stream.meter.highest()?;
@@ -306,7 +315,7 @@ impl Feed {
                 }
             }
         }
-        let comes = |encoding: u8| {
+        let comes = |encoding: EncodingIndex| {
             let stream = self.encodings.get(usize::from(encoding));
             stream.is_some_and(|stream| !stream.is_off && stream.meter.is_alive(now))
         };
@@ -321,7 +330,7 @@ impl Feed {
 
     /// Notes what the publisher has been told that it need not send.
     pub(crate) fn set_off(&mut self, now: Instant, off: Encodings) {
-        for (encoding, stream) in (0u8..).zip(&mut self.encodings) {
+        for (encoding, stream) in EncodingIndex::all().zip(&mut self.encodings) {
             let is_off = off.contains(encoding);
             if std::mem::replace(&mut stream.is_off, is_off) && !is_off {
                 stream.awaited = Some(now + COMES_BACK_WITHIN);
@@ -332,7 +341,7 @@ impl Feed {
     /// The encodings of which nothing is known.
     #[must_use]
     pub(crate) fn unmeasured(&self) -> Encodings {
-        let measured = (0u8..).zip(&self.encodings);
+        let measured = EncodingIndex::all().zip(&self.encodings);
         let measured = measured.filter(|(_, stream)| stream.meter.highest().is_some());
         let known = measured.fold(Encodings::NONE, |all, (n, _)| all.with(Encodings::one(n)));
         known.others()
@@ -351,7 +360,7 @@ impl Feed {
 
     /// How an encoding is coded, once anything of it has come.
     #[must_use]
-    pub(crate) fn codec_of(&self, encoding: u8) -> Option<Codec> {
+    pub(crate) fn codec_of(&self, encoding: EncodingIndex) -> Option<Codec> {
         self.encodings.get(usize::from(encoding))?.codec
     }
 
@@ -385,11 +394,15 @@ impl Feed {
     /// The encoding to begin with before any has been measured, by a client that can receive what
     /// `receives` says.
     #[must_use]
-    pub(crate) fn first_encoding(&self, now: Instant, receives: impl Fn(Codec) -> bool) -> u8 {
-        let mut streams = (0u8..).zip(&self.encodings);
+    pub(crate) fn first_encoding(
+        &self,
+        now: Instant,
+        receives: impl Fn(Codec) -> bool,
+    ) -> EncodingIndex {
+        let mut streams = EncodingIndex::all().zip(&self.encodings);
         let alive = streams
             .find(|(_, stream)| stream.meter.is_alive(now) && stream.codec.is_none_or(&receives));
-        alive.map_or(0, |(encoding, _)| encoding)
+        alive.map_or(EncodingIndex(0), |(encoding, _)| encoding)
     }
 
     /// What the track takes as a whole: of sound, which has one encoding.
@@ -410,19 +423,19 @@ impl Feed {
     }
 
     /// The latest sender report of every encoding that has one.
-    pub(crate) fn sender_reports(&self) -> impl Iterator<Item = (u8, SenderReportSeen)> {
-        let reports = self.encodings.iter().enumerate();
-        reports.filter_map(|(index, stream)| Some((index as u8, stream.sender_report?)))
+    pub(crate) fn sender_reports(&self) -> impl Iterator<Item = (EncodingIndex, SenderReportSeen)> {
+        let reports = EncodingIndex::all().zip(&self.encodings);
+        reports.filter_map(|(encoding, stream)| Some((encoding, stream.sender_report?)))
     }
 
     /// The latest sender report of an encoding, its time by the server's clock.
     #[must_use]
-    pub(crate) fn sender_report(&self, encoding: u8) -> Option<SenderReportSeen> {
+    pub(crate) fn sender_report(&self, encoding: EncodingIndex) -> Option<SenderReportSeen> {
         self.encodings.get(usize::from(encoding))?.sender_report
     }
 }
 
-fn picture(layer: &LayerInfo) -> (u8, u8) {
+fn picture(layer: &LayerInfo) -> (EncodingIndex, u8) {
     (layer.encoding, layer.spatial)
 }
 
@@ -446,8 +459,8 @@ fn keep_whole_pictures(layers: &mut Vec<LayerInfo>) {
 
 /// Leaves out encodings that stutter while a smaller one moves, of those that come: a publisher whose
 /// estimate is low spends what is left over on the larger, which may be a frame or two a second.
-fn leave_out_starved(layers: &mut Vec<LayerInfo>, comes: impl Fn(u8) -> bool) {
-    let frames_of = |layers: &[LayerInfo], encoding: u8| {
+fn leave_out_starved(layers: &mut Vec<LayerInfo>, comes: impl Fn(EncodingIndex) -> bool) {
+    let frames_of = |layers: &[LayerInfo], encoding: EncodingIndex| {
         let own = layers.iter().filter(|layer| layer.encoding == encoding);
         own.map(|layer| layer.frame_rate).max().unwrap_or_default()
     };
@@ -462,7 +475,7 @@ fn leave_out_starved(layers: &mut Vec<LayerInfo>, comes: impl Fn(u8) -> bool) {
                     && f64::from(frames) < f64::from(smaller.frame_rate) * STARVED
             })
     };
-    let starved: Vec<u8> = layers
+    let starved: Vec<EncodingIndex> = layers
         .iter()
         .filter(|layer| is_starved(layer))
         .map(|layer| layer.encoding)
@@ -506,22 +519,25 @@ mod tests {
             None,
             "who knows?"
         );
-        take(&mut feed, start, 0, 100, h265);
+        take(&mut feed, start, EncodingIndex(0), 100, h265);
         assert_eq!(feed.unreceivable(start, has(Codec::Vp8)), Some(h265));
         // Nothing is under that number.
-        let mut void = video(0, 0, 101, false).emptied();
+        let mut void = video(EncodingIndex(0), 0, 101, false).emptied();
         void.codec = Codec::Vp8;
         assert!(feed.insert(start, void, &[]));
         assert_eq!(feed.codec(), Some(h265));
-        take(&mut feed, start, 1, 100, Codec::Vp8);
+        take(&mut feed, start, EncodingIndex(1), 100, Codec::Vp8);
         assert_eq!(feed.unreceivable(start, has(Codec::Vp8)), None);
-        assert_eq!(feed.first_encoding(start, has(Codec::Vp8)), 1);
-        assert_eq!(feed.first_encoding(start, has(h265)), 0);
+        assert_eq!(
+            feed.first_encoding(start, has(Codec::Vp8)),
+            EncodingIndex(1)
+        );
+        assert_eq!(feed.first_encoding(start, has(h265)), EncodingIndex(0));
         let nothing = |_| false;
         assert_eq!(feed.unreceivable(start, nothing), Some(h265));
         // The encoding that could be received has ended, then all of it.
         let later = start + Duration::from_secs(60);
-        take(&mut feed, later, 0, 102, h265);
+        take(&mut feed, later, EncodingIndex(0), 102, h265);
         assert_eq!(feed.unreceivable(later, has(Codec::Vp8)), Some(h265));
         let muted = later + Duration::from_secs(60);
         assert!(!feed.is_alive(muted));
@@ -536,31 +552,46 @@ mod tests {
             frame_rate,
             ..LayerInfo::default()
         };
-        let left = |mut layers: Vec<LayerInfo>, comes: &dyn Fn(u8) -> bool| {
+        let left = |mut layers: Vec<LayerInfo>, comes: &dyn Fn(EncodingIndex) -> bool| {
             leave_out_starved(&mut layers, comes);
-            let encodings = layers.iter().map(|layer| layer.encoding);
+            let encodings = layers.iter().map(|layer| layer.encoding.0);
             encodings.collect::<Vec<_>>()
         };
         let always = |_| true;
         let camera = |frames| {
             vec![
-                layer(0, 180, 25),
-                layer(1, 360, frames),
-                layer(1, 360, frames / 2),
+                layer(EncodingIndex(0), 180, 25),
+                layer(EncodingIndex(1), 360, frames),
+                layer(EncodingIndex(1), 360, frames / 2),
             ]
         };
         assert_eq!(left(camera(3), &always), [0]);
         assert_eq!(left(camera(15), &always), [0, 1, 1]);
         assert_eq!(
-            left(camera(3), &|encoding| encoding == 0),
+            left(camera(3), &|encoding| encoding == EncodingIndex(0)),
             [0, 1, 1],
             "it is off"
         );
         // A still screen, and a publisher whose sizes are not known.
         assert_eq!(
-            left(vec![layer(0, 360, 3), layer(1, 1080, 1)], &always),
+            left(
+                vec![
+                    layer(EncodingIndex(0), 360, 3),
+                    layer(EncodingIndex(1), 1080, 1)
+                ],
+                &always
+            ),
             [0, 1]
         );
-        assert_eq!(left(vec![layer(0, 0, 30), layer(1, 0, 2)], &always), [0, 1]);
+        assert_eq!(
+            left(
+                vec![
+                    layer(EncodingIndex(0), 0, 30),
+                    layer(EncodingIndex(1), 0, 2)
+                ],
+                &always
+            ),
+            [0, 1]
+        );
     }
 }

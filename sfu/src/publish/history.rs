@@ -12,6 +12,7 @@ use crate::media::{Codec, Kind};
 use crate::rtp::codec::PictureInfo;
 use crate::rtp::extension::HeaderExtensions;
 use crate::rtp::sequence::SequenceNumber;
+use crate::types::EncodingIndex;
 
 /// Packets kept for an audio encoding: over a second at the shortest usual frame (10 ms), which is
 /// beyond what any receiver's jitter buffer waits for.
@@ -31,7 +32,7 @@ pub(crate) const MAX_PACKET: usize = 1500;
 #[derive(Clone, Debug)]
 pub struct PacketMeta {
     /// Which encoding of the track it belongs to.
-    pub encoding: u8,
+    pub encoding: EncodingIndex,
     /// Counts up whenever the publisher's numbering starts anew: numbers of two epochs have
     /// nothing to do with each other.
     pub epoch: u32,
@@ -205,7 +206,12 @@ pub(crate) mod tests {
     use super::*;
 
     /// A VP8 packet that is a whole frame.
-    pub(crate) fn video(encoding: u8, epoch: u32, sequence: u64, key_frame: bool) -> PacketMeta {
+    pub(crate) fn video(
+        encoding: EncodingIndex,
+        epoch: u32,
+        sequence: u64,
+        key_frame: bool,
+    ) -> PacketMeta {
         PacketMeta {
             encoding,
             epoch,
@@ -221,7 +227,7 @@ pub(crate) mod tests {
 
     fn meta(sequence: u64, epoch: u32, arrival: Instant) -> PacketMeta {
         PacketMeta {
-            encoding: 0,
+            encoding: EncodingIndex(0),
             epoch,
             sequence: SequenceNumber(sequence),
             timestamp: 0,

@@ -172,6 +172,7 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::publish::history::tests::video;
+    use crate::types::EncodingIndex;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -182,7 +183,7 @@ mod tests {
         for frame in frames {
             now = start + frame * 100 * MS / 3;
             let is_key = frame % 30 == 0;
-            let mut meta = video(0, 0, u64::from(frame), is_key);
+            let mut meta = video(EncodingIndex(0), 0, u64::from(frame), is_key);
             meta.timestamp = u64::from(frame) * 3000;
             if let Some(picture) = &mut meta.picture {
                 picture.starts_frame = true;

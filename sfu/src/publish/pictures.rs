@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::sequence::SequenceNumber;
+use crate::types::EncodingIndex;
 
 /// Numbers remembered: those of the second for which a packet is asked for, at 10 Mbit/s. When it
 /// comes at last, it tells what the numbers after it held.
@@ -65,12 +66,12 @@ pub(super) struct Frames {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Owner {
     frame: u16,
-    encoding: u8,
+    encoding: EncodingIndex,
 }
 
 impl Frames {
     /// Notes of which encoding a packet's frame is. Says whether that was not known.
-    pub(super) fn handle_media(&mut self, encoding: u8, picture: &PictureInfo) -> bool {
+    pub(super) fn handle_media(&mut self, encoding: EncodingIndex, picture: &PictureInfo) -> bool {
         let Some(Count::Descriptor(frame)) = Count::of(picture) else {
             return false;
         };
@@ -91,7 +92,7 @@ impl Frames {
     }
 
     /// Whether all frames after the one and before the other are known to be of other encodings.
-    fn are_of_others(&self, one: u16, next: u16, encoding: u8) -> bool {
+    fn are_of_others(&self, one: u16, next: u16, encoding: EncodingIndex) -> bool {
         let between = next.wrapping_sub(one).wrapping_sub(1);
         let is_of_another = |ahead: u16| {
             let frame = one.wrapping_add(ahead);
@@ -141,7 +142,7 @@ impl Pictures {
     pub(super) fn voids(
         &self,
         missing: impl Iterator<Item = SequenceNumber>,
-        encoding: u8,
+        encoding: EncodingIndex,
         frames: &Frames,
     ) -> impl Iterator<Item = SequenceNumber> {
         let mut gap = 0..0;
@@ -156,7 +157,7 @@ impl Pictures {
 
     /// The numbers around one, itself among them, under which no media has come; and whether none has been
     /// sent.
-    fn gap(&self, number: u64, encoding: u8, frames: &Frames) -> (Range<u64>, bool) {
+    fn gap(&self, number: u64, encoding: EncodingIndex, frames: &Frames) -> (Range<u64>, bool) {
         let before = (1..REMEMBERED as u64)
             .map_while(|back| number.checked_sub(back))
             .find_map(|number| Some((number, self.media(number)?)));
@@ -189,7 +190,7 @@ impl Pictures {
 }
 
 /// Whether the one ends a picture, and the other begins the next of the encoding.
-fn follows(end: &Media, beginning: &Media, encoding: u8, frames: &Frames) -> bool {
+fn follows(end: &Media, beginning: &Media, encoding: EncodingIndex, frames: &Frames) -> bool {
     end.ends
         && beginning.starts
         && match (end.count, beginning.count) {
@@ -213,7 +214,13 @@ mod tests {
     }
 
     impl Story {
-        fn take(&mut self, encoding: u8, number: u64, ends: bool, picture: &PictureInfo) {
+        fn take(
+            &mut self,
+            encoding: EncodingIndex,
+            number: u64,
+            ends: bool,
+            picture: &PictureInfo,
+        ) {
             self.frames.handle_media(encoding, picture);
             self.encodings[usize::from(encoding)].handle_media(
                 SequenceNumber(number),
@@ -222,7 +229,7 @@ mod tests {
             );
         }
 
-        fn voids(&self, encoding: u8, missing: &[u64]) -> Vec<u64> {
+        fn voids(&self, encoding: EncodingIndex, missing: &[u64]) -> Vec<u64> {
             let missing = missing.iter().copied().map(SequenceNumber);
             let pictures = &self.encodings[usize::from(encoding)];
             let voids = pictures.voids(missing, encoding, &self.frames);
@@ -255,8 +262,8 @@ mod tests {
                 picture_id: Some(PictureId::Bits15(id)),
                 ..PictureInfo::default()
             };
-            told.take(0, number, ends, &picture);
-            assert_eq!(told.voids(0, &missing), expected, "{number}");
+            told.take(EncodingIndex(0), number, ends, &picture);
+            assert_eq!(told.voids(EncodingIndex(0), &missing), expected, "{number}");
         }
     }
 
@@ -268,10 +275,10 @@ mod tests {
             ..PictureInfo::default()
         };
         let mut told = Story::default();
-        told.take(0, 300, true, &picture(126));
+        told.take(EncodingIndex(0), 300, true, &picture(126));
         told.encodings[0].handle_void(SequenceNumber(301));
-        told.take(0, 303, true, &picture(127));
-        assert_eq!(told.voids(0, &[302]), [302]);
+        told.take(EncodingIndex(0), 303, true, &picture(127));
+        assert_eq!(told.voids(EncodingIndex(0), &[302]), [302]);
     }
 
     /// A picture of one packet with a descriptor.
@@ -286,39 +293,57 @@ mod tests {
     #[test]
     fn the_descriptor_counts_for_all_encodings_of_a_camera() {
         let mut told = Story::default();
-        told.take(0, 10, true, &described(0xfffe));
-        told.take(1, 70, true, &described(0xffff));
-        told.take(0, 12, true, &described(1));
-        assert_eq!(told.voids(0, &[11]), [], "0 may be of either");
+        told.take(EncodingIndex(0), 10, true, &described(0xfffe));
+        told.take(EncodingIndex(1), 70, true, &described(0xffff));
+        told.take(EncodingIndex(0), 12, true, &described(1));
+        assert_eq!(
+            told.voids(EncodingIndex(0), &[11]),
+            [],
+            "0 may be of either"
+        );
         // It was late.
-        told.take(1, 71, true, &described(0));
-        assert_eq!(told.voids(0, &[11]), [11]);
+        told.take(EncodingIndex(1), 71, true, &described(0));
+        assert_eq!(told.voids(EncodingIndex(0), &[11]), [11]);
         // A picture that this encoding leaves out.
-        told.take(1, 73, true, &described(2));
-        assert_eq!(told.voids(1, &[72]), [72], "1 is of the other");
+        told.take(EncodingIndex(1), 73, true, &described(2));
+        assert_eq!(
+            told.voids(EncodingIndex(1), &[72]),
+            [72],
+            "1 is of the other"
+        );
         // One of an encoding that goes on alone.
-        told.take(1, 75, true, &described(3));
-        assert_eq!(told.voids(1, &[74]), [74]);
-        told.take(1, 77, true, &described(5));
-        assert_eq!(told.voids(1, &[76]), [], "a picture is lost");
+        told.take(EncodingIndex(1), 75, true, &described(3));
+        assert_eq!(told.voids(EncodingIndex(1), &[74]), [74]);
+        told.take(EncodingIndex(1), 77, true, &described(5));
+        assert_eq!(told.voids(EncodingIndex(1), &[76]), [], "a picture is lost");
     }
 
     #[test]
     fn encodings_that_each_count_for_themselves_tell_nothing_of_each_other() {
         let mut told = Story::default();
         for frame in 0..3 {
-            told.take(0, 10 + u64::from(frame), true, &described(frame));
-            told.take(1, 70 + u64::from(frame), true, &described(frame));
+            told.take(
+                EncodingIndex(0),
+                10 + u64::from(frame),
+                true,
+                &described(frame),
+            );
+            told.take(
+                EncodingIndex(1),
+                70 + u64::from(frame),
+                true,
+                &described(frame),
+            );
         }
-        told.take(1, 73, true, &described(3));
-        told.take(0, 14, true, &described(4));
+        told.take(EncodingIndex(1), 73, true, &described(3));
+        told.take(EncodingIndex(0), 14, true, &described(4));
         assert_eq!(
-            told.voids(0, &[13]),
+            told.voids(EncodingIndex(0), &[13]),
             [],
             "3 is lost, though another has a 3"
         );
-        told.take(0, 16, true, &described(5));
-        assert_eq!(told.voids(0, &[15]), [15]);
+        told.take(EncodingIndex(0), 16, true, &described(5));
+        assert_eq!(told.voids(EncodingIndex(0), &[15]), [15]);
     }
 
     #[test]
@@ -328,8 +353,8 @@ mod tests {
             ..PictureInfo::default()
         };
         let mut told = Story::default();
-        told.take(0, 5, true, &picture);
-        told.take(0, 7, true, &picture);
-        assert_eq!(told.voids(0, &[6]), []);
+        told.take(EncodingIndex(0), 5, true, &picture);
+        told.take(EncodingIndex(0), 7, true, &picture);
+        assert_eq!(told.voids(EncodingIndex(0), &[6]), []);
     }
 }

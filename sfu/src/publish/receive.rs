@@ -23,7 +23,7 @@ use crate::rtp::extension::{HeaderExtensions, clear_mutable};
 use crate::rtp::fec::{flexfec, ulpfec};
 use crate::rtp::packet::{FIXED_HEADER_LEN, HeaderFields, RtpHeader, write_header};
 use crate::rtp::red::{self, Block};
-use crate::types::Ssrc;
+use crate::types::{EncodingIndex, Ssrc};
 
 /// The clock of repair packets, which there only are of video.
 const VIDEO_CLOCK: u32 = 90_000;
@@ -101,7 +101,7 @@ impl Publication {
     pub(crate) fn handle_rtp(
         &mut self,
         now: Instant,
-        encoding: u8,
+        encoding: EncodingIndex,
         header: RtpHeader,
         extensions: HeaderExtensions,
         packet: &mut [u8],
@@ -121,7 +121,7 @@ impl Publication {
     fn unwrap<'p>(
         &mut self,
         now: Instant,
-        encoding: u8,
+        encoding: EncodingIndex,
         mut header: RtpHeader,
         extensions: HeaderExtensions,
         packet: &'p mut [u8],
@@ -211,7 +211,13 @@ impl Publication {
 
     /// Notes a packet that nothing can be made of. If it is one of the media's numbers, that is neither
     /// missing, nor will anything come under it.
-    fn handle_unusable(&mut self, now: Instant, encoding: u8, header: &RtpHeader, bytes: usize) {
+    fn handle_unusable(
+        &mut self,
+        now: Instant,
+        encoding: EncodingIndex,
+        header: &RtpHeader,
+        bytes: usize,
+    ) {
         let stream = self.encodings.get_mut(usize::from(encoding));
         let Some(stream) = stream.filter(|stream| stream.ssrc == Some(header.ssrc)) else {
             return;
@@ -224,7 +230,7 @@ impl Publication {
     }
 
     /// Tells the subscribers that nothing will come under a number.
-    fn leave_empty(&mut self, encoding: u8, numbered: &Numbered) {
+    fn leave_empty(&mut self, encoding: EncodingIndex, numbered: &Numbered) {
         let Some(stream) = self.encodings.get_mut(usize::from(encoding)) else {
             return;
         };
@@ -236,7 +242,7 @@ impl Publication {
     /// Looks through RTX and RED at what a payload is about.
     fn look_inside(
         &self,
-        encoding: u8,
+        encoding: EncodingIndex,
         header: &RtpHeader,
         payload: &[u8],
     ) -> Result<Content, Unusable> {
@@ -289,7 +295,13 @@ impl Publication {
     }
 
     /// Takes a packet under whose number there is no media, whether or not it repairs.
-    fn handle_ulpfec(&mut self, now: Instant, encoding: u8, numbered: &Numbered, payload: &[u8]) {
+    fn handle_ulpfec(
+        &mut self,
+        now: Instant,
+        encoding: EncodingIndex,
+        numbered: &Numbered,
+        payload: &[u8],
+    ) {
         let Some(stream) = self.encodings.get_mut(usize::from(encoding)) else {
             return;
         };
@@ -304,7 +316,7 @@ impl Publication {
     fn handle_flexfec(
         &mut self,
         now: Instant,
-        encoding: u8,
+        encoding: EncodingIndex,
         payload: &[u8],
     ) -> Result<(), Unusable> {
         let repair = flexfec::parse(payload).map_err(|_| Unusable::Malformed)?;
@@ -321,7 +333,7 @@ impl Publication {
     fn use_redundancy(
         &mut self,
         now: Instant,
-        encoding: u8,
+        encoding: EncodingIndex,
         map: PayloadMap,
         [before, after]: [Position; 2],
         ssrc: Ssrc,
@@ -377,7 +389,7 @@ impl Publication {
     /// What the feed needs to know of a plain media packet.
     fn describe(
         &mut self,
-        encoding: u8,
+        encoding: EncodingIndex,
         map: PayloadMap,
         numbered: &Numbered,
         header: &RtpHeader,
@@ -426,7 +438,7 @@ impl Publication {
     }
 
     /// What the feed needs to know of a number without media.
-    fn void(&self, encoding: u8, numbered: &Numbered) -> PacketMeta {
+    fn void(&self, encoding: EncodingIndex, numbered: &Numbered) -> PacketMeta {
         let streams = self.encodings.get(usize::from(encoding));
         let first = || self.payloads.first().map(|map| map.codec);
         let codec = streams.and_then(|stream| stream.codec).or_else(first);
@@ -446,7 +458,7 @@ impl Publication {
     }
 
     /// Takes what repair packets have given back.
-    fn recover(&mut self, now: Instant, encoding: u8) {
+    fn recover(&mut self, now: Instant, encoding: EncodingIndex) {
         let index = usize::from(encoding);
         let Some(stream) = self.encodings.get_mut(index) else {
             return;
@@ -494,7 +506,7 @@ impl Publication {
             let pictures = &mut stream.pictures;
             pictures.handle_media(meta.sequence, meta.marker, picture);
         }
-        for encoding in 0..self.encodings.len() as u8 {
+        for encoding in EncodingIndex::all().take(self.encodings.len()) {
             if is_news || encoding == own {
                 self.leave_out_voids(now, encoding);
             }
@@ -502,7 +514,7 @@ impl Publication {
     }
 
     /// Tells the subscribers what of an encoding nobody needs to wait for.
-    fn leave_out_voids(&mut self, now: Instant, encoding: u8) {
+    fn leave_out_voids(&mut self, now: Instant, encoding: EncodingIndex) {
         let Some(stream) = self.encodings.get(usize::from(encoding)) else {
             return;
         };

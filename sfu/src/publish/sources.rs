@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::encoding::Encoding;
 use super::publication::Publication;
-use crate::types::{Rid, Ssrc};
+use crate::types::{EncodingIndex, Rid, Ssrc};
 
 /// Silence of the other encodings after which what was negotiated as several counts as one: longer than
 /// the second between two pictures of a screen on which nothing moves.
@@ -34,7 +34,7 @@ pub(crate) enum Role {
 /// An SSRC has become an encoding's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Claimed {
-    pub encoding: u8,
+    pub encoding: EncodingIndex,
     /// The SSRCs that no longer are.
     pub former: [Option<Ssrc>; 3],
     /// They were sent, and are not to be listened to again.
@@ -113,7 +113,7 @@ impl Publication {
 
     /// Whether a stream is still what it was taken for, going by the `rid` of a packet.
     #[must_use]
-    pub(crate) fn is_still(&self, encoding: u8, role: Role, rid: Option<Rid>) -> bool {
+    pub(crate) fn is_still(&self, encoding: EncodingIndex, role: Role, rid: Option<Rid>) -> bool {
         let own = self.encodings.get(usize::from(encoding));
         let own = own.and_then(|e| e.rid).filter(|_| role == Role::Media);
         own.zip(rid).is_none_or(|(own, rid)| own == rid)
@@ -138,7 +138,7 @@ impl Publication {
             Role::Media => self.place_of_media(now, ssrc, rid)?,
             Role::Retransmission | Role::Repair => self.place_of_repair(ssrc, rid)?,
         };
-        let encoding = u8::try_from(place).ok()?;
+        let encoding = EncodingIndex(u8::try_from(place).ok()?);
         let is_own = |e: &Encoding| [e.ssrc, e.rtx_ssrc, e.flexfec_ssrc].contains(&Some(ssrc));
         let moves = self.encodings.iter().any(is_own);
         let stream = self.encodings.get_mut(place)?;
@@ -294,10 +294,11 @@ mod tests {
     fn send(publication: &mut Line, now: Instant, ssrc: u32, rid: &str) -> Option<u8> {
         let rid = Rid::new(rid).ok();
         let bound = owner(publication, ssrc);
-        let bound = bound.filter(|&encoding| publication.is_still(encoding, Role::Media, rid));
+        let bound = bound
+            .filter(|&encoding| publication.is_still(EncodingIndex(encoding), Role::Media, rid));
         let encoding = match bound {
             Some(bound) => bound,
-            None => claim(publication, now, Role::Media, ssrc, rid)?.encoding,
+            None => claim(publication, now, Role::Media, ssrc, rid)?.encoding.0,
         };
         let stream = &mut publication.encodings[usize::from(encoding)];
         stream.handle_packet(now, 1, 1, 90_000, 100);
@@ -462,7 +463,7 @@ mod tests {
         };
         let mut sim = publication(&[], &[(1, 11), (2, 12)], true);
         sim.encodings[1].rtx_ssrc = None;
-        assert_eq!(repair(&mut sim, 12, ""), Some(1));
+        assert_eq!(repair(&mut sim, 12, ""), Some(EncodingIndex(1)));
         assert_eq!(repair(&mut sim, 13, ""), None);
 
         // Of what is ignored nothing is repaired.
@@ -471,22 +472,22 @@ mod tests {
         assert_eq!(repair(&mut alone, 12, ""), None);
         assert_eq!(repair(&mut alone, 13, ""), None, "11 is the one");
         send(&mut alone, now, 2, "");
-        assert_eq!(repair(&mut alone, 12, ""), Some(0));
+        assert_eq!(repair(&mut alone, 12, ""), Some(EncodingIndex(0)));
         assert_eq!(repair(&mut alone, 11, ""), None);
 
         let mut unannounced = publication(&[], &[], false);
         send(&mut unannounced, now, 1, "");
-        assert_eq!(repair(&mut unannounced, 11, ""), Some(0));
+        assert_eq!(repair(&mut unannounced, 11, ""), Some(EncodingIndex(0)));
         send(&mut unannounced, now, 2, "");
         assert_eq!(
             repair(&mut unannounced, 11, ""),
             None,
             "a late one of the other"
         );
-        assert_eq!(repair(&mut unannounced, 12, ""), Some(0));
+        assert_eq!(repair(&mut unannounced, 12, ""), Some(EncodingIndex(0)));
 
         let mut named = publication(&["q", "h"], &[], false);
-        assert_eq!(repair(&mut named, 12, "h"), Some(1));
+        assert_eq!(repair(&mut named, 12, "h"), Some(EncodingIndex(1)));
         assert_eq!(repair(&mut named, 13, ""), None);
     }
 

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::types::EncodingIndex;
 use crate::units::Bitrate;
 
 /// Encodings told apart; there are three in a simulcast, and no client offers more than this.
@@ -38,14 +39,15 @@ impl Encodings {
 
     /// One of them; nothing beyond [`MAX_ENCODINGS`].
     #[must_use]
-    pub fn one(encoding: u8) -> Self {
-        Encodings(1u8.checked_shl(u32::from(encoding)).unwrap_or(0))
+    pub fn one(encoding: EncodingIndex) -> Self {
+        Encodings(1u8.checked_shl(u32::from(encoding.0)).unwrap_or(0))
     }
 
     /// The first so many.
     #[must_use]
     pub fn first(count: usize) -> Self {
-        (0..count.min(MAX_ENCODINGS) as u8).fold(Self::NONE, |all, n| all.with(Self::one(n)))
+        let first = EncodingIndex::all().take(count.min(MAX_ENCODINGS));
+        first.fold(Self::NONE, |all, n| all.with(Self::one(n)))
     }
 
     #[must_use]
@@ -61,7 +63,7 @@ impl Encodings {
 
     /// Whether an encoding is among them.
     #[must_use]
-    pub fn contains(self, encoding: u8) -> bool {
+    pub fn contains(self, encoding: EncodingIndex) -> bool {
         self.0 & Self::one(encoding).0 != 0
     }
 }
@@ -97,7 +99,7 @@ impl WantedLayers {
         } = wanted;
         let before = self.told;
         let mut told = before.encodings;
-        for (encoding, unwanted) in (0u8..).zip(&mut self.unwanted) {
+        for (encoding, unwanted) in EncodingIndex::all().zip(&mut self.unwanted) {
             if wanted.contains(encoding) {
                 *unwanted = None;
                 told = told.with(Encodings::one(encoding));
@@ -131,7 +133,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut wanted_layers = WantedLayers::default();
-        let low = Encodings::one(0);
+        let low = Encodings::one(EncodingIndex(0));
         let story = [
             (0, Encodings::ALL, None),
             (1, low, None),
@@ -140,8 +142,8 @@ mod tests {
             (7, low, None),
             (
                 8,
-                low.with(Encodings::one(2)),
-                Some(low.with(Encodings::one(2))),
+                low.with(Encodings::one(EncodingIndex(2))),
+                Some(low.with(Encodings::one(EncodingIndex(2)))),
             ),
             (9, low, None),
             // Wanted again before it is off.
@@ -182,9 +184,9 @@ mod tests {
 
     #[test]
     fn sets_are_bounded() {
-        assert_eq!(Encodings::one(200), Encodings::NONE);
+        assert_eq!(Encodings::one(EncodingIndex(200)), Encodings::NONE);
         assert_eq!(Encodings::first(3), Encodings(7));
         assert_eq!(Encodings::first(100), Encodings::ALL);
-        assert!(Encodings::first(1).others().contains(1));
+        assert!(Encodings::first(1).others().contains(EncodingIndex(1)));
     }
 }

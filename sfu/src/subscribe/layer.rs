@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use crate::api::LayerInfo;
 use crate::publish::history::PacketMeta;
 use crate::rtp::codec::PictureInfo;
+use crate::types::EncodingIndex;
 
 /// Changes of layers remembered to judge late packets and retransmissions by: ten a second as long as
 /// a receiver may ask for a packet ([`MAX_AGE`](crate::publish::history::MAX_AGE)).
@@ -44,7 +45,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Target {
     /// The simulcast encoding, 0 for the first of the offer.
-    pub encoding: u8,
+    pub encoding: EncodingIndex,
     /// The highest spatial layer of it.
     pub spatial: u8,
     /// The highest temporal layer of it.
@@ -64,7 +65,7 @@ impl From<&LayerInfo> for Target {
 impl Target {
     /// All there is of an encoding.
     #[must_use]
-    pub(crate) fn whole(encoding: u8) -> Self {
+    pub(crate) fn whole(encoding: EncodingIndex) -> Self {
         Target {
             encoding,
             spatial: u8::MAX,
@@ -101,7 +102,7 @@ impl Layers {
 /// From which picture on which layers were let through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Change {
-    encoding: u8,
+    encoding: EncodingIndex,
     epoch: u32,
     timestamp: u64,
     layers: Layers,
@@ -110,7 +111,7 @@ struct Change {
 /// What is being forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Current {
-    encoding: u8,
+    encoding: EncodingIndex,
     epoch: u32,
     layers: Layers,
     /// The newest picture, by its timestamp.
@@ -297,7 +298,7 @@ impl LayerSelector {
 }
 
 /// The layers wanted of the encoding that is being forwarded.
-fn wanted(target: Target, encoding: u8, current: Layers) -> Layers {
+fn wanted(target: Target, encoding: EncodingIndex, current: Layers) -> Layers {
     if target.encoding == encoding {
         return Layers {
             spatial: target.spatial,

@@ -14,7 +14,7 @@ use crate::media::Codec;
 use crate::publish::history::PacketMeta;
 use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::sequence::SequenceNumber;
-use crate::types::TrackId;
+use crate::types::{EncodingIndex, TrackId};
 
 /// Stretches remembered for the sake of NACKs: a receiver asks for what is at most three seconds old
 /// ([`MAX_AGE`](crate::publish::history::MAX_AGE)), 180 pictures at 60 a second. Sources change at key
@@ -41,7 +41,7 @@ const MAX_MISALIGNED_S: u64 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Source {
     pub track: TrackId,
-    pub encoding: u8,
+    pub encoding: EncodingIndex,
     pub epoch: u32,
 }
 

@@ -129,9 +129,10 @@ fn quality(layer: Option<LayerInfo>) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::EncodingIndex;
     use std::time::Duration;
 
-    fn layer(encoding: u8, kbps: u64, height: u32) -> LayerInfo {
+    fn layer(encoding: crate::types::EncodingIndex, kbps: u64, height: u32) -> LayerInfo {
         LayerInfo {
             encoding,
             height,
@@ -144,7 +145,10 @@ mod tests {
     #[test]
     fn only_bandwidth_makes_a_slot_wait() {
         let now = Instant::now();
-        let layers = [layer(0, 150, 180), layer(1, 500, 360)];
+        let layers = [
+            layer(EncodingIndex(0), 150, 180),
+            layer(EncodingIndex(1), 500, 360),
+        ];
         let give = |layer: Option<u8>, reason| Allocation {
             layer,
             bitrate: Bitrate::ZERO,

@@ -32,7 +32,7 @@ use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::sequence::SequenceNumber;
 use crate::send::egress::{Egress, Outgoing};
 use crate::send::pacing::Pacing;
-use crate::types::{Mid, Ssrc, TrackId};
+use crate::types::{EncodingIndex, Mid, Ssrc, TrackId};
 use crate::units::Bitrate;
 
 /// Says that there is no upper limit: what libwebrtc takes for one when it is not told.
@@ -215,7 +215,7 @@ impl Slot {
         self.shown = Some(now);
         let mut layer = LayerSelector::default();
         // Of pictures it is the allocation that says.
-        layer.set_target((self.kind == Kind::Audio).then(|| Target::whole(0)));
+        layer.set_target((self.kind == Kind::Audio).then(|| Target::whole(EncodingIndex(0))));
         self.subscription = Some(Subscription {
             track,
             layer,
@@ -275,7 +275,7 @@ impl Slot {
 
     /// The encoding of which a key frame is needed before the wanted picture can be shown.
     #[must_use]
-    pub(crate) fn needs_key_frame(&self) -> Option<u8> {
+    pub(crate) fn needs_key_frame(&self) -> Option<EncodingIndex> {
         let layer = &self.subscription.as_ref()?.layer;
         let target = layer.target().filter(|_| layer.needs_key_frame());
         Some(target.filter(|_| self.kind == Kind::Video)?.encoding)
@@ -283,7 +283,7 @@ impl Slot {
 
     /// The encoding that the subscriber decodes or waits for, to ask a key frame of.
     #[must_use]
-    pub(crate) fn wanted_encoding(&self) -> Option<u8> {
+    pub(crate) fn wanted_encoding(&self) -> Option<EncodingIndex> {
         Some(self.subscription.as_ref()?.layer.target()?.encoding)
     }
 
@@ -344,7 +344,12 @@ impl Slot {
     /// Begins with the pictures since the last key frame, if nothing of the track is being forwarded and
     /// they are few: that is sooner there than another key frame, and costs nobody else anything. Says
     /// whether it could.
-    pub(crate) fn bridge(&mut self, encoding: u8, feed: &Feed, egress: &mut Egress<'_>) -> bool {
+    pub(crate) fn bridge(
+        &mut self,
+        encoding: EncodingIndex,
+        feed: &Feed,
+        egress: &mut Egress<'_>,
+    ) -> bool {
         let layer = self.subscription.as_ref().map(|s| &s.layer);
         if layer.is_none_or(|layer| layer.current().is_some()) {
             return false;

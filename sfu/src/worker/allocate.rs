@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Worker;
 use crate::control::messages::Report;
 use crate::peer::allocate::Consequence;
-use crate::types::{PeerId, TrackId};
+use crate::types::{EncodingIndex, PeerId, TrackId};
 
 impl Worker {
     /// Divides a peer's estimate among its slots.
@@ -42,7 +42,13 @@ impl Worker {
     }
 
     /// Has a slot begin with what is kept of a track, if it can.
-    fn bridge(&mut self, now: Instant, id: PeerId, track: TrackId, encoding: u8) -> bool {
+    fn bridge(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        track: TrackId,
+        encoding: EncodingIndex,
+    ) -> bool {
         let (Some(peer), Some(feed)) = (self.peers.get_mut(id), self.feeds.get(&track)) else {
             return false;
         };

@@ -7,7 +7,7 @@ use super::mailbox::{MediaBatch, Message};
 use crate::api::DropReason;
 use crate::control::messages::Report;
 use crate::publish::feed::{Feed, Subscriber};
-use crate::types::{PeerId, SlotIndex, TrackId, WorkerIndex};
+use crate::types::{EncodingIndex, PeerId, SlotIndex, TrackId, WorkerIndex};
 
 impl Worker {
     /// Sends the pending packets of every feed to its subscribers.
@@ -123,7 +123,7 @@ impl Worker {
             let peer = self.peers.get(s.peer).filter(|p| p.is_connected());
             peer?.slots.get(s.slot.0)?.as_ref()?.needs_key_frame()
         });
-        let mut wanted: Vec<u8> = viewers.collect();
+        let mut wanted: Vec<EncodingIndex> = viewers.collect();
         wanted.sort_unstable();
         wanted.dedup();
         let workers: Vec<WorkerIndex> = feed.workers.keys().copied().collect();

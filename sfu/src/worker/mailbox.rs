@@ -6,7 +6,7 @@ use crate::control::messages::{Command, Report};
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::history::PacketMeta;
 use crate::publish::wanted_layers::Encodings;
-use crate::types::{TrackId, WorkerIndex};
+use crate::types::{EncodingIndex, TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
 /// Where mail goes.
@@ -46,7 +46,7 @@ pub enum Message {
         /// The track.
         track: TrackId,
         /// Of this encoding.
-        encoding: u8,
+        encoding: EncodingIndex,
     },
     /// A listener loses this much of a track, of 256.
     ListenerLoss {
@@ -95,7 +95,7 @@ pub enum Message {
         /// The track.
         track: TrackId,
         /// The encoding.
-        encoding: u8,
+        encoding: EncodingIndex,
         /// What it says.
         report: SenderReportSeen,
     },

@@ -10,7 +10,7 @@ use super::mailbox::Message;
 use crate::media::Kind;
 use crate::peer::report::Action;
 use crate::publish::feed::{Feed, Origin};
-use crate::types::{PeerId, TrackId, WorkerIndex};
+use crate::types::{EncodingIndex, PeerId, TrackId, WorkerIndex};
 
 impl Worker {
     /// Does what a subscriber's reports ask for.
@@ -78,7 +78,12 @@ impl Worker {
     }
 
     /// Passes the request for a key frame on to the publisher, or to the worker that has it.
-    pub(super) fn request_key_frame(&mut self, now: Instant, track: TrackId, encoding: u8) {
+    pub(super) fn request_key_frame(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        encoding: EncodingIndex,
+    ) {
         match self.feeds.get(&track).map(|f: &Feed| f.origin) {
             Some(Origin::Remote(worker)) => {
                 self.send(worker, Message::KeyFrame { track, encoding });

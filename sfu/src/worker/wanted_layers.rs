@@ -15,7 +15,7 @@ use crate::control::messages::Report;
 use crate::media::Kind;
 use crate::publish::feed::Origin;
 use crate::publish::wanted_layers::{Encodings, OFF_AFTER, Wanted};
-use crate::types::{TrackId, WorkerIndex};
+use crate::types::{EncodingIndex, TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
 /// How often it is looked at what nobody wants any more. What is wanted again is seen at once.
@@ -80,7 +80,10 @@ impl Worker {
                     self.report(Report::LayersWanted {
                         peer: publisher,
                         track,
-                        encodings: (0..count as u8).map(|n| encodings.contains(n)).collect(),
+                        encodings: EncodingIndex::all()
+                            .take(count)
+                            .map(|n| encodings.contains(n))
+                            .collect(),
                         bitrate: ceiling,
                     });
                     for worker in workers {

@@ -185,7 +185,7 @@ impl From<api::Reason> for Reason {
 impl From<api::LayerInfo> for Layer {
     fn from(layer: api::LayerInfo) -> Layer {
         Layer {
-            encoding: layer.encoding,
+            encoding: layer.encoding.0,
             spatial: layer.spatial,
             temporal: layer.temporal,
             width: layer.width,
@@ -344,7 +344,7 @@ mod tests {
             priority: api::Priority::Speaker,
             view,
             layer: layer.then_some(api::LayerInfo {
-                encoding: 1,
+                encoding: confab_sfu::types::EncodingIndex(1),
                 width: 640,
                 height: 360,
                 frame_rate: 30,

@@ -4,6 +4,7 @@ use super::*;
 use confab_netem_tests::link::{GilbertElliott, Impairment, Loss};
 use confab_netem_tests::virtual_time::call::millis;
 use confab_netem_tests::virtual_time::client::watch;
+use confab_sfu::types::EncodingIndex;
 
 /// How long it may take until everyone is on the layer that suits them.
 const SETTLED: Duration = secs(30);
@@ -117,7 +118,7 @@ fn loss_without_a_queue_is_no_congestion() {
             assert!(estimate > MBIT, "seed {seed}: {estimate}");
             let slots = quality(call, bob).slots;
             let encoding = slots[0].layer.map(|layer| layer.encoding);
-            assert!(encoding >= Some(1), "seed {seed}: {slots:?}");
+            assert!(encoding >= Some(EncodingIndex(1)), "seed {seed}: {slots:?}");
         });
     }
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::media::{Extension, ExtensionMap, RepairFormats};
 use crate::negotiated::{ReceiveSection, Section};
 use crate::rtp::fec::{Mask, Parity};
+use crate::types::EncodingIndex;
 use crate::types::Mid;
 use proptest::prelude::*;
 
@@ -127,10 +128,17 @@ fn take(publication: &mut Publication, mut bytes: Vec<u8>) -> Vec<(u16, Option<V
     let extensions = HeaderExtensions::parse(&bytes, &header, &publication.extensions);
     let now = Instant::now();
     let mut all = Vec::new();
-    let taken = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, packet| {
-        let payload = packet[meta.payload.clone()].to_vec();
-        all.push((meta.sequence.wire(), (!meta.is_void).then_some(payload)));
-    });
+    let taken = publication.handle_rtp(
+        now,
+        EncodingIndex(0),
+        header,
+        extensions,
+        &mut bytes,
+        |meta, packet| {
+            let payload = packet[meta.payload.clone()].to_vec();
+            all.push((meta.sequence.wire(), (!meta.is_void).then_some(payload)));
+        },
+    );
     taken.unwrap();
     all
 }
@@ -261,10 +269,17 @@ fn refuse(publication: &mut Publication, mut bytes: Vec<u8>) -> (Unusable, Vec<u
     let header = RtpHeader::parse(&bytes).unwrap();
     let extensions = HeaderExtensions::default();
     let (now, mut empty) = (Instant::now(), Vec::new());
-    let taken = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, _| {
-        assert!(meta.is_void);
-        empty.push(meta.sequence.wire());
-    });
+    let taken = publication.handle_rtp(
+        now,
+        EncodingIndex(0),
+        header,
+        extensions,
+        &mut bytes,
+        |meta, _| {
+            assert!(meta.is_void);
+            empty.push(meta.sequence.wire());
+        },
+    );
     (taken.unwrap_err(), empty)
 }
 
@@ -326,9 +341,16 @@ fn key_presses_go_with_the_sound_whose_clock_they_have() {
         let header = RtpHeader::parse(&bytes).unwrap();
         let extensions = HeaderExtensions::default();
         let (now, mut epoch) = (Instant::now(), None);
-        let taken = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, _| {
-            epoch = Some(meta.epoch);
-        });
+        let taken = publication.handle_rtp(
+            now,
+            EncodingIndex(0),
+            header,
+            extensions,
+            &mut bytes,
+            |meta, _| {
+                epoch = Some(meta.epoch);
+            },
+        );
         taken.unwrap();
         epoch.unwrap()
     };
@@ -361,7 +383,7 @@ proptest! {
             let header = RtpHeader::parse(&bytes).unwrap();
             let extensions = HeaderExtensions::parse(&bytes, &header, &publication.extensions);
             let (now, mut is_whole) = (Instant::now(), true);
-            let _ = publication.handle_rtp(now, 0, header, extensions, &mut bytes, |meta, packet| {
+            let _ = publication.handle_rtp(now, EncodingIndex(0), header, extensions, &mut bytes, |meta, packet| {
                 is_whole &= meta.payload.end <= packet.len();
             });
             prop_assert!(is_whole);

@@ -12,6 +12,7 @@ use crate::rtp::codec::dependency::tests::{L1T3, L3T3, L3T3_KEY, Table};
 use crate::rtp::codec::{PictureId, inspect};
 use crate::rtp::sequence::SequenceNumber;
 use crate::subscribe::rewrite::{Rewriter, Source};
+use crate::types::EncodingIndex;
 use crate::types::TrackId;
 use proptest::prelude::*;
 use std::time::Instant;
@@ -113,7 +114,7 @@ impl Encoder {
 
     fn meta(&mut self, spatial: u8, temporal: u8, is_key: bool, is_sync: bool) -> PacketMeta {
         let sequence = 100 + self.picture * 3 + u64::from(spatial);
-        let mut meta = video(0, 0, sequence, false);
+        let mut meta = video(EncodingIndex(0), 0, sequence, false);
         meta.timestamp = self.picture;
         let id = (self.picture as u16 | 0x8000).to_be_bytes();
         let (codec, payload, descriptor) = match self.signal {
@@ -198,7 +199,7 @@ proptest! {
         let mut encoder = Encoder::new(signal, layout);
         let mut layer = LayerSelector::default();
         let mut rewriter = Rewriter::new(7);
-        let source = Source { track: TrackId(1), encoding: 0, epoch: 0 };
+        let source = Source { track: TrackId(1), encoding: EncodingIndex(0), epoch: 0 };
         let mut decoded = BTreeSet::new();
         let (now, mut last) = (Instant::now(), None);
         let mut wanted = steps.iter().copied();
@@ -211,7 +212,7 @@ proptest! {
             let is_key = is_first || chance == 0 || step.is_none() && layer.needs_key_frame();
             is_first = false;
             for frame in encoder.encode(is_key) {
-                let target = Target { encoding: 0, spatial: target.0, temporal: target.1 };
+                let target = Target { encoding: EncodingIndex(0), spatial: target.0, temporal: target.1 };
                 layer.set_target(Some(target));
                 match layer.judge(&frame.meta) {
                     Verdict::Start => rewriter.start(now, source, &frame.meta, None),

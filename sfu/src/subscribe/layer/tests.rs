@@ -3,12 +3,13 @@
 use super::Verdict::{Drop, Forward, Omit, Start};
 use super::*;
 use crate::publish::history::tests::video;
+use crate::types::EncodingIndex;
 use proptest::prelude::*;
 
 #[test]
 fn an_encoding_is_entered_at_a_key_frame_only() {
     let mut layer = LayerSelector::default();
-    layer.set_target(Some(Target::whole(0)));
+    layer.set_target(Some(Target::whole(EncodingIndex(0))));
     assert!(layer.needs_key_frame());
     let story = [
         // (encoding, epoch, key frame, target, verdict)
@@ -26,20 +27,20 @@ fn an_encoding_is_entered_at_a_key_frame_only() {
         (1, 0, true, 1, Drop),
     ];
     for (step, (encoding, epoch, key, target, verdict)) in story.into_iter().enumerate() {
-        layer.set_target(Some(Target::whole(target)));
-        let meta = video(encoding, epoch, step as u64, key);
+        layer.set_target(Some(Target::whole(EncodingIndex(target))));
+        let meta = video(EncodingIndex(encoding), epoch, step as u64, key);
         assert_eq!(layer.judge(&meta), verdict, "step {step}");
     }
     assert!(!layer.needs_key_frame());
     layer.interrupt();
     assert!(layer.needs_key_frame());
     layer.set_target(None);
-    assert_eq!(layer.judge(&video(0, 0, 99, true)), Drop);
+    assert_eq!(layer.judge(&video(EncodingIndex(0), 0, 99, true)), Drop);
 }
 
 /// A whole frame of one layer in the picture with this number.
 fn frame(picture: u64, spatial: u8, temporal: u8) -> PacketMeta {
-    let mut meta = video(0, 0, picture * 4 + u64::from(spatial), false);
+    let mut meta = video(EncodingIndex(0), 0, picture * 4 + u64::from(spatial), false);
     meta.timestamp = picture;
     let info = meta.picture.get_or_insert_default();
     info.spatial_id = Some(spatial);
@@ -63,7 +64,7 @@ fn independent(mut meta: PacketMeta) -> PacketMeta {
 
 fn target(spatial: u8, temporal: u8) -> Target {
     Target {
-        encoding: 0,
+        encoding: EncodingIndex(0),
         spatial,
         temporal,
     }
@@ -230,23 +231,35 @@ fn less_is_sent_while_a_lower_encoding_is_waited_for() {
         meta
     };
     let mut layer = LayerSelector::default();
-    layer.set_target(Some(Target::whole(2)));
-    assert_eq!(layer.judge(&of(2, independent(frame(1, 0, 0)))), Start);
-    assert_eq!(layer.judge(&of(2, frame(2, 0, 1))), Forward);
-    layer.set_target(Some(Target::whole(0)));
+    layer.set_target(Some(Target::whole(EncodingIndex(2))));
+    assert_eq!(
+        layer.judge(&of(EncodingIndex(2), independent(frame(1, 0, 0)))),
+        Start
+    );
+    assert_eq!(layer.judge(&of(EncodingIndex(2), frame(2, 0, 1))), Forward);
+    layer.set_target(Some(Target::whole(EncodingIndex(0))));
     assert!(layer.needs_key_frame());
-    assert_eq!(layer.judge(&of(2, frame(3, 0, 1))), Omit);
-    assert_eq!(layer.judge(&of(2, opening(frame(4, 0, 0), 0xff))), Forward);
-    assert_eq!(layer.judge(&of(2, frame(5, 0, 1))), Omit);
+    assert_eq!(layer.judge(&of(EncodingIndex(2), frame(3, 0, 1))), Omit);
+    assert_eq!(
+        layer.judge(&of(EncodingIndex(2), opening(frame(4, 0, 0), 0xff))),
+        Forward
+    );
+    assert_eq!(layer.judge(&of(EncodingIndex(2), frame(5, 0, 1))), Omit);
     // Nor is it asked for more when all changes again.
-    layer.set_target(Some(Target::whole(2)));
+    layer.set_target(Some(Target::whole(EncodingIndex(2))));
     assert!(!layer.needs_key_frame());
-    assert_eq!(layer.judge(&of(2, opening(frame(6, 0, 0), 0b10))), Forward);
-    assert_eq!(layer.judge(&of(2, frame(7, 0, 1))), Forward);
+    assert_eq!(
+        layer.judge(&of(EncodingIndex(2), opening(frame(6, 0, 0), 0b10))),
+        Forward
+    );
+    assert_eq!(layer.judge(&of(EncodingIndex(2), frame(7, 0, 1))), Forward);
     layer.set_target(Some(target(0, 0)));
-    assert_eq!(layer.judge(&of(0, independent(frame(8, 0, 0)))), Start);
+    assert_eq!(
+        layer.judge(&of(EncodingIndex(0), independent(frame(8, 0, 0)))),
+        Start
+    );
     // On the way up what there is is sent whole.
-    layer.set_target(Some(Target::whole(1)));
+    layer.set_target(Some(Target::whole(EncodingIndex(1))));
     assert_eq!(layer.judge(&opening(frame(9, 0, 0), 0xff)), Forward);
     assert_eq!(layer.judge(&frame(10, 0, 1)), Forward);
     assert_eq!(
@@ -262,10 +275,10 @@ fn less_is_sent_while_a_lower_encoding_is_waited_for() {
 fn what_says_no_layer_is_forwarded_whole() {
     let mut layer = LayerSelector::default();
     layer.set_target(Some(target(0, 0)));
-    assert_eq!(layer.judge(&video(0, 0, 1, true)), Start);
-    let mut padding = video(0, 0, 2, false);
+    assert_eq!(layer.judge(&video(EncodingIndex(0), 0, 1, true)), Start);
+    let mut padding = video(EncodingIndex(0), 0, 2, false);
     padding.picture = None;
-    for meta in [&padding, &video(0, 0, 3, false)] {
+    for meta in [&padding, &video(EncodingIndex(0), 0, 3, false)] {
         assert_eq!(layer.judge(meta), Forward);
         assert!(!layer.ends_picture(meta));
     }
@@ -282,7 +295,7 @@ proptest! {
             1..200,
         ),
     ) {
-        let mut layer = started(Target::whole(0));
+        let mut layer = started(Target::whole(EncodingIndex(0)));
         let mut verdicts = std::collections::BTreeMap::new();
         let mut newest = 10;
         for (back, spatial, opens, is_independent, wanted) in steps {

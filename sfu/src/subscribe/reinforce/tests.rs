@@ -15,6 +15,7 @@ use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::ReportBlock;
 use crate::subscribe::testing::{DESTINATION, Exit};
+use crate::types::EncodingIndex;
 use crate::types::{Mid, Ssrc, TrackId};
 
 const VP8: u8 = 96;
@@ -75,7 +76,7 @@ pub(in crate::subscribe) fn section(kind: Kind, repair: RepairFormats) -> Sectio
 /// The `n`-th packet of a publisher: a whole picture, or 20 ms of sound.
 fn packet(kind: Kind, n: u64) -> (PacketMeta, Vec<u8>) {
     let mut bytes = vec![0; 12];
-    let mut meta = video(0, 0, 70_000 + n, n == 0);
+    let mut meta = video(EncodingIndex(0), 0, 70_000 + n, n == 0);
     bytes.extend(match kind {
         Kind::Audio => vec![n as u8; 3 + n as usize % 5],
         Kind::Video => {
@@ -147,12 +148,18 @@ fn receive(section: &Section, datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let header = RtpHeader::parse(&datagram).unwrap();
         let extensions = HeaderExtensions::parse(&datagram, &header, &receive.extensions);
         let now = Instant::now();
-        let taken =
-            publication.handle_rtp(now, 0, header, extensions, &mut datagram, |meta, packet| {
+        let taken = publication.handle_rtp(
+            now,
+            EncodingIndex(0),
+            header,
+            extensions,
+            &mut datagram,
+            |meta, packet| {
                 if !meta.is_void {
                     found.push((meta.sequence, packet[meta.payload.clone()].to_vec()));
                 }
-            });
+            },
+        );
         taken.unwrap();
     }
     found.sort();

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::publish::history::tests::video;
+use crate::types::EncodingIndex;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 fn source(n: u64) -> Source {
     Source {
         track: TrackId(n),
-        encoding: 0,
+        encoding: EncodingIndex(0),
         epoch: 0,
     }
 }
@@ -31,11 +32,11 @@ proptest! {
         for (n, (base, count, shuffle, unused)) in sources.into_iter().enumerate() {
             let source = source(n as u64);
             let mut offsets: Vec<u64> = (0..count as u64).collect();
-            rewriter.start(start, source, &video(0, 0, base, true), None);
+            rewriter.start(start, source, &video(EncodingIndex(0), 0, base, true), None);
             // Any order but for the first packet.
             offsets[1..].sort_by_key(|o| o.wrapping_mul(shuffle | 1));
             for offset in offsets {
-                let meta = video(0, 0, base + offset, offset == 0);
+                let meta = video(EncodingIndex(0), 0, base + offset, offset == 0);
                 let mapped = rewriter.forward(start, &meta).unwrap();
                 prop_assert!(seen.insert(mapped.sequence), "a number used twice");
                 sent.push((mapped, source, meta));
@@ -62,7 +63,7 @@ proptest! {
 
 /// A packet that is a whole picture.
 fn picture(sequence: u64, id: u16) -> PacketMeta {
-    let mut meta = video(0, 0, sequence, false);
+    let mut meta = video(EncodingIndex(0), 0, sequence, false);
     meta.timestamp = u64::from(id);
     let info = meta.picture.get_or_insert_default();
     info.picture_id = Some(PictureId::Bits15(id & 0x7fff));
@@ -249,10 +250,10 @@ fn sender_reports_align_a_new_source_unless_they_are_absurd() {
     ];
     for (aligned, expected) in table {
         let mut rewriter = Rewriter::new(7);
-        let first = video(0, 0, 100_000, true);
+        let first = video(EncodingIndex(0), 0, 100_000, true);
         rewriter.start(start, source(1), &first, None);
         let before = rewriter.forward(start, &first).unwrap().timestamp;
-        let second = video(1, 0, 5, true);
+        let second = video(EncodingIndex(1), 0, 5, true);
         let later = start + Duration::from_millis(LATER_MS);
         let aligned = aligned.map(|ticks| before.wrapping_add_signed(ticks));
         rewriter.start(later, source(2), &second, aligned);
@@ -265,10 +266,10 @@ fn sender_reports_align_a_new_source_unless_they_are_absurd() {
 fn time_goes_on_over_a_change_of_source() {
     let start = Instant::now();
     let mut rewriter = Rewriter::new(7);
-    let first = video(0, 0, 100_000, true);
+    let first = video(EncodingIndex(0), 0, 100_000, true);
     rewriter.start(start, source(1), &first, None);
     let before = rewriter.forward(start, &first).unwrap();
-    let mut second = video(1, 0, 5, true);
+    let mut second = video(EncodingIndex(1), 0, 5, true);
     second.timestamp = 77;
     let later = start + Duration::from_millis(100);
     rewriter.start(later, source(2), &second, None);
@@ -284,7 +285,7 @@ fn pictures_of_the_past_follow_each_other_closely() {
     let now = Instant::now();
     let mut rewriter = Rewriter::new(7);
     let picture = |sequence: u64, n: u64| {
-        let mut meta = video(0, 0, sequence, n == 0);
+        let mut meta = video(EncodingIndex(0), 0, sequence, n == 0);
         meta.timestamp = 3000 * n;
         meta
     };
@@ -320,9 +321,14 @@ fn packets_from_before_the_start_and_numbers_never_sent_are_refused() {
     let now = Instant::now();
     let mut rewriter = Rewriter::new(7);
     assert!(rewriter.find(7).is_none());
-    rewriter.start(now, source(1), &video(0, 0, 100, true), None);
-    rewriter.forward(now, &video(0, 0, 100, true)).unwrap();
-    assert_eq!(rewriter.forward(now, &video(0, 0, 99, false)), None);
+    rewriter.start(now, source(1), &video(EncodingIndex(0), 0, 100, true), None);
+    rewriter
+        .forward(now, &video(EncodingIndex(0), 0, 100, true))
+        .unwrap();
+    assert_eq!(
+        rewriter.forward(now, &video(EncodingIndex(0), 0, 99, false)),
+        None
+    );
     assert!(rewriter.find(6).is_none());
     assert!(rewriter.find(8).is_none());
 }

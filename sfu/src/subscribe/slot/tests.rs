@@ -13,13 +13,14 @@ use crate::rtp::codec;
 use crate::rtp::packet::RtpHeader;
 use crate::subscribe::reinforce::tests::section;
 use crate::subscribe::testing::{DESTINATION, Exit};
+use crate::types::EncodingIndex;
 
 const RTX: u8 = 97;
 const TRACK: TrackId = TrackId(1);
 
 /// A whole picture of a stream with two temporal layers. Both encodings have pictures of the same
 /// numbers at the same times, but count their timestamps from elsewhere.
-fn picture(encoding: u8, n: u64, is_key: bool) -> (PacketMeta, Vec<u8>) {
+fn picture(encoding: EncodingIndex, n: u64, is_key: bool) -> (PacketMeta, Vec<u8>) {
     let layer = (n % 2) as u8;
     let vp8 = [
         0x90,
@@ -33,7 +34,7 @@ fn picture(encoding: u8, n: u64, is_key: bool) -> (PacketMeta, Vec<u8>) {
     ];
     let mut meta = video(encoding, 0, 500 + n, is_key);
     meta.picture = codec::inspect(Codec::Vp8, &vp8, None);
-    meta.timestamp = 3000 * n + 1_000_000 * u64::from(encoding);
+    meta.timestamp = 3000 * n + 1_000_000 * u64::from(encoding.0);
     meta.marker = true;
     meta.payload = 12..12 + vp8.len();
     (meta, [&[0; 12], &vp8[..]].concat())
@@ -69,7 +70,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
             timestamp: 1_000_000 * u64::from(encoding),
             arrival: start,
         };
-        feed.set_sender_report(encoding, report, &clock);
+        feed.set_sender_report(EncodingIndex(encoding), report, &clock);
     }
     let story = [
         // (encoding, picture, is a key frame, wanted encoding, is sent)
@@ -87,11 +88,11 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
         (0, 9, false, 0, true),
     ];
     for (encoding, n, is_key, wanted, is_sent) in story {
-        let (mut meta, bytes) = picture(encoding, n, is_key);
+        let (mut meta, bytes) = picture(EncodingIndex(encoding), n, is_key);
         let delay = if encoding == 0 { 20 } else { 0 };
         meta.arrival = start + Duration::from_millis(n * 1000 / 30 + delay);
         slot.share.layer = Some(LayerInfo {
-            encoding: wanted,
+            encoding: EncodingIndex(wanted),
             spatial: u8::MAX,
             temporal: u8::MAX,
             ..LayerInfo::default()
@@ -186,7 +187,7 @@ fn what_has_overtaken_the_first_packet_of_a_key_frame_follows_it() {
     for (n, (packets, sent)) in story.into_iter().enumerate() {
         let now = start + Duration::from_millis(200 + 20 * n as u64);
         for &(picture_number, is_key) in packets {
-            let (mut meta, bytes) = picture(0, picture_number, is_key);
+            let (mut meta, bytes) = picture(EncodingIndex(0), picture_number, is_key);
             meta.arrival = now;
             feed.insert(now, meta, &bytes);
         }
@@ -230,7 +231,7 @@ fn sound(
     now: Instant,
     (codec, number, timestamp): (Codec, u64, u64),
 ) -> bool {
-    let mut meta = video(0, 0, 70_000 + number, false);
+    let mut meta = video(EncodingIndex(0), 0, 70_000 + number, false);
     meta.picture = None;
     meta.codec = codec;
     meta.timestamp = timestamp;
@@ -267,9 +268,9 @@ fn a_slot_goes_from_one_clock_to_another_and_reports_by_it() {
         arrival: start,
     };
     let mut opus = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
-    opus.set_sender_report(0, report(48_000), &clock);
+    opus.set_sender_report(EncodingIndex(0), report(48_000), &clock);
     let mut pcma = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
-    pcma.set_sender_report(0, report(1000), &clock);
+    pcma.set_sender_report(EncodingIndex(0), report(1000), &clock);
     slot.show(start, TrackId(1));
     for n in 0..2 {
         let packet = (Codec::Opus, n, 48_000 + 960 * n);
@@ -429,7 +430,7 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
         (4, true, true),
         (5, false, true),
     ] {
-        let (mut meta, bytes) = picture(0, n, is_key);
+        let (mut meta, bytes) = picture(EncodingIndex(0), n, is_key);
         let now = start + Duration::from_millis(33 * n);
         meta.arrival = now;
         assert!(feed.insert(now, meta, &bytes));
@@ -444,7 +445,7 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
             1 => {
                 assert!(slot.retransmit(1, &feed, &mut egress), "it may be lost");
                 slot.discard(egress.pacing);
-                assert_eq!(slot.needs_key_frame(), Some(0));
+                assert_eq!(slot.needs_key_frame(), Some(EncodingIndex(0)));
             }
             3 => assert!(!slot.retransmit(0, &feed, &mut egress), "it was given up"),
             5 => assert!(slot.retransmit(3, &feed, &mut egress)),
@@ -506,7 +507,7 @@ fn without_rtx_a_packet_is_sent_again_bit_for_bit_and_as_seldom_as_over_rtx() {
     let mut slot = slot_of(&section, start);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
     for n in 0..3 {
-        let (mut meta, bytes) = picture(0, n, n == 0);
+        let (mut meta, bytes) = picture(EncodingIndex(0), n, n == 0);
         let now = start + Duration::from_millis(33 * n);
         meta.arrival = now;
         assert!(feed.insert(now, meta, &bytes));
@@ -539,7 +540,7 @@ fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
     section.payloads[0].nack = false;
     let mut slot = slot_of(&section, start);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
-    let (meta, bytes) = picture(0, 0, true);
+    let (meta, bytes) = picture(EncodingIndex(0), 0, true);
     assert!(feed.insert(start, meta, &bytes));
     assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
     assert!(!slot.retransmit(0, &feed, &mut exit.egress(start)));
@@ -547,7 +548,7 @@ fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
 
 /// A picture in one packet with so many bytes of payload.
 fn large_picture(n: u64, len: usize) -> (PacketMeta, Vec<u8>) {
-    let (mut meta, mut bytes) = picture(0, n, n == 0);
+    let (mut meta, mut bytes) = picture(EncodingIndex(0), n, n == 0);
     bytes.resize(12 + len, 0);
     meta.payload = 12..12 + len;
     (meta, bytes)
@@ -604,7 +605,7 @@ fn sound_is_repeated_as_far_as_the_path_has_room() {
         slot.protection.red_distance = 3;
         let mut feed = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
         for n in 0..5 {
-            let mut meta = video(0, 0, n, false);
+            let mut meta = video(EncodingIndex(0), 0, n, false);
             (meta.codec, meta.picture) = (Codec::Opus, None);
             meta.timestamp = 960 * n;
             meta.payload = 12..12 + 240;
@@ -640,7 +641,7 @@ fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
         "nothing has come of it yet"
     );
     let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
-    let (meta, bytes) = picture(0, 0, true);
+    let (meta, bytes) = picture(EncodingIndex(0), 0, true);
     assert!(feed.insert(at(20), meta, &bytes));
     assert_eq!(exit.forward(at(20), &mut slot, &mut feed), 1);
     assert!(!slot.handle_full_intra(at(30), 7));
@@ -654,7 +655,7 @@ fn a_key_that_is_held_does_not_move_the_clock_of_the_sound() {
     let start = Instant::now();
     let mut feed = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
     for n in 0..500 {
-        let mut meta = video(0, 0, n, false);
+        let mut meta = video(EncodingIndex(0), 0, n, false);
         (meta.codec, meta.picture) = (Codec::Opus, None);
         meta.arrival = start + Duration::from_millis(20 * n);
         meta.timestamp = 960 * n;
@@ -666,6 +667,10 @@ fn a_key_that_is_held_does_not_move_the_clock_of_the_sound() {
         let now = meta.arrival;
         assert!(feed.insert(now, meta, &[0; 12]));
         feed.clear_pending();
-        assert_eq!(feed.timestamp(now, 0, 0), Some(960 * n), "{n}");
+        assert_eq!(
+            feed.timestamp(now, EncodingIndex(0), 0),
+            Some(960 * n),
+            "{n}"
+        );
     }
 }
