@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use crate::units::{Bitrate, DataSize};
 
-/// Over how long arrivals are averaged (draft-ietf-rmcat-gcc-02 section 5.5: T, 500 ms).
+/// Over how long arrivals are averaged (gcc-02 section 5.5: T, half a second to a
+/// second).
 const WINDOW: Duration = Duration::from_millis(500);
 
-/// The last moments: the shortest window of libwebrtc's `BitrateEstimator` (`kMinRateWindowMs`),
-/// and enough packets that one more or less is a tenth.
+/// The last moments: the shortest window of libwebrtc M125's `BitrateEstimator`
+/// (`kMinRateWindowMs`), and enough packets that one more or less is a tenth.
 const RECENT: Duration = Duration::from_millis(150);
 const RECENT_PACKETS: usize = 10;
 

@@ -2,21 +2,21 @@
 //!
 //! In: when packets were sent and when they arrived. Out: for each group that is complete, how far
 //! it was sent and arrived after the one before it, of which [`trendline`](super::trendline) makes
-//! out whether a queue grows (draft-ietf-rmcat-gcc-02 sections 5.1 and 5.2).
+//! out whether a queue grows (gcc-02 sections 5.1 and 5.2).
 
 use std::time::{Duration, Instant};
 
-/// Packets sent within this time make one group (draft-ietf-rmcat-gcc-02 section 5.2: burst_time).
+/// Packets sent within this time make one group (gcc-02 section 5.6: burst_time).
 const GROUP_LENGTH: Duration = Duration::from_millis(5);
 
 /// Packets that arrive within this time of each other, having caught up on the way, were held up
-/// together and join one group (libwebrtc's `kBurstDeltaThreshold`).
+/// together and join one group (libwebrtc M125: `kBurstDeltaThreshold`).
 const BURST_GAP: Duration = Duration::from_millis(5);
 
-/// Longest group made in that way (libwebrtc's `kMaxBurstDuration`).
+/// Longest group made in that way (libwebrtc M125: `kMaxBurstDuration`).
 const MAX_BURST: Duration = Duration::from_millis(100);
 
-/// A receiver's clock that runs off from ours by more has been set (libwebrtc's
+/// A receiver's clock that runs off from ours by more has been set (libwebrtc M125:
 /// `kArrivalTimeOffsetThreshold`).
 const MAX_CLOCK_JUMP: Duration = Duration::from_secs(3);
 

@@ -33,7 +33,7 @@ use crate::rtp::rtcp::TransportFeedback;
 use crate::rtp::sequence::SequenceNumber;
 use crate::units::{Bitrate, DataSize};
 
-/// The estimate before anything is known (libwebrtc's default start bitrate).
+/// The estimate before anything is known (libwebrtc M125: `kDefaultStartBitrateBps`).
 pub const START: Bitrate = Bitrate::kbps(300);
 
 /// The least estimate: the lowest layer of a small picture. Sound is sent anyway.
@@ -43,14 +43,15 @@ pub const MIN: Bitrate = Bitrate::kbps(30);
 pub const MAX: Bitrate = Bitrate::kbps(100_000);
 
 /// Packets are paced this much faster than the estimate: publishers have paced them already, and a
-/// key frame is not to take much longer than it must (libwebrtc's 2.5 is for an encoder's frames).
+/// key frame is not to take much longer than it must (the 2.5 of libwebrtc M125 is for the frames of
+/// an encoder).
 pub const PACING: f64 = 1.5;
 
 /// But this much faster while less is sent than could be: there is room, and a key frame is waited for
-/// (libwebrtc's `kDefaultPaceMultiplier`).
+/// (libwebrtc M125: `kDefaultPaceMultiplier`).
 const PACING_WITH_ROOM: f64 = 2.5;
 
-/// After this time without packets or feedback the trend starts anew (libwebrtc's
+/// After this time without packets or feedback the trend starts anew (libwebrtc M125:
 /// `kStreamTimeOut`).
 const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -63,7 +64,7 @@ const FEEDBACK_TIMEOUT: Duration = Duration::from_secs(1);
 const REMB_LIFETIME: Duration = Duration::from_secs(5);
 
 /// What may be in flight beyond the least round trip without there being a queue: a feedback
-/// interval (libwebrtc's receivers: 50 to 250 ms, mostly 100).
+/// interval (libwebrtc M125: `kDefaultInterval` of `RemoteEstimatorProxy`; 50 to 250 ms by rate).
 const FEEDBACK_WAIT: Duration = Duration::from_millis(100);
 
 /// A queue is to be drained in this time, by sending less than the link carries, but never less

@@ -8,7 +8,7 @@
 //! feedback on it had been lost: see [`outage`](super::outage).
 //!
 //! On a link that loses packets by itself two things are different. What is told as arrived cannot be
-//! had again: libwebrtc takes it out of what it keeps for retransmission
+//! had again: libwebrtc M125 takes it out of what it keeps for retransmission
 //! (`RtpPacketHistory::CullAcknowledgedPackets`), so the feedback waits until what is missing has been
 //! asked for several times; what is lost beside something that is still missing then is passed over in
 //! silence too. And where the link to the peer loses packets, feedback is lost as well, so each interval
@@ -21,7 +21,8 @@ use super::outage::is_outage;
 use crate::rtp::rtcp::{ArrivalReport, Writer};
 use crate::types::Ssrc;
 
-/// Time between two feedbacks: libwebrtc's own default; the draft says 50 to 250 ms.
+/// Time between two feedbacks (libwebrtc M125: `kDefaultInterval` of `RemoteEstimatorProxy`, between
+/// its `kMinInterval` of 50 ms and `kMaxInterval` of 250 ms).
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Most arrivals between two feedbacks. At 100 ms this is 10,000 packets a second; what is over it

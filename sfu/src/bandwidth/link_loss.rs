@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use crate::rtp::extension::{ABS_SEND_TIME_TICKS, unwrap_abs_send_time};
 
 /// A queue that holds packets up for less is taken for empty. Above the jitter of an idle link, and
-/// in the range in which GCC's threshold for overuse moves (6 to 600 ms,
-/// draft-ietf-rmcat-gcc-02 section 5.4).
+/// in the range in which the threshold for overuse moves (6 to 600 ms, gcc-02 section 5.4).
 const EMPTY_QUEUE: Duration = Duration::from_millis(30);
 
 /// Over how long the least delay is the delay of an empty queue: the route does not change often,

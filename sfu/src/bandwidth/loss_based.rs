@@ -11,7 +11,7 @@
 //! only when it lasts. While a bottleneck that was found is believed in, the rate goes down to that
 //! only.
 //!
-//! libwebrtc's `LossBasedBweV2` fits the same two unknowns, but bounds the link's loss by the
+//! `LossBasedBweV2` of libwebrtc M125 fits the same two unknowns, but bounds the link's loss by the
 //! bandwidth, so that it ends at some 300 kbit/s with 30 % loss.
 
 use std::collections::VecDeque;
@@ -22,8 +22,8 @@ use super::outage;
 use super::sent::PacketResult;
 use crate::units::Bitrate;
 
-/// More loss than the link's that is still no reason to do anything (draft-ietf-rmcat-gcc-02
-/// section 6 tolerates 2 to 10 %).
+/// More loss than the link's that is still no reason to do anything: our own, within the 2 to 10 %
+/// that gcc-02 section 6 tolerates.
 const TOLERANCE: f64 = 0.04;
 
 /// The same while the application sends less than it could: then it is hardly its own doing, and an
@@ -42,8 +42,8 @@ const MAX_BURST: f64 = 4.0;
 /// radio is over by then.
 const PATIENCE: u32 = 2;
 
-/// What is kept of the rate that arrives when the rate goes down (libwebrtc's probes aim as far
-/// below a bottleneck: `kTargetUtilizationFraction`).
+/// What is kept of the rate that arrives when the rate goes down (probes of libwebrtc M125 aim
+/// as far below a bottleneck: `kTargetUtilizationFraction`).
 const BACKOFF: f64 = 0.95;
 
 /// How far the rate goes down for an experiment, so that a bottleneck's loss would lessen by much.

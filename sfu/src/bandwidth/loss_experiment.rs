@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::sent::{Fate, PacketResult};
 use crate::units::{Bitrate, DataSize};
 
-/// Least time and packets of an observation (libwebrtc's `ObservationDurationLowerBound`; 30
+/// Least time and packets of an observation (libwebrtc M125: `ObservationDurationLowerBound`; 30
 /// packets tell 0 from 30 % of loss nineteen times in twenty).
 const OBSERVATION: Duration = Duration::from_millis(250);
 const OBSERVATION_PACKETS: u32 = 30;

@@ -1,4 +1,8 @@
 //! Congestion control: what the network can carry.
+//!
+//! Constants that follow others name them by revision. *libwebrtc M125* is branch-heads/6422 at
+//! 89e26b72494b, compared value by value, and *gcc-02* is draft-ietf-rmcat-gcc-02. A constant that
+//! names neither, nor another document, is our own, for the reason beside it.
 
 pub(crate) mod acknowledged;
 pub(crate) mod application_limited;

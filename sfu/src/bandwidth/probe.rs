@@ -2,8 +2,8 @@
 //!
 //! In: the estimate, what is wanted, and whether the link is overused. Out: [`ProbeCluster`]s for
 //! the pacer to send. What they show is measured by [`probe_result`](super::probe_result).
-//! After libwebrtc's `ProbeController`; its application probes for what it wants to send, an SFU
-//! for the layers that its subscriber would see next.
+//! After libwebrtc M125's `ProbeController`; its application probes for what it wants to send, an
+//! SFU for the layers that its subscriber would see next.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,19 +11,20 @@ use std::time::{Duration, Instant};
 use super::sent::ClusterId;
 use crate::units::{Bitrate, DataSize};
 
-/// The first probes, as multiples of the rate at the start (libwebrtc's
+/// The first probes, as multiples of the rate at the start (libwebrtc M125:
 /// `first_exponential_probe_scale` and `second_exponential_probe_scale`).
 const FIRST: [f64; 2] = [3.0, 6.0];
 
-/// Later ones, as multiples of the estimate (libwebrtc's `further_exponential_probe_scale` and
-/// `alr_probe_scale`).
+/// Later ones, as multiples of the estimate (libwebrtc M125: `further_exponential_probe_scale`
+/// and `alr_probe_scale`).
 const FURTHER: f64 = 2.0;
 
-/// A probe that showed this share of what it tried is followed by a further one (libwebrtc's
+/// A probe that showed this share of what it tried is followed by a further one (libwebrtc M125:
 /// `further_probe_threshold`).
 const PROMISING: f64 = 0.7;
 
-/// Time between probes while more is wanted than is estimated (libwebrtc's `alr_probing_interval`).
+/// Time between probes while more is wanted than is estimated (libwebrtc M125:
+/// `alr_probing_interval`).
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Much more is wanted than when the last probe was sent: this time is enough.
@@ -40,7 +41,7 @@ const RETRIES: u32 = 6;
 /// tell, and with a probe and its successors a rise is used within ten seconds.
 const QUIET: Duration = Duration::from_secs(4);
 
-/// Longest wait for a result (libwebrtc's `kMaxWaitingTimeForProbingResult`).
+/// Longest wait for a result (libwebrtc M125: `kMaxWaitingTimeForProbingResult`).
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// What is wanted is only used with a margin ([`MARGIN`](crate::subscribe::allocation::MARGIN)), beside
@@ -50,13 +51,13 @@ const ENOUGH: f64 = 1.25;
 const HEADROOM: f64 = 1.5;
 
 /// An estimate that fell below this share is a large drop, and if it is over soon, the rate before
-/// it is tried again, but for some (libwebrtc's `kBitrateDropThreshold`, `kBitrateDropTimeout` and
-/// `kProbeFractionAfterDrop`).
+/// it is tried again, but for some (libwebrtc M125: `kBitrateDropThreshold`, `kBitrateDropTimeout`
+/// and `kProbeFractionAfterDrop`).
 const LARGE_DROP: f64 = 0.66;
 const DROP_MEMORY: Duration = Duration::from_secs(5);
 const AFTER_DROP: f64 = 0.85;
 
-/// Least length and packets of a probe (libwebrtc's `min_probe_duration` and
+/// Least length and packets of a probe (libwebrtc M125: `min_probe_duration` and
 /// `min_probe_packets_sent`).
 const DURATION: Duration = Duration::from_millis(15);
 const PACKETS: u32 = 5;

@@ -1,7 +1,7 @@
 //! What a probe has shown.
 //!
 //! In: how the packets of a [`ProbeCluster`] fared. Out: the rate at which they arrived, if enough
-//! of them did (libwebrtc's `ProbeBitrateEstimator`).
+//! of them did (libwebrtc M125's `ProbeBitrateEstimator`).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,20 +11,21 @@ use super::sent::PacketResult;
 use crate::units::{Bitrate, DataSize};
 
 /// Of the packets and bytes of a probe, the share that must arrive, but for what the link loses
-/// anyway (libwebrtc's `kMinReceivedProbesRatio` and `kMinReceivedBytesRatio`).
+/// anyway (libwebrtc M125: `kMinReceivedProbesRatio` and `kMinReceivedBytesRatio`).
 const MIN_ARRIVED: f64 = 0.8;
 
 /// Packets that arrive faster than they were sent by more than this were held up and say nothing
-/// (libwebrtc's `kMaxValidRatio`).
+/// (libwebrtc M125: `kMaxValidRatio`).
 const MAX_SPEED_UP: f64 = 2.0;
 
 /// A probe that arrives slower than this share of its rate has found the link's capacity, of which
-/// that share is to be used (libwebrtc's `kMinRatioForUnsaturatedLink` and
+/// that share is to be used (libwebrtc M125: `kMinRatioForUnsaturatedLink` and
 /// `kTargetUtilizationFraction`).
 const SATURATED: f64 = 0.9;
 const USED: f64 = 0.95;
 
-/// Longest time between the first and the last of its packets (libwebrtc's `kMaxProbeInterval`).
+/// Longest time between the first and the last of its packets (libwebrtc M125:
+/// `kMaxProbeInterval`).
 const MAX_SPAN: Duration = Duration::from_secs(1);
 
 /// Most probes under way.

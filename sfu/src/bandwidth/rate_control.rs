@@ -1,26 +1,26 @@
 //! The rate that the delay allows: additive and multiplicative increase, multiplicative decrease.
 //!
 //! In: what the delay says ([`Usage`]) and what the receiver gets. Out: the rate to send at
-//! (draft-ietf-rmcat-gcc-02 section 5.5, and libwebrtc's `AimdRateControl`).
+//! (gcc-02 section 5.5, and libwebrtc M125's `AimdRateControl`).
 
 use std::time::{Duration, Instant};
 
 use super::trendline::Usage;
 use crate::units::{Bitrate, DataSize};
 
-/// What is kept of the measured rate on overuse (draft section 5.5: beta).
+/// What is kept of the measured rate on overuse (gcc-02 section 5.5: beta).
 const BACKOFF: f64 = 0.85;
 
-/// Growth while the capacity is not known, a second (draft section 5.5: eta).
+/// Growth while the capacity is not known, a second (gcc-02 section 5.5: eta).
 const GROWTH: f64 = 1.08;
 
-/// The rate may exceed what the receiver gets by this factor and this much (draft section 5.5; the
-/// addend is libwebrtc's): one that nobody has tried out proves nothing.
+/// The rate may exceed what the receiver gets by this factor and this much (gcc-02 section 5.5; the
+/// addend is libwebrtc M125's, in `ChangeBitrate`): one that nobody has tried out proves nothing.
 const MAX_LEAD: f64 = 1.5;
 const MAX_LEAD_ADDEND: Bitrate = Bitrate::kbps(10);
 
 /// Near the capacity, the rate grows by half a packet in the time it takes to notice overuse: a
-/// round trip and this, and not slower than the least (draft section 5.5; libwebrtc's
+/// round trip and this, and not slower than the least (gcc-02 section 5.5; libwebrtc M125:
 /// `GetNearMaxIncreaseRateBpsPerSecond`).
 const REACTION: Duration = Duration::from_millis(100);
 const MIN_ADDITIVE: Bitrate = Bitrate::kbps(4);
@@ -32,20 +32,21 @@ const FRAME: Duration = Duration::from_nanos(33_333_333);
 const COMPETING_GROWTH: f64 = 0.53;
 const COMPETING_BACKOFF: f64 = 0.7;
 
-/// Least and longest time between two decreases, else the round trip (libwebrtc's
+/// Least and longest time between two decreases, else the round trip (libwebrtc M125:
 /// `TimeToReduceFurther`).
 const MIN_DECREASE_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_DECREASE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What the round trip is taken for until it is known (libwebrtc's `kDefaultRtt`).
+/// What the round trip is taken for until it is known (libwebrtc M125: `kDefaultRtt`).
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(200);
 
 /// Weight of each overuse in the estimate of the capacity, and how many deviations from it a rate
-/// may be until it is forgotten (draft section 5.5: alpha 0.95, three standard deviations).
+/// may be until it is forgotten (gcc-02 section 5.5: smoothed by 0.95, three standard deviations).
 const CAPACITY_WEIGHT: f64 = 0.05;
 const CAPACITY_DEVIATIONS: f64 = 3.0;
 
-/// Bounds of its variance, relative to the capacity in kbit/s (libwebrtc's `LinkCapacityEstimator`).
+/// Bounds of its variance, relative to the capacity in kbit/s (libwebrtc M125:
+/// `LinkCapacityEstimator::Update`).
 const MIN_VARIANCE: f64 = 0.4;
 const MAX_VARIANCE: f64 = 2.5;
 

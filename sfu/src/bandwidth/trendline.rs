@@ -1,8 +1,8 @@
 //! Whether a queue grows: the slope of the delay, against a threshold that adapts.
 //!
 //! In: [`GroupDelta`]s. Out: [`Usage`]. A least-squares line through the smoothed delay of the last
-//! groups takes the place of the draft's Kalman filter, as in libwebrtc; the threshold is the
-//! draft's (draft-ietf-rmcat-gcc-02 section 5.4; Carlucci et al., "Analysis and Design of the Google
+//! groups takes the place of the draft's Kalman filter, as in libwebrtc M125; the threshold is the
+//! draft's (gcc-02 section 5.4; Carlucci et al., "Analysis and Design of the Google
 //! Congestion Control for WebRTC", MMSys 2016).
 
 use std::collections::VecDeque;
@@ -10,35 +10,36 @@ use std::time::Duration;
 
 use super::arrival_groups::GroupDelta;
 
-/// Groups that the line is laid through (libwebrtc's `kDefaultTrendlineWindowSize`).
+/// Groups that the line is laid through (libwebrtc M125: `kDefaultTrendlineWindowSize`).
 const WINDOW: usize = 20;
 
-/// Weight of the past in the smoothed delay (libwebrtc's `kDefaultTrendlineSmoothingCoeff`).
+/// Weight of the past in the smoothed delay (libwebrtc M125: `kDefaultTrendlineSmoothingCoeff`).
 const SMOOTHING: f64 = 0.9;
 
 /// The slope is scaled to the draft's unit, milliseconds of offset, by this and by the number of
-/// groups up to [`MAX_GAIN_GROUPS`] (libwebrtc's `kDefaultTrendlineThresholdGain`, `kMinNumDeltas`).
+/// groups up to [`MAX_GAIN_GROUPS`] (libwebrtc M125: `kDefaultTrendlineThresholdGain` and
+/// `kMinNumDeltas`).
 const GAIN: f64 = 4.0;
 const MAX_GAIN_GROUPS: u32 = 60;
 
-/// The threshold at first, in milliseconds (draft section 5.4: del_var_th(0)), and its range.
+/// The threshold at first, in milliseconds (gcc-02 section 5.4: del_var_th(0)), and its range.
 const FIRST_THRESHOLD: f64 = 12.5;
 const MIN_THRESHOLD: f64 = 6.0;
 const MAX_THRESHOLD: f64 = 600.0;
 
-/// How fast the threshold follows a slope above and below it, per millisecond (libwebrtc's `k_up_`
-/// and `k_down_`; the draft's K_u and K_d are near).
+/// How fast the threshold follows a slope above and below it, per millisecond (libwebrtc M125:
+/// `k_up_` and `k_down_`; gcc-02 section 5.4 recommends 0.01 and 0.00018).
 const RISE: f64 = 0.0087;
 const FALL: f64 = 0.039;
 
 /// A slope this far above the threshold is a sudden drop of capacity, which the threshold must not
-/// get used to (draft section 5.4).
+/// get used to (gcc-02 section 5.4).
 const MAX_ADAPTATION: f64 = 15.0;
 
-/// Longest time that one step of the threshold accounts for (libwebrtc's `kMaxTimeDeltaMs`).
+/// Longest time that one step of the threshold accounts for (libwebrtc M125: `kMaxTimeDeltaMs`).
 const MAX_STEP: Duration = Duration::from_millis(100);
 
-/// How long the slope must be above the threshold (draft section 5.4: overuse_time_th).
+/// How long the slope must be above the threshold (gcc-02 section 5.4: overuse_time_th).
 const OVERUSE_TIME: Duration = Duration::from_millis(10);
 
 /// What the delay says of the link.
