@@ -2,6 +2,7 @@
 //!
 //! In: a request. Out: who sent it, or the answer that it is refused with. Nothing is stored for
 //! either: what a client must remember is in its nonce.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

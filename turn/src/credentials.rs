@@ -4,6 +4,7 @@
 //!
 //! In: users, labels that are revoked, a username or its hash. Out: the password, and the account
 //! that quotas and revocation go by: the label, or else the username.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -6,6 +6,7 @@
 //!
 //! A path stays with the peer who has proved a moment ago to be there, and otherwise changes hands by
 //! proof alone (`claims.rs`): a source address that is forged takes nobody's packets.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::collections::HashMap;
 use std::time::Instant;
