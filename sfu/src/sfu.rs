@@ -304,6 +304,8 @@ impl Sfu {
     pub async fn ask(&self, request: Request) -> Reply {
         let stopped: Refusal = match request {
             Request::Offer { .. } | Request::RestartIce { .. } => OfferError::WorkerFailed.into(),
+            // A plane that has stopped has no peers.
+            Request::PeerStats { .. } => CommandError::UnknownPeer.into(),
             _ => CommandError::Stopped.into(),
         };
         let (sender, reply) = oneshot::channel();
@@ -558,6 +560,20 @@ mod tests {
         assert_eq!(
             offer(&sfu, peer).await,
             Err(OfferError::WorkerFailed.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stopped_plane_has_no_peers_to_count() {
+        let (sfu, _events) = Sfu::start(&on_free_ports(1)).unwrap();
+        let peer = PeerId(9);
+        offer(&sfu, peer).await.unwrap();
+        sfu.shutdown().await;
+        // The answer is the sign that the controller has ended too.
+        offer(&sfu, peer).await.unwrap_err();
+        assert_eq!(
+            sfu.ask(Request::PeerStats { peer }).await,
+            Reply::Refused(CommandError::UnknownPeer.into())
         );
     }
 }
