@@ -4,6 +4,10 @@
 //! Counters grow from the beginning of the call and have the meaning of the W3C's WebRTC statistics
 //! (<https://www.w3.org/TR/webrtc-stats/>), whose names are in the comments where ours differ.
 //! Figures are made of them elsewhere, and in one place for all clients.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use serde::{Deserialize, Serialize};
 
@@ -14,32 +18,17 @@ pub enum Line {
     /// The client is ready to be told to join, with the word `join` on a line of its own.
     Ready,
     /// It asked to join.
-    Joining {
-        /// When.
-        at: f64,
-    },
+    Joining { at: f64 },
     /// The server let it in.
-    Joined {
-        /// When.
-        at: f64,
-    },
+    Joined { at: f64 },
     /// ICE and DTLS succeeded, for the first time or again.
-    Connected {
-        /// When.
-        at: f64,
-    },
+    Connected { at: f64 },
     /// The first picture of a participant was shown.
-    FirstFrame {
-        /// When.
-        at: f64,
-        /// The participant.
-        from: String,
-    },
+    FirstFrame { at: f64, from: String },
     /// How the call stands; once a second.
     Sample(Sample),
     /// It could not go on. Nothing follows.
     Failed {
-        /// When.
         at: f64,
         /// A sentence that says why.
         why: String,
@@ -50,7 +39,6 @@ pub enum Line {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sample {
-    /// When.
     pub at: f64,
     /// `currentRoundTripTime` of the candidate pair in use, milliseconds.
     pub rtt_ms: Option<f64>,
@@ -63,7 +51,6 @@ pub struct Sample {
     /// Bytes that a flow beside the call has carried. Only a client that is such a flow says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_bytes: Option<u64>,
-    /// What it sends.
     pub sent: Sent,
     /// What it receives, of each participant.
     pub received: Vec<Received>,
@@ -81,7 +68,6 @@ pub struct Sent {
     pub video_retransmitted_bytes: u64,
     /// Frames encoded, of the largest encoding that is sent.
     pub frames_encoded: u64,
-    /// Their height.
     pub height: Option<u32>,
     /// What the encoders aim at together (`targetBitrate`), bits a second.
     pub target_bitrate: Option<f64>,
@@ -91,11 +77,8 @@ pub struct Sent {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Received {
-    /// The participant's name.
     pub from: String,
-    /// Its voice.
     pub audio: Option<AudioReceived>,
-    /// Its picture.
     pub video: Option<VideoReceived>,
 }
 
@@ -103,21 +86,16 @@ pub struct Received {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AudioReceived {
-    /// RTP packets (`packetsReceived`).
     pub packets: u64,
     /// RTP packets lost for good (`packetsLost`); less than nothing when duplicates came.
     pub lost: i64,
-    /// Payload bytes.
     pub bytes: u64,
     /// `totalSamplesReceived`: everything played, concealed or not.
     pub samples: u64,
-    /// `concealedSamples`.
     pub concealed: u64,
-    /// `silentConcealedSamples`.
     pub silent_concealed: u64,
     /// `jitterBufferDelay`: seconds that emitted samples have waited, all added up.
     pub jitter_buffer_delay: f64,
-    /// `jitterBufferEmittedCount`.
     pub jitter_buffer_emitted: u64,
     /// How intelligible it was against what was sent, 0 to 1, over the run so far; of bots only.
     pub score: Option<f64>,
@@ -127,7 +105,6 @@ pub struct AudioReceived {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VideoReceived {
-    /// RTP packets (`packetsReceived`).
     pub packets: u64,
     /// RTP packets lost for good (`packetsLost`); less than nothing when duplicates came.
     pub lost: i64,
@@ -137,11 +114,8 @@ pub struct VideoReceived {
     pub retransmitted_bytes: u64,
     /// Of these, FEC (`fecBytesReceived`).
     pub fec_bytes: u64,
-    /// `framesDecoded`.
     pub frames: u64,
-    /// `keyFramesDecoded`.
     pub key_frames: u64,
-    /// `freezeCount`.
     pub freezes: u64,
     /// `totalFreezesDuration`, seconds. A freeze counts when it ends.
     pub frozen: f64,
@@ -149,13 +123,11 @@ pub struct VideoReceived {
     pub width: Option<u32>,
     /// Size of the last frame.
     pub height: Option<u32>,
-    /// Requests sent: `nackCount`.
     pub nacks: u64,
     /// Requests for a key frame: `pliCount` and `firCount` together.
     pub key_frame_requests: u64,
     /// `jitterBufferDelay`: seconds that emitted frames have waited, all added up.
     pub jitter_buffer_delay: f64,
-    /// `jitterBufferEmittedCount`.
     pub jitter_buffer_emitted: u64,
     /// Times from capture to rendering since the sample before, milliseconds, read from the time
     /// code in the pictures.

@@ -2,6 +2,10 @@
 //!
 //! Figures and their units are those of [`Figure`], times are seconds from the beginning of the call.
 //! A figure without a value is absent. Within a version, keys are only added.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::collections::BTreeMap;
 
@@ -51,7 +55,6 @@ pub struct RunInfo {
     pub seed: u64,
 }
 
-/// One call.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RunResult {
     /// The suite and the file: `loss/grid`.
@@ -64,13 +67,11 @@ pub struct RunResult {
     pub parameters: Vec<Parameter>,
     /// The server: `confab`, `janus`.
     pub server: String,
-    /// `virtual` or `real`.
     pub tier: String,
     /// Of the links, and in virtual time of everything.
     pub seed: u64,
     /// How long the call was, seconds.
     pub duration: f64,
-    /// What happened.
     pub marks: Vec<Mark>,
     /// Who was in it.
     pub participants: Vec<ParticipantResult>,
@@ -82,20 +83,16 @@ pub struct RunResult {
     pub failures: Vec<String>,
 }
 
-/// One client.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ParticipantResult {
-    /// Its name.
     pub name: String,
     /// `browser`, `bot` or `iperf3`.
     pub client: String,
     /// Its network at the beginning, in words.
     pub network: Network,
-    /// Over the call.
     pub figures: Summary,
     /// As it told them.
     pub series: Series,
-    /// Of its links.
     pub link: Series,
     /// The ways its media went, each with the second since when.
     pub paths: Vec<(f64, String)>,
@@ -117,11 +114,9 @@ pub struct Network {
 pub struct StreamResult {
     /// Who saw and heard.
     pub receiver: String,
-    /// Whom.
     pub sender: String,
     /// From the first picture on.
     pub figures: Summary,
-    /// Sample by sample.
     pub series: Series,
 }
 
@@ -130,11 +125,8 @@ pub struct StreamResult {
 pub struct ExpectationResult {
     /// In words: `video frozen < 5 %`.
     pub text: String,
-    /// The figure.
     pub figure: Figure,
-    /// Its limit.
     pub limit: Limit,
-    /// Whose experience.
     pub receiver: String,
     /// Of whose media; none of a client's own figure.
     pub sender: Option<String>,

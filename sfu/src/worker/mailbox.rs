@@ -1,4 +1,8 @@
 //! What workers say to each other and to the controller.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::ops::Range;
 
@@ -9,19 +13,15 @@ use crate::publish::wanted_layers::Encodings;
 use crate::types::{EncodingIndex, TrackId, WorkerIndex};
 use crate::units::Bitrate;
 
-/// Where mail goes.
 #[derive(Debug)]
 pub enum Mail {
-    /// To another worker.
     Worker(WorkerIndex, Message),
-    /// To the controller.
     Controller(Report),
 }
 
 /// What a worker is sent.
 #[derive(Debug)]
 pub enum Message {
-    /// From the controller.
     Command(Command),
     /// Packets of tracks that another worker publishes.
     Media(MediaBatch),
@@ -29,79 +29,57 @@ pub enum Message {
     Recycle(MediaBatch),
     /// A worker wants a track's packets.
     Attach {
-        /// The track.
         track: TrackId,
-        /// Who wants it.
         worker: WorkerIndex,
     },
     /// A worker wants them no more.
     Detach {
-        /// The track.
         track: TrackId,
-        /// Who wanted it.
         worker: WorkerIndex,
     },
     /// A subscriber needs a key frame.
     KeyFrame {
-        /// The track.
         track: TrackId,
-        /// Of this encoding.
         encoding: EncodingIndex,
     },
     /// A listener loses this much of a track, of 256.
     ListenerLoss {
-        /// The track.
         track: TrackId,
-        /// As reported.
         fraction_lost: u8,
     },
     /// The track has a pause: what follows does not continue what was.
     Interrupted {
-        /// The track.
         track: TrackId,
     },
     /// What a worker's slots receive of a track, or wait for.
     Wanted {
-        /// The track.
         track: TrackId,
-        /// Whose slots.
         worker: WorkerIndex,
-        /// These.
         encodings: Encodings,
     },
     /// The most that a worker's slots can be sent of a track of one encoding, or that there is no limit.
     Ceiling {
-        /// The track.
         track: TrackId,
-        /// Whose slots.
         worker: WorkerIndex,
-        /// So much.
         ceiling: Option<Bitrate>,
     },
     /// What the publisher has been told that it need not send.
     Off {
-        /// The track.
         track: TrackId,
-        /// These.
         encodings: Encodings,
     },
     /// The track goes on after a pause.
     Resumed {
-        /// The track.
         track: TrackId,
     },
     /// A sender report of an encoding, its time by the server's clock.
     SenderReport {
-        /// The track.
         track: TrackId,
-        /// The encoding.
         encoding: EncodingIndex,
-        /// What it says.
         report: SenderReportSeen,
     },
     /// Say goodbye to every peer and end.
     Stop,
-    /// Fail.
     #[cfg(test)]
     Panic,
 }
@@ -130,7 +108,6 @@ pub struct MediaBatch {
 }
 
 impl MediaBatch {
-    /// An empty one.
     #[must_use]
     pub fn new(from: WorkerIndex) -> Self {
         MediaBatch {

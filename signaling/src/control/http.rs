@@ -1,5 +1,9 @@
 //! WHIP (RFC 9725) and WHEP: participants without a session, each behind a secret address; and
 //! what operators ask of any participant.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -21,9 +25,7 @@ use crate::session::new_secret;
 /// Which way the media goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Endpoint {
-    /// The client publishes.
     Whip,
-    /// The client receives.
     Whep,
 }
 
@@ -96,9 +98,7 @@ impl Resource {
 pub enum Request {
     /// `POST`: a new session.
     Create {
-        /// Which way.
         endpoint: Endpoint,
-        /// Into which room.
         room: RoomName,
         /// The name it wants to have.
         name: Option<String>,
@@ -108,7 +108,6 @@ pub enum Request {
         access: Access,
         /// Where it comes from.
         from: IpAddr,
-        /// The SDP offer.
         sdp: String,
     },
     /// `DELETE`: the end of a session.
@@ -117,18 +116,14 @@ pub enum Request {
     Quality {
         /// The room it is in.
         room: RoomName,
-        /// The participant.
         participant: ParticipantId,
         /// What the token of the request allows.
         access: Access,
     },
     /// `PATCH`: new ICE credentials, or a candidate.
     Patch {
-        /// The session.
         address: Address,
-        /// The `If-Match` header.
         if_match: Option<String>,
-        /// The `application/trickle-ice-sdpfrag`.
         fragment: String,
     },
 }
@@ -137,7 +132,6 @@ pub enum Request {
 /// beginning has ended: its secret cannot be guessed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Address {
-    /// Which way.
     pub endpoint: Endpoint,
     /// The room in its path.
     pub room: RoomName,
@@ -150,18 +144,14 @@ pub struct Address {
 pub enum Answer {
     /// The session is there.
     Created {
-        /// Its secret.
         secret: String,
-        /// The SDP answer.
         sdp: String,
-        /// Its entity tag.
         etag: String,
         /// What takes media past firewalls.
         ice_servers: Vec<IceServer>,
     },
     /// The session is gone.
     Deleted,
-    /// ICE was restarted.
     Restarted {
         /// The fragment to answer with.
         fragment: String,
@@ -174,11 +164,9 @@ pub enum Answer {
     Unchanged,
     /// There is no such session.
     NotFound,
-    /// `If-Match` is missing.
     PreconditionRequired,
     /// `If-Match` names an ICE session that is not the present one.
     PreconditionFailed,
-    /// It was refused.
     Refused(Failure),
 }
 

@@ -4,6 +4,10 @@
 //! in order. It is as strict as a decoder whose reference frames must be right: an inter frame
 //! counts only if the very frame it was predicted from was decoded, and nothing but a key frame may
 //! begin another source or encoding.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -32,15 +36,12 @@ const REFERENCES: usize = 8;
 pub struct Piece {
     /// The last of its frame.
     pub marker: bool,
-    /// The RTP timestamp.
     pub timestamp: u32,
-    /// The payload descriptor.
     pub descriptor: Descriptor,
     /// Its part of the frame.
     pub bytes: Vec<u8>,
     /// It came only after it had been asked for.
     pub was_asked_for: bool,
-    /// When it came.
     pub came: Instant,
 }
 
@@ -53,7 +54,6 @@ pub struct Frame {
     pub is_key: bool,
     /// Its width and height.
     pub size: Size,
-    /// Its RTP timestamp.
     pub timestamp: u32,
     /// A part of it came only after it had been asked for.
     pub was_repaired: bool,
@@ -62,7 +62,6 @@ pub struct Frame {
     descriptor: Descriptor,
 }
 
-/// One stream's decoder.
 #[derive(Debug, Default)]
 pub struct Decoder {
     pieces: BTreeMap<u64, Piece>,
@@ -87,7 +86,6 @@ impl Decoder {
         self.counts_pictures = true;
     }
 
-    /// Takes a packet.
     pub fn insert(&mut self, now: Instant, sequence: u64, piece: Piece) {
         self.last_packet = Some(now);
         // Whoever was away for longer begins to wait anew.

@@ -3,6 +3,10 @@
 //! In: plaintext packets of the slot's SSRCs, sender reports, time. Out: which packets to ask for
 //! again, when to ask for a key frame; what was heard and shown; an error for anything a browser
 //! would stumble over or that is not as it was negotiated.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -44,9 +48,7 @@ const MAX_LAG: Duration = Duration::from_millis(1500);
 /// A packet of sound that arrived in time for some listener, or a frame that was shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Played {
-    /// When.
     pub at: Instant,
-    /// What.
     pub stamp: Stamp,
     /// It is a key frame.
     pub is_key: bool,
@@ -54,16 +56,12 @@ pub struct Played {
     pub clock_error: Option<i64>,
 }
 
-/// One receive m-line.
 #[derive(Debug)]
 pub struct Slot {
-    /// Its name.
     pub mid: Mid,
-    /// Sound or pictures.
     pub kind: Kind,
     /// The SSRC that the answer told.
     pub ssrc: Ssrc,
-    /// That of retransmissions.
     pub rtx_ssrc: Option<Ssrc>,
     /// The payload types of media and retransmissions.
     pub payload_types: (u8, Option<u8>),

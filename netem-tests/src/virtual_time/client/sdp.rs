@@ -2,6 +2,10 @@
 //!
 //! In: the m-lines a client wants, and whose numbers it uses. Out: an offer; from an answer, the
 //! parameters of each m-line.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -12,7 +16,6 @@ use confab_sfu::types::Ssrc;
 /// The payload type of RED for video, as both browsers number it.
 pub const RED: u8 = 122;
 
-/// That of ULPFEC.
 pub const ULPFEC: u8 = 123;
 
 /// Which directions an extension is offered in.
@@ -38,7 +41,6 @@ pub struct Dialect {
     announces_simulcast: bool,
 }
 
-/// Chromium 156.
 pub static CHROMIUM: Dialect = Dialect {
     opus: 111,
     vp8: 96,
@@ -61,7 +63,6 @@ pub static CHROMIUM: Dialect = Dialect {
     announces_simulcast: false,
 };
 
-/// Firefox ESR 153.
 pub static FIREFOX: Dialect = Dialect {
     opus: 109,
     vp8: 120,
@@ -101,11 +102,8 @@ pub enum Use {
 /// An m-line that a client offers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
-    /// Its name.
     pub mid: String,
-    /// Audio or video.
     pub kind: Kind,
-    /// What for.
     pub usage: Use,
     /// Not for the time being: it is offered as inactive.
     pub is_paused: bool,
@@ -116,7 +114,6 @@ pub struct Line {
 pub struct Transport {
     /// The ICE user name fragment.
     pub ufrag: String,
-    /// The ICE password.
     pub pwd: String,
     /// `sha-256` and the digest.
     pub fingerprint: String,
@@ -124,7 +121,6 @@ pub struct Transport {
     pub setup: &'static str,
 }
 
-/// Writes an offer.
 #[must_use]
 pub fn offer(dialect: &Dialect, lines: &[Line], transport: &Transport, version: u64) -> String {
     let mids: Vec<&str> = lines
@@ -283,7 +279,6 @@ fn write_line(sdp: &mut String, dialect: &Dialect, line: &Line, transport: &Tran
 /// An m-line of an answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answered {
-    /// Its name.
     pub mid: String,
     /// Port 0: it is rejected or stopped.
     pub is_stopped: bool,
@@ -299,7 +294,6 @@ pub struct Answered {
     pub to_server: ExtensionMap,
     /// Ids of the header extensions that the server may send.
     pub from_server: ExtensionMap,
-    /// The payload types.
     pub payload_types: Vec<u8>,
     /// The simulcast names that the server takes.
     pub rids: Vec<String>,
@@ -316,14 +310,11 @@ pub struct Answer {
     pub fingerprint: String,
     /// The server's role in DTLS: `a=setup`.
     pub setup: String,
-    /// The server's candidates.
     pub candidates: Vec<SocketAddr>,
-    /// The m-lines.
     pub lines: Vec<Answered>,
 }
 
 impl Answer {
-    /// Reads an answer.
     #[must_use]
     pub fn parse(sdp: &str) -> Self {
         let mut answer = Answer::default();

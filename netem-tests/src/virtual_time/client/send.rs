@@ -2,6 +2,10 @@
 //!
 //! In: time, and what the server asks for (packets again, key frames, other encodings). Out:
 //! plaintext RTP packets.
+#![allow(
+    missing_docs,
+    reason = "what has no line of its own is what its name says"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -91,13 +95,11 @@ pub struct Outgoing {
     pub fields: HeaderFields,
     /// How often the sequence number has wrapped.
     pub rollover: u32,
-    /// Its header extensions.
     pub extensions: HeaderExtensions,
     /// The m-line it says it belongs to.
     pub mid: Mid,
     /// Which ids those have.
     pub map: ExtensionMap,
-    /// Its payload.
     pub payload: Vec<u8>,
 }
 
@@ -127,9 +129,7 @@ impl Outgoing {
 /// What an encoding is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Its simulcast name.
     pub rid: Option<Rid>,
-    /// Its SSRC.
     pub ssrc: Ssrc,
     /// The SSRC of its retransmissions.
     pub rtx_ssrc: Option<Ssrc>,
@@ -144,9 +144,7 @@ pub struct Plan {
 /// One encoding and its stream.
 #[derive(Debug)]
 pub struct Encoding {
-    /// Its simulcast name.
     pub rid: Option<Rid>,
-    /// Its SSRC.
     pub ssrc: Ssrc,
     /// The SSRC of its retransmissions.
     pub rtx_ssrc: Option<Ssrc>,
@@ -189,7 +187,6 @@ struct Kept {
 pub struct Sent {
     /// Bytes of payload, retransmissions among them.
     pub bytes: u64,
-    /// Of these, retransmissions.
     pub retransmitted_bytes: u64,
     /// Frames of the largest encoding, or packets of sound.
     pub frames: u64,
@@ -200,9 +197,7 @@ pub struct Sent {
 pub struct Source {
     /// Its name in what it records.
     pub id: u32,
-    /// The m-line.
     pub mid: Mid,
-    /// Sound or pictures.
     pub kind: Kind,
     /// Its encodings, one unless in simulcast.
     pub encodings: Vec<Encoding>,
@@ -269,7 +264,6 @@ impl Source {
         }
     }
 
-    /// Starts recording.
     pub fn start(&mut self, now: Instant) {
         self.next.get_or_insert(now);
     }
