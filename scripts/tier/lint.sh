@@ -13,10 +13,11 @@ cargo clippy --profile ci --locked --workspace --all-targets -- -D warnings
 cargo clippy --profile ci --locked --workspace --test bots --test fanout --test lab --test server -- -D warnings
 # Links in comments lead somewhere, be it to what is private: they are read in the source.
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --profile ci --locked --workspace --no-deps --quiet
-# Fuzz targets are workspaces of their own, which no other build looks at. Of the same dependencies.
+# Fuzz targets are workspaces of their own, which no other build looks at. Of the same dependencies, in the
+# same profile, which their workspaces do not have: so that nothing is built twice.
 for fuzz in sfu/fuzz turn/fuzz; do
   cp Cargo.lock "$fuzz/Cargo.lock"
-  cargo check --manifest-path "$fuzz/Cargo.toml" --target-dir target/fuzz --quiet
+  cargo check --manifest-path "$fuzz/Cargo.toml" --target-dir target --profile ci --config Cargo.toml --quiet
 done
 # It reads the manifests of all crates, those for other systems too, which no build has needed.
 cargo fetch --locked
