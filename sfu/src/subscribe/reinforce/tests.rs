@@ -15,7 +15,7 @@ use crate::rtp::codec::{PictureId, PictureInfo};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::rtcp::ReportBlock;
 use crate::subscribe::testing::{DESTINATION, Exit};
-use crate::types::EncodingIndex;
+use crate::types::{EncodingIndex, WorkerIndex};
 use crate::types::{Mid, Ssrc, TrackId};
 
 const VP8: u8 = 96;
@@ -129,7 +129,7 @@ fn send(section: &Section, count: u64) -> Vec<Vec<u8>> {
         };
         slot.handle_report(Instant::now(), Some(Duration::from_millis(200)), &report);
     }
-    let mut feed = Feed::new(section.kind, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(section.kind, Origin::Remote(WorkerIndex(0)));
     for n in 0..count {
         let (meta, bytes) = packet(section.kind, n);
         assert!(feed.insert(start, meta, &bytes));
@@ -242,7 +242,7 @@ fn no_repair_cuts_a_picture_in_two_when_ends_come_late() {
     let section = section(Kind::Video, formats);
     let mut exit = Exit::new(start);
     let mut slot = fully_protected(start, &section);
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     // Pictures of two packets each, and the ends of the second and third come late.
     for n in [0, 1, 2, 4, 3, 5, 6, 7] {
         let (mut meta, bytes) = packet(Kind::Video, n);
@@ -325,7 +325,7 @@ fn no_repair_packet_is_longer_than_the_path_takes() {
             exit.path_size.select(DESTINATION.into());
             exit.path_size.set_mtu(DESTINATION.into(), LIMIT + 28);
             let mut slot = fully_protected(start, &section);
-            let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+            let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
             for n in 0..4 {
                 let (mut meta, mut bytes) = packet(Kind::Video, n);
                 bytes.resize(12 + payload, 1);

@@ -8,12 +8,13 @@ use crate::api::LayerInfo;
 use crate::clock::Clock;
 use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::Origin;
+use crate::publish::history::PacketMeta;
 use crate::publish::history::tests::video;
 use crate::rtp::codec;
 use crate::rtp::packet::RtpHeader;
 use crate::subscribe::reinforce::tests::section;
 use crate::subscribe::testing::{DESTINATION, Exit};
-use crate::types::EncodingIndex;
+use crate::types::{EncodingIndex, WorkerIndex};
 
 const RTX: u8 = 97;
 const TRACK: TrackId = TrackId(1);
@@ -61,7 +62,7 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     send.rtx_ssrc = Some(Ssrc(79));
     let mut slot = Slot::new(&section, &send, 0);
     slot.show(start, TRACK);
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
     // The lower encoding arrives a little later, but its reports tell when it was taken.
     for encoding in 0..2u8 {
@@ -168,7 +169,7 @@ fn what_has_overtaken_the_first_packet_of_a_key_frame_follows_it() {
     let send = section.send.clone().unwrap();
     let mut slot = Slot::new(&section, &send, 0);
     slot.show(start, TRACK);
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     slot.share.layer = Some(LayerInfo {
         spatial: u8::MAX,
         temporal: u8::MAX,
@@ -267,9 +268,9 @@ fn a_slot_goes_from_one_clock_to_another_and_reports_by_it() {
         timestamp,
         arrival: start,
     };
-    let mut opus = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut opus = Feed::new(Kind::Audio, Origin::Remote(WorkerIndex(0)));
     opus.set_sender_report(EncodingIndex(0), report(48_000), &clock);
-    let mut pcma = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut pcma = Feed::new(Kind::Audio, Origin::Remote(WorkerIndex(0)));
     pcma.set_sender_report(EncodingIndex(0), report(1000), &clock);
     slot.show(start, TrackId(1));
     for n in 0..2 {
@@ -331,7 +332,7 @@ fn key_presses_are_left_out_where_they_mean_nothing() {
             &codecs[..1]
         };
         let mut slot = sound_slot(codecs, RepairFormats::default());
-        let mut feed = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
+        let mut feed = Feed::new(Kind::Audio, Origin::Remote(WorkerIndex(0)));
         slot.show(start, TRACK);
         let story = [
             // It cannot begin with one.
@@ -376,7 +377,7 @@ fn sound_that_cannot_be_received_pauses_and_goes_on_without_a_hole() {
     let start = Instant::now();
     let mut exit = Exit::new(start);
     let mut slot = sound_slot(&[(Codec::Opus, OPUS)], RepairFormats::default());
-    let mut feed = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Audio, Origin::Remote(WorkerIndex(0)));
     slot.show(start, TRACK);
     let lacks = Some(Reason::Codec(Codec::G722));
     let story = [
@@ -419,7 +420,7 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
         ..LayerInfo::default()
     });
     slot.aim();
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let mut numbers = Vec::new();
     for (n, is_key, is_sent) in [
         (0, true, true),
@@ -464,7 +465,7 @@ fn a_number_that_was_sent_again_is_not_given_to_another_though_its_packet_waits(
     section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
     let mut slot = slot_of(&section, start);
     slot.protection.late_copies = 3;
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let mut sent = Vec::new();
     for n in 0..40 {
         // What is late is sent over RTX as well.
@@ -505,7 +506,7 @@ fn without_rtx_a_packet_is_sent_again_bit_for_bit_and_as_seldom_as_over_rtx() {
     let mut exit = Exit::new(start);
     let section = section(Kind::Video, RepairFormats::default());
     let mut slot = slot_of(&section, start);
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     for n in 0..3 {
         let (mut meta, bytes) = picture(EncodingIndex(0), n, n == 0);
         let now = start + Duration::from_millis(33 * n);
@@ -539,7 +540,7 @@ fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
     let mut section = section(Kind::Video, RepairFormats::default());
     section.payloads[0].nack = false;
     let mut slot = slot_of(&section, start);
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let (meta, bytes) = picture(EncodingIndex(0), 0, true);
     assert!(feed.insert(start, meta, &bytes));
     assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
@@ -574,7 +575,7 @@ fn a_packet_leaves_out_what_it_can_to_fit_its_path_and_else_leaves_alone() {
         let section = section(Kind::Video, RepairFormats::default());
         let mut slot = slot_of(&section, start);
         slot.is_reported = is_known;
-        let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+        let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
         for n in 0..3 {
             let (meta, bytes) = large_picture(n, payload);
             assert!(feed.insert(start, meta, &bytes));
@@ -603,7 +604,7 @@ fn sound_is_repeated_as_far_as_the_path_has_room() {
         let section = section(Kind::Audio, red);
         let mut slot = slot_of(&section, start);
         slot.protection.red_distance = 3;
-        let mut feed = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
+        let mut feed = Feed::new(Kind::Audio, Origin::Remote(WorkerIndex(0)));
         for n in 0..5 {
             let mut meta = video(EncodingIndex(0), 0, n, false);
             (meta.codec, meta.picture) = (Codec::Opus, None);
@@ -640,7 +641,7 @@ fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
         slot.handle_full_intra(at(10), 7),
         "nothing has come of it yet"
     );
-    let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let (meta, bytes) = picture(EncodingIndex(0), 0, true);
     assert!(feed.insert(at(20), meta, &bytes));
     assert_eq!(exit.forward(at(20), &mut slot, &mut feed), 1);
@@ -653,7 +654,7 @@ fn a_repeated_fir_is_not_asked_again_while_its_key_frame_is_on_its_way() {
 #[test]
 fn a_key_that_is_held_does_not_move_the_clock_of_the_sound() {
     let start = Instant::now();
-    let mut feed = Feed::new(Kind::Audio, Origin::Remote(crate::types::WorkerIndex(0)));
+    let mut feed = Feed::new(Kind::Audio, Origin::Remote(WorkerIndex(0)));
     for n in 0..500 {
         let mut meta = video(EncodingIndex(0), 0, n, false);
         (meta.codec, meta.picture) = (Codec::Opus, None);
