@@ -312,14 +312,7 @@ impl Worker {
         feed.workers.insert(worker, Encodings::ALL);
         let reports: Vec<_> = feed.sender_reports().collect();
         for (encoding, report) in reports {
-            self.send(
-                worker,
-                Message::SenderReport {
-                    track,
-                    encoding,
-                    report,
-                },
-            );
+            self.pass_sender_report(worker, track, encoding, report);
         }
     }
 

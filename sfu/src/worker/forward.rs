@@ -91,9 +91,9 @@ impl Worker {
         self.send(from, Message::Recycle(batch));
     }
 
-    /// Answers a NACK for one packet.
+    /// Answers a NACK for one packet. The peer whose report it is in is marked by whoever reads that.
     pub(super) fn resend(&mut self, now: Instant, id: PeerId, slot: SlotIndex, sequence: u16) {
-        let Some(state) = self.peers.get_mut(id) else {
+        let Some(state) = self.peers.get_to_send(id) else {
             return;
         };
         let mut cx = self.lent.at(now);

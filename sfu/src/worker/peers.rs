@@ -35,8 +35,8 @@ impl Peers {
         self.peers.get_mut(&id)
     }
 
-    /// A peer to send through, once for each packet and subscriber: it is to be marked with
-    /// [`mark`](Self::mark) if its pacer has kept something back.
+    /// A peer to send through, once for each packet: it is to be marked with [`mark`](Self::mark) if its
+    /// pacer has kept something back.
     pub(super) fn get_to_send(&mut self, id: PeerId) -> Option<&mut Peer> {
         self.peers.get_mut(&id)
     }

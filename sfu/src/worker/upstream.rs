@@ -9,6 +9,7 @@ use super::Worker;
 use super::mailbox::Message;
 use crate::media::Kind;
 use crate::peer::report::Action;
+use crate::publish::encoding::SenderReportSeen;
 use crate::publish::feed::{Feed, Origin};
 use crate::types::{EncodingIndex, PeerId, TrackId, WorkerIndex};
 
@@ -42,17 +43,26 @@ impl Worker {
                 feed.set_sender_report(encoding, report, &self.shared.clock);
                 let workers: Vec<WorkerIndex> = feed.workers.keys().copied().collect();
                 for worker in workers {
-                    self.send(
-                        worker,
-                        Message::SenderReport {
-                            track,
-                            encoding,
-                            report,
-                        },
-                    );
+                    self.pass_sender_report(worker, track, encoding, report);
                 }
             }
         }
+    }
+
+    /// Passes a publisher's sender report on to another worker.
+    pub(super) fn pass_sender_report(
+        &mut self,
+        worker: WorkerIndex,
+        track: TrackId,
+        encoding: EncodingIndex,
+        report: SenderReportSeen,
+    ) {
+        let report = Message::SenderReport {
+            track,
+            encoding,
+            report,
+        };
+        self.send(worker, report);
     }
 
     /// Passes what a listener loses on to the publisher, or to the worker that has it.
