@@ -222,8 +222,8 @@ pub fn wait_for_room(socket: &UdpSocket) {
     let _ = poll(&mut sockets, Some(&ROOM_PATIENCE));
 }
 
-/// What has become of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What has become of a run, the best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Sent {
     /// It is the kernel's now.
     Done,
@@ -276,7 +276,7 @@ impl Sender {
                         next.max_segments = 1;
                         continue;
                     }
-                    fate = fate.worst(self.send_apart(socket, piece));
+                    fate = fate.max(self.send_apart(socket, piece));
                     next.next();
                 }
                 Err(error) if is_to_be_tried_again(&error) => continue,
@@ -288,14 +288,13 @@ impl Sender {
             if next.run == first {
                 continue;
             }
-            match fate {
-                Sent::Done => handle_sent(first..next.run, fate),
-                _ => {
-                    handle_sent(first..first + 1, fate);
-                    if next.run > first + 1 {
-                        handle_sent(first + 1..next.run, Sent::Done);
-                    }
-                }
+            let mut done = first..next.run;
+            if fate != Sent::Done {
+                handle_sent(first..first + 1, fate);
+                done.start += 1;
+            }
+            if !done.is_empty() {
+                handle_sent(done, Sent::Done);
             }
             fate = Sent::Done;
         }
@@ -316,16 +315,6 @@ impl Sender {
         match sent.count() {
             0 => Sent::Lost,
             _ => Sent::Apart,
-        }
-    }
-}
-
-impl Sent {
-    fn worst(self, other: Sent) -> Sent {
-        match (self, other) {
-            (Sent::Lost, _) | (_, Sent::Lost) => Sent::Lost,
-            (Sent::Apart, _) | (_, Sent::Apart) => Sent::Apart,
-            _ => Sent::Done,
         }
     }
 }
