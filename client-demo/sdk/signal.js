@@ -17,8 +17,8 @@ const PROTOCOL_VERSION = 1;
 const FIRST_RETRY_MS = 250;
 const MAX_RETRY_MS = 5_000;
 /**
- * How long a socket may take until the welcome has come, milliseconds: the first, the factor for those
- * after it, and the last. TCP waits longer with each time that it has to repeat something; a new socket
+ * How long a socket may take to open, and then until the welcome has come, milliseconds: the first, the factor
+ * for those after it, and the last. TCP waits longer with each time that it has to repeat something; a new socket
  * begins anew. Not side by side: a browser opens one WebSocket to a server at a time.
  */
 const FIRST_PATIENCE_MS = 3_000;
@@ -27,7 +27,7 @@ const MAX_PATIENCE_MS = 10_000;
 /**
  * How long a socket after another may take to open at least, milliseconds; growing like the above. TCP would
  * repeat its first packet after that (RFC 6298 section 2), and would do so from the address of before although
- * the network may be another by now: a new socket loses nothing, and goes where there is a way.
+ * the network may be another by now: a new socket loses nothing, and takes the path that there is.
  */
 const OPEN_PATIENCE_MS = 1_000;
 /** Round trips that opening takes at most: one for TCP, two for TLS, one for HTTP. */

@@ -6,7 +6,7 @@
 use std::future::Future;
 
 use confab_sfu::Sfu;
-pub use confab_sfu::api::{Refusal, Reply, Request};
+pub use confab_sfu::api::{Reply, Request};
 
 use crate::protocol::{ErrorCode, Failure};
 

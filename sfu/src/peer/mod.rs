@@ -771,7 +771,7 @@ impl Peer {
                 StreamStats {
                     mid: p.mid,
                     track: p.track,
-                    encoding: crate::types::EncodingIndex(index as u8),
+                    encoding: EncodingIndex(index as u8),
                     packets,
                     bytes,
                     lost,

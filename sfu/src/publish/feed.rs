@@ -507,7 +507,7 @@ mod tests {
             profile: 1,
             is_high_tier: false,
         };
-        let mut feed = Feed::new(Kind::Video, Origin::Remote(crate::types::WorkerIndex(0)));
+        let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
         let take = |feed: &mut Feed, now, encoding, sequence, codec| {
             let mut meta = video(encoding, 0, sequence, true);
             meta.codec = codec;
@@ -547,7 +547,7 @@ mod tests {
     #[test]
     fn an_encoding_that_stutters_is_no_step_up_from_one_that_moves() {
         let layer = |encoding, height, frame_rate| LayerInfo {
-            encoding,
+            encoding: EncodingIndex(encoding),
             height,
             frame_rate,
             ..LayerInfo::default()
@@ -560,9 +560,9 @@ mod tests {
         let always = |_| true;
         let camera = |frames| {
             vec![
-                layer(EncodingIndex(0), 180, 25),
-                layer(EncodingIndex(1), 360, frames),
-                layer(EncodingIndex(1), 360, frames / 2),
+                layer(0, 180, 25),
+                layer(1, 360, frames),
+                layer(1, 360, frames / 2),
             ]
         };
         assert_eq!(left(camera(3), &always), [0]);
@@ -574,24 +574,9 @@ mod tests {
         );
         // A still screen, and a publisher whose sizes are not known.
         assert_eq!(
-            left(
-                vec![
-                    layer(EncodingIndex(0), 360, 3),
-                    layer(EncodingIndex(1), 1080, 1)
-                ],
-                &always
-            ),
+            left(vec![layer(0, 360, 3), layer(1, 1080, 1)], &always),
             [0, 1]
         );
-        assert_eq!(
-            left(
-                vec![
-                    layer(EncodingIndex(0), 0, 30),
-                    layer(EncodingIndex(1), 0, 2)
-                ],
-                &always
-            ),
-            [0, 1]
-        );
+        assert_eq!(left(vec![layer(0, 0, 30), layer(1, 0, 2)], &always), [0, 1]);
     }
 }

@@ -12,6 +12,7 @@ use crate::bandwidth::sent::PacketKind;
 use crate::clock::Clock;
 use crate::peer::dtls::Certificate;
 use crate::send::outbox::Outbox;
+use crate::types::WorkerIndex;
 use crate::worker::Shared;
 
 /// A worker without peers and its connections.
@@ -34,7 +35,7 @@ impl Story {
         let address = listener.local_addr().unwrap();
         Story {
             streams: Streams::new(Some(listener), mpsc::channel(1).1).unwrap(),
-            worker: Worker::new(crate::types::WorkerIndex(0), shared, Vec::new(), 1),
+            worker: Worker::new(WorkerIndex(0), shared, Vec::new(), 1),
             address,
             now,
         }

@@ -122,23 +122,25 @@ fn ulpfec_packet(sequence: u16, packets: &[&[u8]], publication: &Publication) ->
     packet(RED, sequence, 0, &payload[..=len])
 }
 
-/// What comes of a packet: the 16-bit numbers, with the payload, or without for a void.
-fn take(publication: &mut Publication, mut bytes: Vec<u8>) -> Vec<(u16, Option<Vec<u8>>)> {
+/// Has a publication take a packet of its first encoding, and hands on what comes of it.
+fn handle(
+    publication: &mut Publication,
+    mut bytes: Vec<u8>,
+    take: impl FnMut(PacketMeta, &[u8]),
+) -> Result<(), Unusable> {
     let header = RtpHeader::parse(&bytes).unwrap();
     let extensions = HeaderExtensions::parse(&bytes, &header, &publication.extensions);
-    let now = Instant::now();
+    let (now, first) = (Instant::now(), EncodingIndex(0));
+    publication.handle_rtp(now, first, header, extensions, &mut bytes, take)
+}
+
+/// What comes of a packet: the 16-bit numbers, with the payload, or without for a void.
+fn take(publication: &mut Publication, bytes: Vec<u8>) -> Vec<(u16, Option<Vec<u8>>)> {
     let mut all = Vec::new();
-    let taken = publication.handle_rtp(
-        now,
-        EncodingIndex(0),
-        header,
-        extensions,
-        &mut bytes,
-        |meta, packet| {
-            let payload = packet[meta.payload.clone()].to_vec();
-            all.push((meta.sequence.wire(), (!meta.is_void).then_some(payload)));
-        },
-    );
+    let taken = handle(publication, bytes, |meta, packet| {
+        let payload = packet[meta.payload.clone()].to_vec();
+        all.push((meta.sequence.wire(), (!meta.is_void).then_some(payload)));
+    });
     taken.unwrap();
     all
 }
@@ -265,21 +267,12 @@ fn telephone() -> Publication {
 }
 
 /// What comes of a packet that nothing can be made of.
-fn refuse(publication: &mut Publication, mut bytes: Vec<u8>) -> (Unusable, Vec<u16>) {
-    let header = RtpHeader::parse(&bytes).unwrap();
-    let extensions = HeaderExtensions::default();
-    let (now, mut empty) = (Instant::now(), Vec::new());
-    let taken = publication.handle_rtp(
-        now,
-        EncodingIndex(0),
-        header,
-        extensions,
-        &mut bytes,
-        |meta, _| {
-            assert!(meta.is_void);
-            empty.push(meta.sequence.wire());
-        },
-    );
+fn refuse(publication: &mut Publication, bytes: Vec<u8>) -> (Unusable, Vec<u16>) {
+    let mut empty = Vec::new();
+    let taken = handle(publication, bytes, |meta, _| {
+        assert!(meta.is_void);
+        empty.push(meta.sequence.wire());
+    });
     (taken.unwrap_err(), empty)
 }
 
@@ -337,21 +330,9 @@ fn key_presses_go_with_the_sound_whose_clock_they_have() {
     );
     let foreign = refuse(&mut publication, event(12, EVENT_OF_OPUS));
     assert_eq!(foreign, (Unusable::PayloadType, vec![12]));
-    let epoch = |publication: &mut Publication, mut bytes: Vec<u8>| {
-        let header = RtpHeader::parse(&bytes).unwrap();
-        let extensions = HeaderExtensions::default();
-        let (now, mut epoch) = (Instant::now(), None);
-        let taken = publication.handle_rtp(
-            now,
-            EncodingIndex(0),
-            header,
-            extensions,
-            &mut bytes,
-            |meta, _| {
-                epoch = Some(meta.epoch);
-            },
-        );
-        taken.unwrap();
+    let epoch = |publication: &mut Publication, bytes: Vec<u8>| {
+        let mut epoch = None;
+        handle(publication, bytes, |meta, _| epoch = Some(meta.epoch)).unwrap();
         epoch.unwrap()
     };
     // The publisher goes over to Opus: another clock, and other events.
@@ -379,11 +360,9 @@ proptest! {
                 *first = [own, ULPFEC, RED][usize::from(inner - 1)];
             }
             let payload_type = [own, RTX, RED, ULPFEC, FLEXFEC, 100][usize::from(at)];
-            let mut bytes = packet(payload_type, sequence, u32::from(sequence) * 960, &payload);
-            let header = RtpHeader::parse(&bytes).unwrap();
-            let extensions = HeaderExtensions::parse(&bytes, &header, &publication.extensions);
-            let (now, mut is_whole) = (Instant::now(), true);
-            let _ = publication.handle_rtp(now, EncodingIndex(0), header, extensions, &mut bytes, |meta, packet| {
+            let bytes = packet(payload_type, sequence, u32::from(sequence) * 960, &payload);
+            let mut is_whole = true;
+            let _ = handle(&mut publication, bytes, |meta, packet| {
                 is_whole &= meta.payload.end <= packet.len();
             });
             prop_assert!(is_whole);
