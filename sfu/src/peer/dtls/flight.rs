@@ -10,13 +10,15 @@ use super::error::DtlsError;
 use super::reassembly::{HANDSHAKE_HEADER_LEN, append_fragment};
 use super::record::{Sender, content, room};
 
-/// First retransmission of a flight; each later one waits twice as long. RFC 6347 section 4.2.4.1
-/// allows less than its second where the use asks for it, and someone waits for this call.
+/// First retransmission of a flight; each later one waits twice as long, up to the last. RFC 6347 section
+/// 4.2.4.1 allows less than its second and its minute where the use asks for it, and someone waits for this
+/// call.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(200);
+const LAST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Retransmissions of a flight. They end 26 s after it, just before
+/// Retransmissions of a flight. They end 27 s after it, just before
 /// [`HANDSHAKE_TIMEOUT`](super::HANDSHAKE_TIMEOUT).
-const RETRANSMISSIONS: u32 = 7;
+const RETRANSMISSIONS: u32 = 12;
 
 /// Least time from one transmission to the next when the peer repeats itself: it is answered, but
 /// the answers are no way to make us flood it.
@@ -96,7 +98,8 @@ impl Flight {
         }
         self.retransmissions += 1;
         self.transmit(now, sender, out)?;
-        self.due = Some(now + FIRST_TIMEOUT * 2_u32.pow(self.retransmissions));
+        let doubled = FIRST_TIMEOUT * 2_u32.pow(self.retransmissions);
+        self.due = Some(now + doubled.min(LAST_TIMEOUT));
         Ok(())
     }
 
