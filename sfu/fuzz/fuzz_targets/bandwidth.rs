@@ -23,6 +23,7 @@ fuzz_target!(|compound: &[u8]| {
                 size: DataSize::bytes(1200),
                 kind: PacketKind::Video,
                 cluster: estimator.poll_probe(now).map(|cluster| cluster.id),
+                media: None,
             };
             estimator.handle_sent(sequence, packet);
             sequence = sequence.next();

@@ -73,7 +73,7 @@ pub struct WorkerStats {
     pub rtp_received: u64,
     /// Media packets sent to subscribers, retransmissions not included.
     pub packets_forwarded: u64,
-    /// Packets sent again for a NACK.
+    /// Packets sent again: asked for by a NACK, or lost as transport-wide feedback says.
     pub packets_retransmitted: u64,
     /// Packets sent to subscribers to repair others, or that repeat others.
     pub repair_sent: RepairCounts,

@@ -288,6 +288,12 @@ impl BandwidthEstimator {
         self.results = results;
     }
 
+    /// What the last feedback has settled.
+    #[must_use]
+    pub fn settled(&self) -> &[PacketResult] {
+        &self.results
+    }
+
     /// Whether nothing of late, neither delay nor loss, says that the path carries less than is sent.
     #[must_use]
     pub fn is_calm(&self, now: Instant) -> bool {

@@ -166,6 +166,7 @@ mod tests {
                 size,
                 kind: PacketKind::Padding,
                 cluster: Some(ClusterId(7)),
+                media: None,
             },
             fate: arrival.map_or(Fate::Lost, Fate::Arrived),
         }

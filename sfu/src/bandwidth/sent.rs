@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::{DELTA_TICK, PacketStatus, REFERENCE_TICK, TransportFeedback};
 use crate::rtp::sequence::SequenceNumber;
+use crate::types::Ssrc;
 use crate::units::DataSize;
 
 /// Most packets remembered: two seconds of 4,000 packets a second, some 40 Mbit/s of video.
@@ -41,6 +42,15 @@ pub enum PacketKind {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct ClusterId(pub u32);
 
+/// A packet of media, as its receiver knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MediaPacket {
+    /// The stream it is of, also where it is sent again over another.
+    pub ssrc: Ssrc,
+    /// Its number there.
+    pub sequence: u16,
+}
+
 /// A packet that has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SentPacket {
@@ -52,6 +62,8 @@ pub struct SentPacket {
     pub kind: PacketKind,
     /// The probe it was part of.
     pub cluster: Option<ClusterId>,
+    /// What is sent again if this is lost.
+    pub media: Option<MediaPacket>,
 }
 
 /// How a packet fared.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Context, Peer};
 use crate::api::DropReason;
 use crate::bandwidth::estimator::MAX;
+use crate::bandwidth::sent::{Fate, PacketKind};
 use crate::media::{KeyFrameRequest, Kind};
 use crate::path::Path;
 use crate::publish::encoding::SenderReportSeen;
@@ -49,15 +50,26 @@ const MAX_ACTIONS: usize = 1024;
 /// second a minute, and a delayed report hardly moves it.
 const OFFSET_SMOOTHING: i64 = 64;
 
+/// Why a packet is to be sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    /// The client asks for it.
+    Nack,
+    /// Its transport-wide feedback says that it is lost.
+    Feedback,
+}
+
 /// What a client's RTCP asks of the worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// A key frame for what this slot shows.
     KeyFrame { slot: SlotIndex },
+    /// A packet is to be sent again.
     Resend {
         slot: SlotIndex,
         /// As the subscriber counts.
         sequence: u16,
+        cause: Cause,
     },
     /// A listener loses this much of a track, of 256, without repair that would make up for it.
     ListenerLoss { track: TrackId, fraction_lost: u8 },
@@ -109,7 +121,11 @@ impl Peer {
                     if let Some(slot) = self.slot_of(nack.media) {
                         let room = MAX_ACTIONS.saturating_sub(actions.len());
                         let requests = nack.lost().take(room);
-                        actions.extend(requests.map(|sequence| Action::Resend { slot, sequence }));
+                        actions.extend(requests.map(|sequence| Action::Resend {
+                            slot,
+                            sequence,
+                            cause: Cause::Nack,
+                        }));
                     }
                 }
                 Packet::PictureLoss(request) => {
@@ -143,6 +159,7 @@ impl Peer {
                         let slots = self.slots.iter_mut().flatten();
                         slots.for_each(|slot| slot.handle_outage(over));
                     }
+                    self.handle_settled(actions);
                     // A key frame is sooner there than all that was lost.
                     if ends_silence {
                         self.slots.iter_mut().flatten().for_each(Slot::pass_over);
@@ -161,6 +178,36 @@ impl Peer {
             self.allocator.handle_estimate(cx.now, estimate);
         }
         Ok(())
+    }
+
+    /// Has what feedback says is lost sent again.
+    fn handle_settled(&mut self, actions: &mut Vec<Action>) {
+        for result in self.pacing.settled() {
+            let is_again = result.packet.kind == PacketKind::Retransmission;
+            let has_arrived = match result.fate {
+                Fate::Lost => false,
+                Fate::Arrived(_) if is_again => true,
+                Fate::ArrivedLate(_) => true,
+                Fate::Arrived(_) | Fate::Unknown => continue,
+            };
+            let Some(media) = result.packet.media else {
+                continue;
+            };
+            let Some(slot) = self.slot_of(media.ssrc) else {
+                continue;
+            };
+            if has_arrived {
+                if let Some(Some(slot)) = self.slots.get_mut(slot.0) {
+                    slot.handle_arrival(media.sequence);
+                }
+            } else if actions.len() < MAX_ACTIONS {
+                actions.push(Action::Resend {
+                    slot,
+                    sequence: media.sequence,
+                    cause: Cause::Feedback,
+                });
+            }
+        }
     }
 
     fn slot_of(&self, ssrc: Ssrc) -> Option<SlotIndex> {

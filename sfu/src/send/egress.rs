@@ -11,7 +11,7 @@ use super::pacing::Pacing;
 use super::path_size::PathSize;
 use super::sealed::SealedRing;
 use crate::api::{DropReason, WorkerStats};
-use crate::bandwidth::sent::{ClusterId, PacketKind, SentPacket};
+use crate::bandwidth::sent::{ClusterId, MediaPacket, PacketKind, SentPacket};
 use crate::clock::Clock;
 use crate::media::{Extension, ExtensionMap};
 use crate::path::{Path, Protocol};
@@ -75,6 +75,8 @@ pub(crate) struct Outgoing<'a> {
     pub is_known: bool,
     /// The receiver may ask for the very same packet again.
     pub is_kept: bool,
+    /// What is sent again if it is lost.
+    pub media: Option<MediaPacket>,
 }
 
 impl Outgoing<'_> {
@@ -195,12 +197,15 @@ impl Egress<'_> {
         if packet.is_kept {
             self.keep(packet.fields.ssrc, packet.sequence, is_tracked, sent);
         }
+        self.check_size(sent);
         let size = self.wire_size(sent);
         let cluster = self.filling.as_mut().map(|filling| {
             filling.sent += size;
             filling.cluster
         });
-        self.track(sent, kind, cluster, is_tracked);
+        if is_tracked {
+            self.track(sent, kind, cluster, packet.media);
+        }
         Some(sent)
     }
 
@@ -221,6 +226,7 @@ impl Egress<'_> {
             waiting.ssrc = packet.fields.ssrc;
             waiting.sequence = packet.sequence;
             waiting.is_kept = packet.is_kept;
+            waiting.media = packet.media;
             Some(())
         })?;
         Some(len + SRTP_TAG)
@@ -233,6 +239,7 @@ impl Egress<'_> {
         let waiting = self.pacing.waiting(place);
         let (kind, len) = (waiting.kind, waiting.bytes.len());
         let (ssrc, number, is_kept) = (waiting.ssrc, waiting.sequence, waiting.is_kept);
+        let media = waiting.media;
         let is_tracked = waiting.map.id(Extension::TransportSequence).is_some();
         let srtp = &mut *self.srtp;
         let room = len + MAX_SRTP_TRAILER;
@@ -252,7 +259,10 @@ impl Egress<'_> {
                 if is_kept {
                     self.keep(ssrc, number, is_tracked, sent);
                 }
-                self.track(sent, kind, cluster, is_tracked);
+                self.check_size(sent);
+                if is_tracked {
+                    self.track(sent, kind, cluster, media);
+                }
             }
             None => self.stats.drop(DropReason::SendUnsealed),
         }
@@ -345,17 +355,14 @@ impl Egress<'_> {
         }
     }
 
+    /// Notes that the packet added last is one that its receiver gives feedback on.
     fn track(
         &mut self,
         len: usize,
         kind: PacketKind,
         cluster: Option<ClusterId>,
-        is_tracked: bool,
+        media: Option<MediaPacket>,
     ) {
-        self.check_size(len);
-        if !is_tracked {
-            return;
-        }
         let sequence = self.pacing.sequence();
         self.pacing.advance();
         self.outbox.track(Tracked {
@@ -366,6 +373,7 @@ impl Egress<'_> {
                 size: self.wire_size(len),
                 kind,
                 cluster,
+                media,
             },
         });
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::bandwidth::carried::Carried;
 use crate::bandwidth::estimator::{BandwidthEstimator, MAX, PACING, START};
-use crate::bandwidth::sent::{PacketKind, SentPacket};
+use crate::bandwidth::sent::{MediaPacket, PacketKind, PacketResult, SentPacket};
 use crate::media::ExtensionMap;
 use crate::path::Path;
 use crate::rtp::rtcp::TransportFeedback;
@@ -34,6 +34,8 @@ pub(crate) struct Waiting {
     pub kind: PacketKind,
     /// The very same packet may be asked for again.
     pub is_kept: bool,
+    /// What is sent again if it is lost.
+    pub media: Option<MediaPacket>,
 }
 
 impl Default for Waiting {
@@ -45,6 +47,7 @@ impl Default for Waiting {
             sequence: SequenceNumber(0),
             kind: PacketKind::Padding,
             is_kept: false,
+            media: None,
         }
     }
 }
@@ -176,6 +179,12 @@ impl Pacing {
         self.estimator.handle_feedback(now, feedback);
         self.update(now);
         was_overdue && !self.estimator.is_overdue()
+    }
+
+    /// What the last feedback has settled.
+    #[must_use]
+    pub(crate) fn settled(&self) -> &[PacketResult] {
+        self.estimator.settled()
     }
 
     /// When the first packet was sent that arrived after an outage, if feedback has told of one.

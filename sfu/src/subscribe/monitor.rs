@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::policy::Conditions;
+use super::policy::{Conditions, Late};
 use crate::media::Kind;
 use crate::rtp::rtcp::ReportBlock;
 
@@ -41,6 +41,9 @@ pub(crate) const LATE: Duration = Duration::from_millis(50);
 const LATE_SHARE_SMOOTHING: f64 = 0.001;
 const LATE_SHARE_FLOOR: f64 = 0.001;
 
+/// How often the rate of packets is looked at.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How far the mean lateness moves with each late packet.
 const LATENESS_SMOOTHING: f64 = 0.05;
 
@@ -59,9 +62,13 @@ pub(crate) struct Monitor {
     samples: VecDeque<(Instant, Option<f64>)>,
     burst: f64,
     repeated: f64,
-    /// The share of packets that came late to us, and how late those are, seconds.
+    /// The share of packets that came late to us, how late those are, seconds, and the variance of that.
     late_share: f64,
     lateness: f64,
+    lateness_variance: f64,
+    /// How many packets are sent a second, and how many had been when that was last looked at.
+    packet_rate: f64,
+    counted: Option<(Instant, u64)>,
     /// The last number that was asked for the first time, and how many before it in a row.
     run: Option<(u16, u32)>,
 }
@@ -78,6 +85,9 @@ impl Default for Monitor {
             repeated: 0.0,
             late_share: 0.0,
             lateness: 0.0,
+            lateness_variance: 0.0,
+            packet_rate: 0.0,
+            counted: None,
             run: None,
         }
     }
@@ -87,6 +97,7 @@ impl Monitor {
     /// Notes a reception report (RFC 3550 section 6.4.1) of a stream of which `sent` packets have been
     /// sent so far.
     pub(crate) fn handle_report(&mut self, now: Instant, sent: u64, block: &ReportBlock) {
+        self.count(now, sent);
         let told = (block.extended_highest, block.cumulative_lost);
         if let Some(resumed) = self.resumed {
             // One that was on its way, or does not know of what was swallowed yet.
@@ -119,6 +130,16 @@ impl Monitor {
         self.set_loss(now, loss);
     }
 
+    /// Looks at how many packets are sent a second.
+    fn count(&mut self, now: Instant, sent: u64) {
+        let (at, before) = *self.counted.get_or_insert((now, sent));
+        let since = now.saturating_duration_since(at);
+        if since >= COUNT_INTERVAL {
+            self.packet_rate = sent.saturating_sub(before) as f64 / since.as_secs_f64();
+            self.counted = Some((now, sent));
+        }
+    }
+
     fn set_loss(&mut self, now: Instant, loss: f64) {
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
@@ -145,6 +166,8 @@ impl Monitor {
             resumed: Some(resumed),
             late_share: self.late_share,
             lateness: self.lateness,
+            lateness_variance: self.lateness_variance,
+            packet_rate: self.packet_rate,
             ..Monitor::default()
         };
     }
@@ -177,7 +200,9 @@ impl Monitor {
         let is_late = lateness > LATE;
         self.late_share += LATE_SHARE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late_share);
         if is_late {
-            self.lateness += LATENESS_SMOOTHING * (lateness.as_secs_f64() - self.lateness);
+            let by = lateness.as_secs_f64() - self.lateness;
+            self.lateness += LATENESS_SMOOTHING * by;
+            self.lateness_variance += LATENESS_SMOOTHING * (by * by - self.lateness_variance);
         }
         is_late
     }
@@ -205,12 +230,15 @@ impl Monitor {
             },
             burst: self.burst,
             repeated: self.repeated,
-            lateness: match self.late_share < LATE_SHARE_FLOOR {
-                true => Duration::ZERO,
-                false => Duration::from_secs_f64(self.lateness),
-            },
+            late: (self.late_share >= LATE_SHARE_FLOOR).then(|| Late {
+                by: Duration::from_secs_f64(self.lateness),
+                spread: Duration::from_secs_f64(self.lateness_variance.sqrt()),
+                share: self.late_share,
+                per_second: self.late_share * self.packet_rate,
+            }),
             round_trip,
             spare,
+            hears_losses: false,
             is_reliable: false,
         }
     }
@@ -394,7 +422,7 @@ mod tests {
                 monitor.handle_sent(if n % every == 0 { late } else { Duration::ZERO });
             }
             let conditions = monitor.conditions(Kind::Video, None, 1.0);
-            conditions.lateness.as_millis()
+            conditions.late.map_or(0, |late| late.by.as_millis())
         };
         assert_eq!(lateness(2_500), 0);
         assert!((120..=150).contains(&lateness(50)), "{}", lateness(50));

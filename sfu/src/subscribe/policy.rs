@@ -19,14 +19,17 @@
 //! time it is lost. Some waiting costs nothing: what a picture may be late without being missed, and what
 //! is waited for since it was lost on the way to us. What retransmission gives back in that time needs no
 //! FEC. For the rest there is as much FEC, and as much waiting, as is cheapest for its effect. FEC as a
-//! share of the media, and the wait, where nothing is late to us:
+//! share of the media, and the wait, where nothing is late to us and feedback tells of losses:
 //!
 //! | round trip | loss 2 % | 5 % | 10 % | 20 % | 30 % |
 //! | --- | --- | --- | --- | --- | --- |
-//! | 20 ms | none | none | none | 0.20, 36 ms | 0.60, 103 ms |
-//! | 50 ms | none | 0.10, 5 ms | 0.45, 29 ms | 1, 127 ms | 1, 349 ms |
-//! | 100 ms | 0.08, 2 ms | 0.36, 9 ms | 0.86, 28 ms | 1, 355 ms | 1, 700 ms |
-//! | 300 ms | 0.23, 2 ms | 0.55, 5 ms | 1, 156 ms | 1, 700 ms | 1, 700 ms |
+//! | 20 ms | none | none | none | none | none |
+//! | 50 ms | none | none | none | 0.06, 44 ms | 0.16, 118 ms |
+//! | 100 ms | 0.08, 6 ms | 0.02, 5 ms | 0.16, 48 ms | 0.41, 148 ms | 0.75, 271 ms |
+//! | 300 ms | 0.22, 6 ms | 0.39, 31 ms | 0.82, 82 ms | 1, 448 ms | 1, 700 ms |
+//!
+//! Where 4 % and more are lost, what transport-wide feedback says is lost is sent again without waiting for a
+//! request: that may be lost as well, and a receiver repeats it a round trip later.
 //!
 //! A picture is shown when all of its packets are there, and they are many: see `protect.rs`, and the
 //! share of packets that is still missing after FEC below, which was simulated with pictures of 4 to 8
@@ -37,12 +40,12 @@
 //! waits three seconds before it asks for a key frame, its audio jitter buffer drops what is later than
 //! some 400 ms. Retransmissions are lost as well, and each costs a round trip:
 //!
-//! | loss | copies when asked again | copies of what came late to us |
-//! | --- | --- | --- |
-//! | under 4 %, or in bursts of 3 and more | 1 | 1 |
-//! | under 8 % | 1 | 3 |
-//! | under 15 % | 2 | 3 |
-//! | more | 2 | 2 |
+//! | loss | copies when asked | when asked again | of what came late to us |
+//! | --- | --- | --- | --- |
+//! | under 4 %, in bursts of 3 and more, or with room for less repair than media | 1 | 1 | 1 |
+//! | under 8 % | 2 | 2 | 3 |
+//! | under 15 % | 2 | 3 | 3 |
+//! | more | 2 | 3 | 2 |
 //!
 //! The receiver is asked to wait for what comes late to us, some of which is lost there more than once,
 //! and beyond that until what FEC leaves has been sent again often enough. Sound is held back with the
@@ -63,15 +66,18 @@ const LOSS_FLOOR: f64 = 0.01;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Waiting for so long is as dear as FEC of the ratio 1.
-const DEAR_DELAY: Duration = Duration::from_millis(100);
+const DEAR_DELAY: Duration = Duration::from_millis(200);
 
 /// From the loss of a packet until it has come again, in round trips: it is to be noticed first.
 const ROUND: f64 = 1.25;
 
-/// For how much longer to wait than what was lost on the way to us is late on average: what is lost there
-/// again, and once more, comes one and two round trips later. In virtual time, at 10 % loss on both links
-/// of 50 ms, pictures stand still for 2 % of the time with 1.0, and for 0.3 % with this.
-const LATE_TAIL: f64 = 1.75;
+/// For how much longer to wait at least than what was lost on the way to us is late on average: what is
+/// lost there again, and once more, comes one and two round trips later. In virtual time, at 10 % loss on both
+/// links of 50 ms, pictures are 0.34 s late with this, and stand still for 0.1 to 1 % of the time.
+const LATE_TAIL: f64 = 1.6;
+
+/// The share of time for which pictures may stand still for what comes even later.
+const STILL: f64 = 0.03;
 
 /// What a round trip is taken for until it is known: long enough not to rely on retransmission alone.
 pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(150);
@@ -80,14 +86,20 @@ pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(150);
 const MAX_LOSS: f64 = 0.9;
 const MIN_ROUND: f64 = 0.001;
 
-/// From this loss on what came late to us is sent three times: no FEC has it, and there is no more time.
+/// From this loss on what is asked for is sent twice: of a packet in ten that costs as much as FEC of the ratio
+/// 0.1, and leaves a tenth of what would be lost again. What came late to us is sent three times: no FEC has
+/// it, and there is no more time.
 const LIGHT_LOSS: f64 = 0.04;
 
-/// From this loss on what is asked for again is sent twice.
+/// From this loss on what is asked for again is sent three times.
 const HEAVY_LOSS: f64 = 0.08;
 
 /// From this loss on what came late is sent twice only.
 const SEVERE_LOSS: f64 = 0.15;
+
+/// What may be spent on repair for each bit of media, from which on packets are sent again without being asked
+/// for, or twice.
+const AMPLE: f64 = 1.0;
 
 /// FEC of ratio `f` leaves `exp(-f * STRENGTH / (loss + OFFSET))` of the lost packets missing (fitted to
 /// random loss of 5 to 30 % and ratios of 0.25 to 1, within a third). Bursts take more of a picture than
@@ -120,6 +132,18 @@ const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(700);
 /// which is one in 17 seconds.
 const MISSING: f64 = 0.0005;
 
+/// Packets that were lost on the way to us, and were sent again.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(crate) struct Late {
+    /// How late they are on average.
+    pub by: Duration,
+    /// The standard deviation of that.
+    pub spread: Duration,
+    /// The share of packets that they are, 0 to 1, and how many there are in a second.
+    pub share: f64,
+    pub per_second: f64,
+}
+
 /// What is known of the path to a subscriber.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Conditions {
@@ -130,12 +154,14 @@ pub(crate) struct Conditions {
     pub burst: f64,
     /// Retransmissions that had to be repeated, 0 to 1.
     pub repeated: f64,
-    /// How late packets are that were lost on the way to us, if there are any to speak of.
-    pub lateness: Duration,
+    /// The packets that were lost on the way to us and came late, if there are any to speak of.
+    pub late: Option<Late>,
     /// The round trip, if known.
     pub round_trip: Option<Duration>,
     /// What may be spent on repair for each bit of media.
     pub spare: f64,
+    /// Transport-wide feedback tells of losses too, also where a request is lost.
+    pub hears_losses: bool,
     /// The path loses nothing by itself.
     pub is_reliable: bool,
 }
@@ -155,7 +181,11 @@ pub(crate) struct Protection {
     pub protects_all: bool,
     /// Retransmissions are worth their time.
     pub retransmits: bool,
-    /// How often a packet is sent at once when it is asked for again, 1 or 2.
+    /// What transport-wide feedback says is lost is sent again without being asked for.
+    pub heeds_feedback: bool,
+    /// How often a packet is sent at once when it is asked for, 1 or 2, and when it is asked for again, 1
+    /// to 3.
+    pub first_copies: u8,
     pub later_copies: u8,
     /// How often a packet is sent at once that came late to us, 1 to 3.
     pub late_copies: u8,
@@ -173,6 +203,8 @@ impl Default for Protection {
             interleaving: 1,
             protects_all: false,
             retransmits: true,
+            heeds_feedback: false,
+            first_copies: 1,
             later_copies: 1,
             late_copies: 1,
             playout_delay: Duration::ZERO,
@@ -203,13 +235,15 @@ pub(crate) fn decide(conditions: &Conditions) -> Protection {
         },
         Kind::Video => {
             let (ratio, playout_delay) = cheapest(conditions, round_trip);
-            let (later_copies, late_copies) = copies(conditions);
+            let (first_copies, later_copies, late_copies) = copies(conditions);
             Protection {
                 fec_ratio: ratio,
                 key_frame_fec_ratio: (2.0 * ratio).min(MAX_RATIO),
                 interleaving: (conditions.burst.round() as usize).clamp(1, MAX_INTERLEAVING),
                 protects_all: loss >= PROTECT_ALL_FROM,
                 playout_delay,
+                heeds_feedback: heeds_feedback(conditions),
+                first_copies,
                 later_copies,
                 late_copies,
                 ..quiet
@@ -234,14 +268,22 @@ fn red_distance(conditions: &Conditions) -> u8 {
 /// [`MISSING`].
 fn cheapest(conditions: &Conditions, round_trip: Duration) -> (f64, Duration) {
     let loss = conditions.loss;
-    // Request and answer are lost independently.
-    let fails = 1.0 - (1.0 - loss.min(MAX_LOSS)).powi(2);
+    // Request and answer are lost independently, and so are feedback and copies.
+    let lost = loss.min(MAX_LOSS);
+    let (first_copies, ..) = copies(conditions);
+    let unheard = match heeds_feedback(conditions) {
+        true => lost * lost,
+        false => lost,
+    };
+    let fails = 1.0 - (1.0 - unheard) * (1.0 - lost.powi(first_copies.into()));
     let fails = fails.max(conditions.repeated.min(MAX_LOSS));
     // By how much FEC of the ratio 1, and waiting for a second, lessen the logarithm of what is missing.
     let by_fec = STRENGTH / (loss + OFFSET) / conditions.burst.max(1.0).sqrt();
     let by_waiting = -fails.ln() / (round_trip.as_secs_f64() * ROUND).max(MIN_ROUND);
-    let for_what_is_late = conditions.lateness.as_secs_f64() * LATE_TAIL;
-    let for_nothing = for_what_is_late + PATIENCE.as_secs_f64();
+    let late = conditions.late.unwrap_or_default();
+    let for_what_is_late = wait_for(&late);
+    // What comes late has no such time itself.
+    let for_nothing = for_what_is_late * (1.0 - late.share) + PATIENCE.as_secs_f64();
     let without = (loss / MISSING).ln() - by_waiting * for_nothing;
     let excess = without.max(0.0);
     // The least sum of the squares of both, that of waiting by its price, for this much effect.
@@ -254,16 +296,39 @@ fn cheapest(conditions: &Conditions, round_trip: Duration) -> (f64, Duration) {
     (ratio, Duration::from_secs_f64(delay))
 }
 
-/// How often to send a packet when it is asked for again, and when it came late to us.
-fn copies(conditions: &Conditions) -> (u8, u8) {
+/// How long to wait for what comes late to us, seconds.
+fn wait_for(late: &Late) -> f64 {
+    let (by, spread) = (late.by.as_secs_f64(), late.spread.as_secs_f64());
+    // What is lost again and again comes later and later, each time the same share of it: beyond the time
+    // that the first takes, lateness falls off exponentially, and its mean there is its deviation.
+    let first = by - spread;
+    let stands_still = late.per_second * spread;
+    let longer = spread * (stands_still / STILL).max(1.0).ln();
+    (by * LATE_TAIL).max(first + longer - PATIENCE.as_secs_f64())
+}
+
+/// Whether to send again what transport-wide feedback says is lost.
+fn heeds_feedback(conditions: &Conditions) -> bool {
+    conditions.hears_losses && conditions.loss >= LIGHT_LOSS && has_room(conditions)
+}
+
+/// Whether there is room for more repair than what is asked for.
+fn has_room(conditions: &Conditions) -> bool {
+    conditions.spare >= AMPLE
+}
+
+/// How often to send a packet when it is asked for, when it is asked for again, and when it came late to us.
+fn copies(conditions: &Conditions) -> (u8, u8, u8) {
     match conditions.loss {
         // A burst takes all copies together.
-        _ if conditions.burst >= BURSTY => (1, 1),
-        loss if loss < LIGHT_LOSS => (1, 1),
-        loss if loss < HEAVY_LOSS => (1, 3),
-        loss if loss < SEVERE_LOSS => (2, 3),
+        _ if conditions.burst >= BURSTY => (1, 1, 1),
+        // What is lost may be lost to what is sent.
+        _ if !has_room(conditions) => (1, 1, 1),
+        loss if loss < LIGHT_LOSS => (1, 1, 1),
+        loss if loss < HEAVY_LOSS => (2, 2, 3),
+        loss if loss < SEVERE_LOSS => (2, 3, 3),
         // There is so much that another copy is dearer than a wait.
-        _ => (2, 2),
+        _ => (2, 3, 2),
     }
 }
 
@@ -278,11 +343,20 @@ mod tests {
             loss,
             burst: 1.0,
             repeated: 0.0,
-            lateness: Duration::ZERO,
+            late: None,
             round_trip: Some(Duration::from_millis(round_trip)),
             spare: f64::INFINITY,
+            hears_losses: true,
             is_reliable: false,
         }
+    }
+
+    /// Packets that are late by about so many milliseconds.
+    fn late(milliseconds: u64) -> Option<Late> {
+        Some(Late {
+            by: Duration::from_millis(milliseconds),
+            ..Late::default()
+        })
     }
 
     #[test]
@@ -323,15 +397,15 @@ mod tests {
     fn video_is_repaired_as_the_table_says() {
         let losses = [0.02, 0.05, 0.1, 0.2, 0.3];
         for (round_trip, expected) in [
-            (20, [(0.0, 0), (0.0, 0), (0.0, 0), (0.2, 36), (0.6, 103)]),
-            (50, [(0.0, 0), (0.1, 5), (0.45, 29), (1.0, 127), (1.0, 349)]),
+            (20, [(0.0, 0); 5]),
+            (50, [(0.0, 0), (0.0, 0), (0.0, 0), (0.06, 44), (0.16, 118)]),
             (
                 100,
-                [(0.08, 2), (0.36, 9), (0.86, 28), (1.0, 355), (1.0, 700)],
+                [(0.08, 6), (0.02, 5), (0.16, 48), (0.41, 148), (0.75, 271)],
             ),
             (
                 300,
-                [(0.23, 2), (0.55, 5), (1.0, 156), (1.0, 700), (1.0, 700)],
+                [(0.22, 6), (0.39, 31), (0.82, 82), (1.0, 448), (1.0, 700)],
             ),
         ] {
             for (loss, (ratio, delay)) in losses.into_iter().zip(expected) {
@@ -366,6 +440,7 @@ mod tests {
             ..video
         });
         assert_eq!(poor.fec_ratio, 0.3);
+        assert!(!poor.heeds_feedback && poor.first_copies == 1);
         for worse in [poor, bursty, repeated] {
             assert!(worse.playout_delay > usual.playout_delay, "{worse:?}");
         }
@@ -380,7 +455,9 @@ mod tests {
                 let here = decide(&conditions(Kind::Video, loss, round_trip));
                 let lossier = decide(&conditions(Kind::Video, loss + 0.01, round_trip));
                 let farther = decide(&conditions(Kind::Video, loss, round_trip + 10));
-                for other in [lossier, farther] {
+                // More copies leave less to FEC.
+                let all = [lossier, farther].into_iter();
+                for other in all.filter(|other| other.first_copies == here.first_copies) {
                     assert!(
                         other.fec_ratio >= here.fec_ratio,
                         "{loss}, {round_trip} ms: {here:?}, {other:?}"
@@ -394,8 +471,8 @@ mod tests {
     fn what_is_waited_for_anyway_saves_fec() {
         let ratio = |lateness| {
             let conditions = Conditions {
-                lateness: Duration::from_millis(lateness),
-                ..conditions(Kind::Video, 0.1, 100)
+                late: late(lateness),
+                ..conditions(Kind::Video, 0.2, 100)
             };
             decide(&conditions).fec_ratio
         };
@@ -441,32 +518,81 @@ mod tests {
     fn a_receiver_waits_for_what_comes_late() {
         let delay = |loss, round_trip, lateness| {
             let conditions = Conditions {
-                lateness: Duration::from_millis(lateness),
+                late: late(lateness),
                 ..conditions(Kind::Video, loss, round_trip)
             };
             decide(&conditions).playout_delay.as_millis()
         };
         assert_eq!(delay(0.0, 200, 150), 0);
-        // With two ways of 50 ms, pictures are 350 ms late.
-        assert!((228..=250).contains(&delay(0.1, 100, 130)));
-        assert_eq!(delay(0.3, 100, 200), 700);
+        // With two links of 50 ms, pictures are 340 ms late.
+        assert!((205..=212).contains(&delay(0.1, 100, 130)));
+        assert!((300..=400).contains(&delay(0.3, 100, 200)));
+    }
+
+    #[test]
+    fn the_more_comes_late_and_the_later_the_longer_a_receiver_waits() {
+        let delay = |spread, per_second| {
+            let late = Some(Late {
+                by: Duration::from_millis(190),
+                spread: Duration::from_millis(spread),
+                share: 0.3,
+                per_second,
+            });
+            let conditions = Conditions {
+                late,
+                ..conditions(Kind::Video, 0.3, 20)
+            };
+            decide(&conditions).playout_delay
+        };
+        let usual = delay(105, 10.0);
+        assert!(delay(105, 40.0) > usual && delay(150, 40.0) > delay(105, 40.0));
+        // Four times as many are as rare as before that after so long.
+        let longer = Duration::from_secs_f64(0.105 * 4.0_f64.ln());
+        let grown = delay(105, 160.0) - delay(105, 40.0);
+        assert!(
+            grown.abs_diff(longer) < Duration::from_millis(1),
+            "{grown:?}"
+        );
+    }
+
+    #[test]
+    fn what_feedback_tells_of_is_waited_for_less() {
+        let deaf = Conditions {
+            hears_losses: false,
+            ..conditions(Kind::Video, 0.3, 100)
+        };
+        let hears = Conditions {
+            hears_losses: true,
+            ..deaf
+        };
+        let [deaf, hears] = [deaf, hears].map(|conditions| decide(&conditions));
+        assert!(
+            hears.playout_delay < deaf.playout_delay,
+            "{hears:?}, {deaf:?}"
+        );
+        assert!(hears.heeds_feedback && !deaf.heeds_feedback);
+        assert!(!decide(&conditions(Kind::Video, 0.03, 100)).heeds_feedback);
     }
 
     #[test]
     fn what_is_likely_to_be_lost_again_is_sent_several_times() {
         for (loss, burst, expected) in [
-            (0.03, 1.0, (1, 1)),
-            (0.05, 1.0, (1, 3)),
-            (0.10, 1.0, (2, 3)),
-            (0.10, 4.0, (1, 1)),
-            (0.30, 2.0, (2, 2)),
+            (0.03, 1.0, (1, 1, 1)),
+            (0.05, 1.0, (2, 2, 3)),
+            (0.10, 1.0, (2, 3, 3)),
+            (0.10, 4.0, (1, 1, 1)),
+            (0.30, 2.0, (2, 3, 2)),
         ] {
             let conditions = Conditions {
                 burst,
                 ..conditions(Kind::Video, loss, 100)
             };
             let decided = decide(&conditions);
-            let copies = (decided.later_copies, decided.late_copies);
+            let copies = (
+                decided.first_copies,
+                decided.later_copies,
+                decided.late_copies,
+            );
             assert_eq!(copies, expected, "{conditions:?}");
         }
     }
@@ -474,14 +600,21 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_measured_the_answer_is_in_range(
-            is_audio: bool, loss: f64, burst: f64, repeated: f64, late in 0u64..1 << 40,
-            round_trip in prop::option::of(0u64..1 << 40), spare: f64, is_reliable: bool,
+            is_audio: bool, loss: f64, burst: f64, repeated: f64, by in 0u64..1 << 40,
+            spread in 0u64..1 << 40, share in 0.0..=1.0, per_second: f64,
+            round_trip in prop::option::of(0u64..1 << 40), spare: f64, hears_losses: bool,
+            is_reliable: bool,
         ) {
             let kind = if is_audio { Kind::Audio } else { Kind::Video };
             let round_trip = round_trip.map(Duration::from_millis);
-            let lateness = Duration::from_millis(late);
+            let late = Some(Late {
+                by: Duration::from_millis(by),
+                spread: Duration::from_millis(spread),
+                share,
+                per_second,
+            });
             let decided = decide(&Conditions {
-                kind, loss, burst, repeated, lateness, round_trip, spare, is_reliable,
+                kind, loss, burst, repeated, late, round_trip, spare, hears_losses, is_reliable,
             });
             prop_assert!(decided.red_distance <= 3);
             prop_assert!((0.0..=MAX_RATIO).contains(&decided.fec_ratio));

@@ -193,6 +193,7 @@ impl Slot {
             is_padding: false,
             is_known: self.is_known(),
             is_kept: self.is_kept && fields.ssrc == self.ssrc,
+            media: None,
         }
     }
 

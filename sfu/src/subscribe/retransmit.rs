@@ -21,6 +21,10 @@ const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(50);
 /// whole one as we measure it would refuse every second request.
 const ROUND_TRIP_SHARE: f64 = 0.6;
 
+/// A request that comes so long after an answer says that the answer is lost, as a share of the round
+/// trip: receivers take that for a little shorter than we do.
+const ANSWER_SHARE: f64 = 0.8;
+
 /// The least time at all: two requests within it are duplicates of one another.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -40,11 +44,32 @@ const RESERVE: f64 = 64.0 * 1024.0;
 const LIMIT_WINDOW: Duration = Duration::from_secs(1);
 const LEAST_BURST: u64 = 16 * 1024;
 
+/// A packet that was sent again.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    sequence: u16,
+    /// When that was last.
+    at: Instant,
+    /// The receiver has it.
+    has_arrived: bool,
+}
+
+/// What has become of the last answer to a request, when another one comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// There was none.
+    None,
+    /// The receiver can have asked again before it came.
+    Underway,
+    /// It was lost.
+    Lost,
+}
+
 /// The retransmissions of one slot.
 #[derive(Debug)]
 pub(crate) struct Retransmitter {
     /// By the low bits of the sequence number.
-    recent: Vec<Option<(u16, Instant)>>,
+    recent: Vec<Option<Again>>,
     /// What the media sent pays for, bytes.
     budget: f64,
     /// What the path has room for: how fast, how much now in bytes, and as of when.
@@ -83,10 +108,45 @@ impl Retransmitter {
     /// Whether a packet has been sent again before, and lately.
     #[must_use]
     pub(crate) fn was_sent(&self, now: Instant, sequence: u16) -> bool {
+        self.again(sequence)
+            .is_some_and(|again| now.saturating_duration_since(again.at) < MAX_AGE)
+    }
+
+    /// What has become of the last answer to a request for a packet, which is asked for again.
+    #[must_use]
+    pub(crate) fn last(&self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> Answer {
+        let round_trip = round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
+        let again = self.again(sequence);
+        match again.map(|again| now.saturating_duration_since(again.at)) {
+            Some(since) if since < round_trip.mul_f64(ANSWER_SHARE) => Answer::Underway,
+            Some(since) if since < MAX_AGE => Answer::Lost,
+            _ => Answer::None,
+        }
+    }
+
+    /// Notes that the receiver has a packet: when feedback comes to what else was sent of it, that may be
+    /// lost.
+    pub(crate) fn handle_arrival(&mut self, sequence: u16) {
+        let entry = self.recent.get_mut(usize::from(sequence) % REMEMBERED);
+        if let Some(Some(again)) = entry
+            && again.sequence == sequence
+        {
+            again.has_arrived = true;
+        }
+    }
+
+    /// Whether the receiver has a packet that was sent again.
+    #[must_use]
+    pub(crate) fn has_arrived(&self, sequence: u16) -> bool {
+        self.again(sequence).is_some_and(|again| again.has_arrived)
+    }
+
+    fn again(&self, sequence: u16) -> Option<Again> {
         let entry = self.recent.get(usize::from(sequence) % REMEMBERED);
-        entry.copied().flatten().is_some_and(|(last, at)| {
-            last == sequence && now.saturating_duration_since(at) < MAX_AGE
-        })
+        entry
+            .copied()
+            .flatten()
+            .filter(|again| again.sequence == sequence)
     }
 
     /// Whether a packet is to be sent again now; if so, it is taken as done.
@@ -101,28 +161,31 @@ impl Retransmitter {
             .unwrap_or(DEFAULT_ROUND_TRIP)
             .mul_f64(ROUND_TRIP_SHARE)
             .max(MIN_INTERVAL);
-        let entry = self.entry(sequence);
-        let too_soon = entry.is_some_and(|(last, at)| {
-            last == sequence && now.saturating_duration_since(at) < interval
-        });
+        let again = self.again(sequence);
+        let too_soon =
+            again.is_some_and(|again| now.saturating_duration_since(again.at) < interval);
         if too_soon || !self.spend(bytes) {
             return false;
         }
-        *self.entry(sequence) = Some((sequence, now));
+        self.note(now, sequence);
         true
     }
 
     /// Notes that a packet was sent for the first time when it was late already, and asked for: it is
     /// as good as sent again.
     pub(crate) fn handle_late(&mut self, now: Instant, sequence: u16) {
-        *self.entry(sequence) = Some((sequence, now));
+        self.note(now, sequence);
     }
 
-    fn entry(&mut self, sequence: u16) -> &mut Option<(u16, Instant)> {
+    fn note(&mut self, now: Instant, sequence: u16) {
         if self.recent.is_empty() {
             self.recent.resize(REMEMBERED, None);
         }
-        &mut self.recent[usize::from(sequence) % REMEMBERED]
+        self.recent[usize::from(sequence) % REMEMBERED] = Some(Again {
+            sequence,
+            at: now,
+            has_arrived: false,
+        });
     }
 
     /// Takes the bytes of another copy out of the budget, if it can spare them.
@@ -168,6 +231,20 @@ mod tests {
         assert!(!retransmitter.allow(start + 59 * MS, 5, 100, Some(100 * MS)));
         assert!(retransmitter.was_sent(start + 59 * MS, 5));
         assert!(retransmitter.allow(start + 60 * MS, 5, 100, Some(100 * MS)));
+    }
+
+    #[test]
+    fn a_request_on_the_way_does_not_say_that_the_answer_is_lost() {
+        let start = Instant::now();
+        let mut retransmitter = Retransmitter::default();
+        let last = |retransmitter: &Retransmitter, ms: u32| {
+            retransmitter.last(start + ms * MS, 5, Some(100 * MS))
+        };
+        assert_eq!(last(&retransmitter, 0), Answer::None);
+        assert!(retransmitter.allow(start, 5, 100, Some(100 * MS)));
+        assert_eq!(last(&retransmitter, 79), Answer::Underway);
+        assert_eq!(last(&retransmitter, 80), Answer::Lost);
+        assert_eq!(last(&retransmitter, 60_000), Answer::None);
     }
 
     #[test]

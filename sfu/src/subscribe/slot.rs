@@ -392,7 +392,7 @@ impl Slot {
                 f64::from(protection.red_distance),
             ),
             Kind::Video => {
-                let again = self.loss().unwrap_or_default();
+                let again = self.loss().unwrap_or_default() * f64::from(protection.first_copies);
                 let scheme = codec.and_then(|codec| self.scheme_for(codec));
                 only_if(scheme.is_some(), protection.fec_ratio)
                     + only_if(self.rtx_ssrc.is_some(), again)
@@ -420,6 +420,7 @@ impl Slot {
 
     fn decide(&mut self) {
         let conditions = Conditions {
+            hears_losses: self.gives_feedback(),
             is_reliable: self.is_reliable,
             ..self
                 .monitor

@@ -6,6 +6,7 @@ use super::Worker;
 use super::mailbox::{MediaBatch, Message};
 use crate::api::DropReason;
 use crate::control::messages::Report;
+use crate::peer::report::Cause;
 use crate::publish::feed::{Feed, Subscriber};
 use crate::types::{EncodingIndex, PeerId, SlotIndex, TrackId, WorkerIndex};
 
@@ -91,8 +92,16 @@ impl Worker {
         self.send(from, Message::Recycle(batch));
     }
 
-    /// Answers a NACK for one packet. The peer whose report it is in is marked by whoever reads that.
-    pub(super) fn resend(&mut self, now: Instant, id: PeerId, slot: SlotIndex, sequence: u16) {
+    /// Sends a packet again that a subscriber asks for, or that its feedback says is lost. The peer whose
+    /// report it is in is marked by whoever reads that.
+    pub(super) fn resend(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        slot: SlotIndex,
+        sequence: u16,
+        cause: Cause,
+    ) {
         let Some(state) = self.peers.get_to_send(id) else {
             return;
         };
@@ -106,11 +115,14 @@ impl Worker {
             return;
         };
         let feed: Option<&Feed> = slot.track().and_then(|track| self.feeds.get(&track));
-        let sent = feed.is_some_and(|feed| slot.retransmit(sequence, feed, &mut egress));
-        if sent {
-            self.lent.stats.packets_retransmitted += 1;
-        } else {
-            self.lent.stats.drop(DropReason::NackUnanswered);
+        let sent = feed.is_some_and(|feed| match cause {
+            Cause::Nack => slot.answer_nack(sequence, feed, &mut egress),
+            Cause::Feedback => slot.answer_loss(sequence, feed, &mut egress),
+        });
+        match (sent, cause) {
+            (true, _) => self.lent.stats.packets_retransmitted += 1,
+            (false, Cause::Nack) => self.lent.stats.drop(DropReason::NackUnanswered),
+            (false, Cause::Feedback) => {}
         }
     }
 

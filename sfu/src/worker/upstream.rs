@@ -27,7 +27,11 @@ impl Worker {
                     self.request_key_frame(now, track, encoding);
                 }
             }
-            Action::Resend { slot, sequence } => self.resend(now, id, slot, sequence),
+            Action::Resend {
+                slot,
+                sequence,
+                cause,
+            } => self.resend(now, id, slot, sequence, cause),
             Action::ListenerLoss {
                 track,
                 fraction_lost,

@@ -198,7 +198,7 @@ static METRICS: &[Metric] = &[
     counter(
         "confab_packets_retransmitted_total",
         "worker",
-        "Packets sent again for a NACK.",
+        "Packets sent again: asked for by a NACK, or lost as transport-wide feedback says.",
         |s| workers(&s.media, |w| w.packets_retransmitted),
     ),
     counter(

@@ -83,6 +83,7 @@ impl Call {
                     size,
                     kind: PacketKind::Video,
                     cluster: None,
+                    media: None,
                 },
                 fate: if arrives {
                     Fate::Arrived(MS)
@@ -222,7 +223,7 @@ proptest! {
             at += MS * step as u32;
             let result = PacketResult {
                 sequence: SequenceNumber(0),
-                packet: SentPacket { at, size: DataSize::bytes(size), kind: PacketKind::Video, cluster: None },
+                packet: SentPacket { at, size: DataSize::bytes(size), kind: PacketKind::Video, cluster: None, media: None },
                 fate: [Fate::Lost, Fate::Arrived(MS), Fate::ArrivedLate(MS)][usize::from(fate)],
             };
             loss.handle_result(at, &result, Some(Duration::from_micros(queueing.into())));

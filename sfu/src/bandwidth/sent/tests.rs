@@ -42,6 +42,7 @@ pub(crate) fn picture(at: Instant, bytes: u64) -> SentPacket {
         size: DataSize::bytes(bytes),
         kind: PacketKind::Video,
         cluster: None,
+        media: None,
     }
 }
 

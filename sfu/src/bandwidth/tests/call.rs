@@ -153,6 +153,7 @@ impl Flow {
                 size,
                 kind,
                 cluster,
+                media: None,
             };
             self.estimator.handle_sent(SequenceNumber(sequence), packet);
             link.send(

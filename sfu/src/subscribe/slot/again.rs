@@ -14,6 +14,7 @@ use crate::rtp::packet::HeaderFields;
 use crate::rtp::sequence::SequenceNumber;
 use crate::send::egress::{Egress, Outgoing};
 use crate::subscribe::policy::UNKNOWN_ROUND_TRIP;
+use crate::subscribe::retransmit::Answer;
 use crate::subscribe::rewrite::{Found, Mapped};
 use crate::types::Ssrc;
 
@@ -26,14 +27,44 @@ const MAX_PADDING: usize = u8::MAX as usize;
 
 impl Slot {
     /// Answers a NACK for one packet from the track's history. Returns whether it was sent again.
-    pub(crate) fn retransmit(
+    pub(crate) fn answer_nack(
         &mut self,
         sequence: u16,
         feed: &Feed,
         egress: &mut Egress<'_>,
     ) -> bool {
+        match self
+            .retransmitter
+            .last(egress.now, sequence, self.round_trip)
+        {
+            Answer::None => self.monitor.handle_nack(sequence, false),
+            Answer::Lost => self.monitor.handle_nack(sequence, true),
+            Answer::Underway => {}
+        }
+        self.retransmit(sequence, feed, egress)
+    }
+
+    /// Notes that the receiver has a packet, whichever way it came.
+    pub(crate) fn handle_arrival(&mut self, sequence: u16) {
+        self.retransmitter.handle_arrival(sequence);
+    }
+
+    /// Sends a packet again that transport-wide feedback says is lost, if the receiver has it in no other
+    /// way: its request may be lost as well, and it repeats that a round trip later. Says whether it was sent.
+    pub(crate) fn answer_loss(
+        &mut self,
+        sequence: u16,
+        feed: &Feed,
+        egress: &mut Egress<'_>,
+    ) -> bool {
+        self.protection.heeds_feedback
+            && self.sent_as().is_some_and(|payload| payload.nack)
+            && !self.retransmitter.has_arrived(sequence)
+            && self.retransmit(sequence, feed, egress)
+    }
+
+    fn retransmit(&mut self, sequence: u16, feed: &Feed, egress: &mut Egress<'_>) -> bool {
         let again = self.retransmitter.was_sent(egress.now, sequence);
-        self.monitor.handle_nack(sequence, again);
         if self.is_kept {
             return self.send_same(sequence, egress);
         }
@@ -69,7 +100,7 @@ impl Slot {
         }
         let copies = match again {
             true => self.protection.later_copies,
-            false => 1,
+            false => self.protection.first_copies,
         };
         self.send_again(kept, mapped, payload_map, copies, egress)
     }

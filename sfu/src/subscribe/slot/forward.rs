@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Slot;
-use crate::bandwidth::sent::PacketKind;
+use crate::bandwidth::sent::{MediaPacket, PacketKind};
 use crate::media::{Codec, Kind, PayloadMap};
 use crate::path::Protocol;
 use crate::publish::feed::Feed;
@@ -313,7 +313,14 @@ impl Slot {
         let mut descriptor = [0; u8::MAX as usize];
         let descriptor = self.descriptor(kept, mapped, &mut descriptor);
         let payload = kept.payload();
-        let outgoing = self.outgoing(meta, fields, sequence, descriptor, prefix, payload);
+        let media = MediaPacket {
+            ssrc: self.ssrc,
+            sequence: mapped.sequence.wire(),
+        };
+        let outgoing = Outgoing {
+            media: (self.kind == Kind::Video).then_some(media),
+            ..self.outgoing(meta, fields, sequence, descriptor, prefix, payload)
+        };
         egress.send_rtp(&outgoing, kind, |payload| {
             patch_payload(meta, mapped, payload)
         })
@@ -356,6 +363,7 @@ impl Slot {
             is_padding: false,
             is_known: self.is_known(),
             is_kept: self.is_kept && fields.ssrc == self.ssrc,
+            media: None,
         }
     }
 

@@ -108,8 +108,8 @@ fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
         );
         if n == 5 {
             let mut egress = exit.egress(now);
-            assert!(slot.retransmit(4, &feed, &mut egress));
-            assert!(slot.retransmit(5, &feed, &mut egress));
+            assert!(slot.answer_nack(4, &feed, &mut egress));
+            assert!(slot.answer_nack(5, &feed, &mut egress));
         }
     }
     let mut seen = Vec::new();
@@ -444,12 +444,12 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
         numbers.extend(slot.rewriter.last_sequence().map(SequenceNumber::wire));
         match n {
             1 => {
-                assert!(slot.retransmit(1, &feed, &mut egress), "it may be lost");
+                assert!(slot.answer_nack(1, &feed, &mut egress), "it may be lost");
                 slot.discard(egress.pacing);
                 assert_eq!(slot.needs_key_frame(), Some(EncodingIndex(0)));
             }
-            3 => assert!(!slot.retransmit(0, &feed, &mut egress), "it was given up"),
-            5 => assert!(slot.retransmit(3, &feed, &mut egress)),
+            3 => assert!(!slot.answer_nack(0, &feed, &mut egress), "it was given up"),
+            5 => assert!(slot.answer_nack(3, &feed, &mut egress)),
             _ => {}
         }
     }
@@ -526,7 +526,7 @@ fn without_rtx_a_packet_is_sent_again_bit_for_bit_and_as_seldom_as_over_rtx() {
         (at(200), 3, false),
         (at(5000), 2, false),
     ] {
-        let again = slot.retransmit(number, &feed, &mut exit.egress(when));
+        let again = slot.answer_nack(number, &feed, &mut exit.egress(when));
         assert_eq!(again, is_sent, "{number} at {:?}", when - start);
     }
     let again = exit.sealed().split_off(3);
@@ -544,7 +544,7 @@ fn where_nack_is_not_negotiated_nothing_is_kept_to_be_sent_again() {
     let (meta, bytes) = picture(EncodingIndex(0), 0, true);
     assert!(feed.insert(start, meta, &bytes));
     assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
-    assert!(!slot.retransmit(0, &feed, &mut exit.egress(start)));
+    assert!(!slot.answer_nack(0, &feed, &mut exit.egress(start)));
 }
 
 /// A picture in one packet with so many bytes of payload.
@@ -674,4 +674,59 @@ fn a_key_that_is_held_does_not_move_the_clock_of_the_sound() {
             "{n}"
         );
     }
+}
+
+#[test]
+fn what_feedback_says_is_lost_is_sent_again_unless_it_has_come_some_other_way() {
+    let start = Instant::now();
+    let mut exit = Exit::new(start);
+    let mut section = section(Kind::Video, RepairFormats::default());
+    section.payloads[0].rtx_payload_type = Some(RTX);
+    section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
+    let mut slot = slot_of(&section, start);
+    let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
+    for n in 0..4 {
+        let (mut meta, bytes) = picture(EncodingIndex(0), n, n == 0);
+        meta.arrival = start;
+        assert!(feed.insert(start, meta, &bytes));
+        assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
+    }
+    let at = |millis| start + Duration::from_millis(millis);
+    assert!(
+        !slot.answer_loss(1, &feed, &mut exit.egress(at(100))),
+        "so little is lost that requests come through"
+    );
+    slot.protection.heeds_feedback = true;
+    slot.protection.first_copies = 2;
+    for (when, number, is_sent) in [
+        (at(100), 1, true),
+        // The other copy of it.
+        (at(101), 1, false),
+        (at(200), 1, true),
+        // It was asked for just now.
+        (at(300), 2, true),
+        (at(310), 2, false),
+        // It was never sent.
+        (at(310), 4, false),
+    ] {
+        let again = slot.answer_loss(number, &feed, &mut exit.egress(when));
+        assert_eq!(again, is_sent, "{number} at {:?}", when - start);
+    }
+    slot.handle_arrival(1);
+    slot.handle_arrival(3);
+    assert!(!slot.answer_loss(1, &feed, &mut exit.egress(at(400))));
+    assert!(
+        slot.answer_loss(3, &feed, &mut exit.egress(at(400))),
+        "it was not sent again before"
+    );
+    assert!(
+        slot.answer_nack(1, &feed, &mut exit.egress(at(400))),
+        "it is asked for"
+    );
+    slot.payloads[0].nack = false;
+    slot.subscription.as_mut().unwrap().sent_as = Some(slot.payloads[0]);
+    assert!(
+        !slot.answer_loss(2, &feed, &mut exit.egress(at(500))),
+        "no repair is wanted"
+    );
 }
