@@ -77,7 +77,7 @@ const ROUND: f64 = 1.25;
 const LATE_TAIL: f64 = 1.6;
 
 /// The share of time for which pictures may stand still for what comes even later.
-const STILL: f64 = 0.03;
+const STILL: f64 = 0.06;
 
 /// What a round trip is taken for until it is known: long enough not to rely on retransmission alone.
 pub(super) const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(150);
