@@ -459,7 +459,7 @@ async fn lost_pictures_are_retransmitted_and_lost_sound_is_little() {
     let shown = video.frames - frames(&before.slots[1]);
     assert!(shown >= 160, "{shown} frames in six seconds: {picture:#?}");
     assert!(picture.late > 20, "nothing was retransmitted: {picture:#?}");
-    // Two links of 5 % lose 9.75 % of the sound, and nothing repairs it yet.
+    // Two links of 5 % lose 9.75 % of the audio, and nothing repairs it yet.
     let concealed = sound.audio.as_ref().unwrap().concealed();
     assert!(concealed < 0.14, "{sound:#?}");
 }

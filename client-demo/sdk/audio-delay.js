@@ -1,5 +1,5 @@
 /**
- * How long received sound is held back. A browser's own buffer reckons with jitter, not with sound
+ * How long received audio is held back. A browser's own buffer reckons with jitter, not with audio
  * that is sent again: on a link that loses much it would drop what comes a round trip late. In: how
  * much was missing in each second. Out: `jitterBufferTarget` of the receivers (W3C WebRTC Extensions).
  */

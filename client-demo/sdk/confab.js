@@ -109,7 +109,7 @@ const PING_PAUSE_MS = 150;
  *   its slot to another track.
  * @property {{participant: Participant, track: RemoteTrack}} mute
  * @property {{participant: Participant, track: RemoteTrack}} pause Its `paused` has changed: the
- *   server stops sending this picture or sound, or goes on. Without bandwidth for all, the most important
+ *   server stops sending this picture or audio, or goes on. Without bandwidth for all, the most important
  *   pictures stay; what this browser cannot receive is paused with reason `codec`.
  * @property {{id: string | null}} dominantspeaker Somebody else has the floor, perhaps oneself.
  * @property {{message: string, inMs: number}} stopping The server stops once everybody has left, in
@@ -119,7 +119,7 @@ const PING_PAUSE_MS = 150;
  * @property {Refusal} refused The server does not take an own track, of which it has no codec for
  *   instance. It is no publication any more; the others are sent. Also in `call.refused`.
  * @property {{state: CallState, signaling: boolean, media: boolean}} state Whether the server hears what
- *   is asked of it, and whether pictures and sound get through.
+ *   is asked of it, and whether pictures and audio get through.
  * @property {{error: ConfabError, fatal: boolean}} error With `fatal` the call has ended;
  *   otherwise it goes on trying.
  */

@@ -6,7 +6,7 @@
 const REPAIR = /^(rtx|red|ulpfec|flexfec-03)$/i;
 
 /**
- * Has published sound sent again when it is asked for. Chromium can, and offers it to nobody; there is
+ * Has published audio sent again when it is asked for. Chromium can, and offers it to nobody; there is
  * no other way to tell it. Slots go without: what they are sent is protected in advance.
  * @param {string} sdp
  */

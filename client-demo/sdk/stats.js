@@ -1,6 +1,6 @@
 /**
  * Turns `getStats` reports into what a person would ask about a call: how smooth, how sharp, how
- * much of the sound was made up. Rates are taken between one report and the next.
+ * much of the audio was made up. Rates are taken between one report and the next.
  */
 
 /** @import { Kind } from "./types.js" */
@@ -15,7 +15,7 @@
  * @property {number} kbps
  * @property {number} [framesDecoded] Since the connection began.
  * @property {number} [freezeCount] Since the connection began.
- * @property {number} [concealedPercent] Audible sound made up because packets were missing, in
+ * @property {number} [concealedPercent] Audible audio made up because packets were missing, in
  *   percent of all, since the connection began.
  * @property {number} [totalSamplesReceived] Audio samples played, since the connection began.
  * @property {number} [totalAudioEnergy] Since the connection began.

@@ -107,7 +107,7 @@
  * @property {"delay" | "loss" | "draining" | "receiver"} limit What sets the estimate.
  * @property {number | null} round_trip Milliseconds.
  * @property {number} link_loss What the link loses whatever is sent, 0 to 1.
- * @property {number} audio What sound takes of it.
+ * @property {number} audio What audio takes of it.
  * @property {number} wanted What everything as shown would take.
  * @property {SlotQuality[]} slots
  * @property {Decision[]} decisions The latest ones, the oldest first.

@@ -15,7 +15,7 @@
 
 /** So long not all must have fitted until the largest goes alone, milliseconds: estimates begin low. */
 const SHORT_FOR_MS = 6_000;
-/** Of the estimate so much is left for pictures: the rest is sound, repair and headers. */
+/** Of the estimate so much is left for pictures: the rest is audio, repair and headers. */
 const USABLE = 0.85;
 /**
  * By so much more has to fit before more is sent again, and so long after the last change, milliseconds:

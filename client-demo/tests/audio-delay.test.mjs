@@ -1,4 +1,4 @@
-/** How long sound is held back, second by second. */
+/** How long audio is held back, second by second. */
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";

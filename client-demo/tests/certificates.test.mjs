@@ -9,7 +9,7 @@ import { newRoom } from "./participant.mjs";
 
 withBothBrowsers();
 
-/** Publishes a sound with such a key and such a role, and says what has become of the connection. */
+/** Publishes audio with such a key and such a role, and says what has become of the connection. */
 async function publish({ key, setup, room, token }) {
   const certificate = await RTCPeerConnection.generateCertificate(
     key === "RSA"

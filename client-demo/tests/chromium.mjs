@@ -35,7 +35,7 @@ export async function launchChromium(more = []) {
       `--use-file-for-fake-audio-capture=${wav}`,
       ...more,
     ],
-    // Playwright's own would hide what a user's browser does with sound.
+    // Playwright's own would hide what a user's browser does with audio.
     ignoreDefaultArgs: ["--mute-audio", "--hide-scrollbars"],
   });
 }

@@ -7,7 +7,7 @@ import { browser, server, withBrowser, withServer } from "./fixture.mjs";
 import { join, moving, newRoom, readStats, tile, voicesFault, watchUntil } from "./participant.mjs";
 import { publish } from "./whip.mjs";
 
-/** Sound and picture further apart than this are not in step (ITU-R BT.1359-1: detected from 125 ms on). */
+/** Audio and video further apart than this are not in step (ITU-R BT.1359-1: detected from 125 ms on). */
 const IN_STEP_MS = 125;
 /** Until what a change of the clock has done to them is over: receivers go by several reports, a second apart. */
 const SETTLE_MS = 6_000;
@@ -17,7 +17,7 @@ const IN_STEP_TIMEOUT_MS = 25_000;
 withBrowser();
 withServer();
 
-/** Has the publisher go over to another codec of sound, on the SSRC that it has. */
+/** Has the publisher go over to another codec of audio, on the SSRC that it has. */
 async function changeCodec(page, audio) {
   await page.evaluate(async (audio) => {
     const sender = window.pc.getSenders().find(({ track }) => track.kind === "audio");
@@ -27,7 +27,7 @@ async function changeCodec(page, audio) {
   }, audio);
 }
 
-/** The codec of the sound that comes in. */
+/** The codec of the audio that comes in. */
 async function heardAs(page) {
   return page.evaluate(async () => {
     const report = await window.confab.call.peerConnection.getStats();
@@ -37,7 +37,7 @@ async function heardAs(page) {
   });
 }
 
-/** By how much the sound that is played is ahead of the picture, milliseconds. */
+/** By how much the audio that is played is ahead of the picture, milliseconds. */
 async function skew(page) {
   const { audio, video } = await readStats(page);
   const played = (streams) => streams.find(({ estimatedPlayoutTimestamp }) => estimatedPlayoutTimestamp > 0)?.estimatedPlayoutTimestamp;

@@ -149,7 +149,7 @@ test("by the SDK: join bare, camera in three sizes, screen, camera off and on", 
   await moving(grace, "Ada's screen");
 });
 
-/** In the page, before its own scripts: what is offered of sound is a codec that nobody has, and toasts are kept. */
+/** In the page, before its own scripts: what is offered of audio is a codec that nobody has, and toasts are kept. */
 function offerStrangeSound() {
   window.toasts = [];
   addEventListener("DOMContentLoaded", () => {

@@ -15,7 +15,7 @@ const WATCH_MS = 4_000;
 const WATCHES = 4;
 /** Below this a picture is not a moving one; the fake camera makes 30. */
 const LEAST_FPS = 10;
-/** More made-up sound than this is heard, percent. */
+/** More made-up audio than this is heard, percent. */
 const MOST_CONCEALED = 5;
 
 let rooms = 0;

@@ -12,7 +12,7 @@ export async function blankPage() {
  * Publishes a camera and a microphone from such a page; `window.pc` is the connection, and `window.session`
  * the address of the session.
  * @param {string} room
- * @param {{audio?: string, only?: boolean}} [codec] This codec of sound before all others, or it alone.
+ * @param {{audio?: string, only?: boolean}} [codec] This codec of audio before all others, or it alone.
  */
 export async function publish(room, { audio = "opus", only = false } = {}) {
   const page = await blankPage();

@@ -92,7 +92,7 @@ export class Tile {
   /**
    * @param {"audio" | "video"} kind
    * @param {string | null} words Why the picture stands still, whose place they take, or why there is no
-   *   sound. Null if there is.
+   *   audio. Null if there is.
    */
   setPaused(kind, words) {
     this.#pauses[kind] = words;
@@ -253,7 +253,7 @@ function show(element, track) {
   const shown = element.srcObject instanceof MediaStream ? element.srcObject.getTracks()[0] : undefined;
   if ((shown ?? null) === track) return;
   element.srcObject = track && new MediaStream([track]);
-  // Without a gesture the browser refuses sound; then the next click or key starts it.
+  // Without a gesture the browser refuses audio; then the next click or key starts it.
   if (track) element.play().catch(() => addEventListener("click", () => void element.play().catch(() => {}), { once: true }));
 }
 

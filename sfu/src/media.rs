@@ -7,7 +7,7 @@ use std::fmt;
 /// Audio or video.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// Sound.
+    /// Audio.
     Audio,
     /// Pictures.
     Video,
@@ -33,12 +33,12 @@ pub enum Codec {
     Pcma,
     /// RFC 3551 section 4.5.2: sampled at 16 kHz, but its RTP clock has 8 kHz.
     G722,
-    /// Key presses beside sound (RFC 4733), by the clock of that sound.
+    /// Key presses beside audio (RFC 4733), by the clock of that audio.
     TelephoneEvent {
         /// In Hz.
         clock_rate: u32,
     },
-    /// What the silence between two talk spurts sounds like (RFC 3389), by the clock of the sound.
+    /// What the silence between two talk spurts sounds like (RFC 3389), by the clock of the audio.
     ComfortNoise {
         /// In Hz.
         clock_rate: u32,

@@ -357,7 +357,7 @@ impl Rooms {
         }
     }
 
-    /// Of whom one has to go before one more comes who has not checked in: all that have not, in the order
+    /// Those of whom one has to go before one more comes who has not checked in: all that have not, in the order
     /// in which they came, if they are as many as a room may have participants, and else nobody.
     #[must_use]
     pub fn overdue(&self, room: &RoomName) -> Vec<ParticipantId> {

@@ -26,7 +26,7 @@ const CONTROL_WORDS: usize = 8;
 pub struct Message<'a> {
     /// Where to, in the socket's family.
     pub to: SocketAddr,
-    /// From which address of ours, in the socket's family; the kernel's choice without.
+    /// The address of ours that it leaves from, in the socket's family; the kernel's choice without.
     pub from: Option<IpAddr>,
     /// The size of each datagram in bytes, but for the last, which may be shorter.
     pub segment_size: usize,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-/// How long a packet may wait. Sound that is later is of no use, and a reader that is so far behind
+/// How long a packet may wait. Audio that is later is of no use, and a reader that is so far behind
 /// has to be seen as congested.
 pub const MAX_WAIT: Duration = Duration::from_millis(200);
 

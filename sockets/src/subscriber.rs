@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// takes an address from each of the 65,536 that it has.
 const LINES_OF_SITE: usize = 4;
 
-/// Of what there is for all, one in so many is kept for others whatever a reverse proxy has.
+/// One in so many of what there is for all is kept for others whatever a reverse proxy has.
 const KEPT_ONE_OF: usize = 10;
 
 /// How much of it an address may have that speaks for many, as a reverse proxy does.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Pair, channel_data, is_channel_data};
 
-/// Payload of a packet of video, and of sound, in bytes.
+/// Payload of a packet of video, and of audio, in bytes.
 pub(super) const VIDEO_LEN: usize = 1000;
 pub(super) const AUDIO_LEN: usize = 160;
 /// A picture: ten packets every 33 ms are 2.4 Mbit/s.
@@ -25,7 +25,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_micros(500);
 /// How packets are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pace {
-    /// As media is: a picture's packets every 33 ms, sound every 20 ms.
+    /// As media is: a picture's packets every 33 ms, audio every 20 ms.
     Media,
     /// As fast as the relay takes packets of so many bytes.
     Flat(usize),

@@ -164,7 +164,7 @@ pub(crate) async fn observe<const N: usize>(
 }
 
 impl Window {
-    /// The sound of a slot: nothing missing, nothing made up, and the tone is the one that was sent.
+    /// The audio of a slot: nothing missing, nothing made up, and the tone is the one that was sent.
     #[track_caller]
     pub(crate) fn assert_heard(&self, slot: usize, hz: f32) {
         let (before, after) = (&self.before.slots[slot], &self.after.slots[slot]);

@@ -53,7 +53,7 @@ impl Format {
     }
 }
 
-/// How sound is packed.
+/// How audio is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioFormat {
     /// RFC 7587.

@@ -25,7 +25,7 @@ pub struct BotConfig {
     pub subscribe_audio: usize,
     /// Receive slots for video.
     pub subscribe_video: usize,
-    /// Whether to decode sound and join frames; if not, packets are only counted.
+    /// Whether to decode audio and join frames; if not, packets are only counted.
     pub decode: bool,
     /// An existing directory for the pictures received.
     pub record: Option<PathBuf>,

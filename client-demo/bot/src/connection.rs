@@ -234,7 +234,7 @@ impl Connection {
             .ok_or_else(refused)
     }
 
-    /// In which slot a track arrived.
+    /// The slot in which a track arrived.
     pub(crate) async fn locate(
         &self,
         track: Arc<dyn TrackRemote>,

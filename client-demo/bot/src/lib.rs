@@ -11,7 +11,7 @@
 //! - `signaling`, `protocol`: the WebSocket and what travels on it
 //! - `connection`: the PeerConnection and its m-lines; `feedback`: what is said of what it sends
 //! - `send`: audio and video sources, RTP packets
-//! - `receive`: what a slot got: loss, sound, pictures, recordings
+//! - `receive`: what a slot got: loss, audio, pictures, recordings
 //! - `report`: a bot's call in numbers
 //! - [`sample`]: what any client tells about its call, once a second; [`lines`]: a bot that tells it
 //! - [`score`]: how intelligible a voice is

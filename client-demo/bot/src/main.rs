@@ -43,7 +43,7 @@ struct Cli {
     /// .wav file that all of them play.
     #[arg(long, value_name = "SOURCE", default_value = "none")]
     reference: AudioSource,
-    /// Count packets only, instead of decoding sound and joining frames.
+    /// Count packets only, instead of decoding audio and joining frames.
     #[arg(long)]
     no_decode: bool,
     /// Write the pictures received into this directory, as .ivf and .h264 files.

@@ -3,7 +3,7 @@
 //! Time–Frequency Weighted Noisy Speech", IEEE TASLP 19(7), 2011. Equations are numbered as there.
 //!
 //! In: what was said and what was heard of it, aligned, at 10 kHz. Out: a number, 1 for the same
-//! sound and near 0 for something else. It is STOI and not its successor ESTOI because the papers
+//! audio and near 0 for something else. It is STOI and not its successor ESTOI because the papers
 //! on loss concealment report STOI, so that the figures can be held against theirs; both fall with
 //! every gap.
 

@@ -46,7 +46,7 @@ pub(crate) struct State {
     closing: Option<String>,
     /// What has happened and was not told yet.
     lines: VecDeque<Line>,
-    /// Of whom a picture was shown.
+    /// Those of whom a frame was shown.
     seen: BTreeSet<String>,
 }
 

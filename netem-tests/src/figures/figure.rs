@@ -44,7 +44,7 @@ pub enum Better {
 /// Whose figure it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// What one receiver has of the sound of one sender.
+    /// What one receiver has of the audio of one sender.
     Sound,
     /// What one receiver has of the picture of one sender.
     Picture,

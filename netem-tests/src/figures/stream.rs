@@ -1,7 +1,7 @@
 //! What one receiver had of one sender.
 //!
 //! Samples become intervals between two of them, and a figure is taken over the intervals whose
-//! middle is in the window. Without a window that is from the first picture (the first sound, where
+//! middle is in the window. Without a window that is from the first picture (the first audio, where
 //! there are no pictures) to the end: how long that took is a figure of its own.
 //!
 //! Freezes need care, for getStats counts one only when it ends. Each is placed so that it ends with

@@ -91,7 +91,7 @@ impl Limit {
 }
 
 impl Expectation {
-    /// Of whom it is expected: a receiver and, unless the figure is of a client, a sender who sends
+    /// Those of whom it is expected: a receiver and, unless the figure is of a client, a sender who sends
     /// what the figure is of.
     #[must_use]
     pub fn pairs<'a>(

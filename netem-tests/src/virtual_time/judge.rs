@@ -40,7 +40,7 @@ impl Call {
         }
     }
 
-    /// How far sound and picture of one person were apart for another, at worst, during the last
+    /// How far audio and video of one person were apart for another, at worst, during the last
     /// run, going by the sender reports. `None` before those have come.
     #[must_use]
     pub fn lip_skew(&self, viewer: Person, publisher: Person) -> Option<Duration> {
@@ -156,13 +156,13 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Packets of sound that arrived.
+    /// Packets of audio that arrived.
     #[must_use]
     pub fn packets(&self) -> usize {
         self.played.len()
     }
 
-    /// The share of sound that did not arrive, 0 to 1, from the first packet to the last.
+    /// The share of audio that did not arrive, 0 to 1, from the first packet to the last.
     #[must_use]
     pub fn missing(&self) -> f64 {
         let numbers = self.played.iter().map(|p| p.stamp.number);

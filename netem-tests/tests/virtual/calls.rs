@@ -6,7 +6,7 @@ use confab_netem_tests::virtual_time::client::send::Beginning;
 use confab_netem_tests::virtual_time::client::{publish, watch};
 use confab_sfu::api::Publish;
 
-/// One has the other's picture and sound whole.
+/// One has the other's picture and audio whole.
 fn assert_good(call: &Call, viewer: Person, publisher: Person) {
     let (seen, heard) = (call.sees(viewer, publisher), call.hears(viewer, publisher));
     assert!(seen.fps() > 29.5, "{} fps", seen.fps());

@@ -39,7 +39,7 @@ reasons! {
     RtpDisplacedSsrc "rtp_displaced_ssrc" "SRTP of an SSRC that another has taken over from.";
     RtpUnknownSsrc "rtp_unknown_ssrc" "Nothing says which m-line the SSRC is of.";
     RtpDuplicate "rtp_duplicate" "A packet that had come before, such as one sent again in vain.";
-    RtpPayloadType "rtp_payload_type" "A payload type that was not negotiated, or does not go with the sound there.";
+    RtpPayloadType "rtp_payload_type" "A payload type that was not negotiated, or does not go with the audio there.";
     RtpMalformedPayload "rtp_malformed_payload" "A payload that is not what its payload type's payloads look like.";
     RtxUnneeded "rtx_unneeded" "A retransmission or repair packet of what is not missing, or padding that probes.";
     RtcpFlood "rtcp_flood" "RTCP beyond what a client may send.";
@@ -78,7 +78,7 @@ reasons! {
     TcpNotTakenOver "tcp_not_taken_over" "A TCP connection that could not be taken over from a shared port.";
     TcpSlowPicture "tcp_slow_picture" "Video that waited for too long for a client on TCP.";
     TcpSlowOther "tcp_slow_other" "Sound and control that found no room for a client on TCP.";
-    AudioLevelsFull "audio_levels_full" "Levels of sound beyond what is kept between two reports.";
+    AudioLevelsFull "audio_levels_full" "Levels of audio beyond what is kept between two reports.";
     MailboxFull "mailbox_full" "Media for another worker that cannot keep up.";
     NackUnanswered "nack_unanswered" "A request for a packet that is not kept any more, or beyond what may be sent again.";
     PacerDropped "pacer_dropped" "Packets that waited for too long to be sent, or are of no use any more.";

@@ -12,7 +12,7 @@ pub enum Content {
     /// Somebody: a camera, a microphone, or anything else that is no screen.
     #[default]
     Person,
-    /// A screen or a window, or its sound. Nobody speaks there, and there is something to read.
+    /// A screen or a window, or its audio. Nobody speaks there, and there is something to read.
     Screen,
 }
 

@@ -42,7 +42,7 @@ pub struct RepairCounts {
     pub rtx: u64,
     /// Repair packets of ULPFEC and FlexFEC.
     pub fec: u64,
-    /// Sound that is repeated in RED (RFC 2198).
+    /// Audio that is repeated in RED (RFC 2198).
     pub red: u64,
 }
 
@@ -85,7 +85,7 @@ pub struct WorkerStats {
     pub nacks_sent: u64,
     /// Key frames asked for from publishers.
     pub key_frame_requests_sent: u64,
-    /// Slots that began with the pictures since a key frame instead of another key frame.
+    /// Slots that began with the frames since a key frame instead of another key frame.
     pub groups_sent: u64,
     /// Changes of the layer that a slot is sent.
     pub layer_switches: u64,
@@ -172,11 +172,11 @@ pub struct PeerQuality {
     pub round_trip: Option<Duration>,
     /// The share of packets that the path loses whatever is sent, 0 to 1.
     pub link_loss: f64,
-    /// What sound takes.
+    /// What audio takes.
     pub audio: Bitrate,
-    /// What could be put to use: sound, and the best of each picture that is shown.
+    /// What could be put to use: audio, and the best of each video that is shown.
     pub wanted: Bitrate,
-    /// What each slot of video that shows a track gets, and each of sound that cannot be received.
+    /// What each slot of video that shows a track gets, and each of audio that cannot be received.
     pub slots: Vec<SlotQuality>,
     /// The latest decisions, the oldest first.
     pub decisions: Vec<Decision>,

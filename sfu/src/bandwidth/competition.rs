@@ -156,7 +156,7 @@ impl Competition {
         }
     }
 
-    /// A link that is too narrow even for the sound would not have emptied its queue either.
+    /// A link that is too narrow even for the audio would not have emptied its queue either.
     fn handle_stuck(&mut self, now: Instant, least: Duration, is_stuck: bool) {
         let since = |at: Instant| now.saturating_duration_since(at);
         let has_emptied = self.emptied.is_some_and(|at| since(at) < BELIEF);
@@ -227,7 +227,7 @@ mod tests {
         assert!(on[began..].iter().all(|on| *on));
     }
 
-    /// The same with sound alone, of which no less can be sent.
+    /// The same with audio alone, of which no less can be sent.
     fn run_with_sound(seconds: u32, queueing: impl Fn(u32) -> u32) -> bool {
         let start = Instant::now();
         let mut competition = Competition::default();

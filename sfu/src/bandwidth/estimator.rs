@@ -36,7 +36,7 @@ use crate::units::{Bitrate, DataSize};
 /// The estimate before anything is known (libwebrtc M125: `kDefaultStartBitrateBps`).
 pub const START: Bitrate = Bitrate::kbps(300);
 
-/// The least estimate: the lowest layer of a small picture. Sound is sent anyway.
+/// The least estimate: the lowest layer of a small video. Audio is sent anyway.
 pub const MIN: Bitrate = Bitrate::kbps(30);
 
 /// The highest: more than a room full of top layers.
@@ -500,7 +500,7 @@ impl BandwidthEstimator {
         };
         let sent = |rate: Bitrate| rate.scale(1.0 / (1.0 - self.loss.link_loss()));
         if let (Some(queueing), Some(rate)) = (least_queueing, self.acknowledged.rate().map(sent)) {
-            // Otherwise it is sound, which is sent whatever the estimate says.
+            // Otherwise it is audio, which is sent whatever the estimate says.
             let gives_way = self.draining.is_some() || rate < self.lasting;
             self.competition
                 .handle_feedback(now, queueing, rate, gives_way);

@@ -1,6 +1,6 @@
 //! Which of a publisher's losses are the link's own, and which are congestion.
 //!
-//! A browser that is told of thirty percent loss sends a picture that nobody wants to see, however
+//! A browser that is told of thirty percent loss sends a video that nobody wants to see, however
 //! much the link could carry. Loss that comes with an empty queue, and that has been there for a
 //! while, does not go away when less is sent; we repair it instead.
 //!

@@ -27,7 +27,7 @@ use crate::units::Bitrate;
 const TOLERANCE: f64 = 0.04;
 
 /// The same while the application sends less than it could: then it is hardly its own doing, and an
-/// experiment might cost it its picture.
+/// experiment might cost it its video.
 const IDLE_TOLERANCE: f64 = 0.1;
 
 /// How many standard deviations chance is granted beyond that.
@@ -132,7 +132,7 @@ impl LossBased {
         self.congested
     }
 
-    /// Says whether the application sends less than it could.
+    /// Notes whether the application sends less than it could.
     pub(crate) fn set_idle(&mut self, is_idle: bool) {
         self.is_idle = is_idle;
     }

@@ -13,7 +13,7 @@ use crate::units::{Bitrate, DataSize};
 const OBSERVATION: Duration = Duration::from_millis(250);
 const OBSERVATION_PACKETS: u32 = 30;
 
-/// An observation ends after this time if it has a third of the packets: sound alone.
+/// An observation ends after this time if it has a third of the packets: audio alone.
 const LONG_OBSERVATION: Duration = Duration::from_secs(1);
 
 /// A queue that holds every packet up for longer stands (as in
@@ -110,7 +110,7 @@ impl Experiment {
         if !is_decided && lasted < MAX_EXPERIMENT {
             return None;
         }
-        // Where no less could be sent, of a picture in one size, it is the queue that tells.
+        // Where no less could be sent, of a video in one size, it is the queue that tells.
         let has_stayed = match is_distinct {
             true => high.loss - low.loss < STAYED * effect,
             false => !is_queued,

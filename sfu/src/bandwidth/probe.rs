@@ -45,7 +45,7 @@ const QUIET: Duration = Duration::from_secs(4);
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// What is wanted is only used with a margin ([`MARGIN`](crate::subscribe::allocation::MARGIN)), beside
-/// sound and repair. So there is probing until the estimate is this much above it, and up to somewhat
+/// audio and repair. So there is probing until the estimate is this much above it, and up to somewhat
 /// more, for a probe seldom shows all of its rate.
 const ENOUGH: f64 = 1.25;
 const HEADROOM: f64 = 1.5;

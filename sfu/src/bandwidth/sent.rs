@@ -26,7 +26,7 @@ const REFERENCE_CYCLE: u64 = 1 << 24;
 /// What a packet carries; also the order in which a pacer prefers them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum PacketKind {
-    /// Sound.
+    /// Audio.
     Audio,
     /// A packet sent again.
     Retransmission,

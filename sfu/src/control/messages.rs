@@ -104,7 +104,7 @@ pub struct Answered {
     pub refused: Vec<(Mid, SdpError)>,
 }
 
-/// How loud a packet of sound was.
+/// How loud a packet of audio was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Level {
     pub at: Instant,
@@ -159,7 +159,7 @@ pub enum Report {
         /// Why, or that it goes on.
         reason: Option<Reason>,
     },
-    /// How loud every packet of sound since the last report was, in their order.
+    /// How loud every packet of audio since the last report was, in their order.
     Levels(Vec<Level>),
     /// A peer has ended whose path was known.
     Carried {

@@ -1,6 +1,6 @@
 //! Who speaks: the dominant speaker of a room.
 //!
-//! In: the audio level of every packet of sound (RFC 6464). Out: the dominant speaker, who has spoken
+//! In: the audio level of every packet of audio (RFC 6464). Out: the dominant speaker, who has spoken
 //! of late, and who is loudest now. After I. Volfin and I. Cohen, "Dominant speaker identification
 //! for multipoint videoconferencing", Computer Speech and Language 27 (2013): activity is scored
 //! over an immediate, a medium and a long time, and somebody takes over who beats the dominant
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How often it is decided who speaks (the paper's decision interval, as Jitsi has it).
 pub(crate) const DECISION_INTERVAL: Duration = Duration::from_millis(300);
 
-/// What a packet of sound usually holds.
+/// What a packet of audio usually holds.
 const FRAME: Duration = Duration::from_millis(20);
 
 /// Without a packet for this time there is silence: longer than packets of any usual length.

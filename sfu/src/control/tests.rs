@@ -15,7 +15,7 @@ const ROOM: RoomId = RoomId(1);
 const SPEECH: u8 = 25;
 const NOISE: u8 = 75;
 
-/// What a packet of sound holds, and how often a worker tells levels.
+/// What a packet of audio holds, and how often a worker tells levels.
 const FRAME: Duration = Duration::from_millis(20);
 const FRAMES_PER_REPORT: u32 = 5;
 

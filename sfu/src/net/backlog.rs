@@ -2,7 +2,7 @@
 //!
 //! In: packets for it, and the time. Out: framed bytes to write, in order; and what was given up
 //! because the client, or the path to it, is too slow. Pictures that have waited for [`MAX_WAIT`] go,
-//! with all pictures behind them, for they would only come later still; sound goes on, until it is so
+//! with all video behind them, for they would only come later still; audio goes on, until it is so
 //! old that nobody waits for it. So a slow client costs time of its own, and bounded memory.
 
 use std::collections::VecDeque;
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use super::framing::HEADER_LEN;
 use crate::worker::Discarded;
 
-/// How long pictures wait. A key frame that is paced over half a second does not wait for so long, and
-/// sound behind it comes late, but not too late to be played.
+/// How long video waits. A key frame that is paced over half a second does not wait for so long, and
+/// audio behind it comes late, but not too late to be played.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(300);
 
-/// How long anything waits: receivers have played what is around such old sound, and reports and
+/// How long anything waits: receivers have played what is around such old audio, and reports and
 /// checks have been repeated.
 pub(crate) const MAX_AGE: Duration = Duration::from_millis(1000);
 
@@ -199,7 +199,7 @@ mod tests {
         let discarded = backlog.discard(start + ms(301));
         assert_eq!((discarded.pictures, discarded.others), (5, 0));
         backlog.push(start + ms(310), PICTURE, &[4; 1000]);
-        // Old sound does not take new pictures with it.
+        // Old audio does not take new video with it.
         assert_eq!(backlog.discard(start + ms(600)), Discarded::default());
         assert_eq!(drain(&mut backlog), [1, 3, 3, 3, 3, 3, 4]);
     }

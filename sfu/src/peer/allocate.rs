@@ -33,11 +33,11 @@ const RISE: f64 = 1.1;
 /// What an encoding is taken for until it has been measured: the lowest of a simulcast.
 const UNMEASURED: Bitrate = Bitrate::kbps(100);
 
-/// And for what it could put to use: a picture as most cameras have it. What the path carries is better
+/// And for what it could put to use: a video as most cameras have it. What the path carries is better
 /// known early than late.
 const UNMEASURED_WANTED: Bitrate = Bitrate::kbps(1000);
 
-/// The picture of a slot whose lowest layer does not fit goes on for so long: at the beginning nothing
+/// The video of a slot whose lowest layer does not fit goes on for so long: at the beginning nothing
 /// is known of the path, and an estimate that dips is soon back. It goes on longer while there is loss
 /// without a queue, which hurts nobody else and takes longer to tell from congestion, and while a queue
 /// is drained, which ends by itself.
@@ -51,13 +51,13 @@ const BEGINNING: Duration = Duration::from_secs(5);
 const OVERDRAFT: f64 = 2.0;
 
 /// Over TCP one lost segment holds all up that follows, and what that does to the estimate says little of
-/// the path: pictures go on, whatever the estimate is, while nothing has been lost for so long, and then for
+/// the path: video goes on, whatever the estimate is, while nothing has been lost for so long, and then for
 /// the longer patience. TCP itself sees to it that the path is not flooded, and what waits for too long is
 /// given up there, which is the only loss there is.
 const TCP_WITHOUT_LOSS: Duration = Duration::from_secs(10);
 
 /// While the path is calm there is no end to patience: an estimate that is low for want of evidence, or
-/// for loss without a queue, is no reason to take a picture away. Up to this, which is what browsers make
+/// for loss without a queue, is no reason to take a video away. Up to this, which is what browsers make
 /// of one camera at most (libwebrtc of 1280×720), whatever the estimate says.
 const CALM_GRANT: Bitrate = Bitrate::kbps(2500);
 
@@ -92,7 +92,7 @@ pub(super) struct Allocator {
 pub(crate) enum Consequence {
     /// A key frame of an encoding.
     KeyFrame(TrackId, EncodingIndex),
-    /// A slot's picture has been paused for this reason, or goes on.
+    /// A slot's video has been paused for this reason, or goes on.
     Paused(Mid, Option<Reason>),
     /// Another encoding of a track is received now.
     Wanted(TrackId),
@@ -237,7 +237,7 @@ impl Peer {
     }
 }
 
-/// What is to be said of a slot: of sound only that it cannot be received.
+/// What is to be said of a slot: of audio only that it cannot be received.
 fn slot_quality(slot: &Slot) -> Option<SlotQuality> {
     let share = &slot.share;
     let (layer, reason) = match slot.kind {
@@ -356,7 +356,7 @@ impl<'s> Picture<'s> {
     }
 
     /// What its publisher is to be asked for when there is so much `room` for its lowest layer: something
-    /// if it is of one encoding and all pictures together are too much, or have been.
+    /// if it is of one encoding and all videos together are too much, or have been.
     fn asked(&self, now: Instant, room: Bitrate, is_too_much: bool) -> Option<Asked> {
         let first = self.offered.first()?;
         let is_one = self.offered.iter().all(|o| o.encoding == first.encoding);
@@ -387,7 +387,7 @@ impl<'s> Picture<'s> {
         rates.max().unwrap_or_default()
     }
 
-    /// The share of that which its lowest layer takes: all of it, of a picture without layers.
+    /// The share of that which its lowest layer takes: all of it, of a video without layers.
     fn share_of_lowest(&self) -> f64 {
         self.lowest().ratio(self.highest()).clamp(LEAST_SHARE, 1.0)
     }
@@ -405,8 +405,8 @@ impl<'s> Picture<'s> {
     }
 }
 
-/// Sound is outside the contest, but what repeats it is not to take a picture's place: it may take
-/// what is `left` when every picture has its lowest layer. Returns what sound takes.
+/// Audio is outside the contest, but what repeats it is not to take a video's place: it may take
+/// what is `left` when every video has its lowest layer. Returns what audio takes.
 fn share_sound(now: Instant, left: Bitrate, sounds: Vec<(&mut Slot, &Feed)>) -> Bitrate {
     let all: Bitrate = sounds.iter().map(|(_, feed)| feed.bitrate(now)).sum();
     let spare = (left - all).ratio(all);
@@ -443,7 +443,7 @@ fn offered(now: Instant, slot: &Slot, feed: &Feed, repair: f64) -> (Vec<LayerInf
         }));
     }
     leave_out_equals(slot, &mut layers);
-    // Nobody is left without a picture for the sake of its repair.
+    // Nobody is left without a video for the sake of its repair.
     let lowest = layers.iter().map(|layer| layer.bitrate).min();
     for layer in layers.iter_mut().filter(|l| Some(l.bitrate) > lowest) {
         layer.bitrate = layer.bitrate.scale(1.0 + repair);
@@ -480,7 +480,7 @@ fn current(slot: &Slot, offered: &[LayerInfo]) -> Option<u8> {
     u8::try_from(index).ok()
 }
 
-/// What is shown, in lines of this track: a picture that is as wide or as high as its place fills it.
+/// What is shown, in lines of this track: a video that is as wide or as high as its place fills it.
 fn view(view: SlotView, offered: &[LayerInfo]) -> View {
     let largest = offered.iter().max_by_key(|layer| layer.height);
     let by_width = largest.zip(view.width).filter(|(l, _)| l.width > 0);
@@ -497,14 +497,14 @@ fn view(view: SlotView, offered: &[LayerInfo]) -> View {
     }
 }
 
-/// Up to which rate, and for how long, pictures go on that would have to be paused.
+/// Up to which rate, and for how long, video goes on that would have to be paused.
 fn patience(
     now: Instant,
     left: Bitrate,
     estimator: &BandwidthEstimator,
     is_stream: bool,
 ) -> (Bitrate, Duration) {
-    // For the moment that draining a queue takes, no picture is taken away.
+    // For the moment that draining a queue takes, no video is taken away.
     let left = left + (estimator.lasting() - estimator.estimate());
     match estimator.limit() {
         // Giving way for good to a flow that fills the queue is to leave it the link: all that is taken in
@@ -520,7 +520,7 @@ fn patience(
     }
 }
 
-/// Finds out which publishers are to be asked for less: each picture gets a share by what it takes.
+/// Finds out which publishers are to be asked for less: each video gets a share by what it takes.
 fn ask_for_less(
     now: Instant,
     left: Bitrate,
@@ -546,7 +546,7 @@ fn ask_for_less(
     }
 }
 
-/// Lets pictures go on for a while that would have to be paused.
+/// Lets video go on for a while that would have to be paused.
 fn be_patient(
     now: Instant,
     limit: Bitrate,

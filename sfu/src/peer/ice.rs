@@ -174,7 +174,7 @@ impl IceLite {
         }
     }
 
-    /// Says whether checks over UDP are left without an answer, but for those through our own relay. A
+    /// Sets whether checks over UDP are left without an answer, but for those through our own relay. A
     /// client that prefers UDP leaves it in no other way; of one that is not heard of any more
     /// every check is welcome.
     pub fn set_avoids_udp(&mut self, avoids_udp: bool) {

@@ -272,7 +272,7 @@ impl Peer {
         Ok(negotiated)
     }
 
-    /// Says whether the client is to leave UDP.
+    /// Sets whether the client is to leave UDP.
     pub(crate) fn set_avoids_udp(&mut self, avoids_udp: bool) {
         self.ice.set_avoids_udp(avoids_udp);
     }
@@ -329,7 +329,7 @@ impl Peer {
         self.ice.handle_closed(path);
     }
 
-    /// Gives up pictures that are on their way, and returns of which encodings key frames are needed.
+    /// Gives up the video that is on its way, and returns of which encodings key frames are needed.
     pub(crate) fn discard_pictures(&mut self) -> Vec<(TrackId, EncodingIndex)> {
         let slots = self.slots.iter_mut().flatten();
         let pictures = slots.filter(|slot| slot.kind == Kind::Video);
@@ -544,7 +544,7 @@ impl Peer {
         moved.resumes |= resumes;
     }
 
-    /// Has pictures go on that could not be sent while the client had not proved to be where it is.
+    /// Has video go on that could not be sent while the client had not proved to be where it is.
     fn note_unblocked(&mut self) {
         if self.is_blocked && self.ice.is_selected_proved() {
             self.is_blocked = false;

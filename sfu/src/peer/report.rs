@@ -25,10 +25,10 @@ use crate::units::Bitrate;
 /// are for multicast.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time to the first reports, early so that sound and picture are in step soon.
+/// Time to the first reports, early so that audio and video are in step soon.
 pub(crate) const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a publisher is allowed for each of its other tracks when it is asked for less of one: sound with
+/// What a publisher is allowed for each of its other tracks when it is asked for less of one: audio with
 /// all its repair, and what browsers make of one camera at most (libwebrtc of 1280×720).
 const SOUND: Bitrate = Bitrate::kbps(64);
 const PICTURE: Bitrate = Bitrate::kbps(2500);
@@ -234,7 +234,7 @@ impl Peer {
             self.round_trip = slot.round_trip.or(self.round_trip);
             let round_trip = slot.round_trip;
             if let Some(loss) = slot.loss().filter(|_| slot.kind == Kind::Video) {
-                // Sound goes over the same link, and libwebrtc reports on it once in five seconds.
+                // Audio goes over the same link, and libwebrtc reports on it once in five seconds.
                 let sounds = self.slots.iter_mut().flatten();
                 for sound in sounds.filter(|slot| slot.kind == Kind::Audio) {
                     sound.hear_of_link(loss, round_trip);
@@ -263,7 +263,7 @@ impl Peer {
             return;
         };
         // All of a publisher's streams share one clock, so they share the offset too: whatever
-        // error it has, sound and picture stay in step.
+        // error it has, audio and video stay in step.
         let sample = cx.clock.ntp(cx.now).wrapping_sub(info.ntp);
         let offset = match self.clock_offset {
             None => sample,

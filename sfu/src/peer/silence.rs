@@ -2,7 +2,7 @@
 //!
 //! In: when its packets arrive. Out: that it has fallen silent, told once, and that it is heard again: long
 //! before its consent ends (RFC 7675: 30 s), but late enough for what is usual between its packets. Somebody
-//! who sends sound is missed within a second; of somebody whose only packets are connectivity checks much is
+//! who sends audio is missed within a second; of somebody whose only packets are connectivity checks much is
 //! not expected.
 
 use std::time::{Duration, Instant};

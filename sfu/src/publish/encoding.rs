@@ -24,7 +24,7 @@ const MAX_LATE: Duration = Duration::from_secs(2);
 const LISTENER_MEMORY: Duration = Duration::from_secs(3);
 
 /// Most loss of a listener that a publisher is told of, of 256. Opus protects against 30 % at most;
-/// one listener with a broken link is not to spoil the sound of the others.
+/// one listener with a broken link is not to spoil the audio of the others.
 const MAX_LISTENER_LOSS: u8 = 77;
 
 /// How a packet fits the encoding's numbering.

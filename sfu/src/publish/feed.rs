@@ -405,7 +405,7 @@ impl Feed {
         alive.map_or(EncodingIndex(0), |(encoding, _)| encoding)
     }
 
-    /// What the track takes as a whole: of sound, which has one encoding.
+    /// What the track takes as a whole: of audio, which has one encoding.
     #[must_use]
     pub(crate) fn bitrate(&self, now: Instant) -> Bitrate {
         let alive = self.encodings.iter().map(|stream| &stream.meter);

@@ -3,7 +3,7 @@
 //! In: when its packets arrive, and the publisher's own reports, if it sends any. Out: the timestamp of
 //! any time. The packet that was under way the shortest tells the time best; a publisher's reports tell
 //! it better, and all of a publisher's streams by one clock. From the one to the other it goes in small
-//! steps: a receiver that keeps sound and picture together would jump as well.
+//! steps: a receiver that keeps audio and video together would jump as well.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// less than a millisecond in it, and a burst of delay ends in it.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How far the time moves towards what is known better, in seconds for each second. Receivers move sound
-/// against picture by 80 ms a second at most (libwebrtc's `kMaxChangeMs`).
+/// How far the time moves towards what is known better, in seconds for each second. Receivers move audio
+/// against video by 80 ms a second at most (libwebrtc's `kMaxChangeMs`).
 const SLEW: f64 = 0.02;
 
 /// From this disagreement on, in seconds, timestamps and time do not belong together any more: the

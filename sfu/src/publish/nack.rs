@@ -41,14 +41,14 @@ const OFTEN: u8 = 4;
 const REPEAT_AFTER: Duration = Duration::from_millis(10);
 const ANSWER_ALLOWANCE: Duration = Duration::from_millis(5);
 
-/// Numbers over which the loss is averaged: some seconds of sound, one of video. Until there are as
+/// Numbers over which the loss is averaged: some seconds of audio, one of video. Until there are as
 /// many, over those that there are.
 const AVERAGED: f64 = 128.0;
 
 /// After this a packet is given up for a key frame, which is lost in part like everything else.
 const MAX_AGE: Duration = Duration::from_millis(1500);
 
-/// The same for sound, which no receiver holds up for as long as that.
+/// The same for audio, which no receiver holds up for as long as that.
 const MAX_AUDIO_AGE: Duration = Duration::from_millis(400);
 
 /// What was sent in an outage longer than this is not asked for: a key frame is sooner there.

@@ -53,7 +53,7 @@ impl Count {
     }
 }
 
-/// Of which encoding the latest frames of a camera are, by the dependency descriptor's count.
+/// The encodings that the latest frames of a camera are of, by the dependency descriptor's count.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// By frame number. Empty until there is something to remember.

@@ -31,7 +31,7 @@ pub(crate) struct Publication {
     pub(super) repair: RepairFormats,
     pub(super) repaired: Repaired,
     pub(super) sources: Sources,
-    /// Of which encoding the latest frames are.
+    /// The encodings that the latest frames are of.
     pub(super) frames: Frames,
     /// Lent to what finds numbers without media.
     pub(super) voids_found: Vec<SequenceNumber>,

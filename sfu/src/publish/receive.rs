@@ -1,7 +1,7 @@
 //! What a publication makes of each packet: plain media with extended numbers.
 //!
 //! In: RTP packets of the m-line after decryption, as the publisher wraps them: RTX, RED with old
-//! sound or ULPFEC in it, FlexFEC. Out: the packets it meant, named and numbered, for the track's
+//! audio or ULPFEC in it, FlexFEC. Out: the packets it meant, named and numbered, for the track's
 //! feed: the one that came, those that redundancy or repair packets gave back, and the numbers that
 //! were spent on repair, or on what nothing can be made of, and hold nothing. From here on nobody needs
 //! to know how they came.
@@ -34,7 +34,7 @@ const ORIGINAL_LEN: usize = 2;
 /// Why a packet of a publication went no further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unusable {
-    /// Its payload type was not negotiated on the m-line, or does not go with the sound there.
+    /// Its payload type was not negotiated on the m-line, or does not go with the audio there.
     PayloadType,
     /// It repairs nothing that is missing.
     Unneeded,
@@ -284,7 +284,7 @@ impl Publication {
             }
         }
         match content.format {
-            // What goes with sound has its timestamps (RFC 4733 section 2.1), or they mean nothing.
+            // What goes with audio has its timestamps (RFC 4733 section 2.1), or they mean nothing.
             Format::Media(map) if !map.codec.stands_alone() => {
                 let sound = stream.and_then(|stream| stream.codec);
                 let has_clock = sound.is_some_and(|s| s.clock_rate() == map.codec.clock_rate());
@@ -329,7 +329,7 @@ impl Publication {
         Ok(())
     }
 
-    /// Takes the sound that a packet repeats and that is missing before it.
+    /// Takes the audio that a packet repeats and that is missing before it.
     fn use_redundancy(
         &mut self,
         now: Instant,

@@ -14,7 +14,7 @@ use super::publication::Publication;
 use crate::types::{EncodingIndex, Rid, Ssrc};
 
 /// Silence of the other encodings after which what was negotiated as several counts as one: longer than
-/// the second between two pictures of a screen on which nothing moves.
+/// the second between two frames of a screen on which nothing moves.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Most changes of SSRC on one m-line within [`CHANGES_PERIOD`], each of which makes viewers wait for a
@@ -25,7 +25,7 @@ const CHANGES_PERIOD: Duration = Duration::from_secs(10);
 /// What a stream is for its encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// The pictures or the sound.
+    /// The video or the audio.
     Media,
     Retransmission,
     Repair,

@@ -163,7 +163,7 @@ impl Span {
     }
 }
 
-/// How loud the sound in a packet is (RFC 6464).
+/// How loud the audio in a packet is (RFC 6464).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AudioLevel {
     /// Attenuation, 0 (loudest) to 127 (silence), in -dBov.

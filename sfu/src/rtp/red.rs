@@ -1,7 +1,7 @@
 //! RED (RFC 2198): a packet that carries earlier payloads beside its own.
 //!
 //! In: the payload of a RED packet. Out: its [`Block`]s, oldest first, the packet's own last;
-//! nothing is copied. [`write()`] goes the other way. Sound uses it for redundancy (`audio/red`),
+//! nothing is copied. [`write()`] goes the other way. Audio uses it for redundancy (`audio/red`),
 //! video only to tell media from ULPFEC within one SSRC (RFC 5109 section 14.1): one block.
 
 /// Bytes of the header of a block that another one follows (RFC 2198 section 3).

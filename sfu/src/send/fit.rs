@@ -9,7 +9,7 @@ use crate::rtp::extension::{HeaderExtensions, Lengths};
 /// What a packet can do without, the first to be left out first. The rest it needs: the transport-wide
 /// number, since an estimate that never sees the large packets would be a fraction of what the path
 /// carries; the dependency descriptor, which decoders want of every packet or of none; and orientation,
-/// which receivers take from the last packet of a picture.
+/// which receivers take from the last packet of a frame.
 const OPTIONAL: [Extension; 5] = [
     // It comes with few packets, and receivers reckon on between them.
     Extension::AbsCaptureTime,
@@ -110,7 +110,7 @@ mod tests {
             // It has nothing else to estimate by.
             (15, (true, false), 0, &[Transport, SendTime]),
             (11, (true, false), 0, &whole),
-            // Nothing may be wanting of what pictures depend on; it takes the longer form.
+            // Nothing may be wanting of what frames depend on; it takes the longer form.
             (
                 60,
                 new,

@@ -4,7 +4,7 @@
 //! in the order of their kinds and spread over time, and bursts that probe the link. The queue holds
 //! items of any type, so that it can be indices of packets that are kept elsewhere.
 //!
-//! Sound is not held up at all, for it is little; it counts, though. What may leave within
+//! Audio is not held up at all, for it is little; it counts, though. What may leave within
 //! [`BURST`] leaves together, so that packets of one frame still make runs for the kernel.
 
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ pub(crate) const MAX_QUEUE: DataSize = DataSize::bytes(256 * 1024);
 /// Most packets in the queue.
 pub(crate) const MAX_PACKETS: usize = 1024;
 
-/// Most debt from sound and the like that has to be waited for.
+/// Most debt from audio and the like that has to be waited for.
 const MAX_DEBT: Duration = Duration::from_millis(500);
 
 /// A burst that has not got enough packets after this time ends (libwebrtc's
@@ -170,7 +170,7 @@ impl<T> Pacer<T> {
         }
     }
 
-    /// Whether a packet may leave at once, before it is queued; it is taken to have left then. Sound
+    /// Whether a packet may leave at once, before it is queued; it is taken to have left then. Audio
     /// always may.
     pub(crate) fn admit(&mut self, now: Instant, size: DataSize, kind: PacketKind) -> bool {
         self.pay(now);

@@ -92,7 +92,7 @@ impl Default for Pacing {
 }
 
 impl Pacing {
-    /// Says whether the receiver will give transport-wide feedback.
+    /// Sets whether the receiver will give transport-wide feedback.
     pub(crate) fn set_negotiated(&mut self, now: Instant, is_negotiated: bool) {
         self.is_negotiated = is_negotiated;
         self.set_rate(now);

@@ -119,7 +119,7 @@ impl<const WORDS: usize, const MAX: usize> Streams<WORDS, MAX> {
         self.change(ssrc, |stream| stream.is_kept = false);
     }
 
-    /// Says whether another has taken over from a stream.
+    /// Sets whether another has taken over from a stream.
     pub(super) fn set_displaced(&mut self, ssrc: Ssrc, is_displaced: bool) {
         self.change(ssrc, |stream| {
             stream.is_displaced = is_displaced;

@@ -1,6 +1,6 @@
 //! An allocation, its middle step: divides a subscriber's estimate among its slots.
 //!
-//! In: the estimate without sound, and for every slot the layers its track has, what the client
+//! In: the estimate without audio, and for every slot the layers its track has, what the client
 //! shows of it, and how important it is. Out: a layer for every slot, or none, and why it is not a
 //! better one. A pure function but for [`SwitchHistory`], which each slot keeps.
 //!
@@ -10,7 +10,7 @@
 //!    each has what it shows or nothing more fits.
 //! 3. A slot that has just been switched down rises at most once within [`SETTLING`], one that was
 //!    paused comes back at most once within [`RESUMING`], and only if there is [`MARGIN`] to spare:
-//!    pictures that flap are worse than pictures that are small.
+//!    video that flaps is worse than video that is small.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::api::{Priority, Reason, SETTLING};
 use crate::media::Codec;
 use crate::units::Bitrate;
 
-/// But a picture that was paused waits only this long: nothing is worse than nothing.
+/// But a video that was paused waits only this long: nothing is worse than nothing.
 pub(crate) const RESUMING: Duration = Duration::from_secs(3);
 
 /// A rise above what a slot has must fit into this share of the estimate: as much as rate control
@@ -222,7 +222,7 @@ fn better_and_better(layers: &[Layer]) -> Vec<Layer> {
     rungs
 }
 
-/// Nothing larger than the smallest that is as large as the picture is shown, and no more frames
+/// Nothing larger than the smallest that is as large as the video is shown, and no more frames
 /// than are wanted; but something in any case.
 fn keep_what_is_seen(rungs: &mut Vec<Layer>, view: View) {
     let heights = rungs.iter().map(|layer| layer.height);
@@ -236,7 +236,7 @@ fn keep_what_is_seen(rungs: &mut Vec<Layer>, view: View) {
     });
 }
 
-/// Divides an estimate, of which sound has had its part, among slots. `carried` is what the path has
+/// Divides an estimate, of which audio has had its part, among slots. `carried` is what the path has
 /// carried of late, at least the estimate: what slots have already may take up to that. The answers are
 /// in the order of the demands.
 #[must_use]
@@ -296,7 +296,7 @@ impl Budget {
     }
 }
 
-/// Says whether everyone who is to see something does.
+/// Whether everyone who is to see something does.
 fn give_each_its_lowest(ladders: &mut [Ladder], budget: &mut Budget) -> bool {
     let mut order: Vec<usize> = (0..ladders.len())
         .filter(|index| ladders[*index].reason == Reason::NoBandwidth)

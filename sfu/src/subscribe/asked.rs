@@ -1,13 +1,13 @@
-//! What the publisher of a picture in one size is asked for, for the sake of one subscriber.
+//! What the publisher of a video in one size is asked for, for the sake of one subscriber.
 //!
-//! In: how much there is for the picture, and what it takes. Out: the rate to ask for, and how long that is
+//! In: how much there is for the video, and what it takes. Out: the rate to ask for, and how long that is
 //! expected to come.
 
 use std::time::{Duration, Instant};
 
 use crate::units::Bitrate;
 
-/// Of what there is this share is asked for, so that it goes on when the estimate gives way
+/// The share that is asked for of what there is, so that it goes on when the estimate gives way
 /// ([`MARGIN`](super::allocation::MARGIN)) or the encoder exceeds it a little.
 const SHARE: f64 = 0.8;
 
@@ -35,7 +35,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// What is asked for when there is so much `room` for a picture that takes so much, after what was
+    /// What is asked for when there is so much `room` for a video that takes so much, after what was
     /// asked for `before`.
     #[must_use]
     pub(crate) fn next(
@@ -67,7 +67,7 @@ impl Asked {
         self.ceiling
     }
 
-    /// What the picture soon takes that takes so much now.
+    /// What the video soon takes that takes so much now.
     #[must_use]
     pub(crate) fn expected(&self, now: Instant, takes: Bitrate) -> Bitrate {
         match now.saturating_duration_since(self.since) < PATIENCE {

@@ -99,7 +99,7 @@ impl Layers {
     }
 }
 
-/// From which picture on which layers were let through.
+/// The pictures from which on other layers were let through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Change {
     encoding: EncodingIndex,

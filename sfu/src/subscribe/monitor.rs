@@ -16,7 +16,7 @@ use crate::rtp::rtcp::ReportBlock;
 const LOSS_RISE: f64 = 0.5;
 const LOSS_FALL: f64 = 0.15;
 
-/// Packets in a sample of the loss: a second of sound, half a second of video. Reports come as often
+/// Packets in a sample of the loss: a second of audio, half a second of video. Reports come as often
 /// as NACKs do, with which libwebrtc sends them, and tell of a handful of packets each.
 const SAMPLE: u32 = 50;
 
@@ -37,7 +37,7 @@ const REPEAT_SMOOTHING: f64 = 0.02;
 pub(crate) const LATE: Duration = Duration::from_millis(50);
 
 /// How far the share of late packets moves with each packet, and from which share on it matters: one
-/// in a thousand stops a picture of 30 a second and 4 packets each every eight seconds.
+/// in a thousand stops a video of 30 frames a second and 4 packets each every eight seconds.
 const LATE_SHARE_SMOOTHING: f64 = 0.001;
 const LATE_SHARE_FLOOR: f64 = 0.001;
 
@@ -224,7 +224,7 @@ impl Monitor {
         Conditions {
             kind,
             loss: match (kind, self.loss) {
-                // Pictures are reported on often.
+                // Video is reported on often.
                 (Kind::Video, Some(loss)) => loss,
                 (_, loss) => loss.unwrap_or_default().max(self.link_loss),
             },

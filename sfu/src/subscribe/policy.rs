@@ -3,8 +3,8 @@
 //! In: what is known of the path to a subscriber. Out: how much redundancy and repair it is sent, and
 //! whether retransmission is worth its time. A pure function; nothing is remembered here.
 //!
-//! Sound, by loss. A frame is lost when it and all its copies are, so that a distance of `d` leaves
-//! `loss^(d+1)`; each step costs the bitrate of the sound once more, which is little beside video.
+//! Audio, by loss. A frame is lost when it and all its copies are, so that a distance of `d` leaves
+//! `loss^(d+1)`; each step costs the bitrate of the audio once more, which is little beside video.
 //!
 //! | loss | RED distance | left, random loss |
 //! | --- | --- | --- |
@@ -16,7 +16,7 @@
 //!
 //! Video, by what is cheapest. There are two ways to give a packet back: FEC, which is there at once and
 //! paid for whether it is needed or not, and retransmission, which is cheap and takes a round trip each
-//! time it is lost. Some waiting costs nothing: what a picture may be late without being missed, and what
+//! time it is lost. Some waiting costs nothing: what a frame may be late without being missed, and what
 //! is waited for since it was lost on the way to us. What retransmission gives back in that time needs no
 //! FEC. For the rest there is as much FEC, and as much waiting, as is cheapest for its effect. FEC as a
 //! share of the media, and the wait, where nothing is late to us and feedback tells of losses:
@@ -31,8 +31,8 @@
 //! Where 4 % and more are lost, what transport-wide feedback says is lost is sent again without waiting for a
 //! request: that may be lost as well, and a receiver repeats it a round trip later.
 //!
-//! A picture is shown when all of its packets are there, and they are many: see `protect.rs`, and the
-//! share of packets that is still missing after FEC below, which was simulated with pictures of 4 to 8
+//! A frame is shown when all of its packets are there, and they are many: see `protect.rs`, and the
+//! share of packets that is still missing after FEC below, which was simulated with frames of 4 to 8
 //! packets. Key frames get twice that, for all that follows needs them. Repair is never more than the
 //! media. The upper temporal layers go without until every tenth packet is lost: nothing depends on them.
 //!
@@ -48,8 +48,8 @@
 //! | more | 2 | 3 | 2 |
 //!
 //! The receiver is asked to wait for what comes late to us, some of which is lost there more than once,
-//! and beyond that until what FEC leaves has been sent again often enough. Sound is held back with the
-//! picture.
+//! and beyond that until what FEC leaves has been sent again often enough. Audio is held back with the
+//! video.
 //!
 //! Over TCP nothing is lost but what was given up because the path is too slow: repair would make it
 //! slower, so there is none.
@@ -61,7 +61,7 @@ use crate::media::Kind;
 /// Loss below this is not worth a packet: at no loss, repair costs nothing.
 const LOSS_FLOOR: f64 = 0.01;
 
-/// What a jitter buffer holds anyway, or a picture may be late without being missed: less than the 150 ms
+/// What a jitter buffer holds anyway, or a frame may be late without being missed: less than the 150 ms
 /// from which on `getStats` calls it a freeze.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -73,10 +73,10 @@ const ROUND: f64 = 1.25;
 
 /// For how much longer to wait at least than what was lost on the way to us is late on average: what is
 /// lost there again, and once more, comes one and two round trips later. In virtual time, at 10 % loss on both
-/// links of 50 ms, pictures are 0.34 s late with this, and stand still for 0.1 to 1 % of the time.
+/// links of 50 ms, frames are 0.34 s late with this, and the video stands still for 0.1 to 1 % of the time.
 const LATE_TAIL: f64 = 1.6;
 
-/// The share of time for which pictures may stand still for what comes even later.
+/// The share of time for which a video may stand still for what comes even later.
 const STILL: f64 = 0.06;
 
 /// What a round trip is taken for until it is known: long enough not to rely on retransmission alone.
@@ -102,7 +102,7 @@ const SEVERE_LOSS: f64 = 0.15;
 const AMPLE: f64 = 1.0;
 
 /// FEC of ratio `f` leaves `exp(-f * STRENGTH / (loss + OFFSET))` of the lost packets missing (fitted to
-/// random loss of 5 to 30 % and ratios of 0.25 to 1, within a third). Bursts take more of a picture than
+/// random loss of 5 to 30 % and ratios of 0.25 to 1, within a third). Bursts take more of a frame than
 /// it gives back.
 const STRENGTH: f64 = 0.5;
 const OFFSET: f64 = 0.02;
@@ -125,10 +125,10 @@ const USEFUL_AUDIO: Duration = Duration::from_millis(400);
 
 /// Longest delay that a receiver is asked for. ITU-T G.114 wants 400 ms at most for a conversation, but
 /// at 30 % loss on both ways of 50 ms a packet is lost, asked for and sent again on the way to us before
-/// it is lost, asked for and sent again on the way from us: several round trips, or a picture that stands.
+/// it is lost, asked for and sent again on the way from us: several round trips, or a video that stands still.
 const MAX_PLAYOUT_DELAY: Duration = Duration::from_millis(700);
 
-/// The share of packets that may come so late that they are missed: one picture in 500 of four packets,
+/// The share of packets that may come so late that they are missed: one frame in 500 of four packets,
 /// which is one in 17 seconds.
 const MISSING: f64 = 0.0005;
 
@@ -169,7 +169,7 @@ pub(crate) struct Conditions {
 /// What a subscriber is sent beside the media.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Protection {
-    /// How many old frames each packet of sound repeats, 0 to 3.
+    /// How many old frames each packet of audio repeats, 0 to 3.
     pub red_distance: u8,
     /// FEC packets for each media packet, 0 to 1.
     pub fec_ratio: f64,
@@ -259,7 +259,7 @@ fn red_distance(conditions: &Conditions) -> u8 {
         _ => 3,
     };
     let by_burst = u8::from(conditions.burst >= 2.0);
-    // One copy is always worth it: sound comes before everything else.
+    // One copy is always worth it: audio comes before everything else.
     let affordable = conditions.spare.max(1.0) as u8;
     (by_loss + by_burst).min(3).min(affordable)
 }
@@ -524,7 +524,7 @@ mod tests {
             decide(&conditions).playout_delay.as_millis()
         };
         assert_eq!(delay(0.0, 200, 150), 0);
-        // With two links of 50 ms, pictures are 340 ms late.
+        // With two links of 50 ms, frames are 340 ms late.
         assert!((205..=212).contains(&delay(0.1, 100, 130)));
         assert!((300..=400).contains(&delay(0.3, 100, 200)));
     }

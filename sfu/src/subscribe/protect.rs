@@ -1,8 +1,8 @@
 //! FEC for one subscriber's video: parity over the packets that it was really sent.
 //!
 //! In: each packet as the subscriber sees it, and how much protection the policy wants. Out: blocks
-//! of parity to be sent as repair packets, always between two pictures: ULPFEC shares the numbers of
-//! the media, and one that is lost within a picture would leave a hole that holds the picture up.
+//! of parity to be sent as repair packets, always between two frames: ULPFEC shares the numbers of
+//! the media, and one that is lost within a frame would leave a hole that holds the frame up.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::rtp::sequence::SequenceNumber;
 /// `kUlpfecMaxMediaPackets`); half of it leaves room for what is late.
 const MAX_BLOCK: usize = 24;
 
-/// Most rows that wait for the end of their picture: key frames of 128 packets are protected whole.
+/// Most rows that wait for the end of their frame: key frames of 128 packets are protected whole.
 const MAX_ROWS: usize = 128;
 
 /// Most numbers from the first packet of a block to its last: what both schemes can say.
 const MAX_SPAN: usize = ulpfec::MAX_SPAN;
 
-/// Longest that a block stays open at the end of a picture: a packet that is recovered later than
+/// Longest that a block stays open at the end of a frame: a packet that is recovered later than
 /// this could as well have been asked for again.
 const MAX_OPEN: Duration = Duration::from_millis(120);
 
@@ -41,11 +41,11 @@ pub(crate) struct Sent<'a> {
     pub payload: &'a [u8],
     /// It starts a key frame.
     pub starts_key_frame: bool,
-    /// It is the last of its picture.
+    /// It is the last of its frame.
     pub ends_picture: bool,
     /// Nothing with a higher number has been sent.
     pub is_newest: bool,
-    /// Other pictures depend on it.
+    /// Other frames depend on it.
     pub is_base: bool,
     /// A repair packet for it, which is longer, fits the path.
     pub fits: bool,
@@ -80,7 +80,7 @@ pub(crate) struct Protector {
     in_key_frame: bool,
     /// What protects blocks that are full. Reused.
     rows: Vec<Row>,
-    /// How many of them wait for their picture's end.
+    /// How many of them wait for their frame's end.
     full: usize,
     /// How many are still to be taken by [`Protector::poll_repair`].
     ready: usize,
@@ -97,14 +97,14 @@ impl Protector {
     /// Takes a packet that has been sent. [`Protector::poll_repair`] may have something then.
     pub(crate) fn handle_packet(&mut self, now: Instant, protection: &Protection, sent: &Sent<'_>) {
         if sent.starts_key_frame {
-            // What is open protects pictures that no longer matter.
+            // What is open protects frames that no longer matter.
             (self.full, self.packets) = (0, 0);
             self.in_key_frame = true;
         }
         if sent.fits && self.wants(protection, self.in_key_frame, sent.is_base) {
             self.add(now, sent);
         }
-        // The end of an earlier picture that comes late may be in the middle of this one.
+        // The end of an earlier frame that comes late may be in the middle of this one.
         let ends_picture = sent.ends_picture && sent.is_newest;
         let rows = ratio(protection, self.in_key_frame) * self.packets as f64;
         let is_old = || {
@@ -183,7 +183,7 @@ impl Protector {
         self.full = all;
     }
 
-    /// Whether packets of pictures have been taken that have not been protected yet.
+    /// Whether packets of frames have been taken that have not been protected yet.
     #[must_use]
     pub(crate) fn is_open(&self) -> bool {
         self.packets > 0 || self.full > 0 || self.in_key_frame
@@ -229,7 +229,7 @@ fn rows_of_a_packet(packets: usize, rows: usize, interleaving: usize) -> &'stati
 mod tests {
     use super::*;
 
-    /// Pictures of so many packets are of packets too long to be protected.
+    /// Frames of so many packets are of packets too long to be protected.
     const LONG: usize = 30;
 
     const HEADER: [u8; 12] = [0x80; 12];
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// Sends pictures of `size` packets at 30 a second, and gives back the masks of what protects
+    /// Sends frames of `size` packets at 30 a second, and gives back the masks of what protects
     /// them, by the number of their first packet.
     fn run(protection: &Protection, pictures: &[(usize, bool)]) -> Vec<(u64, Vec<usize>)> {
         let start = Instant::now();
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_key_frame_has_its_own_and_more() {
-        // A picture before it stays open and is given up.
+        // A frame before it stays open and is given up.
         let repair = run(&protection(0.2, 1), &[(1, false), (8, true), (1, false)]);
         // 0.4 of 8 packets.
         assert_eq!(repair.len(), 3);
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_slow_stream_is_not_waited_for() {
-        // One packet a picture and a ratio of a tenth: five pictures are over 120 ms.
+        // One packet a frame and a ratio of a tenth: five frames are over 120 ms.
         let repair = run(&protection(0.1, 1), &[(1, false); 10]);
         assert_eq!(repair, [(100, (0..5).collect()), (105, (0..5).collect())]);
     }

@@ -1,4 +1,4 @@
-//! What a slot sends beside the plain media, as the policy has decided: sound that is repeated in
+//! What a slot sends beside the plain media, as the policy has decided: audio that is repeated in
 //! RED, repair packets for video, and how long the receiver is asked to wait.
 //!
 //! In: the packets that the slot forwards. Out: RED headers with old frames to put before them, and
@@ -20,14 +20,14 @@ use crate::rtp::red;
 use crate::rtp::sequence::SequenceNumber;
 use crate::send::egress::{Egress, MAX_HEADER, Outgoing};
 
-/// Largest frame of sound that is repeated, bytes: beyond any speech.
+/// Largest frame of audio that is repeated, bytes: beyond any speech.
 const MAX_REPEATED: usize = 320;
 
 /// Room for three repeated frames with their RED headers.
 pub(super) const MAX_REDUNDANCY: usize = 3 * (MAX_REPEATED + 4) + 1;
 
-/// How far the receiver's delay moves with a picture: this at least, and on the way up an eighth of what
-/// is missing, which is there in half a second. Pictures come late meanwhile; without it they would
+/// How far the receiver's delay moves with a frame: this at least, and on the way up an eighth of what
+/// is missing, which is there in half a second. Frames come late meanwhile; without it they would
 /// stand still.
 const PLAYOUT_STEP: Duration = Duration::from_millis(10);
 const PLAYOUT_RISE: u32 = 8;
@@ -55,7 +55,7 @@ impl Slot {
 
     /// How packets of a codec can be protected, if they can.
     pub(super) fn scheme_for(&self, codec: Codec) -> Option<Scheme> {
-        // ULPFEC takes numbers of the media. Only a decoder that counts pictures, not packets, goes
+        // ULPFEC takes numbers of the media. Only a decoder that counts frames, not packets, goes
         // on when one of those is missing (libwebrtc's `PayloadTypeSupportsSkippingFecPackets`).
         let counts_pictures = matches!(codec, Codec::Vp8 | Codec::Vp9 { .. });
         let ulpfec = self.repair.red.zip(self.repair.ulpfec);
@@ -66,7 +66,7 @@ impl Slot {
         }
     }
 
-    /// Puts the frames before a packet of sound, and the RED headers, into a buffer: as many of the
+    /// Puts the frames before a packet of audio, and the RED headers, into a buffer: as many of the
     /// latest as the whole payload has room for in `most` bytes. None when there is nothing to repeat.
     pub(super) fn repeat(
         &self,
@@ -264,7 +264,7 @@ impl Slot {
     }
 }
 
-/// The delay after the next picture.
+/// The delay after the next frame.
 fn approach(current: Duration, target: Duration) -> Duration {
     match target.checked_sub(current) {
         Some(missing) => target.min(current + (missing / PLAYOUT_RISE).max(PLAYOUT_STEP)),
@@ -272,7 +272,7 @@ fn approach(current: Duration, target: Duration) -> Duration {
     }
 }
 
-/// Whether pictures of other layers depend on a packet's.
+/// Whether frames of other layers depend on a packet's.
 fn is_base(meta: &PacketMeta) -> bool {
     let temporal = meta.picture.as_ref().and_then(|p| p.temporal_id);
     temporal.is_none_or(|layer| layer == 0)

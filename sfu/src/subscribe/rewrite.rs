@@ -28,7 +28,7 @@ const MAX_STRETCHES: usize = 512;
 /// ([`MAX_QUEUE_TIME`](crate::send::pacer::MAX_QUEUE_TIME)).
 const MAX_PICTURES: usize = 32;
 
-/// How far the timestamps jump where another clock begins. Receivers put sound and picture in step by a
+/// How far the timestamps jump where another clock begins. Receivers put audio and video in step by a
 /// line through the latest sender reports (libwebrtc's `RtpToNtpEstimator`: twenty), which means nothing
 /// across two clocks; reports further apart than 2^25 ticks have it begin a new one.
 const CLOCK_CHANGE_JUMP: u32 = 1 << 26;

@@ -174,7 +174,7 @@ mod tests {
                 .take(now, &give(Some(1), Reason::Best), &layers)
                 .is_none()
         );
-        // The client makes the picture small and large again.
+        // The client makes the video small and large again.
         share.take(now, &give(Some(0), Reason::Wanted), &layers);
         share.take(now, &give(Some(1), Reason::Best), &layers);
         share.take(now, &give(Some(0), Reason::Estimate), &layers);

@@ -38,7 +38,7 @@ const NAMED_PACKETS: u64 = 100;
 struct Subscription {
     track: TrackId,
     layer: LayerSelector,
-    /// What the latest packet of sound carried, if the client cannot receive that.
+    /// What the latest packet of audio carried, if the client cannot receive that.
     unreceivable: Option<Codec>,
     /// What was forwarded last.
     sent_as: Option<PayloadMap>,
@@ -286,7 +286,7 @@ impl Slot {
     pub(crate) fn pause(&self) -> Option<Reason> {
         let unreceivable = self.subscription.as_ref().and_then(|s| s.unreceivable);
         match self.kind {
-            // Of sound there is no choice to be made.
+            // Of audio there is no choice to be made.
             Kind::Audio => unreceivable.map(Reason::Codec),
             Kind::Video => self.share.pause(),
         }

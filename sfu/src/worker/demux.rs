@@ -191,7 +191,7 @@ impl Worker {
         self.apply(now, id, change);
     }
 
-    /// Discards the pictures that are on their way to a peer, and has others begin with key frames.
+    /// Discards the video that is on its way to a peer, and has others begin with key frames.
     fn begin_anew(&mut self, now: Instant, id: PeerId) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
@@ -217,7 +217,7 @@ impl Worker {
         }
     }
 
-    /// Notes that a client is too slow for what it was sent: its pictures go on from new key frames.
+    /// Notes that a client is too slow for what it was sent: its video goes on from new key frames.
     /// That packets have not arrived it reports itself.
     pub fn handle_discarded(&mut self, now: Instant, path: Path, discarded: Discarded) {
         let stats = &mut self.lent.stats;

@@ -1,4 +1,4 @@
-//! How loud the packets of sound are that a worker receives, until the controller is told.
+//! How loud the packets of audio are that a worker receives, until the controller is told.
 //!
 //! In: the level of each packet (RFC 6464). Out: all of them together, now and then: the controller looks
 //! for who speaks a few times a second only.

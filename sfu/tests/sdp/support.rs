@@ -286,7 +286,7 @@ fn judge_parked(asked: &Media, got: &Media, bundle: &[&str]) {
 const STATIC: [&str; 4] = ["0 PCMU/8000", "8 PCMA/8000", "9 G722/8000", "13 CN/8000"];
 
 /// A subset of the offered payload types, in their order, each still meaning the same; but RED of
-/// sound comes first.
+/// audio comes first.
 fn judge_formats(asked: &Media, got: &Media) {
     let formats = &got.formats;
     let mut offered = asked.formats.iter();

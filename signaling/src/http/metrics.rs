@@ -204,7 +204,7 @@ static METRICS: &[Metric] = &[
     counter(
         "confab_repair_sent_total",
         "kind",
-        "Packets of RTX and FEC sent to subscribers, and packets of sound that repeat others in RED.",
+        "Packets of RTX and FEC sent to subscribers, and packets of audio that repeat others in RED.",
         |s| repairs(s.media.total().repair_sent),
     ),
     counter(

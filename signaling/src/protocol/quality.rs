@@ -22,9 +22,9 @@ pub struct Quality {
     pub round_trip: Option<u64>,
     /// The share of packets that the way loses whatever is sent, 0 to 1.
     pub link_loss: f64,
-    /// What sound takes, in bits per second.
+    /// What audio takes, in bits per second.
     pub audio: u64,
-    /// What could be put to use, in bits per second: sound, and the best of each picture that is
+    /// What could be put to use, in bits per second: audio, and the best of each picture that is
     /// shown.
     pub wanted: u64,
     /// What each slot of video that shows a track gets; of audio those whose track cannot be received.

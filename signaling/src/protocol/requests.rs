@@ -144,7 +144,7 @@ pub enum Source {
     Microphone,
     /// A screen or a window.
     Screen,
-    /// The sound that belongs to a shared screen.
+    /// The audio that belongs to a shared screen.
     ScreenAudio,
     /// Anything else.
     Other,

@@ -294,7 +294,7 @@ pub struct Track {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaKind {
-    /// Sound.
+    /// Audio.
     Audio,
     /// Pictures.
     Video,
@@ -397,7 +397,7 @@ pub struct SlotShows {
     pub track: Option<Text<TrackId>>,
 }
 
-/// The picture in a slot of the client's own is paused, or its sound, or it goes on. Not told of slots
+/// The picture in a slot of the client's own is paused, or its audio, or it goes on. Not told of slots
 /// that the client itself has hidden. With reason `codec` nothing comes until the slot shows another
 /// track, or its publisher sends something else.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

@@ -155,7 +155,7 @@ impl Turn {
         Ok(None)
     }
 
-    /// Says whether the socket of an [`Output::Bind`] could be bound.
+    /// Learns whether the socket of an [`Output::Bind`] could be bound.
     pub fn handle_bound(&mut self, now: Instant, relay: RelayId, is_bound: bool) {
         let Some(allocation) = self.allocations.get_mut(relay.id) else {
             return;

@@ -24,11 +24,11 @@ const ICMP_V6: [u8; 3] = [1, 2, 3];
 /// A payload to be sent to a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Forward<'p> {
-    /// From which relay address.
+    /// The relay address that it leaves from.
     pub relay: RelayId,
-    /// Where to.
+    /// The peer it is for.
     pub peer: SocketAddr,
-    /// What.
+    /// What the peer is sent.
     pub payload: &'p [u8],
     /// Whether the peer is this server's own media plane, and may be handed the payload in memory.
     pub is_own_media: bool,

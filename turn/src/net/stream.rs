@@ -96,7 +96,7 @@ impl Outgoing {
         }
     }
 
-    /// Says whether the client has an allocation, and so a reason to stay.
+    /// Sets whether the client has an allocation, and so a reason to stay.
     pub(super) fn set_allocated(&self, has_allocation: bool) {
         self.has_allocation.store(has_allocation, Ordering::Relaxed);
     }

@@ -1,8 +1,8 @@
 //! What a bot hears: Opus packets played out by a clock as a listener's loudspeaker would, decoded,
-//! their gaps filled by redundancy or concealed, and the sound measured.
+//! their gaps filled by redundancy or concealed, and the audio measured.
 //!
 //! In: packets and the time. Out: how much was played and how much of it made up, how loud and how
-//! high the last second was, and windows of sound to be judged.
+//! high the last second was, and windows of audio to be judged.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ const FADED: u64 = SAMPLE_RATE as u64;
 /// Concealment no louder than this, of full scale, is silence: −70 dBFS.
 const SILENT_AMPLITUDE: f32 = 3e-4;
 
-/// The sound of one slot. Samples are at 48 kHz, as in getStats.
+/// The audio of one slot. Samples are at 48 kHz, as in getStats.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct AudioStats {
     /// Samples played, the concealed ones among them.
@@ -122,14 +122,14 @@ impl AudioReceiver {
         self.listening.handle_speaker(from);
     }
 
-    /// The sender pauses, or goes on, or another one follows: no sound is no loss.
+    /// The sender pauses, or goes on, or another one follows: no audio is no loss.
     pub(crate) fn handle_discontinuity(&mut self) {
         self.buffer.restart();
         self.timestamp = None;
         self.concealed_in_a_row = 0;
     }
 
-    /// Sound to be judged.
+    /// Audio to be judged.
     pub(crate) fn poll_window(&mut self) -> Option<Window> {
         self.listening.poll_window()
     }

@@ -1,4 +1,4 @@
-//! The buffer before the loudspeaker: packets wait in it until their turn, so that sound plays
+//! The buffer before the loudspeaker: packets wait in it until their turn, so that audio plays
 //! evenly though they come unevenly. In spirit it is libwebrtc's NetEq.
 //!
 //! In: packets with their RTP timestamps (extended), and the time. Out: one thing to play for every
@@ -18,7 +18,7 @@ const MAX_DELAY: Duration = Duration::from_millis(500);
 const START_DELAY: Duration = Duration::from_millis(80);
 /// The delays considered are multiples of this, and the delay is changed by one packet at a time.
 const DELAY_STEP: Duration = Duration::from_millis(20);
-/// One percent of sound lost is as bad as this much delay (libwebrtc's reorder optimizer).
+/// One percent of audio lost is as bad as this much delay (libwebrtc's reorder optimizer).
 const DELAY_PER_PERCENT: f64 = 0.020;
 /// Packets whose delays are remembered, ten seconds, and after how many the aim is set anew.
 const HISTORY: usize = 500;
@@ -40,7 +40,7 @@ pub(crate) struct Playout {
     pub(crate) sound: Sound,
 }
 
-/// Where the sound is to come from.
+/// Where the audio is to come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sound {
     /// A packet, and how long it waited. A hurried one is left out to shorten the delay.

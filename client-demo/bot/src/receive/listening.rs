@@ -1,6 +1,6 @@
 //! How intelligible the others are: what was heard of them is held against what they said.
 //!
-//! In: sound with its place on the sender's timeline. Out: a score for each participant. Sound is
+//! In: audio with its place on the sender's timeline. Out: a score for each participant. Audio is
 //! collected in windows on the way and judged on a thread of its own, because judging takes tens of
 //! milliseconds, and packets must be stamped when they arrive.
 
@@ -28,7 +28,7 @@ pub(crate) struct Window {
     samples: Vec<f32>,
 }
 
-/// Collects one stream's sound in windows.
+/// Collects one stream's audio in windows.
 #[derive(Default)]
 pub(crate) struct Listening {
     from: Option<String>,
@@ -43,7 +43,7 @@ impl Listening {
         self.open.clear();
     }
 
-    /// Takes sound at its place, instead of what may have been there before.
+    /// Takes audio at its place, instead of what may have been there before.
     pub(crate) fn hear(&mut self, timestamp: u64, pcm: &[f32]) {
         let Some(from) = &self.from else { return };
         let first = self.open.front().map_or(timestamp, |window| window.start);

@@ -1,4 +1,4 @@
-//! Level and pitch of the last second of a sound.
+//! Level and pitch of the last second of audio.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What a bot receives in one slot: packets counted, sound decoded, pictures put together.
+//! What a bot receives in one slot: packets counted, audio decoded, pictures put together.
 //!
 //! In: RTP packets of the slot, in the order they arrive. Out: `SlotStats`, what was received of
 //! each participant, requests for packets and key frames and, if asked for, a recording.
@@ -54,11 +54,11 @@ pub struct SlotStats {
     pub duplicates: u64,
     /// When the first packet came.
     pub first_packet_ms: Option<u64>,
-    /// When the first frame that can be shown, or the first sound, was complete.
+    /// When the first frame that can be shown, or the first audio, was complete.
     pub first_frame_ms: Option<u64>,
     /// The longest time between two packets, but for pauses by mute or a change of track.
     pub longest_gap_ms: u64,
-    /// The sound, of an audio slot that is decoded.
+    /// The audio, of an audio slot that is decoded.
     pub audio: Option<AudioStats>,
     /// The picture, of a video slot.
     pub video: Option<VideoStats>,
@@ -69,11 +69,11 @@ pub struct SlotStats {
 pub(crate) struct ReceiveOptions {
     /// When the bot began to join.
     pub(crate) joined: Instant,
-    /// Whether to decode sound and join frames; if not, packets are only counted.
+    /// Whether to decode audio and join frames; if not, packets are only counted.
     pub(crate) decode: bool,
     /// Where to write the pictures.
     pub(crate) record: Option<PathBuf>,
-    /// Who judges the sound.
+    /// Who judges the audio.
     pub(crate) scorer: Option<Arc<Scorer>>,
 }
 
@@ -134,7 +134,7 @@ impl SlotReceiver {
             joined: options.joined,
             track: None,
             continuity: Continuity::default(),
-            // Sound that comes a round trip late is of no use, and browsers do not ask for it.
+            // Audio that comes a round trip late is of no use, and browsers do not ask for it.
             nack: (kind == Kind::Video).then(NackGenerator::new),
             media,
             scorer: options.scorer.clone(),

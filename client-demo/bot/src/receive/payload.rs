@@ -1,6 +1,6 @@
 //! What the payload of an audio packet tells without decoding it.
 //!
-//! In: payloads of Opus (RFC 6716) and of RED around it (RFC 2198). Out: how long the sound is,
+//! In: payloads of Opus (RFC 6716) and of RED around it (RFC 2198). Out: how long the audio is,
 //! whether the one before is in it once more, and the packets inside RED.
 
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! What a participant is known to say over and over, and where in it something heard belongs.
 //!
-//! In: the samples of one round, and sound as it was heard. Out: the place in the round, by
+//! In: the samples of one round, and audio as it was heard. Out: the place in the round, by
 //! cross-correlation, and from there what should have been heard.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const CUTOFF: f64 = 0.92;
 /// Below this correlation with the best place, 0 to 1, the place is not believed.
 const MIN_CORRELATION: f32 = 0.3;
 
-/// Brings sound from 48 kHz to [`SCORE_RATE`], by a Hann-windowed sinc.
+/// Brings audio from 48 kHz to [`SCORE_RATE`], by a Hann-windowed sinc.
 pub(crate) struct Resampler {
     /// The filter for each of the `UP` positions of an output sample between two input samples.
     phases: [Vec<f32>; UP],
@@ -52,7 +52,7 @@ impl Resampler {
         }
     }
 
-    /// The sound at the lower rate; beyond its ends there is silence.
+    /// The audio at the lower rate; beyond its ends there is silence.
     pub(crate) fn resample(&self, samples: &[f32]) -> Vec<f32> {
         let count = samples.len() * UP / DOWN;
         let reach = self.phases[0].len() / 2;
@@ -95,7 +95,7 @@ impl Reference {
         }
     }
 
-    /// Where in the round the sound begins, if it is alike enough to tell.
+    /// Where in the round the audio begins, if it is alike enough to tell.
     pub(crate) fn locate(&self, heard: &[f32]) -> Option<usize> {
         let heard = &heard[..heard.len().min(self.round.len())];
         let mut bins: Vec<_> = heard.iter().map(Complex::from).collect();

@@ -36,7 +36,7 @@ const MAX_WAV_BYTES: u64 = 128 << 20;
 pub enum AudioSource {
     /// No audio is published.
     None,
-    /// Speech-like sound, the same for the same speaker; its own name if none is given, so that
+    /// Speech-like audio, the same for the same speaker; its own name if none is given, so that
     /// whoever hears a bot knows what it said.
     Speech(Option<String>),
     /// A sine wave of this frequency in Hz.

@@ -1,4 +1,4 @@
-//! Sound that an encoder, a loss concealment and a measure of intelligibility take for speech:
+//! Audio that an encoder, a loss concealment and a measure of intelligibility take for speech:
 //! pulses of a voice through the formants of vowels, with consonants of noise, in syllables.
 //!
 //! In: a speaker's name. Out: the same fifteen seconds for the same name, to be said over and over;

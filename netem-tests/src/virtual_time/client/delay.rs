@@ -1,4 +1,4 @@
-//! How long sound waits before it is played: the rules of libwebrtc's `DelayManager`.
+//! How long audio waits before it is played: the rules of libwebrtc's `DelayManager`.
 //!
 //! In: when each packet came and when it was recorded. Out: the target for the level of the jitter
 //! buffer. Two histograms decide: one of the worst delay of every half second, of which a high

@@ -32,14 +32,14 @@ pub struct Stamp {
     pub source: u32,
     /// Which of its simulcast encodings.
     pub encoding: u8,
-    /// Counts the encoding's frames, or the packets of sound.
+    /// Counts the encoding's frames, or the packets of audio.
     pub number: u32,
     /// When it was recorded, microseconds since the call began.
     pub captured: u64,
     /// Bytes of the frame or packet.
     pub len: u32,
     /// How many frames before it the one is that it was predicted from; none of a key frame and of
-    /// sound.
+    /// audio.
     pub back: u8,
 }
 
@@ -100,7 +100,7 @@ fn key_frame_header(size: Size) -> [u8; 10] {
     ]
 }
 
-/// A packet of sound.
+/// A packet of audio.
 #[must_use]
 pub fn audio(stamp: Stamp) -> Vec<u8> {
     Stamp {
@@ -110,7 +110,7 @@ pub fn audio(stamp: Stamp) -> Vec<u8> {
     .fill(&[OPUS_TOC])
 }
 
-/// The stamp of a packet of sound; `None` when a byte of it has changed.
+/// The stamp of a packet of audio; `None` when a byte of it has changed.
 #[must_use]
 pub fn read_audio(payload: &[u8]) -> Option<Stamp> {
     Stamp::read(payload, &[OPUS_TOC])

@@ -9,7 +9,7 @@
 //! - `send.rs` and `media.rs` record, packetize, and send again, `fec.rs` protects
 //! - `receive.rs` takes what arrives in a slot; `nack.rs` asks again, `reception.rs`, `remb.rs` and
 //!   `feedback.rs` report, `arrivals.rs` what feedback tells of
-//! - `delay.rs` and `sound.rs` play sound, `decode.rs` and `screen.rs` show pictures
+//! - `delay.rs` and `audio.rs` play audio, `decode.rs` and `screen.rs` show pictures
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

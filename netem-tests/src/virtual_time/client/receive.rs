@@ -45,7 +45,7 @@ const MAX_AHEAD: Duration = Duration::from_millis(500);
 /// How far they may lag: what was lost at first comes late.
 const MAX_LAG: Duration = Duration::from_millis(1500);
 
-/// A packet of sound that arrived in time for some listener, or a frame that was shown.
+/// A packet of audio that arrived in time for some listener, or a frame that was shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Played {
     pub at: Instant,
@@ -69,7 +69,7 @@ pub struct Slot {
     pub has_fec: bool,
     /// The ids of header extensions.
     pub map: ExtensionMap,
-    /// Every packet of sound that arrived and every frame that was shown, in order.
+    /// Every packet of audio that arrived and every frame that was shown, in order.
     pub played: Vec<Played>,
     /// Packets that arrived as media, not over RTX.
     pub packets: u64,

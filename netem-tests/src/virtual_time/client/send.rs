@@ -18,7 +18,7 @@ use confab_sfu::types::{Mid, Rid, Ssrc};
 use super::fec;
 use super::media::{self, Descriptor, Size, Stamp};
 
-/// Time between two packets of sound.
+/// Time between two packets of audio.
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Time between two pictures, at 30 frames per second.
@@ -34,7 +34,7 @@ const HISTORY: usize = 600;
 /// `kMinKeyframeSendInterval`.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How loud sound says it is: as a voice, but one that never rises and falls.
+/// How loud audio says it is: as a voice, but one that never rises and falls.
 const LEVEL: u8 = 30;
 
 /// Bytes of the smallest inter frame under a limit: some 25 kbit/s.
@@ -188,7 +188,7 @@ pub struct Sent {
     /// Bytes of payload, retransmissions among them.
     pub bytes: u64,
     pub retransmitted_bytes: u64,
-    /// Frames of the largest encoding, or packets of sound.
+    /// Frames of the largest encoding, or packets of audio.
     pub frames: u64,
 }
 
@@ -205,7 +205,7 @@ pub struct Source {
     pub payload_types: (u8, Option<u8>),
     /// The ids of header extensions.
     pub map: ExtensionMap,
-    /// How loud it says its sound is (RFC 6464: 0 is the loudest, 127 silence).
+    /// How loud it says its audio is (RFC 6464: 0 is the loudest, 127 silence).
     pub level: u8,
     /// RED and ULPFEC were negotiated.
     pub has_fec: bool,
@@ -469,7 +469,7 @@ impl Encoding {
         self.is_alive && self.is_wanted
     }
 
-    /// Says whether anybody receives it. What comes back begins with a key frame.
+    /// Sets whether anybody receives it. What comes back begins with a key frame.
     pub fn set_wanted(&mut self, is_wanted: bool) {
         self.wants_key_frame |= is_wanted && !self.is_wanted;
         self.is_wanted = is_wanted;

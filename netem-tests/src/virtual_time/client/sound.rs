@@ -1,8 +1,8 @@
-//! A browser's jitter buffer for sound, after libwebrtc's NetEq: what is played when, and what has
+//! A browser's jitter buffer for audio, after libwebrtc's NetEq: what is played when, and what has
 //! to be made up.
 //!
 //! In: the frames that came, from wherever (a packet, a redundant copy, a retransmission), and time.
-//! Out: every 10 ms, sound: heard or concealed. The level of the buffer is kept at its target by
+//! Out: every 10 ms, audio: heard or concealed. The level of the buffer is kept at its target by
 //! playing a little faster or slower; a gap is concealed for as long as it lasts unless the buffer
 //! holds more than it should; what comes after its turn is of no use.
 
@@ -59,7 +59,7 @@ pub struct SoundBuffer {
     /// The level, smoothed, in samples.
     level: f64,
     stretch_pause: u32,
-    /// Whose sound is being played, or made up.
+    /// Whose audio is being played, or made up.
     source: Option<u32>,
     /// What was played, by source.
     pub heard: BTreeMap<u32, AudioReceived>,

@@ -189,7 +189,7 @@ fn a_picture_of_one_size_is_repaired_from_the_start() {
 #[ignore = "seed 31: pictures are paused at 6.25 s and again at 14.14 s, when the estimate falls from 1918 to 1705 kbit/s"]
 fn a_room_of_pictures_of_one_size_that_fit_is_seen_whole() {
     let mut call = Call::new(31);
-    // 80 kbit/s: with all sound, nine tenths of what the way carries.
+    // 80 kbit/s: with all audio, nine tenths of what the way carries.
     let one_size = || publish().audio().video().frame_len(333).slots(1, 1);
     let guests: Vec<Person> = (2..=12)
         .map(|n| call.join(&format!("guest {n}"), one_size()))

@@ -15,11 +15,11 @@ use crate::api::{Content, Priority, SlotChoice};
 use crate::media::Kind;
 use crate::types::{PeerId, PersonId, TrackId};
 
-/// Whoever has come into a slot by speaking stays for this time. A picture costs its publisher a
+/// Whoever has come into a slot by speaking stays for this time. A video costs its publisher a
 /// key frame, and faces are not to hop; a voice costs nothing, but what is cut to pieces cannot be
 /// understood.
 pub(super) const STAY_VIDEO: Duration = Duration::from_secs(2);
-/// As [`STAY_VIDEO`], for sound.
+/// As [`STAY_VIDEO`], for audio.
 pub(super) const STAY_AUDIO: Duration = Duration::from_secs(1);
 
 /// What a room has to show.
@@ -213,7 +213,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The free slot in which a track is best shown. The n-th audio and the n-th video slot share a
-    /// media stream, and receivers synchronise sound and picture within a stream only, so a
+    /// media stream, and receivers synchronise audio and video within a stream only, so a
     /// participant's second track goes beside its first where that place is free.
     fn best_free(&self, slots: &[Slot], track: &Track) -> Option<usize> {
         let of_kind = |kind| {

@@ -134,7 +134,7 @@ async fn a_newcomer_takes_the_place_of_the_oldest_who_has_proved_nothing() {
 async fn a_client_that_does_not_read_is_sent_what_it_has_room_for_and_then_what_is_new() {
     let mut story = Story::new();
     let mut client = story.connect().await;
-    // Two seconds of a picture at 8 Mbit/s and of sound, for somebody who is not reading.
+    // Two seconds of a picture at 8 Mbit/s and of audio, for somebody who is not reading.
     for n in 0..2000_u32 {
         let mut packet = [0; 1000];
         packet[..4].copy_from_slice(&n.to_be_bytes());

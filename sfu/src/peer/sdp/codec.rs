@@ -58,7 +58,7 @@ pub(super) struct Feedback {
 pub(super) struct Codecs {
     pub(super) payloads: Vec<PayloadMap>,
     pub(super) repair: RepairFormats,
-    /// The formats of the answer, those of repair among them, in the client's order; but RED of sound
+    /// The formats of the answer, those of repair among them, in the client's order; but RED of audio
     /// comes first, for Chromium only sends it then.
     pub(super) formats: Vec<Format>,
 }
@@ -331,7 +331,7 @@ impl Feedback {
 
 impl Codecs {
     /// Answers the payload types of one m-line. None are accepted where there is no codec that a track
-    /// can be made of, and what goes with sound only beside sound of its clock.
+    /// can be made of, and what goes with audio only beside audio of its clock.
     pub(super) fn negotiate(kind: Kind, offered: &[OfferedPayload]) -> Self {
         let mut agreed = Codecs::default();
         let repairs: Vec<_> = offered

@@ -125,7 +125,7 @@ struct SlotSources {
     media: Option<Ssrc>,
     rtx: Option<Ssrc>,
     flexfec: Option<Ssrc>,
-    /// The n-th audio and the n-th video slot share a stream: receivers keep sound and picture in
+    /// The n-th audio and the n-th video slot share a stream: receivers keep audio and video in
     /// step within a stream only.
     stream: Option<u16>,
 }

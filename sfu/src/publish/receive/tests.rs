@@ -19,7 +19,7 @@ const FLEXFEC: u8 = 121;
 const TRANSPORT_ID: u8 = 3;
 const PCMA: u8 = 8;
 const EVENT: u8 = 101;
-/// Of sound, by another clock than all of it.
+/// Of audio, by another clock than all of it.
 const EVENT_OF_OPUS: u8 = 110;
 const UNKNOWN: u8 = 126;
 

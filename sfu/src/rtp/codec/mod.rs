@@ -28,7 +28,7 @@ pub struct PictureInfo {
     pub starts_frame: bool,
     /// The packet is known to be the last of a frame, of one spatial layer if there are several.
     pub ends_frame: bool,
-    /// The packet starts a key frame, so a decoder can start here. True of every sound.
+    /// The packet starts a key frame, so a decoder can start here. True of every audio.
     pub key_frame: bool,
     /// The counter of pictures, in VP8 and VP9.
     pub picture_id: Option<PictureId>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Longest packet the format allows (RFC 6716 section 3.2.5, requirement R5).
 const MAX_DURATION: Duration = Duration::from_millis(120);
 
-/// How much sound the payload holds, or `None` when it is empty or claims more than 120 ms.
+/// How much audio the payload holds, or `None` when it is empty or claims more than 120 ms.
 #[must_use]
 pub fn duration(payload: &[u8]) -> Option<Duration> {
     let toc = *payload.first()?;

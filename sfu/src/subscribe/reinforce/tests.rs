@@ -73,7 +73,7 @@ pub(in crate::subscribe) fn section(kind: Kind, repair: RepairFormats) -> Sectio
     }
 }
 
-/// The `n`-th packet of a publisher: a whole picture, or 20 ms of sound.
+/// The `n`-th packet of a publisher: a whole picture, or 20 ms of audio.
 fn packet(kind: Kind, n: u64) -> (PacketMeta, Vec<u8>) {
     let mut bytes = vec![0; 12];
     let mut meta = video(EncodingIndex(0), 0, 70_000 + n, n == 0);

@@ -146,14 +146,14 @@ impl Slot {
     ) -> Option<Admitted> {
         self.set_reliable(egress.destination.protocol() == Protocol::Tcp);
         let payload_map = self.payload_for(meta.codec).filter(|_| !meta.is_void);
-        // What only goes with the sound can be done without.
+        // What only goes with the audio can be done without.
         let is_void = meta.is_void || payload_map.is_none() && !meta.codec.stands_alone();
         let subscription = self.subscription.as_mut()?;
         if !is_void && self.kind == Kind::Audio && meta.codec.stands_alone() {
             subscription.unreceivable = Some(meta.codec).filter(|_| payload_map.is_none());
         }
         if payload_map.is_none() && !is_void {
-            // Sound that can be received starts anew, as its numbers have gone on meanwhile.
+            // Audio that can be received starts anew, as its numbers have gone on meanwhile.
             if self.kind == Kind::Audio {
                 subscription.layer.interrupt();
             }
@@ -405,7 +405,7 @@ fn same_time(rewriter: &Rewriter, source: Source, meta: &PacketMeta, feed: &Feed
     rewriter.timestamp(before, timestamp)
 }
 
-/// Whether a codec of sound is repeated in RED: what was negotiated is RED of Opus.
+/// Whether a codec of audio is repeated in RED: what was negotiated is RED of Opus.
 pub(in crate::subscribe) fn repeats(codec: Codec) -> bool {
     codec == Codec::Opus
 }

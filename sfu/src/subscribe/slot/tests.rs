@@ -208,7 +208,7 @@ const PCMA: u8 = 8;
 const OPUS: u8 = 111;
 const EVENT: u8 = 101;
 
-/// A slot of sound with these codecs.
+/// A slot of audio with these codecs.
 fn sound_slot(codecs: &[(Codec, u8)], repair: RepairFormats) -> Slot {
     let mut section = section(Kind::Audio, repair);
     let map = section.payloads[0];
@@ -224,7 +224,7 @@ fn sound_slot(codecs: &[(Codec, u8)], repair: RepairFormats) -> Slot {
     Slot::new(&section, &send, 0)
 }
 
-/// Has a packet of 20 ms of sound come into a feed and go to a slot. Says whether it was sent.
+/// Has a packet of 20 ms of audio come into a feed and go to a slot. Says whether it was sent.
 fn sound(
     exit: &mut Exit,
     slot: &mut Slot,
