@@ -108,19 +108,18 @@ impl Retransmitter {
     /// Whether a packet has been sent again before, and lately.
     #[must_use]
     pub(crate) fn was_sent(&self, now: Instant, sequence: u16) -> bool {
-        self.again(sequence)
-            .is_some_and(|again| now.saturating_duration_since(again.at) < MAX_AGE)
+        self.again(now, sequence).is_some()
     }
 
     /// What has become of the last answer to a request for a packet, which is asked for again.
     #[must_use]
     pub(crate) fn last(&self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> Answer {
         let round_trip = round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
-        let again = self.again(sequence);
+        let again = self.again(now, sequence);
         match again.map(|again| now.saturating_duration_since(again.at)) {
+            None => Answer::None,
             Some(since) if since < round_trip.mul_f64(ANSWER_SHARE) => Answer::Underway,
-            Some(since) if since < MAX_AGE => Answer::Lost,
-            _ => Answer::None,
+            Some(_) => Answer::Lost,
         }
     }
 
@@ -137,16 +136,17 @@ impl Retransmitter {
 
     /// Whether the receiver has a packet that was sent again.
     #[must_use]
-    pub(crate) fn has_arrived(&self, sequence: u16) -> bool {
-        self.again(sequence).is_some_and(|again| again.has_arrived)
+    pub(crate) fn has_arrived(&self, now: Instant, sequence: u16) -> bool {
+        self.again(now, sequence)
+            .is_some_and(|again| again.has_arrived)
     }
 
-    fn again(&self, sequence: u16) -> Option<Again> {
+    /// What is remembered of a packet. What is older is of another that had the same number.
+    fn again(&self, now: Instant, sequence: u16) -> Option<Again> {
         let entry = self.recent.get(usize::from(sequence) % REMEMBERED);
-        entry
-            .copied()
-            .flatten()
-            .filter(|again| again.sequence == sequence)
+        entry.copied().flatten().filter(|again| {
+            again.sequence == sequence && now.saturating_duration_since(again.at) < MAX_AGE
+        })
     }
 
     /// Whether a packet is to be sent again now; if so, it is taken as done.
@@ -161,7 +161,7 @@ impl Retransmitter {
             .unwrap_or(DEFAULT_ROUND_TRIP)
             .mul_f64(ROUND_TRIP_SHARE)
             .max(MIN_INTERVAL);
-        let again = self.again(sequence);
+        let again = self.again(now, sequence);
         let too_soon =
             again.is_some_and(|again| now.saturating_duration_since(again.at) < interval);
         if too_soon || !self.spend(bytes) {
@@ -245,6 +245,16 @@ mod tests {
         assert_eq!(last(&retransmitter, 79), Answer::Underway);
         assert_eq!(last(&retransmitter, 80), Answer::Lost);
         assert_eq!(last(&retransmitter, 60_000), Answer::None);
+    }
+
+    #[test]
+    fn what_arrived_is_forgotten_before_its_number_comes_again() {
+        let start = Instant::now();
+        let mut retransmitter = Retransmitter::default();
+        assert!(retransmitter.allow(start, 5, 100, Some(100 * MS)));
+        retransmitter.handle_arrival(5);
+        assert!(retransmitter.has_arrived(start + 100 * MS, 5));
+        assert!(!retransmitter.has_arrived(start + MAX_AGE, 5));
     }
 
     #[test]

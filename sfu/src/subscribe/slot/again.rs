@@ -59,7 +59,7 @@ impl Slot {
     ) -> bool {
         self.protection.heeds_feedback
             && self.sent_as().is_some_and(|payload| payload.nack)
-            && !self.retransmitter.has_arrived(sequence)
+            && !self.retransmitter.has_arrived(egress.now, sequence)
             && self.retransmit(sequence, feed, egress)
     }
 
