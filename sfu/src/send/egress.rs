@@ -197,15 +197,12 @@ impl Egress<'_> {
         if packet.is_kept {
             self.keep(packet.fields.ssrc, packet.sequence, is_tracked, sent);
         }
-        self.check_size(sent);
         let size = self.wire_size(sent);
         let cluster = self.filling.as_mut().map(|filling| {
             filling.sent += size;
             filling.cluster
         });
-        if is_tracked {
-            self.track(sent, kind, cluster, packet.media);
-        }
+        self.track(sent, kind, cluster, packet.media, is_tracked);
         Some(sent)
     }
 
@@ -259,10 +256,7 @@ impl Egress<'_> {
                 if is_kept {
                     self.keep(ssrc, number, is_tracked, sent);
                 }
-                self.check_size(sent);
-                if is_tracked {
-                    self.track(sent, kind, cluster, media);
-                }
+                self.track(sent, kind, cluster, media, is_tracked);
             }
             None => self.stats.drop(DropReason::SendUnsealed),
         }
@@ -355,14 +349,19 @@ impl Egress<'_> {
         }
     }
 
-    /// Notes that the packet added last is one that its receiver gives feedback on.
+    /// Notes the packet added last, if it is one that its receiver gives feedback on.
     fn track(
         &mut self,
         len: usize,
         kind: PacketKind,
         cluster: Option<ClusterId>,
         media: Option<MediaPacket>,
+        is_tracked: bool,
     ) {
+        self.check_size(len);
+        if !is_tracked {
+            return;
+        }
         let sequence = self.pacing.sequence();
         self.pacing.advance();
         self.outbox.track(Tracked {

@@ -352,18 +352,9 @@ impl Slot {
             });
         }
         Outgoing {
-            fields,
-            sequence,
-            map: &self.extensions,
             extensions,
-            mid: &self.mid,
             descriptor,
-            prefix,
-            payload,
-            is_padding: false,
-            is_known: self.is_known(),
-            is_kept: self.is_kept && fields.ssrc == self.ssrc,
-            media: None,
+            ..self.bare(fields, sequence, prefix, payload)
         }
     }
 
