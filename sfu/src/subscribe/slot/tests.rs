@@ -56,11 +56,8 @@ struct Seen {
 fn less_is_sent_at_once_and_the_lower_encoding_goes_on_in_time() {
     let start = Instant::now();
     let mut exit = Exit::new(start);
-    let mut section = section(Kind::Video, RepairFormats::default());
-    let mut send = section.send.take().unwrap();
-    section.payloads[0].rtx_payload_type = Some(RTX);
-    send.rtx_ssrc = Some(Ssrc(79));
-    let mut slot = Slot::new(&section, &send, 0);
+    let section = with_rtx();
+    let mut slot = Slot::new(&section, section.send.as_ref().unwrap(), 0);
     slot.show(start, TRACK);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let clock = Clock::new(start, SystemTime::UNIX_EPOCH);
@@ -408,18 +405,7 @@ fn sound_that_cannot_be_received_pauses_and_goes_on_without_a_hole() {
 fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
     let start = Instant::now();
     let mut exit = Exit::new(start);
-    let mut section = section(Kind::Video, RepairFormats::default());
-    let mut send = section.send.take().unwrap();
-    section.payloads[0].rtx_payload_type = Some(RTX);
-    send.rtx_ssrc = Some(Ssrc(79));
-    let mut slot = Slot::new(&section, &send, 0);
-    slot.show(start, TRACK);
-    slot.share.layer = Some(LayerInfo {
-        spatial: u8::MAX,
-        temporal: u8::MAX,
-        ..LayerInfo::default()
-    });
-    slot.aim();
+    let mut slot = slot_of(&with_rtx(), start);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let mut numbers = Vec::new();
     for (n, is_key, is_sent) in [
@@ -460,10 +446,7 @@ fn what_is_given_up_is_not_sent_again_and_a_key_frame_goes_on_in_number() {
 fn a_number_that_was_sent_again_is_not_given_to_another_though_its_packet_waits() {
     let start = Instant::now();
     let mut exit = Exit::new(start);
-    let mut section = section(Kind::Video, RepairFormats::default());
-    section.payloads[0].rtx_payload_type = Some(RTX);
-    section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
-    let mut slot = slot_of(&section, start);
+    let mut slot = slot_of(&with_rtx(), start);
     slot.protection.late_copies = 3;
     let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     let mut sent = Vec::new();
@@ -483,6 +466,22 @@ fn a_number_that_was_sent_again_is_not_given_to_another_though_its_packet_waits(
     slot.drop_waiting(exit.egress(start).pacing);
     let last = slot.rewriter.last_sequence().unwrap();
     assert_eq!(last, sent[20], "those after it have been taken back");
+}
+
+/// A line of video that is repaired over RTX.
+fn with_rtx() -> Section {
+    let mut section = section(Kind::Video, RepairFormats::default());
+    section.payloads[0].rtx_payload_type = Some(RTX);
+    section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
+    section
+}
+
+/// Has a picture come, the first of which is a key frame, and go to a slot.
+fn forward_picture(exit: &mut Exit, slot: &mut Slot, feed: &mut Feed, now: Instant, n: u64) {
+    let (mut meta, bytes) = picture(EncodingIndex(0), n, n == 0);
+    meta.arrival = now;
+    assert!(feed.insert(now, meta, &bytes));
+    assert_eq!(exit.forward(now, slot, feed), 1);
 }
 
 /// A slot for whole pictures of one layer that is shown a track.
@@ -508,11 +507,8 @@ fn without_rtx_a_packet_is_sent_again_bit_for_bit_and_as_seldom_as_over_rtx() {
     let mut slot = slot_of(&section, start);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     for n in 0..3 {
-        let (mut meta, bytes) = picture(EncodingIndex(0), n, n == 0);
         let now = start + Duration::from_millis(33 * n);
-        meta.arrival = now;
-        assert!(feed.insert(now, meta, &bytes));
-        assert_eq!(exit.forward(now, &mut slot, &mut feed), 1);
+        forward_picture(&mut exit, &mut slot, &mut feed, now, n);
     }
     let sent = exit.sealed();
     assert_eq!(sent.len(), 3);
@@ -680,16 +676,10 @@ fn a_key_that_is_held_does_not_move_the_clock_of_the_sound() {
 fn what_feedback_says_is_lost_is_sent_again_unless_it_has_come_some_other_way() {
     let start = Instant::now();
     let mut exit = Exit::new(start);
-    let mut section = section(Kind::Video, RepairFormats::default());
-    section.payloads[0].rtx_payload_type = Some(RTX);
-    section.send.as_mut().unwrap().rtx_ssrc = Some(Ssrc(79));
-    let mut slot = slot_of(&section, start);
+    let mut slot = slot_of(&with_rtx(), start);
     let mut feed = Feed::new(Kind::Video, Origin::Remote(WorkerIndex(0)));
     for n in 0..4 {
-        let (mut meta, bytes) = picture(EncodingIndex(0), n, n == 0);
-        meta.arrival = start;
-        assert!(feed.insert(start, meta, &bytes));
-        assert_eq!(exit.forward(start, &mut slot, &mut feed), 1);
+        forward_picture(&mut exit, &mut slot, &mut feed, start, n);
     }
     let at = |millis| start + Duration::from_millis(millis);
     assert!(
