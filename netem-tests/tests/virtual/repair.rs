@@ -16,13 +16,15 @@ struct Cost {
     delay: Duration,
     /// The share of the time for which they stand still.
     frozen: f64,
+    /// The longest that they do.
+    longest: Duration,
     fps: f64,
     /// Retransmissions and FEC, for each byte of media.
     repair: f64,
 }
 
 /// Two behind links that lose this, both ways, with so much delay each: a minute of it, after a while to
-/// get to know the links, as the mean of some seeds.
+/// get to know the links, as the mean of some seeds, and the longest standstill of all.
 fn cost(loss: &Loss, one_way: Duration) -> Cost {
     const SEEDS: [u64; 3] = [80, 81, 82];
     let costs = SEEDS.map(|seed| {
@@ -44,10 +46,12 @@ fn cost(loss: &Loss, one_way: Duration) -> Cost {
         let after = received(&mut call, bob);
         let [all, repair] = [0, 1].map(|n| (after[n] - before[n]) as f64);
         let seen = call.sees(bob, alice);
-        let frozen: Duration = seen.freezes().iter().sum();
+        let freezes = seen.freezes();
+        let frozen: Duration = freezes.iter().sum();
         Cost {
             delay: seen.delay(0.5).unwrap_or(secs(60)),
             frozen: frozen.as_secs_f64() / 60.0,
+            longest: freezes.into_iter().max().unwrap_or_default(),
             fps: seen.fps(),
             repair: repair / (all - repair),
         }
@@ -56,6 +60,11 @@ fn cost(loss: &Loss, one_way: Duration) -> Cost {
     Cost {
         delay: Duration::from_secs_f64(mean(|cost| cost.delay.as_secs_f64())),
         frozen: mean(|cost| cost.frozen),
+        longest: costs
+            .iter()
+            .map(|cost| cost.longest)
+            .max()
+            .unwrap_or_default(),
         fps: mean(|cost| cost.fps),
         repair: mean(|cost| cost.repair),
     }
@@ -102,7 +111,7 @@ fn repair_is_quick_at_a_tenth_and_bounded_at_a_third() {
 #[test]
 #[ignore = "prints a table, and takes a minute"]
 fn what_repair_costs() {
-    println!("loss           one way  delay  frozen    fps  repair");
+    println!("loss           one way  delay  frozen  longest    fps  repair");
     let random = |share| {
         (
             format!("random {:.0} %", share * 100.0),
@@ -119,13 +128,15 @@ fn what_repair_costs() {
         let Cost {
             delay,
             frozen,
+            longest,
             fps,
             repair,
         } = cost(&loss, millis(one_way));
         println!(
-            "{name:<14} {one_way:>4} ms {:>4} ms {:>6.2} % {fps:>6.1} {:>6.1} %",
+            "{name:<14} {one_way:>4} ms {:>4} ms {:>6.2} % {:>5} ms {fps:>6.1} {:>6.1} %",
             delay.as_millis(),
             frozen * 100.0,
+            longest.as_millis(),
             repair * 100.0
         );
     }
